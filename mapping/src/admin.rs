@@ -1,0 +1,45 @@
+//! What a running daemon can be asked through its admin socket; every daemon answers the subset that fits its role.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+/// A question or an order from the operator: one line of JSON on the admin socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "query", rename_all = "kebab-case")]
+pub enum Query {
+    /// Map-cache entries with their locators (xtr, gateway).
+    MapCache,
+    /// Configured sites and their state (mapping).
+    Sites,
+    /// Registered EID-prefixes (mapping), or own registrations and their state (xtr).
+    Registrations,
+    /// Locators with reachability, RTT, counters (xtr, gateway).
+    Locators,
+    /// Counters by name.
+    Counters,
+    /// Non-zero drop counters with their help text.
+    Drops,
+    /// Role, uptime, version, health.
+    Status,
+}
+
+/// A query on its way to the daemon that answers it.
+#[derive(Debug)]
+pub struct Request {
+    /// What is asked.
+    pub query: Query,
+    /// Where the answer goes: the view as JSON, or why there is none.
+    pub reply: oneshot::Sender<Result<Value, String>>,
+}
+
+/// One drop counter, as `show drops` prints it in every role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropCount {
+    /// The reason's name.
+    pub reason: String,
+    /// Packets or messages dropped.
+    pub count: u64,
+    /// What it means and what to do about it.
+    pub help: String,
+}

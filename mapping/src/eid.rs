@@ -1,0 +1,232 @@
+//! The words everyone speaks: instance, EID, EID-prefix, RLOC, locator.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use prefix_trie::joint::map::JointPrefixMap;
+use serde::{Deserialize, Serialize};
+
+/// A routing locator: an address of the underlay (RFC 9300 §3).
+pub type Rloc = IpAddr;
+
+/// An Instance ID, 0 to 16 777 215: the 24 bits that the data header carries (RFC 9300 §5.3, RFC 8060 §4.1).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct InstanceId(u32);
+
+impl InstanceId {
+    /// The default instance, 0.
+    pub const DEFAULT: Self = Self(0);
+    /// The largest Instance ID.
+    pub const MAX: u32 = 0x00ff_ffff;
+
+    /// `None` above [`Self::MAX`].
+    pub const fn new(value: u32) -> Option<Self> {
+        if value <= Self::MAX { Some(Self(value)) } else { None }
+    }
+
+    /// The numeric value.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One endpoint identifier in its instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Eid {
+    /// The instance the address belongs to.
+    pub instance_id: InstanceId,
+    /// The address.
+    pub address: IpAddr,
+}
+
+impl Eid {
+    /// An EID in instance `instance_id`.
+    pub const fn new(instance_id: InstanceId, address: IpAddr) -> Self {
+        Self { instance_id, address }
+    }
+
+    /// The /32 or /128 that holds just this EID.
+    pub fn host_prefix(self) -> EidPrefix {
+        EidPrefix { instance_id: self.instance_id, prefix: IpNet::from(self.address) }
+    }
+}
+
+impl fmt::Display for Eid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_instance(f, self.instance_id)?;
+        self.address.fmt(f)
+    }
+}
+
+/// An EID-prefix in its instance; the bits beyond the mask are always zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EidPrefix {
+    instance_id: InstanceId,
+    prefix: IpNet,
+}
+
+impl EidPrefix {
+    /// Bits of `prefix` beyond its mask are cleared.
+    pub fn new(instance_id: InstanceId, prefix: IpNet) -> Self {
+        Self { instance_id, prefix: prefix.trunc() }
+    }
+
+    /// The instance.
+    pub const fn instance_id(&self) -> InstanceId {
+        self.instance_id
+    }
+
+    /// The prefix.
+    pub const fn prefix(&self) -> IpNet {
+        self.prefix
+    }
+
+    /// The mask length in bits.
+    pub fn mask_len(&self) -> u8 {
+        self.prefix.prefix_len()
+    }
+
+    /// Whether `eid` lies in this prefix, instance included.
+    pub fn contains(&self, eid: Eid) -> bool {
+        self.instance_id == eid.instance_id && self.prefix.contains(&eid.address)
+    }
+
+    /// Whether `other` is this prefix or a more-specific of it, instance included.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.instance_id == other.instance_id && self.prefix.contains(&other.prefix)
+    }
+
+    /// The first address of the prefix as an EID.
+    pub fn first(&self) -> Eid {
+        Eid::new(self.instance_id, self.prefix.network())
+    }
+}
+
+impl fmt::Display for EidPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_instance(f, self.instance_id)?;
+        self.prefix.fmt(f)
+    }
+}
+
+/// `[iid]` before an address, as operators write it; nothing for the default instance.
+fn write_instance(f: &mut fmt::Formatter<'_>, instance_id: InstanceId) -> fmt::Result {
+    if instance_id == InstanceId::DEFAULT { Ok(()) } else { write!(f, "[{instance_id}]") }
+}
+
+/// A table keyed by EID-prefix: longest-prefix match within one instance and address family.
+///
+/// The control plane's table; the data plane has its own (`xtr::fib`).
+#[derive(Clone, Debug)]
+pub struct EidTable<T> {
+    instances: BTreeMap<InstanceId, JointPrefixMap<IpNet, T>>,
+}
+
+impl<T> Default for EidTable<T> {
+    fn default() -> Self {
+        Self { instances: BTreeMap::new() }
+    }
+}
+
+impl<T> EidTable<T> {
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.instances.values().map(JointPrefixMap::len).sum()
+    }
+
+    /// Whether the table has no entry.
+    pub fn is_empty(&self) -> bool {
+        self.instances.values().all(JointPrefixMap::is_empty)
+    }
+
+    /// The entry of exactly this prefix.
+    pub fn get(&self, prefix: &EidPrefix) -> Option<&T> {
+        self.instances.get(&prefix.instance_id)?.get(&prefix.prefix)
+    }
+
+    /// The entry of exactly this prefix, to change.
+    pub fn get_mut(&mut self, prefix: &EidPrefix) -> Option<&mut T> {
+        self.instances.get_mut(&prefix.instance_id)?.get_mut(&prefix.prefix)
+    }
+
+    /// Inserts or replaces; returns what was there.
+    pub fn insert(&mut self, prefix: EidPrefix, value: T) -> Option<T> {
+        self.instances.entry(prefix.instance_id).or_default().insert(prefix.prefix, value)
+    }
+
+    /// Removes the entry of exactly this prefix.
+    pub fn remove(&mut self, prefix: &EidPrefix) -> Option<T> {
+        let table = self.instances.get_mut(&prefix.instance_id)?;
+        let removed = table.remove(&prefix.prefix);
+        if table.is_empty() {
+            self.instances.remove(&prefix.instance_id);
+        }
+        removed
+    }
+
+    /// The longest match of one address.
+    pub fn lookup(&self, eid: Eid) -> Option<(EidPrefix, &T)> {
+        self.longest_match(&eid.host_prefix())
+    }
+
+    /// The longest entry that is `prefix` or covers it.
+    pub fn longest_match(&self, prefix: &EidPrefix) -> Option<(EidPrefix, &T)> {
+        let (found, value) = self.instances.get(&prefix.instance_id)?.get_lpm(&prefix.prefix)?;
+        Some((EidPrefix { instance_id: prefix.instance_id, prefix: found }, value))
+    }
+
+    /// Every entry that is `prefix` or a more-specific of it.
+    pub fn covered_by(&self, prefix: &EidPrefix) -> impl Iterator<Item = (EidPrefix, &T)> {
+        let (instance_id, within) = (prefix.instance_id, prefix.prefix);
+        self.instances
+            .get(&instance_id)
+            .into_iter()
+            .flat_map(move |table| table.children(&within))
+            .map(move |(found, value)| (EidPrefix { instance_id, prefix: found }, value))
+    }
+
+    /// Every entry that is `prefix` or covers it, least specific first.
+    pub fn covering(&self, prefix: &EidPrefix) -> impl Iterator<Item = (EidPrefix, &T)> {
+        let (instance_id, within) = (prefix.instance_id, prefix.prefix);
+        self.instances
+            .get(&instance_id)
+            .into_iter()
+            .flat_map(move |table| table.cover(&within))
+            .map(move |(found, value)| (EidPrefix { instance_id, prefix: found }, value))
+    }
+
+    /// Every entry, in order of instance, family and prefix.
+    pub fn iter(&self) -> impl Iterator<Item = (EidPrefix, &T)> {
+        self.instances.iter().flat_map(|(&instance_id, table)| {
+            table.iter().map(move |(prefix, value)| (EidPrefix { instance_id, prefix }, value))
+        })
+    }
+
+    /// Keeps the entries for which `keep` is true.
+    pub fn retain(&mut self, mut keep: impl FnMut(EidPrefix, &mut T) -> bool) {
+        let doomed: Vec<EidPrefix> = self
+            .instances
+            .iter_mut()
+            .flat_map(|(&instance_id, table)| {
+                table
+                    .iter_mut()
+                    .map(move |(prefix, value)| (EidPrefix { instance_id, prefix }, value))
+            })
+            .filter_map(|(prefix, value)| (!keep(prefix, value)).then_some(prefix))
+            .collect();
+        for prefix in doomed {
+            self.remove(&prefix);
+        }
+    }
+}

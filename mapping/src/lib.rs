@@ -1,0 +1,6 @@
+//! The LISP mapping system.
+pub mod admin;
+pub mod config;
+pub mod eid;
+pub mod transmit;
+pub mod wire;

@@ -1,0 +1,144 @@
+//! What a tunnel router is configured with, after parsing and validation.
+use ipnet::IpNet;
+use mapping::config::{Algorithm, Secret};
+use mapping::eid::EidPrefix;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// A tunnel router: an xTR of a site, or the proxy (gateway).
+#[derive(Clone, Debug)]
+pub struct RouterConfig {
+    /// For humans: shown in status.
+    pub name: String,
+    /// The control plane's part.
+    pub control: ControlConfig,
+    /// The data plane's part.
+    pub data: DataConfig,
+    /// Routes and rules to own while running.
+    pub host: HostConfig,
+}
+
+/// The control plane of a tunnel router.
+#[derive(Clone, Debug)]
+pub struct ControlConfig {
+    /// Whose side it plays.
+    pub role: Role,
+    /// Own locators.
+    pub rlocs: Vec<OwnRloc>,
+    /// Where lookups go, tried in turn (RQ-21).
+    pub map_resolvers: Vec<Endpoint>,
+    /// Where registrations go; empty for a proxy (PI-13).
+    pub map_servers: Vec<MapServer>,
+    /// PETRs for non-LISP destinations and for destinations without a common RLOC family (PE-11).
+    pub use_petr: Vec<Petr>,
+    /// Own EID-prefixes; empty for a proxy.
+    pub eids: Vec<LocalEid>,
+    /// Between two registrations (RFC 9301 §8.2: 60 s).
+    pub registration_interval: Duration,
+    /// Between two RLOC-probes of a locator (PB-10: 60 s); `None` = no probing.
+    pub probe_interval: Option<Duration>,
+    /// Record TTL of own mappings in minutes (1440).
+    pub record_ttl_minutes: u32,
+    /// Ask the Map-Servers to answer for us (P-bit).
+    pub proxy_reply: bool,
+    /// Most map-cache entries held (MC-27).
+    pub map_cache_limit: usize,
+}
+
+/// The role of a tunnel router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// ITR and ETR of a LISP site.
+    Xtr,
+    /// PITR and PETR.
+    Proxy,
+}
+
+/// An own locator.
+#[derive(Clone, Debug)]
+pub struct OwnRloc {
+    /// The name in `rlocs = { name = .. }`.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Priority, 255 = not for unicast.
+    pub priority: u8,
+    /// Weight.
+    pub weight: u8,
+}
+
+/// A peer given by address or DNS name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// An address.
+    Address(IpAddr),
+    /// A DNS name, resolved and followed at run time (AAAA and A).
+    Name(String),
+}
+
+/// A Map-Server to register with.
+#[derive(Clone, Debug)]
+pub struct MapServer {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// Key ID.
+    pub key_id: u8,
+    /// The site's secret.
+    pub secret: Secret,
+    /// How messages are signed.
+    pub algorithm: Algorithm,
+}
+
+/// A proxy ETR to use.
+#[derive(Clone, Debug)]
+pub struct Petr {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// Priority, lowest first.
+    pub priority: u8,
+    /// Weight among equal priorities.
+    pub weight: u8,
+}
+
+/// An EID-prefix of the site.
+#[derive(Clone, Debug)]
+pub struct LocalEid {
+    /// The prefix.
+    pub prefix: EidPrefix,
+    /// Names of the locators it is registered with; empty = all.
+    pub locator_set: Vec<String>,
+}
+
+/// The data plane.
+#[derive(Clone, Debug)]
+pub struct DataConfig {
+    /// Own RLOCs: where LISP packets come in and go out.
+    pub rlocs: Vec<IpAddr>,
+    /// TUN device name.
+    pub tun_name: String,
+    /// Workers; `None` = one per core.
+    pub queues: Option<usize>,
+    /// Outer UDP source ports in the pool, 1 to 1024 (EN-16); default 64.
+    pub source_ports: u16,
+    /// Send outer UDP checksum 0 (EN-20). Off by default: a burst in one UDP_SEGMENT send, and GRO at the receiver, need a checksum.
+    pub zero_udp_checksum: bool,
+    /// Copy DSCP inner to outer and back (uniform model, EN-06, DE-09); otherwise outer 0 and inner kept.
+    pub copy_dscp: bool,
+    /// Copy ECN (normal mode, EN-08); otherwise compatibility mode (EN-09).
+    pub copy_ecn: bool,
+}
+
+/// What the daemon owns in the host's routing.
+#[derive(Clone, Debug, Default)]
+pub struct HostConfig {
+    /// Proxy: EID aggregates routed into the TUN, `proto` 204.
+    pub announce: Vec<IpNet>,
+    /// Table of the announced routes (254 = main).
+    pub announce_table: u32,
+    /// Metric of the announced routes.
+    pub announce_metric: u32,
+    /// xTR: interfaces whose traffic goes into the TUN (policy rule `iif`).
+    pub site_interfaces: Vec<String>,
+    /// xTR: own EID-prefixes, which stay in the site.
+    pub site_prefixes: Vec<IpNet>,
+}

@@ -1,0 +1,52 @@
+//! The forwarding table: EID to verdict. Written by the control plane, read by the workers without a lock.
+use crate::counters::TrafficCounters;
+use crate::drops::DropReason;
+use mapping::eid::EidPrefix;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What to do with a packet for an EID.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// Encapsulate to one of these.
+    Encapsulate(Arc<LocatorSet>),
+    /// Forward natively.
+    Native,
+    /// Drop and count.
+    Drop(DropReason),
+    /// Nothing known (or ACT Send-Map-Request): ask the control plane.
+    Miss,
+}
+
+/// The usable locators of one mapping: best priority only, reachable, of a family we have.
+#[derive(Debug)]
+pub struct LocatorSet {
+    /// At least one; sorted by address.
+    pub adjacencies: Box<[Adjacency]>,
+    /// When the entry last carried a packet, in whole seconds of the engine's coarse clock; 0 = never.
+    pub last_used: std::sync::atomic::AtomicU32,
+}
+
+/// One locator to encapsulate to.
+#[derive(Debug)]
+pub struct Adjacency {
+    /// Own RLOC, same family as `destination`.
+    pub source: IpAddr,
+    /// The remote RLOC.
+    pub destination: IpAddr,
+    /// Weight among the set; all equal (0 included) means an even split (MC-21).
+    pub weight: u8,
+    /// L: the largest outer packet towards this locator, octets.
+    pub mtu: u16,
+    /// What went this way; shared by successive versions of the entry.
+    pub traffic: Arc<TrafficCounters>,
+}
+
+/// A change to the forwarding table.
+#[derive(Clone, Debug)]
+pub enum FibUpdate {
+    /// Insert or replace.
+    Insert(EidPrefix, Verdict),
+    /// Remove exactly this prefix.
+    Remove(EidPrefix),
+}
