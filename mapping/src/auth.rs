@@ -100,7 +100,7 @@ pub fn sign_covering(
     permitted_length(field.len())?;
     let end = match covered {
         Covered::Message => message.len(),
-        Covered::Records => layout.records_end,
+        Covered::Records => layout.records_end(message)?,
     };
     let mac = compute(&message[..end], &layout, &message_key(key, algorithm, &layout));
     message[field.clone()].copy_from_slice(&mac[..field.len()]);
@@ -127,12 +127,13 @@ pub fn verify(message: &[u8], key: &Secret, allowed: &[Algorithm]) -> Result<Cov
         bool::from(mac[..received.len()].ct_eq(received))
     };
     if matches(message.len()) {
-        Ok(Covered::Message)
-    } else if layout.records_end < message.len() && matches(layout.records_end) {
-        Ok(Covered::Records)
-    } else {
-        Err(AuthError::Mismatch)
+        return Ok(Covered::Message);
     }
+    let records_end = layout.records_end(message)?;
+    if records_end < message.len() && matches(records_end) {
+        return Ok(Covered::Records);
+    }
+    Err(AuthError::Mismatch)
 }
 
 fn permitted_length(length: usize) -> Result<(), AuthError> {

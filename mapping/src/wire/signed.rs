@@ -23,8 +23,7 @@ pub(crate) struct SignedLayout {
     pub(crate) algorithm_id: u8,
     /// Where the MAC lies.
     pub(crate) mac: Range<usize>,
-    /// Where the last RLOC-Record ends.
-    pub(crate) records_end: usize,
+    record_count: u8,
 }
 
 impl SignedLayout {
@@ -43,13 +42,14 @@ impl SignedLayout {
         let length = usize::from(reader.u16("Authentication Data Length")?);
         let start = octets.len() - reader.rest().len();
         reader.take(length, "Authentication Data")?;
-        decode_records(&mut reader, record_count)?;
-        Ok(Self {
-            kind,
-            nonce,
-            algorithm_id,
-            mac: start..start + length,
-            records_end: octets.len() - reader.rest().len(),
-        })
+        Ok(Self { kind, nonce, algorithm_id, mac: start..start + length, record_count })
+    }
+
+    /// Where the last RLOC-Record of `octets`, those of [`Self::of`], ends.
+    pub(crate) fn records_end(&self, octets: &[u8]) -> Result<usize, WireError> {
+        let mut reader = Reader::new(octets);
+        reader.take(self.mac.end, "Authentication Data")?;
+        decode_records(&mut reader, self.record_count)?;
+        Ok(octets.len() - reader.rest().len())
     }
 }
