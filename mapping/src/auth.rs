@@ -41,18 +41,6 @@ pub enum AuthError {
     Mismatch,
 }
 
-impl AuthError {
-    /// The name of this failure's counter; one per variant, stable.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Malformed(_) => "malformed",
-            Self::Algorithm(_) => "algorithm_not_allowed",
-            Self::Length(_) => "authentication_length",
-            Self::Mismatch => "authentication_mismatch",
-        }
-    }
-}
-
 impl Algorithm {
     /// Every algorithm this suite signs with.
     pub const ALL: [Self; 2] = [Self::HmacSha256, Self::HmacSha256Hkdf];

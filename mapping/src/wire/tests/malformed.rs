@@ -370,23 +370,3 @@ fn ec_10_inner_lengths_agree_with_the_octets() {
     other_protocol[10] = 6;
     assert_eq!(parse_ecm(&other_protocol), Err(WireError::Malformed("inner IP protocol")));
 }
-
-#[test]
-fn errors_have_stable_counter_names() {
-    let errors = [
-        WireError::Truncated("x"),
-        WireError::UnsupportedType(0),
-        WireError::UnknownAfi(3),
-        WireError::UnknownEid(9),
-        WireError::UnknownVendor(1),
-        WireError::MaskLength(33),
-        WireError::Nesting,
-        WireError::Checksum("x"),
-        WireError::ZeroChecksum,
-        WireError::DataPort,
-        WireError::EncapsulatedProbe,
-        WireError::NestedEncapsulation,
-        WireError::Malformed("x"),
-    ];
-    assert_eq!(errors.map(WireError::name), WireError::NAMES);
-}
