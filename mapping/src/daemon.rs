@@ -301,3 +301,6 @@ impl EventLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
