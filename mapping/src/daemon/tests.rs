@@ -168,6 +168,53 @@ async fn no_address_is_an_error() {
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
 
+/// Datagrams with a checksum that is right, absent and wrong, through a raw socket, since the kernel fills it otherwise.
+#[tokio::test]
+async fn cw_05_only_a_right_checksum_is_accepted() {
+    let (server, peer) = (loopback(5, 1), loopback(5, 2));
+    let Ok(raw) = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)) else {
+        return println!("SKIP: a raw socket needs privilege");
+    };
+    raw.bind(&SocketAddr::new(peer, 0).into()).unwrap();
+    let running = start(config(server)).await;
+    let right = udp(peer, server, None);
+    let zero = udp(peer, server, Some(0));
+    let wrong = udp(peer, server, Some(u16::from_be_bytes([right[6], right[7]]) ^ 0x0101));
+    let to = SocketAddr::new(server, 0).into();
+    for datagram in [&zero, &wrong, &right, &zero, &wrong, &right] {
+        raw.send_to(datagram, &to).unwrap();
+    }
+    let received = async {
+        loop {
+            let counters = running.query(Query::Counters).await.unwrap();
+            match counters["messages_received"].as_u64() {
+                Some(count) if count >= 2 => break count,
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, received).await.unwrap(), 2);
+    running.stop().await;
+}
+
+/// A UDP datagram from and to port 4342 with an unsupported message, checksummed unless `checksum` says otherwise.
+fn udp(from: IpAddr, to: IpAddr, checksum: Option<u16>) -> Vec<u8> {
+    let (IpAddr::V4(from), IpAddr::V4(to)) = (from, to) else { unreachable!("loopback is IPv4") };
+    let mut datagram = Vec::new();
+    for field in [CONTROL_PORT, CONTROL_PORT, 12, 0, 0x9000, 0] {
+        datagram.extend_from_slice(&field.to_be_bytes());
+    }
+    let pseudo = [from.octets().as_slice(), &to.octets(), &[0, 17, 0, 12]].concat();
+    let words = pseudo.chunks(2).chain(datagram.chunks(2));
+    let mut sum: u32 = words.map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let sum = checksum.unwrap_or(!(sum as u16));
+    datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+    datagram
+}
+
 #[test]
 fn cw_38_events_beyond_the_rate_are_counted_not_logged() {
     let (mut log, now) = (EventLog::default(), Instant::now());

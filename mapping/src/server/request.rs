@@ -213,7 +213,7 @@ impl MapServer {
         }
         let requester = lookup.requester(&self.own).ok_or(Discard::NoItrRloc)?;
         let rloc = requester.destination.ip();
-        let mut records: Vec<EidRecord> = Vec::new();
+        let (mut records, mut told): (Vec<EidRecord>, Vec<_>) = (Vec::new(), Vec::new());
         for answer in answered {
             let Some(prefix) = answer.first().and_then(|record| record.eid.prefix()) else {
                 continue;
@@ -222,7 +222,7 @@ impl MapServer {
             if self.recent_replies.contains(now, &key, &value) {
                 continue;
             }
-            self.recent_replies.record(now, key, value);
+            told.push((key, value));
             for record in answer {
                 if !records.iter().any(|other| other.eid == record.eid) {
                     records.push(record);
@@ -231,6 +231,9 @@ impl MapServer {
         }
         if records.is_empty() || !self.replies.take(now, rloc) {
             return Err(Discard::ReplyRateLimited);
+        }
+        for (key, value) in told {
+            self.recent_replies.record(now, key, value);
         }
         let negative = records.iter().all(|record| record.is_negative());
         self.count(if negative { Count::NegativeMapReplies } else { Count::MapReplies });
