@@ -133,7 +133,7 @@ fn udp_datagrams_of_one_size_become_one_super_packet() {
 #[test]
 fn one_packet_is_written_as_it_came() {
     for packet in [stream(true, &[500], false).remove(0), datagrams(false, &[500]).remove(0)] {
-        assert_eq!(written(&[packet.clone()]), [(VirtioNetHeader::default(), packet)]);
+        assert_eq!(written(std::slice::from_ref(&packet)), [(VirtioNetHeader::default(), packet)]);
     }
 }
 
