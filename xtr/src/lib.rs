@@ -4,5 +4,6 @@ pub mod config;
 pub mod counters;
 pub mod drops;
 pub mod fib;
+pub mod packet;
 pub mod policy;
 pub mod punt;
