@@ -6,5 +6,6 @@ pub mod drops;
 pub mod engine;
 pub mod fib;
 pub mod forward;
+pub mod packet;
 pub mod policy;
 pub mod punt;
