@@ -147,7 +147,7 @@ impl Bursts {
             let lisp_headers = usize::from(burst.segments) * lisp::HEADER_LEN;
             counters.core_out(segments, burst.octets.saturating_sub(lisp_headers) as u64);
         } else {
-            counters.drop(send_failure(-result), segments);
+            counters.dropped(send_failure(-result), segments);
             if -result == libc::EIO && burst.segments > 1 {
                 // The path cannot segment (no checksum offload, IPsec): every packet on its own from now on.
                 self.max_segments = 1;
@@ -298,7 +298,7 @@ impl Burst {
     }
 }
 
-const EMPTY_IOVEC: iovec = iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+pub(super) const EMPTY_IOVEC: iovec = iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
 
 /// The buffer that the packet being forwarded lies in.
 #[derive(Clone, Copy, Debug)]

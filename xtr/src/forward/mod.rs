@@ -11,10 +11,9 @@
 use crate::counters::WorkerCounters;
 use crate::drops::DropReason;
 use crate::fib::{FibView, Verdict};
-use crate::packet::icmp::{self, IcmpError};
 use crate::packet::{
-    FlowHasher, IcmpLimiter, Inner, Marking, Offload, OuterFields, Segments, VirtioNetHeader,
-    decapsulate, lisp, martian,
+    FlowHasher, IcmpError, IcmpLimiter, Inner, Marking, Offload, OuterFields, Segments, VirtioNetHeader,
+    decapsulate, icmp, lisp, martian,
 };
 use crate::policy::{Onward, Policy};
 use crate::punt::{Punt, PuntSender};
@@ -123,15 +122,15 @@ impl<P: Policy> Forwarder<P> {
         self.counters.native_in(work.packets, work.inner.total_len as u64);
         let inner = &work.inner;
         if inner.ttl == 0 {
-            self.answer(now, &work, IcmpError::TimeExceeded);
-            return self.drop(DropReason::HopLimitExceeded, work.packets);
+            self.answer(now, &work, IcmpError::HopLimitExceeded);
+            return self.discard(DropReason::HopLimitExceeded, work.packets);
         }
         let admitted = martian::inner_destination(inner.destination, &[])
             .and_then(|()| martian::inner_source(inner.source, &[]))
             .and_then(|()| self.policy.admit_native(inner.source, inner.destination));
         match admitted {
             Ok(instance_id) => self.look_up(now, fib, instance_id, work, out),
-            Err(reason) => self.drop(reason, work.packets),
+            Err(reason) => self.discard(reason, work.packets),
         }
     }
 
@@ -148,14 +147,14 @@ impl<P: Policy> Forwarder<P> {
         let octets = datagram.len().saturating_sub(lisp::HEADER_LEN) as u64;
         self.counters.core_in(1, octets);
         if let Err(reason) = self.decapsulate(now, fib, outer_source, outer, datagram, 1, out) {
-            self.drop(reason, 1);
+            self.discard(reason, 1);
         }
     }
 
     /// A datagram that could not be received whole, or without its outer fields.
     pub fn drop_from_core(&mut self, reason: DropReason) {
         self.counters.core_in(1, 0);
-        self.drop(reason, 1);
+        self.discard(reason, 1);
     }
 
     /// The table changed: packets whose mapping came are to be taken with [`Self::next_released`].
@@ -182,14 +181,14 @@ impl<P: Policy> Forwarder<P> {
     ) {
         let Resumed { eid, packets, from_core } = held;
         let Some((virtio, packet)) = split(frame) else {
-            return self.drop(DropReason::InnerMalformed, packets);
+            return self.discard(DropReason::InnerMalformed, packets);
         };
         match Inner::parse(packet) {
             Ok(inner) => {
                 let work = Work { frame, start: HEADROOM, inner, virtio, packets, from_core };
                 self.dispatch(now, fib, eid, work, out);
             }
-            Err(reason) => self.drop(reason, packets),
+            Err(reason) => self.discard(reason, packets),
         }
     }
 
@@ -204,7 +203,7 @@ impl<P: Policy> Forwarder<P> {
         self.clock = u32::try_from(seconds + 1).unwrap_or(u32::MAX);
         let expired = self.hold.expire(now);
         if expired > 0 {
-            self.drop(DropReason::MapCacheMissTimeout, expired);
+            self.discard(DropReason::MapCacheMissTimeout, expired);
             self.counters.set_held(self.hold.packets());
         }
     }
@@ -214,7 +213,7 @@ impl<P: Policy> Forwarder<P> {
         let inner = Inner::parse(packet)?;
         let packets = match Offload::of(&virtio) {
             Offload::Segment => {
-                Segments::new(&virtio, &inner, &packet[..inner.total_len])?.count() as u64
+                Segments::new(&packet[..inner.total_len], &inner, &virtio)?.count() as u64
             }
             _ => 1,
         };
@@ -223,11 +222,11 @@ impl<P: Policy> Forwarder<P> {
 
     fn drop_unparsed(&self, reason: DropReason) {
         self.counters.native_in(1, 0);
-        self.drop(reason, 1);
+        self.discard(reason, 1);
     }
 
-    fn drop(&self, reason: DropReason, packets: u64) {
-        self.counters.drop(reason, packets);
+    fn discard(&self, reason: DropReason, packets: u64) {
+        self.counters.dropped(reason, packets);
     }
 
     /// `depth` counts the LISP headers taken off, this one included.
@@ -271,7 +270,7 @@ impl<P: Policy> Forwarder<P> {
         }
         match onward {
             Onward::Deliver => {
-                out.delivered(&inner, packet)?;
+                out.delivered(self.hasher.hash(&inner), &inner, packet)?;
                 self.counters.decapsulated(1);
             }
             Onward::Reencapsulate => {
@@ -295,8 +294,8 @@ impl<P: Policy> Forwarder<P> {
     ) {
         let mut inner = work.inner;
         if let Err(reason) = decapsulate::decrement_ttl(work.packet_mut(), &mut inner) {
-            self.answer(now, &work, IcmpError::TimeExceeded);
-            return self.drop(reason, 1);
+            self.answer(now, &work, IcmpError::HopLimitExceeded);
+            return self.discard(reason, 1);
         }
         work.inner = inner;
         self.look_up(now, fib, instance_id, work, out);
@@ -337,9 +336,9 @@ impl<P: Policy> Forwarder<P> {
             Verdict::Native => self.forward_natively(&work, out),
             Verdict::Drop(reason) => {
                 if *reason == DropReason::NoCommonRlocFamily {
-                    self.answer(now, &work, IcmpError::Unreachable);
+                    self.answer(now, &work, IcmpError::HostUnreachable);
                 }
-                self.drop(*reason, work.packets);
+                self.discard(*reason, work.packets);
             }
             Verdict::Miss => self.hold_back(now, eid, &work),
         }
@@ -348,7 +347,7 @@ impl<P: Policy> Forwarder<P> {
     fn forward_natively(&self, work: &Work<'_>, out: &mut impl Output) {
         let sent = self.policy.admit_native_forward().and_then(|()| {
             if work.from_core {
-                out.delivered(&work.inner, work.packet())
+                out.delivered(self.hasher.hash(&work.inner), &work.inner, work.packet())
             } else {
                 let end = work.start + work.inner.total_len;
                 out.forwarded(&work.frame[work.start - HEADROOM..end], work.packets)
@@ -357,7 +356,7 @@ impl<P: Policy> Forwarder<P> {
         match sent {
             Ok(()) if work.from_core => self.counters.decapsulated(work.packets),
             Ok(()) => {}
-            Err(reason) => self.drop(reason, work.packets),
+            Err(reason) => self.discard(reason, work.packets),
         }
     }
 
@@ -369,7 +368,7 @@ impl<P: Policy> Forwarder<P> {
         });
         match held {
             Ok(()) => self.counters.set_held(self.hold.packets()),
-            Err(reason) => self.drop(reason, work.packets),
+            Err(reason) => self.discard(reason, work.packets),
         }
     }
 
@@ -387,12 +386,12 @@ impl<P: Policy> Forwarder<P> {
     #[cold]
     fn answer(&mut self, now: Instant, work: &Work<'_>, error: IcmpError) {
         let inner = &work.inner;
-        let allowed = icmp::may_answer(work.packet(), inner)
+        let allowed = icmp::may_answer(error, inner, work.packet())
             && self.icmp_limiter.allow(now, inner.source);
         if !allowed {
             return self.counters.icmp_suppressed();
         }
-        let message = icmp::build(error, work.packet(), inner).into_boxed_slice();
+        let message = icmp::build(error, inner, work.packet());
         match self.punts.send(Punt::IcmpError { destination: inner.source, message }) {
             Ok(()) => self.counters.icmp_error(),
             Err(_) => self.counters.icmp_suppressed(),
@@ -422,5 +421,3 @@ fn split(frame: &[u8]) -> Option<(VirtioNetHeader, &[u8])> {
     VirtioNetHeader::read_from_prefix(frame).ok()
 }
 
-#[cfg(test)]
-mod tests;
