@@ -15,7 +15,7 @@ impl Sum {
     /// Adds octets that start at an even offset of what is summed; an odd last octet is padded with 0.
     #[inline]
     #[must_use]
-    pub fn add(self, bytes: &[u8]) -> Self {
+    pub fn add_octets(self, bytes: &[u8]) -> Self {
         self.add_word(sum_octets(bytes))
     }
 
@@ -61,7 +61,7 @@ impl Sum {
 /// The checksum of `bytes`, whose checksum field holds 0.
 #[inline]
 pub fn internet(bytes: &[u8]) -> [u8; 2] {
-    Sum::default().add(bytes).complement()
+    Sum::default().add_octets(bytes).complement()
 }
 
 /// The pseudo-header of TCP, UDP and ICMPv6 (RFC 768, RFC 8200 §8.1); `transport_len` is header and payload in octets.
@@ -74,10 +74,10 @@ pub fn pseudo_header(
 ) -> Sum {
     let addresses = match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            Sum::default().add(&source.octets()).add(&destination.octets())
+            Sum::default().add_octets(&source.octets()).add_octets(&destination.octets())
         }
         (source, destination) => {
-            Sum::default().add(&octets_v6(source)).add(&octets_v6(destination))
+            Sum::default().add_octets(&octets_v6(source)).add_octets(&octets_v6(destination))
         }
     };
     addresses

@@ -13,9 +13,10 @@ pub struct FlowHasher {
 impl FlowHasher {
     /// A hasher keyed by `seed`.
     pub fn new(seed: [u8; 32]) -> Self {
-        let mut keys = [0; 4];
+        // Even an all-zero seed must not make a factor 0.
+        let mut keys = [ODD, ODD.rotate_left(16), ODD.rotate_left(32), ODD.rotate_left(48)];
         for (key, octets) in keys.iter_mut().zip(seed.chunks_exact(8)) {
-            *key = octets.iter().fold(0, |key, &octet| key << 8 | u64::from(octet));
+            *key ^= octets.iter().fold(0, |key, &octet| key << 8 | u64::from(octet));
         }
         Self { keys }
     }
@@ -36,7 +37,15 @@ impl FlowHasher {
                     ^ mix((destination >> 64) as u64 ^ k2, destination as u64 ^ k3)
             }
         };
-        mix(mix(addresses ^ k0, transport ^ k1) ^ k2, ODD ^ k3)
+        mix(mix(addresses ^ k0, transport ^ k1) ^ k2, k3 | 1)
+    }
+
+    /// The hash of one address, for tables keyed by host.
+    #[inline]
+    pub fn hash_address(&self, address: IpAddr) -> u64 {
+        let [k0, k1, k2, k3] = self.keys;
+        let bits = bits(address);
+        mix(mix((bits >> 64) as u64 ^ k0, bits as u64 ^ k1) ^ k2, k3 | 1)
     }
 }
 

@@ -8,49 +8,15 @@
 //! | decapsulation | [`lisp::parse`], [`Inner::parse`], [`martian`], [`decapsulate::apply`], [`Coalescer::offer`] |
 //! | an ICMP error | [`icmp::may_answer`], [`IcmpLimiter::allow`], [`icmp::build`] |
 //!
-//! ```text
-//! impl Segments {
-//!     /// Err(InnerMalformed) when the virtio header contradicts the packet.
-//!     pub fn new(packet: &[u8], inner: &Inner, virtio: &VirtioNetHeader) -> Result<Self, DropReason>;
-//!     pub fn headers_len(&self) -> usize;          // same for every segment
-//!     pub fn packet_len(&self) -> usize;           // largest segment, headers included: give it to mtu::check
-//!     pub fn segment_size(&self) -> usize;         // payload octets of all but the last
-//!     pub fn count(&self) -> usize;                // how many remain
-//!     /// Writes the next segment's complete IP+L4 headers to the start of `scratch` (>= headers_len octets; put it right behind the LISP header).
-//!     pub fn next_into(&mut self, packet: &[u8], scratch: &mut [u8]) -> Option<Piece>;
-//! }
-//! impl Fragments {
-//!     pub fn new(packet: &[u8], inner: &Inner, limit: usize) -> Option<Self>;   // None: cannot be fragmented to `limit`
-//!     pub fn count(&self) -> usize;
-//!     pub fn next_into(&mut self, packet: &[u8], scratch: &mut [u8]) -> Option<Piece>;
-//! }
-//! pub enum Offer {
-//!     Alone,                    // cannot be merged with anything: write it by itself with VirtioNetHeader::default().  Nothing of its flow is pending.
-//!     Started(Range<usize>),    // first of a new super-packet; payload range of `packet`
-//!     Joined(Range<usize>),     // appended; payload range of `packet`
-//!     Refused,                  // `take()` what is pending, write it, then offer the packet again
-//! }
-//! impl Coalescer {             // one pending super-packet; keep several, slot = flow hash % N, so that order within a flow holds
-//!     pub fn new() -> Self;
-//!     pub fn offer(&mut self, packet: &[u8], inner: &Inner) -> Offer;   // after decapsulate::apply
-//!     pub fn is_empty(&self) -> bool;
-//!     pub fn count(&self) -> usize;                 // packets pending
-//!     /// Finishes: virtio header and merged headers, valid until the next offer; payload follows as the ranges you kept.
-//!     pub fn take(&mut self) -> Option<Merged<'_>>; // Merged { virtio: VirtioNetHeader, headers: &[u8], packets: usize, octets: usize }
-//! }
-//! pub enum IcmpError { TooBig(u16), HopLimitExceeded, HostUnreachable, Prohibited }
-//! /// The ICMP message without IP header for Punt::IcmpError (ICMPv6 checksum 0).
-//! pub fn icmp::build(error: IcmpError, inner: &Inner, packet: &[u8]) -> Box<[u8]>;
-//! pub fn icmp::may_answer(error: IcmpError, inner: &Inner, packet: &[u8]) -> bool;   // MT-19
-//! impl IcmpLimiter { pub fn new(config: RateLimit, seed?) -> Self; pub fn allow(&mut self, now: Instant, source: IpAddr) -> bool; }
-//! ```
-//!
 //! The outer IP and UDP headers are the kernel's: [`outer`] only says what to ask it for.
 
 pub mod checksum;
+pub mod coalesce;
 pub mod decapsulate;
 pub mod flow;
+pub mod fragment;
 pub mod headers;
+pub mod icmp;
 pub mod inner;
 pub mod lisp;
 pub mod martian;
@@ -58,8 +24,11 @@ pub mod mtu;
 pub mod outer;
 pub mod segment;
 
+pub use coalesce::{Coalescer, Merged, Offer};
 pub use flow::FlowHasher;
+pub use fragment::Fragments;
 pub use headers::VirtioNetHeader;
+pub use icmp::{IcmpError, IcmpLimiter};
 pub use inner::{Family, Fragment, Inner};
 pub use mtu::Fit;
 pub use outer::{Marking, OuterFields};
@@ -75,7 +44,7 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// Octets of the whole packet.
+    /// Octets of the packet.
     #[inline]
     pub fn total_len(&self) -> usize {
         self.headers_len + self.payload.len()
