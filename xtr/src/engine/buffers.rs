@@ -52,7 +52,7 @@ impl Buffers {
         let address = entry_ring.start().as_ptr() as u64;
         // SAFETY: the region is page-aligned, zeroed, large enough for `entries` entries, and outlives the registration: the ring
         // is dropped first (see `Worker`), and with it the registration.
-        unsafe { ring.submitter().register_buf_ring(address, entries, group) }?;
+        unsafe { ring.submitter().register_buf_ring_with_flags(address, entries, group, 0) }?;
         let mut buffers = Self {
             memory,
             ring: entry_ring,

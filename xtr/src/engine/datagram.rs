@@ -47,12 +47,8 @@ pub(super) fn parse(buffer: &mut [u8]) -> Option<Received<'_>> {
 fn source(name: &[u8]) -> Option<IpAddr> {
     let family = c_int::from(u16::from_ne_bytes(*name.first_chunk()?));
     match family {
-        libc::AF_INET => {
-            Some(Ipv4Addr::from(*name.get(4..)?.first_chunk::<4>()?).into())
-        }
-        libc::AF_INET6 => {
-            Some(Ipv6Addr::from(*name.get(8..)?.first_chunk::<16>()?).into())
-        }
+        libc::AF_INET => Some(Ipv4Addr::from(*name.get(4..)?.first_chunk::<4>()?).into()),
+        libc::AF_INET6 => Some(Ipv6Addr::from(*name.get(8..)?.first_chunk::<16>()?).into()),
         _ => None,
     }
 }
@@ -72,7 +68,8 @@ impl Ancillary {
         while let Some(length) = control.first_chunk::<WORD>() {
             let len = usize::from_ne_bytes(*length);
             let Some(message) = control.get(WORD..len) else { break };
-            let (Some(level), Some(kind)) = (read_u32(message), read_u32(message.get(4..).unwrap_or(&[])))
+            let (Some(level), Some(kind)) =
+                (read_u32(message), read_u32(message.get(4..).unwrap_or(&[])))
             else {
                 break;
             };

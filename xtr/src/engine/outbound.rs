@@ -90,9 +90,9 @@ impl Bursts {
         outer: &Outer,
         headers: &[u8],
         payload: &[u8],
-        current: Option<&Current>,
+        current: &Current,
     ) -> Result<bool, DropReason> {
-        let pointed = current.filter(|current| payload.len() > COPY_LEN && current.holds(payload));
+        let pointed = (payload.len() > COPY_LEN && current.holds(payload)).then_some(current);
         let len = headers.len() + payload.len();
         let copied = if pointed.is_some() { headers.len() } else { len };
         if copied > SCRATCH_LEN || len > MAX_OCTETS {
@@ -109,17 +109,16 @@ impl Bursts {
                 && burst.fields == outer.fields
                 && burst.takes(len, copied, max_segments)
         };
-        let index = if open.generation == self.generation
-            && fits(&self.slots[usize::from(open.burst)])
-        {
-            open.burst
-        } else {
-            let index = self.free.pop().ok_or(DropReason::BuffersExhausted)?;
-            self.slots[usize::from(index)].begin(socket, outer, len);
-            self.queue.push(index);
-            self.open[slot] = OpenSlot { generation: self.generation, burst: index };
-            index
-        };
+        let index =
+            if open.generation == self.generation && fits(&self.slots[usize::from(open.burst)]) {
+                open.burst
+            } else {
+                let index = self.free.pop().ok_or(DropReason::BuffersExhausted)?;
+                self.slots[usize::from(index)].begin(socket, outer, len);
+                self.queue.push(index);
+                self.open[slot] = OpenSlot { generation: self.generation, burst: index };
+                index
+            };
         Ok(self.slots[usize::from(index)].push(headers, payload, pointed))
     }
 
@@ -195,7 +194,7 @@ impl Burst {
             buffers: [BufferRef::default(); MAX_SEGMENTS as usize],
             buffer_count: 0,
             name: SockAddr::from(SocketAddr::from(([0, 0, 0, 0], 0))),
-            control: Control::default(),
+            control: Control { octets: [0; 96], used: 0 },
             message: super::sys::empty_message(),
         }
     }
@@ -318,7 +317,6 @@ impl Current {
 }
 
 /// Ancillary data of one `sendmsg`, aligned as `struct cmsghdr` must be.
-#[derive(Default)]
 #[repr(align(8))]
 struct Control {
     octets: [u8; 96],

@@ -229,7 +229,9 @@ fn unavailable(error: io::Error) -> io::Error {
             "io_uring is forbidden here: set sysctl kernel.io_uring_disabled to 0, and in a container allow the io_uring system calls"
         }
         Some(libc::EINVAL) => "this kernel's io_uring is too old: use Linux 6.7 or later",
-        Some(libc::ENOMEM) => "no memory for io_uring: raise the limit of locked memory (ulimit -l)",
+        Some(libc::ENOMEM) => {
+            "no memory for io_uring: raise the limit of locked memory (ulimit -l)"
+        }
         _ => return error,
     };
     io::Error::new(io::ErrorKind::Unsupported, format!("{advice} ({error})"))

@@ -73,8 +73,9 @@ pub(super) fn open_tun_queue(name: &str) -> io::Result<(OwnedFd, String)> {
         libc::ioctl(tun.as_raw_fd(), libc::TUNSETVNETHDRSZ, std::ptr::from_ref(&header_len))
     })?;
     // SAFETY: TUNSETOFFLOAD takes its flags by value.
-    let offload =
-        |flags| check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, flags) });
+    let offload = |flags: libc::c_ulong| {
+        check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, flags) })
+    };
     offload(TUN_OFFLOADS).or_else(|_| offload(TUN_OFFLOADS_TCP))?;
     Ok((tun.into(), request.name()))
 }

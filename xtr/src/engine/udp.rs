@@ -116,12 +116,8 @@ fn send_socket(rloc: IpAddr, port: u16, zero_checksum: bool) -> io::Result<Socke
 fn dont_fragment(socket: &Socket, rloc: IpAddr, on: bool) -> io::Result<()> {
     // PROBE sets DF and ignores the kernel's path MTU: the mapping's locator has its own (MT-10).
     let (level, option, value) = match (rloc, on) {
-        (IpAddr::V4(_), true) => {
-            (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
-        }
-        (IpAddr::V4(_), false) => {
-            (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
-        }
+        (IpAddr::V4(_), true) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+        (IpAddr::V4(_), false) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
         (IpAddr::V6(_), true) => {
             (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
         }

@@ -85,7 +85,7 @@ impl Writes {
         current: &Current,
     ) -> Result<bool, DropReason> {
         let slot = flow_hash as usize % MERGERS;
-        if self.mergers[slot].coalescer.count() >= MAX_MERGED {
+        if self.mergers[slot].coalescer.packets() >= MAX_MERGED {
             self.finish(slot);
         }
         let mut offer = self.mergers[slot].coalescer.offer(packet, inner);
@@ -224,8 +224,7 @@ impl Write {
 
     /// The iovecs, without that of the head if there is none.
     fn message(&mut self) -> (*const iovec, u32) {
-        self.iovecs[0] =
-            iovec { iov_base: self.head.as_mut_ptr().cast(), iov_len: self.head_len };
+        self.iovecs[0] = iovec { iov_base: self.head.as_mut_ptr().cast(), iov_len: self.head_len };
         let skipped = usize::from(self.head_len == 0);
         (self.iovecs[skipped..].as_ptr(), (self.iovec_count - skipped) as u32)
     }

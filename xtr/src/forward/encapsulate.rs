@@ -116,9 +116,7 @@ impl<P: Policy> Forwarder<P> {
                 checksum::complete(work.packet_mut(), csum_start, csum_offset)?;
                 Ok(None)
             }
-            Offload::Segment => {
-                Segments::new(work.packet(), &work.inner, &work.virtio).map(Some)
-            }
+            Offload::Segment => Segments::new(work.packet(), &work.inner, &work.virtio).map(Some),
         }
     }
 
@@ -176,7 +174,7 @@ impl<O: Output> Emit<'_, O> {
         let Some(mut fragments) = Fragments::new(packet, inner, limit) else {
             return self.counters.dropped(DropReason::PacketTooBig, 1);
         };
-        self.counters.fragments_created((fragments.count() as u64).saturating_sub(1));
+        self.counters.fragments_created((fragments.remaining() as u64).saturating_sub(1));
         scratch[..lisp::HEADER_LEN].copy_from_slice(&self.lisp);
         while let Some(piece) = fragments.next_into(packet, &mut scratch[lisp::HEADER_LEN..]) {
             self.emit(&scratch[..lisp::HEADER_LEN + piece.headers_len], &packet[piece.payload]);

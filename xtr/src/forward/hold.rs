@@ -251,7 +251,9 @@ mod tests {
         let full = Err(DropReason::MapCacheMissHoldFull);
         let mut by_eid = hold(8, 10_000, 8);
         by_eid.punted(now, eid(1));
-        assert!(push(&mut by_eid, now, eid(1), 0).is_ok() && push(&mut by_eid, now, eid(1), 0).is_ok());
+        assert!(
+            push(&mut by_eid, now, eid(1), 0).is_ok() && push(&mut by_eid, now, eid(1), 0).is_ok()
+        );
         assert_eq!(push(&mut by_eid, now, eid(1), 0), full);
 
         let mut by_octets = hold(8, 150, 8);

@@ -12,8 +12,8 @@ use crate::counters::WorkerCounters;
 use crate::drops::DropReason;
 use crate::fib::{FibView, Verdict};
 use crate::packet::{
-    FlowHasher, IcmpError, IcmpLimiter, Inner, Marking, Offload, OuterFields, Segments, VirtioNetHeader,
-    decapsulate, icmp, lisp, martian,
+    FlowHasher, IcmpError, IcmpLimiter, Inner, Marking, Offload, OuterFields, Segments,
+    VirtioNetHeader, decapsulate, icmp, icmp::Rate, lisp, martian,
 };
 use crate::policy::{Onward, Policy};
 use crate::punt::{Punt, PuntSender};
@@ -46,6 +46,8 @@ pub struct Settings {
     pub hold: HoldLimits,
     /// Key of the flow hash; the same for all workers.
     pub seed: [u8; 32],
+    /// ICMP errors this worker may cause (MT-20).
+    pub icmp_rate: Rate,
     /// The zero of the coarse clock.
     pub started: Instant,
 }
@@ -99,7 +101,7 @@ impl<P: Policy> Forwarder<P> {
             hasher: FlowHasher::new(settings.seed),
             counters,
             punts,
-            icmp_limiter: IcmpLimiter::default(),
+            icmp_limiter: IcmpLimiter::new(settings.icmp_rate, settings.seed),
             hold: hold::Hold::new(settings.hold),
             clock: 1,
             scratch: encapsulate::Scratch::default(),
@@ -159,8 +161,7 @@ impl<P: Policy> Forwarder<P> {
 
     /// The table changed: packets whose mapping came are to be taken with [`Self::next_released`].
     pub fn handle_fib_change(&mut self, fib: &FibView<'_>) {
-        self.hold
-            .release(|eid| !matches!(fib.lookup(eid.instance_id, eid.address), Verdict::Miss));
+        self.hold.release(|eid| !matches!(fib.lookup(eid.instance_id, eid.address), Verdict::Miss));
     }
 
     /// The next packet that need not wait any longer; give it to [`Self::resume`].
@@ -213,7 +214,7 @@ impl<P: Policy> Forwarder<P> {
         let inner = Inner::parse(packet)?;
         let packets = match Offload::of(&virtio) {
             Offload::Segment => {
-                Segments::new(&packet[..inner.total_len], &inner, &virtio)?.count() as u64
+                Segments::new(&packet[..inner.total_len], &inner, &virtio)?.remaining() as u64
             }
             _ => 1,
         };
@@ -230,7 +231,10 @@ impl<P: Policy> Forwarder<P> {
     }
 
     /// `depth` counts the LISP headers taken off, this one included.
-    #[allow(clippy::too_many_arguments, reason = "one packet's whole context, passed once more for a nested packet")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one packet's whole context, passed once more for a nested packet"
+    )]
     fn decapsulate(
         &mut self,
         now: Instant,
@@ -420,4 +424,3 @@ const UDP_HEADER_LEN: usize = crate::packet::headers::UdpHeader::LEN;
 fn split(frame: &[u8]) -> Option<(VirtioNetHeader, &[u8])> {
     VirtioNetHeader::read_from_prefix(frame).ok()
 }
-

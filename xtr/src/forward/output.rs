@@ -35,5 +35,6 @@ pub trait Output {
     fn forwarded(&mut self, frame: &[u8], packets: u64) -> Result<(), DropReason>;
 
     /// Writes one decapsulated packet to the TUN, perhaps merged with others of its flow.
-    fn delivered(&mut self, flow_hash: u64, inner: &Inner, packet: &[u8]) -> Result<(), DropReason>;
+    fn delivered(&mut self, flow_hash: u64, inner: &Inner, packet: &[u8])
+    -> Result<(), DropReason>;
 }
