@@ -72,8 +72,8 @@ pub(super) fn open_tun_queue(name: &str) -> io::Result<(OwnedFd, String)> {
     check(unsafe {
         libc::ioctl(tun.as_raw_fd(), libc::TUNSETVNETHDRSZ, std::ptr::from_ref(&header_len))
     })?;
-    // SAFETY: TUNSETOFFLOAD takes its flags by value.
     let offload = |flags: libc::c_ulong| {
+        // SAFETY: TUNSETOFFLOAD takes its flags by value.
         check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, flags) })
     };
     offload(TUN_OFFLOADS).or_else(|_| offload(TUN_OFFLOADS_TCP))?;
@@ -156,11 +156,6 @@ impl Region {
     /// The first octet; valid for `len` octets as long as the Region lives.
     pub(super) const fn start(&self) -> NonNull<u8> {
         self.start
-    }
-
-    /// Octets.
-    pub(super) const fn len(&self) -> usize {
-        self.len
     }
 }
 
