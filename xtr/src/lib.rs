@@ -6,3 +6,4 @@ pub mod drops;
 pub mod fib;
 pub mod policy;
 pub mod punt;
+pub mod view;
