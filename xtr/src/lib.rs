@@ -1,6 +1,7 @@
 //! The LISP tunnel router.
 #![deny(unsafe_code)]
 pub mod config;
+pub mod control;
 pub mod counters;
 pub mod drops;
 pub mod engine;
