@@ -169,8 +169,10 @@ impl ControlPlane {
     }
 
     fn database_within(&self, prefix: &EidPrefix) -> impl Iterator<Item = EidPrefix> {
-        let prefix = *prefix;
-        self.database.covered_by(&prefix).map(|(found, _)| found).filter(move |found| *found != prefix)
+        self.database
+            .covered_by(prefix)
+            .map(|(found, _)| found)
+            .filter(move |found| found != prefix)
     }
 
     /// An own mapping as the ETR that owns it tells it (RP-09, RP-12, RP-13, RP-17).
@@ -206,9 +208,9 @@ impl ControlPlane {
     /// Sends a Map-Reply from the address asked, if the family allows (RP-05, PB-05). Records beyond what fits go (CW-06): the first is
     /// the one asked for.
     fn send_reply(&mut self, local: IpAddr, destination: SocketAddr, mut reply: MapReply) {
-        let same_family = local.is_ipv4() == destination.is_ipv4() && self.own.contains(local);
-        let other = self.own.for_family(destination.ip());
-        let Some(source) = if same_family { Some(local) } else { other } else {
+        let asked = Some(local)
+            .filter(|local| local.is_ipv4() == destination.is_ipv4() && self.own.contains(*local));
+        let Some(source) = asked.or_else(|| self.own.for_family(destination.ip())) else {
             return self.discard(Discard::NoItrRloc);
         };
         let limit = timers::control_payload_limit(destination.ip());
@@ -225,7 +227,8 @@ impl ControlPlane {
 /// Makes `probed` the one locator with the p-bit (PB-07), added with `priority` if the record does not have it.
 fn with_probed(mut record: EidRecord, probed: IpAddr, priority: u8) -> EidRecord {
     if record.locators.iter().all(|locator| !locator.probed) {
-        let mut locator = LocatorRecord::new(probed, priority, if priority == 255 { 0 } else { 100 });
+        let mut locator =
+            LocatorRecord::new(probed, priority, if priority == 255 { 0 } else { 100 });
         (locator.local, locator.probed) = (true, true);
         record.locators.push(locator);
     }

@@ -243,7 +243,10 @@ impl ControlPlane {
         };
         let outstanding = self.registrations.iter().position(|registration| {
             registration.server == server
-                && registration.outstanding.as_ref().is_some_and(|(nonce, _)| *nonce == notify.nonce)
+                && registration
+                    .outstanding
+                    .as_ref()
+                    .is_some_and(|(nonce, _)| *nonce == notify.nonce)
         });
         match outstanding {
             Some(index) => self.acknowledged(now, index, from.ip(), notify),

@@ -130,13 +130,15 @@ impl ControlPlane {
         }
         let bridged = matches!(
             verdict,
-            Verdict::Native | Verdict::Drop(DropReason::NoCommonRlocFamily | DropReason::NoUsableLocator)
+            Verdict::Native
+                | Verdict::Drop(DropReason::NoCommonRlocFamily | DropReason::NoUsableLocator)
         );
         if bridged && !self.config.use_petr.is_empty() {
             // With use-petr configured nothing leaves natively: a PETR that is down must not leak EIDs into the underlay.
             match locator::select(own, known, &self.petrs, &mut entry.traffic) {
                 Ok(set) => {
-                    (verdict, to_petr) = (Verdict::Encapsulate(locator::locator_set(set, last_used)), true);
+                    (verdict, to_petr) =
+                        (Verdict::Encapsulate(locator::locator_set(set, last_used)), true);
                 }
                 Err(_) if matches!(verdict, Verdict::Native) => {
                     verdict = Verdict::Drop(DropReason::NoUsableLocator);
@@ -188,7 +190,9 @@ fn of_action(mapping: &Mapping) -> Verdict {
         Mapping::Negative(Action::NativelyForward) => Verdict::Native,
         Mapping::Negative(Action::SendMapRequest) => Verdict::Miss,
         Mapping::Negative(Action::Drop) => Verdict::Drop(DropReason::ActionDrop),
-        Mapping::Negative(Action::DropPolicyDenied) => Verdict::Drop(DropReason::ActionPolicyDenied),
+        Mapping::Negative(Action::DropPolicyDenied) => {
+            Verdict::Drop(DropReason::ActionPolicyDenied)
+        }
         Mapping::Negative(Action::DropAuthFailure) => Verdict::Drop(DropReason::ActionAuthFailure),
         Mapping::Negative(Action::NoAction | Action::Unassigned(_)) => {
             Verdict::Drop(DropReason::ActionNoAction)

@@ -324,7 +324,11 @@ impl ControlPlane {
     }
 
     /// The records of a reply that concern the request (MC-32), least specific first.
-    fn acceptable(&mut self, requested: EidPrefix, reply: &MapReply) -> Vec<(EidPrefix, EidRecord)> {
+    fn acceptable(
+        &mut self,
+        requested: EidPrefix,
+        reply: &MapReply,
+    ) -> Vec<(EidPrefix, EidRecord)> {
         let mut records = Vec::new();
         for record in &reply.records {
             match record.eid.prefix() {

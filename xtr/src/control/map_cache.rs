@@ -172,12 +172,11 @@ impl MapCache {
     }
 
     /// The entries strictly inside `prefix`.
-    pub(super) fn more_specifics(
-        &self,
-        prefix: &EidPrefix,
-    ) -> impl Iterator<Item = (EidPrefix, &Entry)> {
-        let prefix = *prefix;
-        self.entries.covered_by(&prefix).filter(move |(found, _)| *found != prefix)
+    pub(super) fn more_specifics<'a>(
+        &'a self,
+        prefix: &'a EidPrefix,
+    ) -> impl Iterator<Item = (EidPrefix, &'a Entry)> {
+        self.entries.covered_by(prefix).filter(move |(found, _)| found != prefix)
     }
 
     /// Inserts or confirms an entry; its verdict is left for the caller to compute. `still_known` tells which locators

@@ -329,7 +329,9 @@ impl ControlPlane {
     fn addresses_of(&self, endpoint: &Endpoint) -> Vec<IpAddr> {
         let reachable = |address: &&IpAddr| self.own.for_family(**address).is_some();
         match endpoint {
-            Endpoint::Address(address) => Some(address).into_iter().filter(reachable).copied().collect(),
+            Endpoint::Address(address) => {
+                Some(address).into_iter().filter(reachable).copied().collect()
+            }
             Endpoint::Name(name) => {
                 self.names.get(name).into_iter().flatten().filter(reachable).copied().collect()
             }

@@ -96,7 +96,8 @@ impl ControlPlane {
 
     /// PB-01, PB-03.
     fn send_probe(&mut self, now: Instant, rloc: IpAddr) {
-        let (Some(source), Some(prefix)) = (self.own.for_family(rloc), self.probed_prefix(rloc)) else {
+        let (Some(source), Some(prefix)) = (self.own.for_family(rloc), self.probed_prefix(rloc))
+        else {
             return;
         };
         let nonce = self.next_nonce();
@@ -122,12 +123,10 @@ impl ControlPlane {
         }
         let ipv6_only = !self.config.eids.is_empty()
             && self.config.eids.iter().all(|eid| matches!(eid.prefix.prefix(), IpNet::V6(_)));
-        let everything = if ipv6_only {
-            IpNet::V6(Ipv6Net::default())
-        } else {
-            IpNet::V4(Ipv4Net::default())
-        };
-        let instance_id = self.config.eids.first().map_or(InstanceId::DEFAULT, |eid| eid.prefix.instance_id());
+        let everything =
+            if ipv6_only { IpNet::V6(Ipv6Net::default()) } else { IpNet::V4(Ipv4Net::default()) };
+        let instance_id =
+            self.config.eids.first().map_or(InstanceId::DEFAULT, |eid| eid.prefix.instance_id());
         locator.petr.then(|| EidPrefix::new(instance_id, everything))
     }
 

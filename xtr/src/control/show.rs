@@ -97,7 +97,9 @@ impl ControlPlane {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if self.map_resolvers().is_empty() {
-            notes.push("No Map-Resolver can be reached: none has an address of an own family.".to_owned());
+            notes.push(
+                "No Map-Resolver can be reached: none has an address of an own family.".to_owned(),
+            );
         }
         for registration in &self.registrations {
             let address = self.map_server_address(registration);
@@ -121,7 +123,10 @@ impl ControlPlane {
         notes
     }
 
-    fn entries_towards<'a>(&'a self, locator: &'a Locator) -> Box<dyn Iterator<Item = &'a Entry> + 'a> {
+    fn entries_towards<'a>(
+        &'a self,
+        locator: &'a Locator,
+    ) -> Box<dyn Iterator<Item = &'a Entry> + 'a> {
         if locator.petr {
             return Box::new(self.cache.iter().map(|(_, entry)| entry));
         }
