@@ -3,10 +3,12 @@
 pub mod config;
 pub mod control;
 pub mod counters;
+pub mod daemon;
 pub mod drops;
 pub mod engine;
 pub mod fib;
 pub mod forward;
+pub mod host;
 pub mod policy;
 pub mod punt;
 pub mod view;
