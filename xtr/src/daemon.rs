@@ -38,6 +38,8 @@ const CHANGE_DELAY: Duration = Duration::from_millis(200);
 const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 /// Paths are looked up again at least this often.
 const PATH_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the data plane's health is looked at.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// Questions and answers about paths under way.
 const PATH_QUEUE: usize = 64;
 
@@ -80,7 +82,7 @@ impl From<io::Error> for DaemonError {
 /// its sockets are bound and the data plane runs.
 ///
 /// # Errors
-/// [`DaemonError`] if it cannot start; once running it keeps running.
+/// [`DaemonError`] if it cannot start, or if the data plane fails later: whoever supervises the process starts it anew.
 pub async fn run<P: Policy>(
     config: RouterConfig,
     policy: P,
@@ -90,9 +92,9 @@ pub async fn run<P: Policy>(
 ) -> Result<(), DaemonError> {
     let mut daemon = Daemon::start(config, policy).await?;
     ready();
-    daemon.serve(requests, shutdown).await;
+    let outcome = daemon.serve(requests, shutdown).await;
     daemon.finish().await;
-    Ok(())
+    outcome
 }
 
 /// Everything that runs.
@@ -182,13 +184,16 @@ impl Daemon {
         &mut self,
         mut requests: mpsc::Receiver<Request>,
         shutdown: impl Future<Output = ()>,
-    ) {
+    ) -> Result<(), DaemonError> {
         let mut shutdown = pin!(shutdown);
         let mut asking = true;
         loop {
             self.carry_out();
+            if let Some(failure) = self.engine.failure() {
+                return Err(DaemonError::Runtime(io::Error::other(failure.to_owned())));
+            }
             tokio::select! {
-                () = &mut shutdown => return,
+                () = &mut shutdown => return Ok(()),
                 request = requests.recv(), if asking => match request {
                     Some(request) => self.answer(request),
                     None => asking = false,
@@ -200,8 +205,8 @@ impl Daemon {
 
     /// Whatever happens next. Cancel-safe.
     async fn next_input(&mut self) -> Input {
-        let timeout = self.control.poll_timeout();
-        let next = timeout.map_or(self.paths_due, |timeout| timeout.min(self.paths_due));
+        let mut next = self.paths_due.min(Instant::now() + HEALTH_INTERVAL);
+        next = self.control.poll_timeout().map_or(next, |timeout| timeout.min(next));
         tokio::select! {
             Some(datagram) = self.datagrams.recv() => Input::Datagram(datagram),
             () = self.punts.notified() => Input::Punts,

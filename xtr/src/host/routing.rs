@@ -11,7 +11,7 @@ use rtnetlink::packet_route::route::{
     RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use rtnetlink::{Handle, IpVersion, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,8 +22,6 @@ pub const PROTOCOL: u8 = 204;
 pub const SITE_TABLE: u32 = 4341;
 /// Where the rules stand: before `main` (32766).
 const RULE_PRIORITY: u32 = 4341;
-/// What the TUN is asked to carry, largest first: the data plane does MTU and fragmentation per locator itself.
-const TUN_MTUS: [u32; 3] = [65_535, 65_521, 9_000];
 
 /// The routes and rules in the kernel; [`Routing::remove`] takes them out again.
 #[derive(Debug)]
@@ -46,7 +44,6 @@ impl Routing {
     /// What the kernel refused; what was installed until then is removed by [`Self::remove`].
     pub async fn install(&mut self, config: &HostConfig, tun: u32) -> io::Result<()> {
         self.remove_leftovers(config).await?;
-        self.set_tun_mtu(tun).await?;
         for route in planned_routes(config, tun) {
             let what = format!("install route {}", describe(&route));
             let request = self.handle.route().add(route.clone()).replace();
@@ -74,18 +71,6 @@ impl Routing {
                 tracing::debug!(%error, "route was gone");
             }
         }
-    }
-
-    async fn set_tun_mtu(&self, tun: u32) -> io::Result<()> {
-        let mut result = Ok(());
-        for mtu in TUN_MTUS {
-            let message = LinkUnspec::new_with_index(tun).mtu(mtu).up().build();
-            match self.handle.link().set(message).execute().await {
-                Ok(()) => return Ok(()),
-                Err(error) => result = Err(netlink_error("set the MTU of the TUN", &error)),
-            }
-        }
-        result
     }
 
     /// Ours are: rules to the site table, routes in it, and the configured aggregates in the announced table; all of protocol 204.

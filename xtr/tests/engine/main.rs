@@ -259,7 +259,8 @@ fn udp_packet(
     udp.extend_from_slice(&udp_len.to_be_bytes());
     udp.extend_from_slice(&[0, 0]);
     udp.extend_from_slice(data);
-    let sum = checksum::pseudo_header(source.ip(), destination.ip(), 17, udp.len()).add_octets(&udp);
+    let sum =
+        checksum::pseudo_header(source.ip(), destination.ip(), 17, udp.len()).add_octets(&udp);
     udp[6..8].copy_from_slice(&sum.complement());
     let mut packet = match (source.ip(), destination.ip()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
