@@ -1,6 +1,6 @@
 //! `isthmus gateway`.
 
-use xtr::daemon::run as run_router;
+use ::xtr::daemon::run as run_router;
 
 use super::{Failure, daemon};
 use crate::config::RoleConfig;

@@ -1,6 +1,6 @@
 //! `isthmus mapping`.
 
-use mapping::daemon::run as run_mapping;
+use ::mapping::daemon::run as run_mapping;
 
 use super::{Failure, daemon};
 use crate::config::RoleConfig;

@@ -1,7 +1,7 @@
 //! `isthmus xtr`.
 
-use xtr::daemon::{DaemonError, run as run_router};
-use xtr::policy::SitePolicy;
+use ::xtr::daemon::{DaemonError, run as run_router};
+use ::xtr::policy::SitePolicy;
 
 use super::{Failure, daemon};
 use crate::config::RoleConfig;
@@ -17,4 +17,11 @@ pub(crate) fn run(args: &daemon::DaemonArgs) -> Result<(), Failure> {
             .await
             .map_err(|error| failure(&error))
     })
+}
+
+/// A tunnel router's end, by what the operator can do about it.
+pub(super) fn failure(error: &DaemonError) -> Failure {
+    match error {
+        DaemonError::Io(error) => daemon::io_failure(error),
+    }
 }

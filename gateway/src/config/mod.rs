@@ -26,8 +26,6 @@ mod overlap;
 mod report;
 mod router;
 mod secret;
-#[cfg(test)]
-mod tests;
 mod values;
 mod xtr;
 

@@ -114,6 +114,7 @@ impl<'a> Node<'a> {
                 path: self.path.clone(),
                 report: self.report,
                 known: RefCell::default(),
+                missing: RefCell::default(),
             }),
             _ => self.wrong_type("write a table"),
         }
@@ -138,12 +139,13 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A table of the file. [`Table::finish`] reports the keys nobody asked for.
+/// A table of the file. [`Table::finish`] must end every reader: it reports unknown and missing keys.
 pub(crate) struct Table<'a> {
     map: &'a Map<String, Value>,
     path: String,
     report: &'a Report,
     known: RefCell<Vec<&'static str>>,
+    missing: RefCell<Vec<(&'static str, String)>>,
 }
 
 impl<'a> Table<'a> {
@@ -163,12 +165,11 @@ impl<'a> Table<'a> {
         self.map.contains_key(key)
     }
 
-    /// The value of `key`; reported as missing when it is not there. `example` is what to write.
+    /// The value of `key`; [`Table::finish`] reports it as missing when it is not there. `example` is what to write.
     pub(crate) fn require(&self, key: &'static str, example: &str) -> Option<Node<'a>> {
         let node = self.get(key);
         if node.is_none() {
-            let message = format!("missing; write {key} = {example}");
-            self.report.error(&self.join(key), message);
+            self.missing.borrow_mut().push((key, example.to_owned()));
         }
         node
     }
@@ -191,15 +192,24 @@ impl<'a> Table<'a> {
         entries
     }
 
-    /// Reports every key that no reader asked for.
+    /// Reports every key that no reader asked for, and every required one that is neither there nor misspelt.
     pub(crate) fn finish(self) {
         let known = self.known.borrow();
+        let mut misspelt = Vec::new();
         for name in self.map.keys().filter(|name| !known.contains(&name.as_str())) {
-            let hint = match nearest(name, known.iter().copied()) {
+            let meant = nearest(name, known.iter().copied());
+            let hint = match meant {
                 Some(key) => format!("did you mean {key:?}?"),
                 None => format!("known here: {}", known.join(", ")),
             };
             self.report.error(&self.join(name), format!("unknown key; {hint}"));
+            misspelt.extend(meant);
+        }
+        for (key, example) in self.missing.borrow().iter() {
+            if !misspelt.contains(key) {
+                let message = format!("missing; write {key} = {example}");
+                self.report.error(&self.join(key), message);
+            }
         }
     }
 
@@ -222,23 +232,26 @@ pub(crate) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> O
         .map(|(_, key)| key)
 }
 
-/// Levenshtein distance, `_` and `-` and letter case being equal.
+/// Edits between two words, a swap of neighbours being one; `_` and `-` and letter case are equal.
 fn distance(a: &str, b: &str) -> usize {
     let fold = |text: &str| -> Vec<char> {
         text.chars().map(|c| if c == '_' { '-' } else { c.to_ascii_lowercase() }).collect()
     };
     let (a, b) = (fold(a), fold(b));
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+    let (mut before, mut last) = (Vec::new(), (0..=b.len()).collect::<Vec<usize>>());
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let substitute = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = substitute.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(before[j - 2] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut last, row);
     }
-    row[b.len()]
+    last[b.len()]
 }
 
 #[cfg(test)]
@@ -257,7 +270,9 @@ mod tests {
     #[test]
     fn distance_counts_edits() {
         assert_eq!(distance("weight", "weight"), 0);
-        assert_eq!(distance("wieght", "weight"), 2);
+        assert_eq!(distance("wieght", "weight"), 1);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("Source_Ports", "source-ports"), 0);
         assert_eq!(distance("", "abc"), 3);
     }
 }

@@ -242,11 +242,8 @@ struct Site<'a> {
 }
 
 fn read_eids(root: &Table<'_>, site: &Site<'_>, host: &mut HostConfig) -> Vec<LocalEid> {
-    let Some(sections) =
-        root.require("eid", "[] of tables: add [[eid]] with prefix = \"ADDRESS/LENGTH\"")
-    else {
-        return Vec::new();
-    };
+    let example = "[{ prefix = \"ADDRESS/LENGTH\" }], or better a section [[eid]]";
+    let Some(sections) = root.require("eid", example) else { return Vec::new() };
     let mut claims = Claims::default();
     let mut eids = Vec::new();
     for node in sections.list().unwrap_or_default() {
