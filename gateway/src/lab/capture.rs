@@ -40,8 +40,6 @@ pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
 pub(crate) struct Frame {
     /// The EtherType.
     pub(crate) ethertype: u16,
-    /// The interface it came in through.
-    pub(crate) interface: u32,
     /// The IP packet, if it is one.
     pub(crate) datagram: Option<Datagram>,
 }
@@ -209,7 +207,6 @@ impl Reader {
             length: message.bytes,
             time: time.unwrap_or_else(SystemTime::now),
             sent: message.address.is_some_and(|from| from.pkttype() == PACKET_OUTGOING),
-            interface: message.address.map_or(0, |from| from.ifindex() as u32),
         }))
     }
 
@@ -226,7 +223,6 @@ impl Reader {
         }
         let frame = Frame {
             ethertype: u16::from_be_bytes([frame[12], frame[13]]),
-            interface: received.interface,
             datagram: decode::datagram(&frame[14..frame.len().min(14 + OCTETS_DECODED)]),
         };
         let mut ring = self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
@@ -242,7 +238,6 @@ struct Received {
     length: usize,
     time: SystemTime,
     sent: bool,
-    interface: u32,
 }
 
 /// A socket that sees every frame of every link of the calling thread's namespace.

@@ -34,7 +34,7 @@ const LOG_TAIL: usize = 12;
 pub(crate) struct Daemons {
     running: Arc<Running>,
     daemons: Vec<Daemon>,
-    directory: TempDir,
+    directory: PathBuf,
 }
 
 /// One daemon as the scenarios see it.
@@ -51,10 +51,17 @@ pub(crate) struct Daemon {
     log: PathBuf,
 }
 
-/// The processes, shared with whoever may have to end them in a hurry.
+/// The processes and their files, shared with whoever may have to end them in a hurry.
 #[derive(Default)]
 pub(crate) struct Running {
-    inner: Mutex<(Vec<Child>, Option<Keeper>)>,
+    inner: Mutex<Processes>,
+}
+
+#[derive(Default)]
+struct Processes {
+    children: Vec<Child>,
+    keeper: Option<Keeper>,
+    directory: Option<TempDir>,
 }
 
 impl Daemons {
@@ -62,8 +69,9 @@ impl Daemons {
     pub(crate) fn start(topology: &Topology, running: Arc<Running>) -> io::Result<Self> {
         let directory = TempDir::with_prefix("isthmus-lab-")?;
         write_files(directory.path())?;
-        running.lock().1 = Some(Keeper::start()?);
-        let mut daemons = Self { running, daemons: Vec::new(), directory };
+        let mut daemons = Self { running, daemons: Vec::new(), directory: directory.path().into() };
+        daemons.running.lock().keeper = Some(Keeper::start()?);
+        daemons.running.lock().directory = Some(directory);
         daemons.launch("mapping", &topology.ms)?;
         daemons.wait_until_ready()?;
         for site in &topology.sites {
@@ -87,7 +95,7 @@ impl Daemons {
 
     /// Where their configuration, keys, sockets and logs are.
     pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     fn launch(&mut self, role: &'static str, namespace: &Namespace) -> io::Result<()> {
@@ -189,10 +197,10 @@ impl Daemon {
 }
 
 impl Running {
-    /// Ends every daemon: SIGTERM, and SIGKILL for one that does not go.
+    /// Ends every daemon (SIGTERM, and SIGKILL for one that does not go) and removes their files.
     pub(crate) fn end(&self) {
-        let mut inner = self.lock();
-        let (children, keeper) = &mut *inner;
+        let mut processes = self.lock();
+        let Processes { children, keeper, directory } = &mut *processes;
         for child in children.iter() {
             // Fails only for one that has ended already.
             let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
@@ -212,22 +220,23 @@ impl Running {
             }
         }
         *keeper = None;
+        *directory = None;
     }
 
     fn add(&self, child: Child) -> io::Result<()> {
-        let mut inner = self.lock();
-        let watched = inner.1.as_mut().map_or(Ok(()), |keeper| keeper.watch(&child));
-        inner.0.push(child);
+        let mut processes = self.lock();
+        let watched = processes.keeper.as_mut().map_or(Ok(()), |keeper| keeper.watch(&child));
+        processes.children.push(child);
         watched
     }
 
     fn has_ended(&self, pid: u32) -> bool {
-        let mut inner = self.lock();
-        let child = inner.0.iter_mut().find(|child| child.id() == pid);
+        let mut processes = self.lock();
+        let child = processes.children.iter_mut().find(|child| child.id() == pid);
         child.is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Vec<Child>, Option<Keeper>)> {
+    fn lock(&self) -> MutexGuard<'_, Processes> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::checksum;
+
 /// UDP port of LISP data packets (RFC 9300 §5.3).
 pub(crate) const LISP_DATA: u16 = 4341;
 /// UDP port of LISP control messages (RFC 9301 §5).
@@ -53,6 +55,8 @@ pub(crate) struct Udp {
     pub(crate) source_port: u16,
     pub(crate) destination_port: u16,
     pub(crate) checksum: u16,
+    /// Whether the checksum fits the datagram; `None` if it is 0 or not all was captured.
+    pub(crate) checksum_is_right: Option<bool>,
     pub(crate) content: Content,
 }
 
@@ -228,7 +232,7 @@ fn payload(packet: &Datagram, octets: &[u8]) -> Payload {
         return Payload::Opaque;
     }
     let decoded = match packet.protocol {
-        UDP => udp(octets).map(Payload::Udp),
+        UDP => udp(packet, octets).map(Payload::Udp),
         TCP => u16_at(octets, 0)
             .zip(u16_at(octets, 2))
             .map(|(source_port, destination_port)| Payload::Tcp { source_port, destination_port }),
@@ -241,9 +245,14 @@ fn payload(packet: &Datagram, octets: &[u8]) -> Payload {
     decoded.unwrap_or(Payload::Opaque)
 }
 
-fn udp(octets: &[u8]) -> Option<Udp> {
+fn udp(packet: &Datagram, octets: &[u8]) -> Option<Udp> {
     let (source_port, destination_port) = (u16_at(octets, 0)?, u16_at(octets, 2)?);
+    let length = usize::from(u16_at(octets, 4)?);
     let checksum = u16_at(octets, 6)?;
+    let whole = octets.get(..length).filter(|_| checksum != 0 && !packet.more_fragments);
+    let checksum_is_right = whole.map(|datagram| {
+        checksum::upper_layer((packet.source, packet.destination), UDP, datagram) == 0
+    });
     let body = octets.get(8..)?;
     let content = match (source_port, destination_port) {
         (_, LISP_DATA) => lisp(body).map_or(Content::Other, Content::Lisp),
@@ -252,7 +261,7 @@ fn udp(octets: &[u8]) -> Option<Udp> {
         }
         _ => Content::Other,
     };
-    Some(Udp { source_port, destination_port, checksum, content })
+    Some(Udp { source_port, destination_port, checksum, checksum_is_right, content })
 }
 
 fn lisp(octets: &[u8]) -> Option<Lisp> {

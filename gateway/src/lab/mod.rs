@@ -6,12 +6,14 @@
 
 mod addresses;
 mod capture;
+mod checksum;
 mod configuration;
 mod daemons;
 mod decode;
 mod keeper;
 mod link;
 mod namespace;
+mod offload;
 mod pcap;
 mod privilege;
 mod probe;

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use mapping::admin::Query;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::addresses::SITES;
+use super::addresses::{SITES, Site};
 use super::capture::Capture;
 use super::daemons::{Daemons, Running};
+use super::namespace::Namespace;
 use super::report::show;
 use super::topology::Topology;
 
@@ -101,6 +102,32 @@ impl Captures {
 }
 
 impl Lab {
+    /// A site's host.
+    pub(crate) fn host(&self, site: &Site) -> &Namespace {
+        &self.topology.sites[position(site)].host
+    }
+
+    /// What arrives at a site's host.
+    pub(crate) fn host_capture(&self, site: &Site) -> &Capture {
+        &self.captures.hosts[position(site)]
+    }
+
+    /// Polls `condition` until it holds; `false` if it does not within `limit`.
+    pub(crate) fn wait_for(
+        &self,
+        limit: Duration,
+        condition: impl Fn() -> io::Result<bool>,
+    ) -> io::Result<bool> {
+        let deadline = Instant::now() + limit;
+        while !condition()? {
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(true)
+    }
+
     fn wait_for_registrations(&self) -> io::Result<()> {
         let deadline = Instant::now() + REGISTRATION_LIMIT;
         let map_server = self.daemons.named("ms")?;
@@ -151,6 +178,11 @@ impl Lab {
         }
         text
     }
+}
+
+/// A site's place in [`SITES`], and so in everything that is kept per site.
+fn position(site: &Site) -> usize {
+    SITES.iter().position(|other| other.name == site.name).unwrap_or(0)
 }
 
 /// Whether root here is not root of the machine.

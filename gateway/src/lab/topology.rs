@@ -10,25 +10,23 @@ use super::addresses::{
 };
 use super::link;
 use super::namespace::Namespace;
+use super::offload;
 
 /// The lab as a drawing.
-pub(crate) const DRAWING: &str = "\
-  host-a 2001:db8:e001::10, 203.0.113.10          host-c 2001:db8:e003::10, 203.0.113.138
-    |                                               |
-  xtr-a 198.51.100.11 ---.                     .--- xtr-c 2001:db8:c0::13
-                          |                    |
-                        core4                core6
-                     IPv4 only              IPv6 only
-                          |                    |
-  xtr-b 198.51.100.12 ---'|'------ ms --------'|'--- xtr-d 2001:db8:c0::14
-    |                     |   .2       ::2     |      |
-  host-b 2001:db8:e002::10|                    |    host-d 2001:db8:e004::10
-         203.0.113.74     '------ pxtr -------'            203.0.113.202
-                             .1    |    ::1
-                             2001:db8:f::1, 192.0.2.1
-                                   |
-                                internet --- host-n 2001:db8:ffff::80, 192.0.2.80
-                                             (not LISP)
+pub(crate) const DRAWING: &str = r"
+  host-a 2001:db8:e001::10      ms (Map-Server, Map-Resolver)       host-c 2001:db8:e003::10
+     |   203.0.113.10           198.51.100.2    2001:db8:c0::2         |   203.0.113.138
+  xtr-a  198.51.100.11                |             |               xtr-c  2001:db8:c0::13
+     |                                |             |                  |
+  ===+====== core4, IPv4 only ========+===       ===+=== core6, IPv6 only +=====
+     |                                |             |                  |
+  xtr-b  198.51.100.12                |             |               xtr-d  2001:db8:c0::14
+     |                          198.51.100.1    2001:db8:c0::1         |
+  host-b 2001:db8:e002::10      pxtr (PITR, PETR, RTR)              host-d 2001:db8:e004::10
+         203.0.113.74           192.0.2.1, 2001:db8:f::1                   203.0.113.202
+                                          |
+                                internet (router) --- host-n 192.0.2.80, 2001:db8:ffff::80
+                                                             (knows nothing of LISP)
 ";
 
 /// Name of a member's link to the IPv4 core.
@@ -212,10 +210,12 @@ fn join_core6(
 }
 
 fn both_up(core: &Namespace, member: &Namespace, member_link: &'static str) -> io::Result<()> {
-    link::wire_sized(core, member.name())?;
-    link::wire_sized(member, member_link)?;
-    link::up(core, member.name())?;
-    link::up(member, member_link)
+    for (namespace, name) in [(core, member.name()), (member, member_link)] {
+        link::wire_sized(namespace, name)?;
+        offload::compute_checksums(namespace, name)?;
+        link::up(namespace, name)?;
+    }
+    Ok(())
 }
 
 /// The link between a site's xTR and its host.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::lab::checksum;
 use crate::lab::namespace::Namespace;
 
 const ICMP: u8 = 1;
@@ -45,7 +46,7 @@ impl Header {
                 packet.extend([self.hop_limit, protocol, 0, 0]);
                 packet.extend(source.octets());
                 packet.extend(destination.octets());
-                let checksum = internet_checksum(&packet);
+                let checksum = checksum::internet(&packet);
                 packet[10..12].copy_from_slice(&checksum.to_be_bytes());
                 packet.extend(payload);
                 packet
@@ -55,8 +56,8 @@ impl Header {
                 let mut packet = (0x6000_0000 | class << 20).to_be_bytes().to_vec();
                 packet.extend((payload.len() as u16).to_be_bytes());
                 packet.extend([protocol, self.hop_limit]);
-                packet.extend(address_octets(source));
-                packet.extend(address_octets(destination));
+                packet.extend(checksum::address_octets(source));
+                packet.extend(checksum::address_octets(destination));
                 packet.extend(payload);
                 packet
             }
@@ -65,12 +66,7 @@ impl Header {
 
     /// The checksum of `payload` behind this header's pseudo-header.
     fn checksum(&self, protocol: u8, payload: &[u8]) -> u16 {
-        let mut covered = address_octets(self.source);
-        covered.extend(address_octets(self.destination));
-        covered.extend((payload.len() as u32).to_be_bytes());
-        covered.extend([0, 0, 0, protocol]);
-        covered.extend(payload);
-        internet_checksum(&covered)
+        checksum::upper_layer((self.source, self.destination), protocol, payload)
     }
 }
 
@@ -82,7 +78,7 @@ pub(crate) fn echo_request(header: &Header, id: u16, sequence: u16, length: usiz
     message.extend(sequence.to_be_bytes());
     message.resize(length.saturating_sub(header.length()).max(8), 0x5a);
     let checksum =
-        if is_v4 { internet_checksum(&message) } else { header.checksum(ICMPV6, &message) };
+        if is_v4 { checksum::internet(&message) } else { header.checksum(ICMPV6, &message) };
     message[2..4].copy_from_slice(&checksum.to_be_bytes());
     header.packet(if is_v4 { ICMP } else { ICMPV6 }, &message)
 }
@@ -131,25 +127,6 @@ pub(crate) fn send(namespace: &Namespace, packet: Vec<u8>, destination: IpAddr) 
     })?
 }
 
-fn address_octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
-/// RFC 1071.
-fn internet_checksum(octets: &[u8]) -> u16 {
-    let words = octets
-        .chunks(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])));
-    let mut sum: u32 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +156,7 @@ mod tests {
     fn the_checksum_of_a_packet_with_its_checksum_is_zero() {
         let header = Header::new("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let packet = udp(&header, (1, 2), b"odd", true);
-        assert_eq!(internet_checksum(&packet[..20]), 0);
+        assert_eq!(checksum::internet(&packet[..20]), 0);
         assert_eq!(header.checksum(UDP, &packet[20..]), 0);
     }
 }

@@ -1,5 +1,14 @@
 //! The use cases of IPv6 migration, each as a list of things that must be seen.
 
+mod i1;
+mod i2;
+mod mtu;
+mod s1;
+mod s2;
+mod s3;
+mod wire;
+mod x1;
+
 use std::io;
 use std::time::Instant;
 
@@ -16,7 +25,14 @@ pub(crate) struct Scenario {
 }
 
 /// All scenarios, in the order in which they run.
-pub(crate) static SCENARIOS: &[Scenario] = &[];
+pub(crate) static SCENARIOS: &[Scenario] = &[
+    Scenario { name: "s1", title: s1::TITLE, body: s1::run },
+    Scenario { name: "s2", title: s2::TITLE, body: s2::run },
+    Scenario { name: "s3", title: s3::TITLE, body: s3::run },
+    Scenario { name: "i1", title: i1::TITLE, body: i1::run },
+    Scenario { name: "i2", title: i2::TITLE, body: i2::run },
+    Scenario { name: "x1", title: x1::TITLE, body: x1::run },
+];
 
 impl Scenario {
     /// Runs it to its end, or to the first error, which is a failed acceptance.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::lab::addresses::{SITE_A, XTR_A, XTR_B, XTR_C, XTR_D};
 use crate::lab::capture::{Capture, ETHERTYPE_IPV6};
+use crate::lab::decode::Datagram;
 use crate::lab::probe::craft::Header;
 use crate::lab::probe::ping::{Answer, ping};
 use crate::lab::probe::{tcp, udp};
@@ -62,7 +63,10 @@ fn probes_work_over_plain_routing() {
     let mark = capture.mark();
     let server = udp::EchoServer::start(b, XTR_B).unwrap();
     assert_eq!(udp::flows(a, XTR_A, server.address(), (50, 2, 64)).unwrap(), 0);
-    assert_eq!(capture.since(mark).len(), 200);
+    let echoes = capture.datagrams_since(mark);
+    assert_eq!(echoes.len(), 200);
+    let right = |packet: &Datagram| packet.udp().unwrap().checksum_is_right == Some(true);
+    assert!(echoes.iter().all(right), "checksums are those of a wire");
 
     tcp::transfer((a, XTR_A), (b, XTR_B), 3_000_000).unwrap();
     let packets = capture.datagrams_since(mark);
