@@ -1,6 +1,10 @@
 //! The LISP mapping system.
+#![forbid(unsafe_code)]
 pub mod admin;
 pub mod config;
+pub mod discard;
 pub mod eid;
+pub mod timers;
 pub mod transmit;
+pub mod view;
 pub mod wire;
