@@ -29,6 +29,23 @@ const NLM_F_ACK: u16 = 4;
 const NLMSG_ERROR: u16 = 2;
 const NLA_F_NESTED: u16 = 1 << 15;
 
+/// The first kernel in which UDP_SEGMENT does not need checksum offload of the link.
+const SEGMENTS_WITHOUT_OFFLOAD: (u32, u32) = (6, 11);
+
+/// Whether the lab's core links may do without checksum offload: before Linux 6.11 the kernel refuses bursts
+/// (UDP_SEGMENT) there, which would hide the normal way of sending.
+pub(crate) fn can_compute_checksums() -> bool {
+    let release = nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    kernel_version(&release).is_some_and(|version| version >= SEGMENTS_WITHOUT_OFFLOAD)
+}
+
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 /// Makes a link compute the checksums of what it sends.
 pub(crate) fn compute_checksums(namespace: &Namespace, link: &'static str) -> io::Result<()> {
     namespace.run(move || {
@@ -111,6 +128,13 @@ fn family_id(mut attributes: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernel_versions_are_read() {
+        assert_eq!(kernel_version("6.1.0-18-amd64"), Some((6, 1)));
+        assert_eq!(kernel_version("6.11.2"), Some((6, 11)));
+        assert_eq!(kernel_version("unknown"), None);
+    }
 
     #[test]
     fn attributes_are_padded_and_found_again() {

@@ -212,7 +212,9 @@ fn join_core6(
 fn both_up(core: &Namespace, member: &Namespace, member_link: &'static str) -> io::Result<()> {
     for (namespace, name) in [(core, member.name()), (member, member_link)] {
         link::wire_sized(namespace, name)?;
-        offload::compute_checksums(namespace, name)?;
+        if offload::can_compute_checksums() {
+            offload::compute_checksums(namespace, name)?;
+        }
         link::up(namespace, name)?;
     }
     Ok(())

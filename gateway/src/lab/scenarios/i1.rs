@@ -7,6 +7,7 @@ use super::mtu::SizedPath;
 use super::wire;
 use crate::lab::addresses::{SITE_C, SITE_D};
 use crate::lab::decode::Datagram;
+use crate::lab::offload;
 use crate::lab::probe::craft::{self, Header};
 use crate::lab::probe::ping::{lost, ping};
 use crate::lab::report::Checks;
@@ -56,7 +57,9 @@ fn addresses_and_headers(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
     let unsummed = requests.iter().filter_map(|(outer, _)| outer.udp());
     let unsummed = unsummed.filter(|udp| udp.checksum == 0).count();
     checks.equal("UDP checksums of zero sent (configured: computed)", 0, unsummed);
-    checks.equal("outer UDP checksums that are wrong", 0, wire::wrong_checksums(&all));
+    if offload::can_compute_checksums() {
+        checks.equal("outer UDP checksums that are wrong", 0, wire::wrong_checksums(&all));
+    }
     Ok(())
 }
 

