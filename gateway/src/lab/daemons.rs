@@ -1,8 +1,8 @@
 //! The lab's daemons: this very program, started in each role inside the right namespace.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -242,11 +242,8 @@ impl Running {
 }
 
 fn write_files(directory: &Path) -> io::Result<()> {
-    let state = directory.join("state");
-    fs::create_dir(&state)?;
-    fs::set_permissions(&state, Permissions::from_mode(0o700))?;
-    let (keys, state) = (directory.display().to_string(), state.display().to_string());
-    fs::write(directory.join("ms.toml"), configuration::mapping(&keys, &state))?;
+    let keys = directory.display().to_string();
+    fs::write(directory.join("ms.toml"), configuration::mapping(&keys))?;
     fs::write(directory.join("pxtr.toml"), configuration::gateway())?;
     for site in &SITES {
         let name = site.name;

@@ -67,6 +67,9 @@ fn addresses_and_headers(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
     let replies = wire::carrying(&replies, destination, source);
     checks.equal("and the replies the other way", PINGS + 1, replies.len());
 
+    let asked = wire::map_requests(&packets, SITE_A.rloc, destination);
+    checks.equal("Map-Requests of site A for the destination", 1, asked);
+
     let inner = wire::distinct(requests.iter().map(|(_, lisp)| lisp.inner.hop_limit));
     checks.equal("hop limit 64 of the host, inner on the wire", "63".into(), inner);
     let outer = wire::distinct(requests.iter().map(|(outer, _)| outer.hop_limit));

@@ -34,7 +34,11 @@ pub(crate) fn run(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
     let first = ping(host, header, 100, FIRST_LIMIT)?;
     checks.that(format!("the very first ping to {HOST_DEAD}"), "reply", first, first.is_reply());
     let packets = core.datagrams_since(mark);
-    checks.equal("Map-Requests of site A for it", 1, requests(&packets).len());
+    checks.equal(
+        "Map-Requests of site A for it",
+        1,
+        wire::map_requests(&packets, SITE_A.rloc, HOST_DEAD),
+    );
     let replies = replies(&packets);
     checks.equal("Map-Replies to site A", 1, replies.len());
     let record = replies.first().cloned();
@@ -62,23 +66,15 @@ pub(crate) fn run(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
 
     checks.equal("lost of 5 more pings", 0, lost(host, header, 100, PINGS)?);
     let packets = core.datagrams_since(mark);
-    checks.equal("Map-Requests of site A after all pings", 1, requests(&packets).len());
+    checks.equal(
+        "Map-Requests of site A after all pings",
+        1,
+        wire::map_requests(&packets, SITE_A.rloc, HOST_DEAD),
+    );
     let out = wire::encapsulated(&packets, SITE_A.rloc, PXTR4);
     let out = wire::carrying(&out, header.source, header.destination);
     checks.equal("packets encapsulated to the PETR", PINGS + 1, out.len());
     Ok(())
-}
-
-/// Map-Requests (no RLOC-probes) that site A's xTR sent for an EID around the unknown destination.
-fn requests(packets: &[Datagram]) -> Vec<IpNet> {
-    let from_a = packets.iter().filter(|packet| packet.source == SITE_A.rloc);
-    from_a
-        .filter_map(|packet| match packet.control() {
-            Some(Control::MapRequest { probe: false, eid: Some(eid) }) => Some(*eid),
-            _ => None,
-        })
-        .filter(|eid| eid.contains(&HOST_DEAD))
-        .collect()
 }
 
 /// Records of the Map-Replies (none to RLOC-probes) that site A's xTR got from the Map-Resolver.

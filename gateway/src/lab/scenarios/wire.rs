@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::lab::capture::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame};
-use crate::lab::decode::{Datagram, LISP_CONTROL, LISP_DATA, Lisp};
+use crate::lab::decode::{Control, Datagram, LISP_CONTROL, LISP_DATA, Lisp};
 
 /// ICMPv6 types that keep an IPv6 link itself running: MLD and neighbour discovery.
 const LINK_UPKEEP: [u8; 7] = [130, 131, 132, 133, 135, 136, 143];
@@ -37,6 +37,15 @@ pub(crate) fn carrying<'a>(
         lisp.inner.source == source && lisp.inner.destination == destination
     };
     encapsulated.iter().filter(carries).copied().collect()
+}
+
+/// Map-Requests (no RLOC-probes) of one xTR for an EID-prefix around `eid`, encapsulated ones included.
+pub(crate) fn map_requests(packets: &[Datagram], xtr: IpAddr, eid: IpAddr) -> usize {
+    let asks = |packet: &&Datagram| match packet.control() {
+        Some(Control::MapRequest { probe: false, eid: Some(asked) }) => asked.contains(&eid),
+        _ => false,
+    };
+    packets.iter().filter(|packet| packet.source == xtr).filter(asks).count()
 }
 
 /// Outer UDP datagrams whose checksum does not fit them.
