@@ -7,9 +7,8 @@ use super::addresses::{EID_AGGREGATES, MS4, MS6, PXTR4, PXTR6, RLOC_RANGES, SITE
 use super::topology::SITE_LINK;
 
 /// The Map-Server and Map-Resolver: every site may register its EID-prefixes from its core.
-pub(crate) fn mapping(key_directory: &str, state_directory: &str) -> String {
-    let mut text =
-        format!("[mapping]\nlisten = [\"{MS4}\", \"{MS6}\"]\nstate-dir = \"{state_directory}\"\n");
+pub(crate) fn mapping(key_directory: &str) -> String {
+    let mut text = format!("[mapping]\nlisten = [\"{MS4}\", \"{MS6}\"]\n");
     for site in &SITES {
         let locators = RLOC_RANGES[usize::from(site.rloc.is_ipv6())];
         // Writing to a String cannot fail.
