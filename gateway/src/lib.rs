@@ -18,6 +18,8 @@
 //! those are encapsulated again. [`proxy::ProxyPolicy`] asks them per packet on behalf of the data plane in `xtr`,
 //! which does everything else: lookup, locator choice, headers, announcement of the EID aggregates to the kernel.
 //!
+//! [`lab`] builds a small internet of network namespaces around these daemons and watches what they put on the wire.
+//!
 //! Where to start reading: [`proxy`] for what a gateway is, [`config`] for what an operator writes, [`cli`] for what
 //! an operator types.
 #![forbid(unsafe_code)]
@@ -25,6 +27,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod lab;
 pub mod petr;
 pub mod pitr;
 pub mod proxy;

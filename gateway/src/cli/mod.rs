@@ -33,6 +33,8 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.verb {
+        // The lab makes namespaces, for which the process must have one thread: nothing may start before it.
+        Verb::Lab(args) => return crate::lab::run(args),
         Verb::Gateway(args) => gateway::run(&args),
         Verb::Xtr(args) => xtr::run(&args),
         Verb::Mapping(args) => mapping::run(&args),
@@ -87,6 +89,8 @@ enum Verb {
     Show(show::ShowArgs),
     /// Ask the mapping system for the mapping of an EID
     Lig(lig::LigArgs),
+    /// Build a small internet in network namespaces and prove the use cases on it
+    Lab(crate::lab::LabArgs),
 }
 
 /// Why a verb did not do what it was asked for.
