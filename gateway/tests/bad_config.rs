@@ -309,8 +309,8 @@ prefix = "198.51.100.0/24"
         "xtr.toml",
         &text,
         &[
-            "xtr.toml:10: eid[1].prefix: 2001:db8:e001::/48 is already given of instance 0 in line 7; give it once",
-            "xtr.toml:16: eid[3].prefix: 2001:db8:e001:8::/64 overlaps 2001:db8:e001::/48 of instance 0 in line 7; \
+            "xtr.toml:10: eid[1].prefix: 2001:db8:e001::/48 is already given in line 7 (instance 0); give it once",
+            "xtr.toml:16: eid[3].prefix: 2001:db8:e001:8::/64 overlaps 2001:db8:e001::/48 in line 7 (instance 0); \
              give every address to one instance only",
             "xtr.toml:20: eid[4].prefix: 198.51.100.0/24 contains the own RLOC 198.51.100.11; \
              EIDs and RLOCs are separate address spaces: correct one of them",
@@ -440,9 +440,9 @@ eid-prefixes = ["2001:db8:e001:7::/64", "2001:db8:e001::/48", "203.0.113.0/26", 
         &[
             "mapping.toml:10: site[1].name: \"a\" is already the name of the site in line 5; give every site its own name",
             "mapping.toml:11: site[1].keys[1].id: key ID 1 is given twice; number the keys of a site apart",
-            "mapping.toml:12: site[1].eid-prefixes[0]: 2001:db8:e001:7::/64 overlaps 2001:db8:e001::/48 of site \"a\" in line 7; \
+            "mapping.toml:12: site[1].eid-prefixes[0]: 2001:db8:e001:7::/64 overlaps 2001:db8:e001::/48 in line 7 (site \"a\"); \
              give every address to one site only",
-            "mapping.toml:12: site[1].eid-prefixes[1]: 2001:db8:e001::/48 is already given of site \"a\" in line 7; give it once",
+            "mapping.toml:12: site[1].eid-prefixes[1]: 2001:db8:e001::/48 is already given in line 7 (site \"a\"); give it once",
         ],
     );
 }

@@ -36,9 +36,10 @@ impl Host {
         Ok(host)
     }
 
-    /// Whether `address` is one of this host's.
+    /// Whether `address` is one of this host's; all of 127.0.0.0/8 is, listed or not.
     pub fn has_address(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|&(_, own)| own == address)
+        let loopback = address.is_ipv4() && address.is_loopback();
+        loopback || self.addresses.iter().any(|&(_, own)| own == address)
     }
 
     /// Whether there is an interface of this name.

@@ -39,8 +39,8 @@ impl Claims {
     ) {
         let (owner, shown) = owner;
         if let Some(earlier) = self.table.get(&prefix) {
-            let whose = of(&earlier.shown);
-            let what = format!("{prefix} is already given{whose} in line {}", earlier.line);
+            let whose = parenthesised(&earlier.shown);
+            let what = format!("{prefix} is already given in line {}{whose}", earlier.line);
             node.error(&what, "give it once");
             return;
         }
@@ -51,8 +51,8 @@ impl Claims {
             .chain(self.table.covered_by(&prefix))
             .find(|(_, claim)| foreign(claim));
         if let Some((other, earlier)) = overlap {
-            let whose = of(&earlier.shown);
-            let what = format!("{prefix} overlaps {other}{whose} in line {}", earlier.line);
+            let whose = parenthesised(&earlier.shown);
+            let what = format!("{prefix} overlaps {other} in line {}{whose}", earlier.line);
             node.error(&what, instead);
         }
         let line = node.report().line(node.path());
@@ -60,8 +60,8 @@ impl Claims {
     }
 }
 
-fn of(owner: &str) -> String {
-    if owner.is_empty() { String::new() } else { format!(" of {owner}") }
+fn parenthesised(owner: &str) -> String {
+    if owner.is_empty() { String::new() } else { format!(" ({owner})") }
 }
 
 /// Reports duplicates and overlaps within one list.

@@ -82,11 +82,49 @@ fn op_02_the_reply_is_printed_with_round_trip_time_and_source() {
     assert_eq!(json["records"][1]["action"], "natively-forward");
 }
 
+/// A loopback address that no other process of this kind uses at the same time.
+fn own_loopback(last: u8) -> IpAddr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    IpAddr::from([127, high | 64, low, last])
+}
+
 #[test]
 fn op_02_silence_is_reported_after_the_tries() {
-    // A socket that never answers holds the port, if it is free; refused or silent is the same to an unconnected socket.
-    let loopback: IpAddr = "127.0.0.1".parse().unwrap();
-    let failure = lookup(eid(), loopback, None, 2, Duration::from_millis(20)).unwrap_err();
+    let resolver = own_loopback(1);
+    let silent = UdpSocket::bind((resolver, CONTROL_PORT)).unwrap();
+    let failure = lookup(eid(), resolver, None, 2, Duration::from_millis(20)).unwrap_err();
     let Failure::Failed(text) = failure else { panic!("{failure:?}") };
-    assert_eq!(text, "127.0.0.1 did not answer 2 Map-Requests for 203.0.113.1/32 in 40ms");
+    let expected = format!("{resolver} did not answer 2 Map-Requests for 203.0.113.1/32 in 40ms");
+    assert_eq!(text, expected);
+    let mut buffer = [0; DATAGRAM];
+    for _ in 0..2 {
+        let (length, _) = silent.recv_from(&mut buffer).unwrap();
+        assert!(matches!(Message::parse(&buffer[..length]), Ok(Message::Encapsulated(_))));
+    }
+}
+
+/// The first Map-Request is lost; an ETR answers the second from elsewhere, to the address and port inside.
+#[test]
+fn op_02_a_lookup_survives_a_lost_request() {
+    let resolver = own_loopback(2);
+    let server = UdpSocket::bind((resolver, CONTROL_PORT)).unwrap();
+    let etr = std::thread::spawn(move || {
+        let mut buffer = [0; DATAGRAM];
+        server.recv_from(&mut buffer).unwrap();
+        let (length, _) = server.recv_from(&mut buffer).unwrap();
+        let Ok(Message::Encapsulated(ecm)) = Message::parse(&buffer[..length]) else {
+            panic!("no ECM")
+        };
+        let request = ecm.map_request().unwrap();
+        let record = EidRecord::negative(eid(), Action::NativelyForward, 15);
+        let mut octets = Vec::new();
+        MapReply::new(request.nonce, vec![record]).encode(&mut octets);
+        let etr = UdpSocket::bind("127.0.0.1:0").unwrap();
+        etr.send_to(&octets, ecm.source).unwrap();
+        etr.local_addr().unwrap()
+    });
+    let found = lookup(eid(), resolver, None, 20, Duration::from_millis(200)).unwrap();
+    assert!(found.tries >= 2, "{found:?}");
+    assert_eq!(found.source, etr.join().unwrap());
+    assert_eq!(found.records[0].action, Some("natively-forward"));
 }
