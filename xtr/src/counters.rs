@@ -126,7 +126,7 @@ impl WorkerCounters {
     }
 
     /// Packets dropped for `reason`.
-    pub fn drop(&self, reason: DropReason, packets: u64) {
+    pub fn dropped(&self, reason: DropReason, packets: u64) {
         if let Some(counter) = self.drops.0.get(reason as usize) {
             add(counter, packets);
         }
@@ -287,7 +287,7 @@ mod tests {
     fn de_28_every_reason_has_its_own_counter() {
         let counters = WorkerCounters::default();
         for (index, &reason) in DropReason::ALL.iter().enumerate() {
-            counters.drop(reason, index as u64 + 1);
+            counters.dropped(reason, index as u64 + 1);
         }
         let snapshot = counters.snapshot();
         for (index, &reason) in DropReason::ALL.iter().enumerate() {

@@ -58,3 +58,6 @@ pub enum FibUpdate {
     /// Remove exactly this prefix.
     Remove(EidPrefix),
 }
+
+#[cfg(test)]
+mod tests;

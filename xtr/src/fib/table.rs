@@ -22,8 +22,9 @@ impl FibWriter {
 
     /// Makes all `updates` visible at once, in order. Waits until no reader is inside a view from before, so a view must be short.
     pub fn apply(&mut self, updates: impl IntoIterator<Item = FibUpdate>) {
-        self.write.extend(updates);
-        if self.write.has_pending_operations() {
+        let mut updates = updates.into_iter().peekable();
+        if updates.peek().is_some() {
+            self.write.extend(updates);
             self.write.publish();
         }
     }
