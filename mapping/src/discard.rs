@@ -37,7 +37,9 @@ discards! {
     UnknownAfi "unknown_afi" "An address family without a known length makes the message unreadable (CW-07).";
     MaskLength "mask_length" "A mask length beyond the width of its address family (CW-17).";
     NestedLcaf "nested_lcaf" "LCAF nested deeper than the limit (CW-20).";
-    Malformed "malformed" "A field does not hold together: a wrong length, inner checksum, port or nested message (EC-03, EC-04, EC-08, EC-10).";
+    Malformed "malformed" "A field does not hold together: a wrong length, inner port or nested message (EC-04, EC-08, EC-10).";
+    InnerChecksum "inner_checksum" "A checksum inside an Encapsulated Control Message is wrong, or zero as lispers.net sends it (EC-03).";
+    UnknownVendor "unknown_vendor" "A Vendor-Specific LCAF of an organisation that is not understood (CW-11).";
     WrongPort "wrong_port" "Neither the source nor the destination UDP port is 4342 (CW-03).";
     UnexpectedMessage "unexpected_message" "A well-formed message that this role has no use for, such as a Map-Register at an ETR or a Map-Reply at a Map-Server (MS-20).";
     UnexpectedInner "unexpected_inner" "An Encapsulated Control Message carries something other than a Map-Request (EC-09).";
@@ -95,7 +97,13 @@ impl From<WireError> for Discard {
             WireError::UnknownAfi(_) => Self::UnknownAfi,
             WireError::MaskLength(_) => Self::MaskLength,
             WireError::Nesting => Self::NestedLcaf,
-            WireError::Malformed(_) => Self::Malformed,
+            WireError::UnknownEid(_) => Self::UnsupportedEid,
+            WireError::UnknownVendor(_) => Self::UnknownVendor,
+            WireError::Checksum(_) | WireError::ZeroChecksum => Self::InnerChecksum,
+            WireError::EncapsulatedProbe => Self::ProbeRefused,
+            WireError::DataPort | WireError::NestedEncapsulation | WireError::Malformed(_) => {
+                Self::Malformed
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The LISP mapping system.
 #![forbid(unsafe_code)]
 pub mod admin;
+pub mod auth;
 pub mod config;
 pub mod discard;
 pub mod eid;

@@ -18,6 +18,7 @@
 
 mod codepoints;
 mod reader;
+mod signed;
 mod writer;
 
 pub mod address;
@@ -29,6 +30,11 @@ pub mod map_reply;
 pub mod map_request;
 pub mod record;
 
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) mod vectors;
+
 pub use address::{Address, Lcaf};
 pub use ecm::{EncapsulatedControlMessage, Tolerance};
 pub use error::WireError;
@@ -37,6 +43,8 @@ pub use map_register::{AuthenticationData, MapRegister, XtrIdentity};
 pub use map_reply::MapReply;
 pub use map_request::{MapRequest, RequestedEid};
 pub use record::{Action, EidField, EidRecord, LocatorRecord};
+
+pub(crate) use signed::{SignedKind, SignedLayout};
 
 use codepoints::kind;
 use reader::Reader;
