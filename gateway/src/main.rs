@@ -1,12 +1,7 @@
-//! placeholder
-use clap::Parser;
+//! The `isthmus` binary.
 
-#[derive(Parser)]
-enum Cli {
-    Lab(gateway::lab::LabArgs),
-}
+use std::process::ExitCode;
 
-fn main() -> std::process::ExitCode {
-    let Cli::Lab(args) = Cli::parse();
-    gateway::lab::run(args)
+fn main() -> ExitCode {
+    gateway::cli::main()
 }

@@ -1,0 +1,1 @@
+//! PURE. What happens to one packet between the TUN and the core.
