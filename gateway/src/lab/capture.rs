@@ -205,7 +205,7 @@ impl Reader {
         });
         Ok(Some(Received {
             length: message.bytes,
-            time: time.unwrap_or_else(SystemTime::now),
+            time: time.unwrap_or(SystemTime::UNIX_EPOCH),
             sent: message.address.is_some_and(|from| from.pkttype() == PACKET_OUTGOING),
         }))
     }

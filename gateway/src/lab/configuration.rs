@@ -74,18 +74,36 @@ fn quoted(list: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::config;
     use crate::lab::addresses::{SITE_A, SITE_C};
 
     #[test]
-    fn every_file_is_toml() {
-        let files =
-            [mapping("/k"), xtr(SITE_A, "/k"), xtr(SITE_B, "/k"), xtr(SITE_C, "/k"), gateway()];
-        for text in &files {
-            text.parse::<toml_edit::DocumentMut>()
-                .unwrap_or_else(|error| panic!("{error}\n{text}"));
+    fn every_file_passes_the_products_own_check() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = directory.path().display().to_string();
+        for site in &SITES {
+            let key = directory.path().join(format!("site-{}.key", site.name));
+            fs::write(&key, "0123456789abcdef").unwrap();
+            fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         }
-        assert!(files[1].contains("use-petr") && !files[2].contains("use-petr"));
-        assert!(files[3].contains("\"2001:db8:c0::1\""));
+        let mut files = vec![mapping(&keys), gateway()];
+        files.extend(SITES.iter().map(|site| xtr(site, &keys)));
+        for text in files {
+            let path = directory.path().join("file.toml");
+            fs::write(&path, &text).unwrap();
+            if let Err(refused) = config::load(&path, None) {
+                panic!("{:?}\n{text}", refused.errors);
+            }
+        }
+    }
+
+    #[test]
+    fn only_site_b_has_no_petr() {
+        assert!(xtr(SITE_A, "/k").contains("use-petr"));
+        assert!(!xtr(SITE_B, "/k").contains("use-petr"));
+        assert!(xtr(SITE_C, "/k").contains("\"2001:db8:c0::1\""));
     }
 }

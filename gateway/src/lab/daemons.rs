@@ -181,10 +181,13 @@ impl Daemon {
         Ok(of_reason.unwrap_or(0))
     }
 
-    /// The last lines of its log.
+    /// The last lines of its log; nothing for an empty one.
     pub(crate) fn log_tail(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
+        if lines.is_empty() {
+            return String::new();
+        }
         let tail = &lines[lines.len().saturating_sub(LOG_TAIL)..];
         let mut text = format!("  last lines of {} ({}):\n", self.name, self.role);
         for line in tail {

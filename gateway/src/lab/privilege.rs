@@ -15,13 +15,13 @@ pub(crate) enum NoPrivilege {
          try sudo, or see kernel.unprivileged_userns_clone, user.max_user_namespaces and \
          kernel.apparmor_restrict_unprivileged_userns"
     )]
-    NoUserNamespace(nix::Error),
+    UserNamespace(nix::Error),
     /// The user namespace came without a usable identity.
     #[error("the user namespace could not be set up: {0}")]
-    NoIdentity(#[from] io::Error),
+    Identity(#[from] io::Error),
     /// The right is there but the kernel refuses a network namespace.
     #[error("no network namespace could be made: {0}")]
-    NoNetworkNamespace(nix::Error),
+    NetworkNamespace(nix::Error),
 }
 
 /// Makes this process able to create network namespaces. Call it while the process has one thread.
@@ -33,7 +33,7 @@ pub(crate) fn acquire() -> Result<(), NoPrivilege> {
         match unshare(CloneFlags::CLONE_NEWNET) {
             Ok(()) => return Ok(()),
             Err(nix::Error::EPERM) => {}
-            Err(error) => return Err(NoPrivilege::NoNetworkNamespace(error)),
+            Err(error) => return Err(NoPrivilege::NetworkNamespace(error)),
         }
     }
     enter_user_namespace()
@@ -42,7 +42,7 @@ pub(crate) fn acquire() -> Result<(), NoPrivilege> {
 fn enter_user_namespace() -> Result<(), NoPrivilege> {
     let (uid, gid) = (geteuid(), getegid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)
-        .map_err(NoPrivilege::NoUserNamespace)?;
+        .map_err(NoPrivilege::UserNamespace)?;
     map_identity(uid, gid)?;
     Ok(())
 }

@@ -141,9 +141,9 @@ pub(crate) fn show(text: &str) {
 fn line(acceptance: &Acceptance) -> String {
     let verdict = if acceptance.passed { "  ok  " } else { "  FAIL" };
     let Acceptance { id, text, expected, observed, .. } = acceptance;
-    let mut line = format!("{verdict} {id:<6} {text:<62} {observed}\n");
+    let mut line = format!("{verdict} {id:<6} {text:<66} {observed}\n");
     if !acceptance.passed {
-        line.push_str(&format!("{:14}{:<62} expected: {expected}\n", "", ""));
+        line.push_str(&format!("{:14}{:<66} expected: {expected}\n", "", ""));
     }
     line
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -168,11 +168,13 @@ impl Lab {
             ));
         }
         text.push('\n');
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("isthmus"));
         for daemon in self.daemons.all() {
             let what = if daemon.role == "mapping" { "registrations" } else { "map-cache" };
             text.push_str(&format!(
-                "  {:<9} isthmus show {what} --socket {}\n",
+                "  {:<9} {} show {what} --socket {}\n",
                 daemon.name,
+                program.display(),
                 daemon.socket.display()
             ));
         }

@@ -54,6 +54,9 @@ fn echo_until(socket: &UdpSocket, stop: &AtomicBool) {
     }
 }
 
+/// Source port of the first flow; the others count up from it, below the kernel's own choices.
+const FIRST_PORT: u16 = 20_000;
+
 /// Sends `per_flow` datagrams of `size` octets on each of `flows` flows (one source port each) from `source`,
 /// each after the echo of the one before; returns how many echoes did not come.
 pub(crate) fn flows(
@@ -65,7 +68,7 @@ pub(crate) fn flows(
     namespace.run(move || {
         let mut lost = 0;
         for flow in 0..flows {
-            let socket = UdpSocket::bind((source, 0))?;
+            let socket = UdpSocket::bind((source, FIRST_PORT + flow))?;
             socket.connect(server)?;
             socket.set_read_timeout(Some(Duration::from_millis(500)))?;
             for number in 0..per_flow {

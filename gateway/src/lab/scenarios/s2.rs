@@ -9,6 +9,7 @@ use crate::lab::decode::Datagram;
 use crate::lab::link;
 use crate::lab::probe::craft::{self, Header};
 use crate::lab::probe::ping::{Answer, lost, ping};
+use crate::lab::probe::udp::{EchoServer, flows};
 use crate::lab::report::Checks;
 use crate::lab::session::Lab;
 
@@ -18,6 +19,8 @@ pub(crate) const TITLE: &str = "IPv6 site A <-> a host on the IPv6 Internet, thr
 const FIRST_LIMIT: Duration = Duration::from_secs(3);
 const LIMIT: Duration = Duration::from_secs(1);
 const PINGS: usize = 20;
+/// UDP flows of two echoes each.
+const FLOWS: u16 = 100;
 /// The routing protocol number of the routes this product owns.
 const PROTOCOL: u8 = 204;
 
@@ -66,10 +69,9 @@ fn paths(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
     let text = format!("left of the PITR: IPv6 in IPv4, {PXTR4} -> {}", SITE_A.rloc);
     checks.equal(text, PINGS + 1, back.len());
 
-    let answer = ping(&lab.topology.host_n, Header::new(HOST_N6, SITE_A.host6(1)), 1500, LIMIT)?;
-    checks.equal("IPv6 of 1500 octets from host N", Answer::TooBig(1464), answer);
-    mtu::transfer(checks, (host_a, header.source), (&lab.topology.host_n, HOST_N6))?;
-
+    let server = EchoServer::start(&lab.topology.host_n, HOST_N6)?;
+    let missing = flows(host_a, header.source, server.address(), (FLOWS, 2, 64))?;
+    checks.equal("lost of 200 UDP echoes", 0, missing);
     let packets = core.datagrams_since(mark);
     let seen = wire::encapsulated(&packets, PXTR4, SITE_A.rloc).len() as u64;
     lab.wait_for(LIMIT, || Ok(pxtr.counter("pitr_encap")? - encap_before >= seen))?;
@@ -78,6 +80,10 @@ fn paths(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
     let seen = wire::encapsulated(&packets, SITE_A.rloc, PXTR4).len() as u64;
     let counted = pxtr.counter("petr_decap")? - decap_before;
     checks.equal("counter petr_decap equals the packets captured", seen, counted);
+
+    let answer = ping(&lab.topology.host_n, Header::new(HOST_N6, SITE_A.host6(1)), 1500, LIMIT)?;
+    checks.equal("IPv6 of 1500 octets from host N", Answer::TooBig(1464), answer);
+    mtu::transfer(checks, (host_a, header.source), (&lab.topology.host_n, HOST_N6))?;
     Ok(())
 }
 
@@ -91,7 +97,7 @@ fn announcement(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
     let mut expected = EID_AGGREGATES.map(String::from).to_vec();
     expected.sort();
     checks.equal(
-        "kernel routes of protocol 204: the aggregates, no site's prefix",
+        "routes of protocol 204: the aggregates and no site's prefix",
         expected.join(", "),
         routes.join(", "),
     );
