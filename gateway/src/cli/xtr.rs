@@ -22,6 +22,8 @@ pub(crate) fn run(args: &daemon::DaemonArgs) -> Result<(), Failure> {
 /// A tunnel router's end, by what the operator can do about it.
 pub(super) fn failure(error: &DaemonError) -> Failure {
     match error {
-        DaemonError::Io(error) => daemon::io_failure(error),
+        DaemonError::MissingPrivilege(_) => Failure::NoPrivilege(error.to_string()),
+        DaemonError::Configuration(_) => Failure::Misfit(error.to_string()),
+        DaemonError::Runtime(_) => Failure::Failed(error.to_string()),
     }
 }
