@@ -1,5 +1,8 @@
 //! Counters that one worker writes and anyone reads.
-use std::sync::atomic::AtomicU64;
+use crate::drops::DropReason;
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Packets and octets (inner) sent to one locator for one EID-prefix.
 #[derive(Debug, Default)]
@@ -8,4 +11,303 @@ pub struct TrafficCounters {
     pub packets: AtomicU64,
     /// Inner octets.
     pub octets: AtomicU64,
+}
+
+impl TrafficCounters {
+    /// Counts traffic; several workers may do so at once.
+    pub fn add_shared(&self, packets: u64, octets: u64) {
+        self.packets.fetch_add(packets, Ordering::Relaxed);
+        self.octets.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    fn add(&self, packets: u64, octets: u64) {
+        add(&self.packets, packets);
+        add(&self.octets, octets);
+    }
+
+    fn snapshot(&self) -> Traffic {
+        Traffic {
+            packets: self.packets.load(Ordering::Relaxed),
+            octets: self.octets.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The counters of one worker: that worker alone writes, without locked instructions; alone on its cache lines.
+///
+/// Every packet that comes in leaves, is dropped for one reason, or is held:
+/// `native_in + core_in + fragments_created = native_out + core_out + drops + held`. A super-packet counts as its segments.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerCounters {
+    native_in: TrafficCounters,
+    native_out: TrafficCounters,
+    core_in: TrafficCounters,
+    core_out: TrafficCounters,
+    encapsulated: AtomicU64,
+    decapsulated: AtomicU64,
+    reencapsulated: AtomicU64,
+    held: AtomicU64,
+    icmp_errors: AtomicU64,
+    icmp_suppressed: AtomicU64,
+    fragments_created: AtomicU64,
+    ecn_unused_combination: AtomicU64,
+    drops: DropCounters,
+}
+
+#[derive(Debug)]
+struct DropCounters([AtomicU64; DropReason::COUNT]);
+
+impl Default for DropCounters {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; DropReason::COUNT])
+    }
+}
+
+impl WorkerCounters {
+    /// Packets that came in from the TUN, inner octets.
+    pub fn native_in(&self, packets: u64, octets: u64) {
+        self.native_in.add(packets, octets);
+    }
+
+    /// Packets written to the TUN, inner octets.
+    pub fn native_out(&self, packets: u64, octets: u64) {
+        self.native_out.add(packets, octets);
+    }
+
+    /// LISP packets that came in, inner octets.
+    pub fn core_in(&self, packets: u64, octets: u64) {
+        self.core_in.add(packets, octets);
+    }
+
+    /// LISP packets handed to the kernel, inner octets.
+    pub fn core_out(&self, packets: u64, octets: u64) {
+        self.core_out.add(packets, octets);
+    }
+
+    /// Packets that got a LISP header on their way from the native side.
+    pub fn encapsulated(&self, packets: u64) {
+        add(&self.encapsulated, packets);
+    }
+
+    /// Packets that lost theirs and go to the native side.
+    pub fn decapsulated(&self, packets: u64) {
+        add(&self.decapsulated, packets);
+    }
+
+    /// Packets that came in encapsulated and leave so (RTR).
+    pub fn reencapsulated(&self, packets: u64) {
+        add(&self.reencapsulated, packets);
+    }
+
+    /// The packets held for a mapping right now.
+    pub fn set_held(&self, packets: u64) {
+        self.held.store(packets, Ordering::Relaxed);
+    }
+
+    /// An ICMP error was handed to the control plane.
+    pub fn icmp_error(&self) {
+        add(&self.icmp_errors, 1);
+    }
+
+    /// An ICMP error was due but rate-limited or not allowed (MT-19, MT-20).
+    pub fn icmp_suppressed(&self) {
+        add(&self.icmp_suppressed, 1);
+    }
+
+    /// Packets that exist only because one was split: pieces less one, per split.
+    pub fn fragments_created(&self, packets: u64) {
+        add(&self.fragments_created, packets);
+    }
+
+    /// A combination of outer and inner ECN that RFC 6040 Figure 4 marks as unused (DE-14).
+    pub fn ecn_unused_combination(&self) {
+        add(&self.ecn_unused_combination, 1);
+    }
+
+    /// Packets dropped for `reason`.
+    pub fn dropped(&self, reason: DropReason, packets: u64) {
+        if let Some(counter) = self.drops.0.get(reason as usize) {
+            add(counter, packets);
+        }
+    }
+
+    /// The values now; each is exact, together they may be some packets apart while the worker runs.
+    pub fn snapshot(&self) -> CounterSnapshot {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CounterSnapshot {
+            native_in: self.native_in.snapshot(),
+            native_out: self.native_out.snapshot(),
+            core_in: self.core_in.snapshot(),
+            core_out: self.core_out.snapshot(),
+            encapsulated: load(&self.encapsulated),
+            decapsulated: load(&self.decapsulated),
+            reencapsulated: load(&self.reencapsulated),
+            held: load(&self.held),
+            icmp_errors: load(&self.icmp_errors),
+            icmp_suppressed: load(&self.icmp_suppressed),
+            fragments_created: load(&self.fragments_created),
+            ecn_unused_combination: load(&self.ecn_unused_combination),
+            drops: std::array::from_fn(|reason| load(&self.drops.0[reason])),
+        }
+    }
+}
+
+/// Packets and octets of the inner packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Octets.
+    pub octets: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.octets += other.octets;
+    }
+}
+
+/// The data plane's counters at one moment; add those of all workers up with `+=`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CounterSnapshot {
+    /// From the TUN.
+    pub native_in: Traffic,
+    /// To the TUN.
+    pub native_out: Traffic,
+    /// LISP packets received.
+    pub core_in: Traffic,
+    /// LISP packets sent.
+    pub core_out: Traffic,
+    /// Packets from the native side that were encapsulated.
+    pub encapsulated: u64,
+    /// Packets that were decapsulated for the native side.
+    pub decapsulated: u64,
+    /// Packets re-encapsulated (RTR).
+    pub reencapsulated: u64,
+    /// Packets held for a mapping right now.
+    pub held: u64,
+    /// ICMP errors handed to the control plane.
+    pub icmp_errors: u64,
+    /// ICMP errors not sent: rate limit, or MT-19 forbids one.
+    pub icmp_suppressed: u64,
+    /// Pieces beyond the first, over all split packets.
+    pub fragments_created: u64,
+    /// Unused ECN combinations seen (RFC 6040 Figure 4).
+    pub ecn_unused_combination: u64,
+    /// By [`DropReason`] number.
+    pub drops: [u64; DropReason::COUNT],
+}
+
+impl Default for CounterSnapshot {
+    fn default() -> Self {
+        WorkerCounters::default().snapshot()
+    }
+}
+
+impl CounterSnapshot {
+    /// Packets dropped for `reason`.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops.get(reason as usize).copied().unwrap_or_default()
+    }
+
+    /// Packets dropped for any reason.
+    pub fn dropped_total(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+
+    /// Whether every packet is accounted for; exact while the workers stand still.
+    pub fn is_conserved(&self) -> bool {
+        self.native_in.packets + self.core_in.packets + self.fragments_created
+            == self.native_out.packets + self.core_out.packets + self.dropped_total() + self.held
+    }
+
+    /// By name, for `show counters` and the metrics; drops are named `drop_` and the reason.
+    pub fn by_name(&self) -> BTreeMap<String, u64> {
+        let traffic = [
+            ("native_in", self.native_in),
+            ("native_out", self.native_out),
+            ("core_in", self.core_in),
+            ("core_out", self.core_out),
+        ];
+        let plain = [
+            ("encapsulated", self.encapsulated),
+            ("decapsulated", self.decapsulated),
+            ("reencapsulated", self.reencapsulated),
+            ("held", self.held),
+            ("icmp_errors", self.icmp_errors),
+            ("icmp_suppressed", self.icmp_suppressed),
+            ("fragments_created", self.fragments_created),
+            ("ecn_unused_combination", self.ecn_unused_combination),
+        ];
+        let mut names: BTreeMap<String, u64> =
+            plain.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        for (name, traffic) in traffic {
+            names.insert(format!("{name}_packets"), traffic.packets);
+            names.insert(format!("{name}_octets"), traffic.octets);
+        }
+        for &reason in DropReason::ALL {
+            names.insert(format!("drop_{}", reason.name()), self.dropped(reason));
+        }
+        names
+    }
+}
+
+impl AddAssign<&Self> for CounterSnapshot {
+    fn add_assign(&mut self, other: &Self) {
+        self.native_in += other.native_in;
+        self.native_out += other.native_out;
+        self.core_in += other.core_in;
+        self.core_out += other.core_out;
+        self.encapsulated += other.encapsulated;
+        self.decapsulated += other.decapsulated;
+        self.reencapsulated += other.reencapsulated;
+        self.held += other.held;
+        self.icmp_errors += other.icmp_errors;
+        self.icmp_suppressed += other.icmp_suppressed;
+        self.fragments_created += other.fragments_created;
+        self.ecn_unused_combination += other.ecn_unused_combination;
+        for (mine, theirs) in self.drops.iter_mut().zip(&other.drops) {
+            *mine += theirs;
+        }
+    }
+}
+
+/// One writer per counter: a plain load and store, no locked instruction.
+fn add(counter: &AtomicU64, value: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn de_28_every_reason_has_its_own_counter() {
+        let counters = WorkerCounters::default();
+        for (index, &reason) in DropReason::ALL.iter().enumerate() {
+            counters.dropped(reason, index as u64 + 1);
+        }
+        let snapshot = counters.snapshot();
+        for (index, &reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(snapshot.dropped(reason), index as u64 + 1);
+            assert_eq!(snapshot.by_name()[&format!("drop_{}", reason.name())], index as u64 + 1);
+        }
+    }
+
+    #[test]
+    fn snapshots_add_up() {
+        let counters = WorkerCounters::default();
+        counters.native_in(3, 300);
+        counters.core_out(2, 200);
+        counters.set_held(1);
+        let mut sum = counters.snapshot();
+        sum += &counters.snapshot();
+        assert_eq!(sum.native_in, Traffic { packets: 6, octets: 600 });
+        assert_eq!(sum.held, 2);
+        assert!(sum.is_conserved());
+        sum.held = 0;
+        assert!(!sum.is_conserved());
+    }
 }

@@ -1,6 +1,13 @@
 //! What the data plane tells the control plane, over a bounded queue.
+use crossbeam_queue::ArrayQueue;
 use mapping::eid::Eid;
 use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+/// Messages that fit in the queue by default: a few hundred kilobytes, more than the control plane resolves in a second.
+pub const DEFAULT_CAPACITY: usize = 4096;
 
 /// One message upward.
 #[derive(Debug)]
@@ -19,4 +26,76 @@ pub enum Punt {
         /// ICMPv4 or ICMPv6 message, by the family of `destination`.
         message: Box<[u8]>,
     },
+}
+
+/// A queue of at most `capacity` messages (at least 1); many senders, one receiver.
+pub fn queue(capacity: usize) -> (PuntSender, PuntReceiver) {
+    let shared = Arc::new(Shared { queue: ArrayQueue::new(capacity.max(1)), wake: Notify::new() });
+    (PuntSender(Arc::clone(&shared)), PuntReceiver(shared))
+}
+
+/// The data plane's end. Never blocks, works with nobody at the other end.
+#[derive(Clone, Debug)]
+pub struct PuntSender(Arc<Shared>);
+
+impl PuntSender {
+    /// Queues `punt` and wakes the receiver; gives it back when the queue is full.
+    pub fn send(&self, punt: Punt) -> Result<(), Punt> {
+        self.0.queue.push(punt)?;
+        self.0.wake.notify_one();
+        Ok(())
+    }
+}
+
+/// The control plane's end: drain with [`Self::pop`] until `None`, then await [`Self::notified`], and again.
+#[derive(Debug)]
+pub struct PuntReceiver(Arc<Shared>);
+
+impl PuntReceiver {
+    /// The oldest message, if any.
+    pub fn pop(&self) -> Option<Punt> {
+        self.0.queue.pop()
+    }
+
+    /// Ready once a message was queued since the last time this was ready; no wake-up is lost. Cancel-safe.
+    pub fn notified(&self) -> Notified<'_> {
+        self.0.wake.notified()
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: ArrayQueue<Punt>,
+    wake: Notify,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mapping::eid::InstanceId;
+    use std::net::Ipv4Addr;
+
+    fn miss(last: u8) -> Punt {
+        let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+        Punt::Miss { destination: Eid::new(InstanceId::DEFAULT, address), source: address }
+    }
+
+    #[test]
+    fn full_queue_gives_the_message_back() {
+        let (sender, receiver) = queue(2);
+        assert!(sender.send(miss(1)).is_ok());
+        assert!(sender.send(miss(2)).is_ok());
+        assert!(sender.send(miss(3)).is_err());
+        assert!(receiver.pop().is_some());
+        assert!(sender.send(miss(4)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_message_sent_before_waiting_wakes() {
+        let (sender, receiver) = queue(2);
+        assert!(sender.send(miss(1)).is_ok());
+        receiver.notified().await;
+        assert!(receiver.pop().is_some());
+        assert!(receiver.pop().is_none());
+    }
 }

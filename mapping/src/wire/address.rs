@@ -1,8 +1,19 @@
 //! AFI-encoded addresses and LCAF (RFC 8060).
+
+use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// An AFI and what follows it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+use super::codepoints::{MAX_LCAF_DEPTH, afi, lcaf};
+use super::reader::Reader;
+use super::writer::with_length;
+use super::{EidField, WireError};
+use crate::eid::{Eid, EidPrefix, InstanceId};
+
+/// The IID mask-len of one whole Instance ID (RFC 8060 §4.1).
+const WHOLE_INSTANCE: u8 = 32;
+
+/// An AFI and what follows it; ordered as locators are on the wire: by AFI, LCAF type, address (RFC 9301 §5.5, RFC 8060 §3).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {
     /// AFI 0: no address.
     None,
@@ -50,7 +61,87 @@ pub enum Lcaf {
 impl Address {
     /// The address as an RLOC: itself, or the first IP address of an AFI list; `None` when it holds none (the locator is then ignored, RFC 9306 §3).
     pub fn rloc(&self) -> Option<IpAddr> {
-        unimplemented!()
+        match self {
+            Self::Ipv4(address) => Some((*address).into()),
+            Self::Ipv6(address) => Some((*address).into()),
+            Self::Lcaf(Lcaf::AfiList(list)) => list.iter().find_map(Self::rloc),
+            Self::None | Self::Mac(_) | Self::Name(_) | Self::Lcaf(_) => None,
+        }
+    }
+
+    /// The address as an EID: an IP address, bare (instance 0) or in LCAF type 2; else `None`.
+    pub fn eid(&self) -> Option<Eid> {
+        match self {
+            Self::Ipv4(address) => Some(Eid::new(InstanceId::DEFAULT, (*address).into())),
+            Self::Ipv6(address) => Some(Eid::new(InstanceId::DEFAULT, (*address).into())),
+            Self::Lcaf(Lcaf::InstanceId { instance_id, address, .. }) => {
+                let instance_id = InstanceId::new(*instance_id)?;
+                match **address {
+                    Self::Ipv4(address) => Some(Eid::new(instance_id, address.into())),
+                    Self::Ipv6(address) => Some(Eid::new(instance_id, address.into())),
+                    _ => None,
+                }
+            }
+            Self::None | Self::Mac(_) | Self::Name(_) | Self::Lcaf(_) => None,
+        }
+    }
+
+    /// `address` in `instance_id`: bare in instance 0, else LCAF type 2 (CW-24).
+    fn in_instance(instance_id: InstanceId, address: IpAddr) -> Self {
+        if instance_id == InstanceId::DEFAULT {
+            return address.into();
+        }
+        Self::Lcaf(Lcaf::InstanceId {
+            mask_len: WHOLE_INSTANCE,
+            instance_id: instance_id.get(),
+            address: Box::new(address.into()),
+        })
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Self::decode_at(reader, MAX_LCAF_DEPTH)
+    }
+
+    /// `depth` is how many more LCAFs may open.
+    fn decode_at(reader: &mut Reader<'_>, depth: u8) -> Result<Self, WireError> {
+        match reader.u16("AFI")? {
+            afi::NONE => Ok(Self::None),
+            afi::IPV4 => Ok(Self::Ipv4(reader.array::<4>("IPv4 address")?.into())),
+            afi::IPV6 => Ok(Self::Ipv6(reader.array::<16>("IPv6 address")?.into())),
+            afi::MAC => Ok(Self::Mac(reader.array("MAC address")?)),
+            afi::NAME => decode_name(reader),
+            afi::LCAF => {
+                let depth = depth.checked_sub(1).ok_or(WireError::Nesting)?;
+                Lcaf::decode(reader, depth).map(Self::Lcaf)
+            }
+            other => Err(WireError::UnknownAfi(other)),
+        }
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.afi().to_be_bytes());
+        match self {
+            Self::None => {}
+            Self::Ipv4(address) => out.extend_from_slice(&address.octets()),
+            Self::Ipv6(address) => out.extend_from_slice(&address.octets()),
+            Self::Mac(address) => out.extend_from_slice(address),
+            Self::Name(name) => {
+                out.extend(name.iter().copied().take_while(|&octet| octet != 0));
+                out.push(0);
+            }
+            Self::Lcaf(lcaf) => lcaf.encode(out),
+        }
+    }
+
+    const fn afi(&self) -> u16 {
+        match self {
+            Self::None => afi::NONE,
+            Self::Ipv4(_) => afi::IPV4,
+            Self::Ipv6(_) => afi::IPV6,
+            Self::Mac(_) => afi::MAC,
+            Self::Name(_) => afi::NAME,
+            Self::Lcaf(_) => afi::LCAF,
+        }
     }
 }
 
@@ -61,4 +152,118 @@ impl From<IpAddr> for Address {
             IpAddr::V6(a) => Self::Ipv6(a),
         }
     }
+}
+
+impl From<Eid> for Address {
+    fn from(eid: Eid) -> Self {
+        Self::in_instance(eid.instance_id, eid.address)
+    }
+}
+
+impl From<EidPrefix> for Address {
+    fn from(prefix: EidPrefix) -> Self {
+        Self::in_instance(prefix.instance_id(), prefix.prefix().network())
+    }
+}
+
+impl From<&EidField> for Address {
+    fn from(eid: &EidField) -> Self {
+        match eid {
+            EidField::Prefix(prefix) => (*prefix).into(),
+            EidField::Other { address, .. } => address.clone(),
+        }
+    }
+}
+
+impl Lcaf {
+    /// The LCAF type.
+    pub const fn kind(&self) -> u8 {
+        match self {
+            Self::AfiList(_) => lcaf::AFI_LIST,
+            Self::InstanceId { .. } => lcaf::INSTANCE_ID,
+            Self::Unknown { kind, .. } => *kind,
+        }
+    }
+
+    /// What follows the AFI; the body cannot be left (CW-20).
+    fn decode(reader: &mut Reader<'_>, depth: u8) -> Result<Self, WireError> {
+        let [rsvd1, flags, kind, rsvd2] = reader.array("LCAF header")?;
+        let length = reader.u16("LCAF length")?;
+        let mut body = reader.sub(length.into(), "LCAF body")?;
+        match kind {
+            lcaf::AFI_LIST => {
+                let mut list = Vec::new();
+                while !body.is_empty() {
+                    list.push(Address::decode_at(&mut body, depth)?);
+                }
+                Ok(Self::AfiList(list))
+            }
+            lcaf::INSTANCE_ID => {
+                let instance_id = body.u32("Instance ID")?;
+                let address = Box::new(Address::decode_at(&mut body, depth)?);
+                if !body.is_empty() {
+                    return Err(WireError::Malformed("LCAF length"));
+                }
+                Ok(Self::InstanceId { mask_len: rsvd2, instance_id, address })
+            }
+            lcaf::VENDOR_SPECIFIC => Err(WireError::UnknownVendor(body.u32("OUI")? & 0x00ff_ffff)),
+            _ => Ok(Self::Unknown { rsvd1, flags, kind, rsvd2, body: body.rest().to_vec() }),
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        let header = match self {
+            Self::AfiList(_) => [0, 0, lcaf::AFI_LIST, 0],
+            Self::InstanceId { mask_len, .. } => [0, 0, lcaf::INSTANCE_ID, *mask_len],
+            Self::Unknown { rsvd1, flags, kind, rsvd2, .. } => [*rsvd1, *flags, *kind, *rsvd2],
+        };
+        out.extend_from_slice(&header);
+        with_length(out, |out| match self {
+            Self::AfiList(list) => list.iter().for_each(|address| address.encode(out)),
+            Self::InstanceId { instance_id, address, .. } => {
+                out.extend_from_slice(&instance_id.to_be_bytes());
+                address.encode(out);
+            }
+            Self::Unknown { body, .. } => out.extend_from_slice(body),
+        });
+    }
+}
+
+impl Ord for Lcaf {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // The type leads; within one type, any total order that agrees with Eq will do.
+        self.kind().cmp(&other.kind()).then_with(|| match (self, other) {
+            (Self::AfiList(a), Self::AfiList(b)) => a.cmp(b),
+            (
+                Self::InstanceId { mask_len, instance_id, address },
+                Self::InstanceId { mask_len: mask_len_b, instance_id: instance_id_b, address: b },
+            ) => (instance_id, address, mask_len).cmp(&(instance_id_b, b, mask_len_b)),
+            (
+                Self::Unknown { rsvd1, flags, rsvd2, body, .. },
+                Self::Unknown {
+                    rsvd1: rsvd1_b, flags: flags_b, rsvd2: rsvd2_b, body: body_b, ..
+                },
+            ) => (body, rsvd1, flags, rsvd2).cmp(&(body_b, rsvd1_b, flags_b, rsvd2_b)),
+            (Self::Unknown { .. }, _) => Ordering::Greater,
+            (_, _) => Ordering::Less,
+        })
+    }
+}
+
+impl PartialOrd for Lcaf {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// A name ends with its first NUL (RFC 9735 §3); one NUL alone is the empty name.
+fn decode_name(reader: &mut Reader<'_>) -> Result<Address, WireError> {
+    let end = reader
+        .rest()
+        .iter()
+        .position(|&octet| octet == 0)
+        .ok_or(WireError::Truncated("distinguished name"))?;
+    let name = reader.take(end, "distinguished name")?.to_vec();
+    reader.u8("distinguished name")?;
+    Ok(Address::Name(name))
 }

@@ -12,12 +12,33 @@ pub enum WireError {
     /// An AFI without a known length (CW-07).
     #[error("address family {0} is not known")]
     UnknownAfi(u16),
+    /// An EID-Prefix of nothing but an unrecognised LCAF type (RFC 9306 §3, CW-10).
+    #[error("EID-prefix of unrecognised LCAF type {0}")]
+    UnknownEid(u8),
+    /// A Vendor-Specific LCAF whose OUI is not understood (RFC 9306 §4, CW-11).
+    #[error("vendor-specific LCAF of unknown OUI {0:#08x}")]
+    UnknownVendor(u32),
     /// A mask length beyond its family's width (CW-17).
     #[error("mask length {0} is beyond the address width")]
     MaskLength(u8),
     /// LCAF nested beyond the limit (CW-20).
     #[error("LCAF nested too deep")]
     Nesting,
+    /// A checksum inside an ECM does not verify (EC-03).
+    #[error("wrong {0}")]
+    Checksum(&'static str),
+    /// The inner UDP checksum of an ECM is zero (EC-03, CW-05).
+    #[error("inner UDP checksum is zero")]
+    ZeroChecksum,
+    /// An inner UDP port of an ECM is 4341 (EC-04).
+    #[error("inner UDP port is the data port")]
+    DataPort,
+    /// A Map-Request with the P-bit inside an ECM (EC-06).
+    #[error("RLOC-probe inside an encapsulated control message")]
+    EncapsulatedProbe,
+    /// An ECM inside an ECM (EC-08).
+    #[error("encapsulated control message inside another")]
+    NestedEncapsulation,
     /// Anything else that makes the named field malformed.
     #[error("malformed {0}")]
     Malformed(&'static str),

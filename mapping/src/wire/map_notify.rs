@@ -1,5 +1,8 @@
 //! Map-Notify and Map-Notify-Ack (RFC 9301 §5.7).
-use super::{AuthenticationData, EidRecord, WireError, XtrIdentity};
+
+use super::codepoints::{IDENTITY_LEN, kind};
+use super::record::{counted, decode_records};
+use super::{AuthenticationData, EidRecord, WireError, XtrIdentity, open};
 
 /// Type 4.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,7 +11,7 @@ pub struct MapNotify {
     pub nonce: u64,
     /// Authentication data.
     pub authentication: AuthenticationData,
-    /// Mappings.
+    /// Mappings; at most 255 are encoded.
     pub records: Vec<EidRecord>,
     /// The 24-octet trailer that deployed Map-Servers echo, with or without the I-bit.
     pub identity: Option<XtrIdentity>,
@@ -19,23 +22,52 @@ pub struct MapNotify {
 pub struct MapNotifyAck(pub MapNotify);
 
 impl MapNotify {
-    /// Appends the message to `out`.
-    pub fn encode(&self, _out: &mut Vec<u8>) {
-        unimplemented!()
+    /// Appends the message to `out`; `authentication.mac` goes in as it is (see `auth` for signing the octets).
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_as(kind::MAP_NOTIFY, out);
     }
+
     /// Parses a message of this type.
-    pub fn parse(_octets: &[u8]) -> Result<Self, WireError> {
-        unimplemented!()
+    ///
+    /// Exactly 24 octets after the last record are xTR-ID and Site-ID; any other number is ignored.
+    pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
+        Self::parse_as(kind::MAP_NOTIFY, octets)
+    }
+
+    fn encode_as(&self, kind: u8, out: &mut Vec<u8>) {
+        let (record_count, records) = counted(&self.records);
+        out.extend_from_slice(&[kind << 4, 0, 0, record_count]);
+        out.extend_from_slice(&self.nonce.to_be_bytes());
+        self.authentication.encode(out);
+        for record in records {
+            record.encode(out);
+        }
+        if let Some(identity) = &self.identity {
+            identity.encode(out);
+        }
+    }
+
+    fn parse_as(kind: u8, octets: &[u8]) -> Result<Self, WireError> {
+        let (mut reader, [_, _, _, record_count]) = open(octets, kind)?;
+        let nonce = reader.u64("nonce")?;
+        let authentication = AuthenticationData::decode(&mut reader)?;
+        let records = decode_records(&mut reader, record_count)?;
+        let identity = match reader.rest().len() {
+            IDENTITY_LEN => Some(XtrIdentity::decode(&mut reader)?),
+            _ => None,
+        };
+        Ok(Self { nonce, authentication, records, identity })
     }
 }
 
 impl MapNotifyAck {
-    /// Appends the message to `out`.
-    pub fn encode(&self, _out: &mut Vec<u8>) {
-        unimplemented!()
+    /// Appends the message to `out`; `authentication.mac` goes in as it is (see `auth` for signing the octets).
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        self.0.encode_as(kind::MAP_NOTIFY_ACK, out);
     }
-    /// Parses a message of this type.
-    pub fn parse(_octets: &[u8]) -> Result<Self, WireError> {
-        unimplemented!()
+
+    /// Parses a message of this type; trailing octets as for [`MapNotify::parse`].
+    pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
+        MapNotify::parse_as(kind::MAP_NOTIFY_ACK, octets).map(Self)
     }
 }

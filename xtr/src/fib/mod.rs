@@ -1,9 +1,17 @@
 //! The forwarding table: EID to verdict. Written by the control plane, read by the workers without a lock.
+//!
+//! [`table`] holds the two copies and the longest-prefix match, [`select`] chooses the locator of a flow.
 use crate::counters::TrafficCounters;
 use crate::drops::DropReason;
 use mapping::eid::EidPrefix;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+mod select;
+mod table;
+
+pub use select::select;
+pub use table::{FibReader, FibReaderFactory, FibView, FibWriter};
 
 /// What to do with a packet for an EID.
 #[derive(Clone, Debug)]
@@ -50,3 +58,6 @@ pub enum FibUpdate {
     /// Remove exactly this prefix.
     Remove(EidPrefix),
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! Every control message that real peers sent in the captures: what parses, what does not by design, and what is encoded again
+//! to the same octets. `captures/README.md` says what the files show.
+
+use std::collections::BTreeMap;
+
+use interop_tests::captures::{Datagram, control_datagrams};
+use mapping::auth::{self, AuthError, Covered};
+use mapping::config::{Algorithm, Secret};
+use mapping::wire::{CONTROL_PORT, Message, Tolerance, WireError};
+
+/// Control messages per capture.
+const COUNTS: [(&str, usize); 15] = [
+    ("lispers-base-v4rloc.pcap", 38),
+    ("lispers-iid-lcaf.pcap", 52),
+    ("lispers-pubsub-encrreg.pcap", 27),
+    ("lispers-pxtr-rlocprobe-noncecho.pcap", 52),
+    ("lispers-v6rloc-noprobe.pcap", 20),
+    ("oor-ctl-dual.pcap", 60),
+    ("oor-ctl-rloc4.pcap", 44),
+    ("oor-ctl-rloc6.pcap", 44),
+    ("oor-iid77.pcap", 14),
+    ("oor-neg-petr-rloc4.pcap", 4),
+    ("oor-petr-probe-loc.pcap", 16),
+    ("oor-petr-probe-neg.pcap", 16),
+    ("oor-proxyreply.pcap", 12),
+    ("oor-smr-x1.pcap", 6),
+    ("oor-smr-x2.pcap", 14),
+];
+
+/// What is refused even from a peer whose zero inner checksum is tolerated, and why: (capture, frame, error).
+const REFUSED: [(&str, usize, WireError); 4] = [
+    // An encrypted Map-Register, and ECMs without an inner IP header (for distinguished names).
+    ("lispers-iid-lcaf.pcap", 56, WireError::Malformed("inner IP version")),
+    ("lispers-iid-lcaf.pcap", 67, WireError::Malformed("inner IP version")),
+    ("lispers-pubsub-encrreg.pcap", 1, WireError::Truncated("Authentication Data")),
+    // A negative Map-Reply for a multicast EID (LCAF type 9): RFC 9306 §3.
+    ("lispers-pxtr-rlocprobe-noncecho.pcap", 76, WireError::UnknownEid(9)),
+];
+
+/// What is encoded otherwise than it came, outside the inner IP header and UDP checksum of ECMs.
+fn is_odd(capture: &str, octets: &[u8]) -> bool {
+    match (capture, octets[0] >> 4) {
+        // IID mask-len 0 for one Instance ID, and locators in no order.
+        ("lispers-iid-lcaf.pcap", 2..=4) => true,
+        // A hop count in the reserved third octet of replies to RLOC-probes.
+        ("lispers-pxtr-rlocprobe-noncecho.pcap", 2) => octets[2] != 0,
+        // Publications with a second record that the Record Count leaves out.
+        ("lispers-pubsub-encrreg.pcap", 4) => octets[3] == 1 && octets.len() == 132,
+        _ => false,
+    }
+}
+
+const TOLERANT: Tolerance = Tolerance { zero_inner_checksum: true };
+
+#[test]
+fn cw_02_every_capture_has_its_control_messages() {
+    let mut counts = BTreeMap::new();
+    for datagram in control_datagrams() {
+        *counts.entry(datagram.capture).or_insert(0) += 1;
+    }
+    let expected: BTreeMap<String, usize> =
+        COUNTS.iter().map(|&(capture, count)| (capture.to_owned(), count)).collect();
+    assert_eq!(counts, expected);
+}
+
+#[test]
+fn cw_21_every_control_message_parses_or_is_refused_by_design() {
+    let mut refused = Vec::new();
+    let mut unsupported = 0;
+    for Datagram { capture, frame, payload } in control_datagrams() {
+        match Message::parse_with(&payload, TOLERANT) {
+            Ok(_) => {}
+            // Info-Requests and Info-Replies of NAT traversal.
+            Err(WireError::UnsupportedType(7)) => unsupported += 1,
+            Err(error) => refused.push((capture, frame, error)),
+        }
+    }
+    let expected: Vec<_> =
+        REFUSED.iter().map(|&(capture, frame, error)| (capture.to_owned(), frame, error)).collect();
+    assert_eq!(refused, expected);
+    assert_eq!(unsupported, 6);
+}
+
+#[test]
+fn ec_03_only_lispers_net_sends_zero_inner_checksums() {
+    let mut zero = 0;
+    for Datagram { capture, frame, payload } in control_datagrams() {
+        let Ok(message) = Message::parse_with(&payload, TOLERANT) else { continue };
+        let strict = Message::parse(&payload);
+        if capture.starts_with("lispers") && payload[0] >> 4 == 8 {
+            assert_eq!(strict, Err(WireError::ZeroChecksum), "{capture} {frame}");
+            zero += 1;
+        } else {
+            assert_eq!(strict, Ok(message), "{capture} {frame}");
+        }
+    }
+    assert_eq!(zero, 58);
+}
+
+#[test]
+fn messages_are_encoded_to_the_octets_they_came_in() {
+    let (mut same, mut odd) = (0, 0);
+    for Datagram { capture, frame, payload } in control_datagrams() {
+        let Ok(message) = Message::parse_with(&payload, TOLERANT) else { continue };
+        let encoded = message.to_vec();
+        if is_odd(&capture, &payload) {
+            assert_ne!(encoded, payload, "{capture} {frame}");
+            odd += 1;
+        } else {
+            assert_eq!(comparable(&encoded), comparable(&payload), "{capture} {frame}");
+            same += 1;
+        }
+        let again = Message::parse(&encoded).map(|message| message.to_vec());
+        assert_eq!(again, Ok(encoded), "{capture} {frame}");
+    }
+    assert_eq!((same, odd), (381, 28));
+}
+
+#[test]
+fn ec_05_encapsulated_map_requests_parse_and_are_encoded_to_the_same_octets() {
+    let (mut requests, mut subscriptions) = (0, 0);
+    for Datagram { capture, frame, payload } in control_datagrams() {
+        let Ok(Message::Encapsulated(ecm)) = Message::parse_with(&payload, TOLERANT) else {
+            continue;
+        };
+        assert_eq!(ecm.destination.port(), CONTROL_PORT, "{capture} {frame}");
+        let request = match ecm.map_request() {
+            Ok(request) => request,
+            // lispers.net subscribes with an xTR-ID but without the Site-ID of RFC 9437 §4.
+            Err(WireError::Truncated("Site-ID")) => {
+                assert_eq!(capture, "lispers-pubsub-encrreg.pcap", "{frame}");
+                subscriptions += 1;
+                continue;
+            }
+            // A Map-Request for a multicast EID: RFC 9306 §3.
+            Err(WireError::UnknownEid(9)) => {
+                assert_eq!((capture.as_str(), frame), ("lispers-pxtr-rlocprobe-noncecho.pcap", 75));
+                continue;
+            }
+            Err(error) => panic!("{capture} {frame}: {error}"),
+        };
+        if capture != "lispers-iid-lcaf.pcap" {
+            let mut encoded = Vec::new();
+            request.encode(&mut encoded);
+            assert_eq!(encoded, ecm.message, "{capture} {frame}");
+        }
+        requests += 1;
+    }
+    assert_eq!((requests, subscriptions), (79, 2));
+}
+
+#[test]
+fn au_14_untruncated_sha_256_of_lispers_net_verifies() {
+    let keys = ["lispers-key1", "lispers-key2"].map(|key| Secret::new(key.into()));
+    let mut verified = 0;
+    for Datagram { capture, frame, payload } in control_datagrams() {
+        if !is_signed(&payload) || payload[13] != 2 {
+            continue;
+        }
+        let results = keys.each_ref().map(|key| auth::verify(&payload, key, &Algorithm::ALL));
+        assert!(results.contains(&Ok(Covered::Message)), "{capture} {frame}: {results:?}");
+        assert!(results.contains(&Err(AuthError::Mismatch)), "{capture} {frame}: {results:?}");
+        verified += 1;
+    }
+    assert_eq!(verified, 47);
+}
+
+#[test]
+fn au_03_au_04_sha_1_and_no_authentication_are_refused() {
+    let key = Secret::new(b"lab-secret-1".to_vec());
+    let mut refused = BTreeMap::new();
+    for Datagram { payload, .. } in control_datagrams() {
+        if let Err(AuthError::Algorithm(id)) = auth::verify(&payload, &key, &Algorithm::ALL) {
+            *refused.entry(id).or_insert(0) += 1;
+        }
+    }
+    assert_eq!(refused, BTreeMap::from([(0, 10), (1, 47)]));
+}
+
+/// A Map-Register, Map-Notify or Map-Notify-Ack that parses.
+fn is_signed(octets: &[u8]) -> bool {
+    matches!(
+        Message::parse(octets),
+        Ok(Message::MapRegister(_) | Message::MapNotify(_) | Message::MapNotifyAck(_))
+    )
+}
+
+/// An ECM without its inner IP header and inner UDP checksum, which every sender fills in its own way; other messages whole.
+fn comparable(octets: &[u8]) -> Vec<u8> {
+    let mut octets = octets.to_vec();
+    if octets[0] >> 4 == 8 {
+        let header = if octets[4] >> 4 == 4 { 20 } else { 40 };
+        octets.drain(4..4 + header);
+        octets.drain(4 + 6..4 + 8);
+    }
+    octets
+}

@@ -1,0 +1,178 @@
+//! Why a control message was discarded: the one list that counters, `show drops`, metrics and events of every role share.
+
+use std::fmt;
+
+use crate::admin::DropCount;
+use crate::wire::WireError;
+
+macro_rules! discards {
+    ($($variant:ident $name:literal $help:literal;)*) => {
+        /// Why a control message, or one record of it, was discarded.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Discard { $(#[doc = $help] $variant,)* }
+
+        impl Discard {
+            /// Every reason, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The counter's name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it means and what to do about it.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+discards! {
+    Truncated "truncated" "The message ends inside a field: counts or lengths point beyond its end (CW-19).";
+    UnsupportedType "unsupported_type" "A message type this node does not handle (CW-13).";
+    UnknownAfi "unknown_afi" "An address family without a known length makes the message unreadable (CW-07).";
+    MaskLength "mask_length" "A mask length beyond the width of its address family (CW-17).";
+    NestedLcaf "nested_lcaf" "LCAF nested deeper than the limit (CW-20).";
+    Malformed "malformed" "A field does not hold together: a wrong length, inner port or nested message (EC-04, EC-08, EC-10).";
+    InnerChecksum "inner_checksum" "A checksum inside an Encapsulated Control Message is wrong, or zero as lispers.net sends it (EC-03).";
+    UnknownVendor "unknown_vendor" "A Vendor-Specific LCAF of an organisation that is not understood (CW-11).";
+    WrongPort "wrong_port" "Neither the source nor the destination UDP port is 4342 (CW-03).";
+    UnexpectedMessage "unexpected_message" "A well-formed message that this role has no use for, such as a Map-Register at an ETR or a Map-Reply at a Map-Server (MS-20).";
+    UnexpectedInner "unexpected_inner" "An Encapsulated Control Message carries something other than a Map-Request (EC-09).";
+    SourceMartian "source_martian" "The source address of the message can be nobody's: unspecified, multicast or broadcast.";
+    SourceRateLimited "source_rate_limited" "The source sends more control messages than its share; dropped before any MAC was computed (MS-23).";
+    UnsupportedEid "unsupported_eid" "The EID of the record is no IP prefix of a supported instance (CW-10).";
+    NotASite "not_a_site" "No configured site has an EID-prefix that covers this record: add it to a [[site]] (MS-01).";
+    MoreSpecificRefused "more_specific_refused" "A more-specific of a configured EID-prefix: set accept-more-specifics on the prefix to allow it (MS-02).";
+    OtherSite "other_site" "The record belongs to another site than the one whose key signed the message (MS-01, MS-22).";
+    LocatorRefused "locator_refused" "A locator of the record lies outside the site's allowed-locators (MS-01).";
+    KeyUnknown "key_unknown" "The site has no key with this Key ID: compare key-id at both ends (AU-09).";
+    AlgorithmRefused "algorithm_refused" "The authentication algorithm is unknown or not allowed with this key (AU-04, AU-12, AU-15).";
+    AuthenticationFailed "authentication_failed" "The Authentication Data does not verify: compare the keys at both ends (AU-11, AU-13).";
+    Replayed "replayed" "The nonce is not greater than the last accepted one of this xTR and key: a replay, or a peer that does not count its nonces (AU-16, AU-19).";
+    MapVersionOlder "map_version_older" "The Map-Version is older than the registered one (MS-19).";
+    RegistryFull "registry_full" "The registration would exceed the bound on registrations.";
+    AckNotExpected "ack_not_expected" "A Map-Notify-Ack that answers no outstanding Map-Notify (MS-09).";
+    PlainMapRequest "plain_map_request" "A Map-Request outside an Encapsulated Control Message, which is no lookup (MR-09).";
+    ProbeRefused "probe_refused" "A Map-Request with the P-bit came through the mapping system (RQ-20, EC-06).";
+    SmrRefused "smr_refused" "A Map-Request with the S-bit came to the mapping system, where it is no lookup (SM-04).";
+    NoItrRloc "no_itr_rloc" "No ITR-RLOC of an address family of ours can be answered (RQ-06, RP-03).";
+    ItrRlocMartian "itr_rloc_martian" "An ITR-RLOC is multicast, broadcast, loopback or unspecified (RP-20).";
+    ReplyRateLimited "reply_rate_limited" "The same EID-prefix was just answered to the same RLOC (RP-15).";
+    DontMapReply "dont_map_reply" "The Map-Request has the D-bit: no Map-Reply is wanted (RQ-18).";
+    NotAuthoritative "not_authoritative" "A Map-Request for an EID in none of our EID-prefixes (RP-01).";
+    MapDataIgnored "map_data_ignored" "Mapping data carried in a Map-Request is never used unverified (MC-31).";
+    NonceUnknown "nonce_unknown" "A reply whose nonce matches nothing outstanding: late, duplicate or spoofed (MC-06, RG-15).";
+    ReplyPrefixMismatch "reply_prefix_mismatch" "A record of a Map-Reply does not cover the requested EID (MC-32).";
+    ReplyTooCoarse "reply_too_coarse" "A record of a Map-Reply would cover more of the EID space than is believable or configured.";
+    ProbeNotAuthoritative "probe_not_authoritative" "A probe reply with a record without the A-bit (RP-18).";
+    ProbeUnknownLocator "probe_unknown_locator" "A probe reply for a locator that the map-cache no longer has.";
+    SmrWithoutCacheEntry "smr_without_cache_entry" "An SMR for an EID that is not in the map-cache (SM-06).";
+    SmrRateLimited "smr_rate_limited" "An SMR for an EID-prefix that was just asked for (SM-05).";
+    MapRequestRateLimited "map_request_rate_limited" "Lookups exceed the bound on Map-Requests: a scan of the EID space (RQ-23).";
+    MapServerUnknown "map_server_unknown" "A Map-Notify from an address that is none of our Map-Servers.";
+    NotifyMismatch "notify_mismatch" "A Map-Notify whose records are none of our registrations (RG-15).";
+    PendingFull "pending_full" "The bound on outstanding lookups is reached (MC-27).";
+    SendFailed "send_failed" "The kernel refused to send a control message: no route, or the interface is down.";
+}
+
+impl fmt::Display for Discard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl From<WireError> for Discard {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Truncated(_) => Self::Truncated,
+            WireError::UnsupportedType(_) => Self::UnsupportedType,
+            WireError::UnknownAfi(_) => Self::UnknownAfi,
+            WireError::MaskLength(_) => Self::MaskLength,
+            WireError::Nesting => Self::NestedLcaf,
+            WireError::UnknownEid(_) => Self::UnsupportedEid,
+            WireError::UnknownVendor(_) => Self::UnknownVendor,
+            WireError::Checksum(_) | WireError::ZeroChecksum => Self::InnerChecksum,
+            WireError::EncapsulatedProbe => Self::ProbeRefused,
+            WireError::DataPort | WireError::NestedEncapsulation | WireError::Malformed(_) => {
+                Self::Malformed
+            }
+        }
+    }
+}
+
+/// One counter per [`Discard`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscardCounters([u64; Discard::COUNT]);
+
+impl Default for DiscardCounters {
+    fn default() -> Self {
+        Self([0; Discard::COUNT])
+    }
+}
+
+impl DiscardCounters {
+    /// Counts one discarded message or record.
+    pub fn count(&mut self, reason: Discard) {
+        self.0[reason as usize] += 1;
+    }
+
+    /// How many were discarded for `reason`.
+    pub fn get(&self, reason: Discard) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// How many were discarded for any reason.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Every reason with its count, zero ones too.
+    pub fn iter(&self) -> impl Iterator<Item = (Discard, u64)> {
+        Discard::ALL.iter().map(|&reason| (reason, self.get(reason)))
+    }
+
+    /// The counters above zero, as `show drops` prints them.
+    pub fn non_zero(&self) -> Vec<DropCount> {
+        self.iter()
+            .filter(|&(_, count)| count > 0)
+            .map(|(reason, count)| DropCount {
+                reason: reason.name().to_owned(),
+                count,
+                help: reason.help().to_owned(),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_helps_are_sentences() {
+        let names: BTreeSet<_> = Discard::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), Discard::COUNT);
+        for reason in Discard::ALL {
+            assert!(reason.help().ends_with('.'), "{reason}");
+        }
+    }
+
+    #[test]
+    fn counters_count_each_reason_on_its_own() {
+        let mut counters = DiscardCounters::default();
+        counters.count(Discard::Replayed);
+        counters.count(Discard::Replayed);
+        counters.count(WireError::Nesting.into());
+        assert_eq!(counters.get(Discard::Replayed), 2);
+        assert_eq!(counters.total(), 3);
+        let shown: Vec<_> = counters.non_zero().into_iter().map(|d| (d.reason, d.count)).collect();
+        assert_eq!(shown, [("nested_lcaf".to_owned(), 1), ("replayed".to_owned(), 2)]);
+    }
+}

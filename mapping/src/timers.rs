@@ -1,0 +1,137 @@
+//! Every interval, retry and limit of the control plane, in one place, for every role.
+
+use std::time::Duration;
+
+// Registration: ETR side.
+
+/// Between two Map-Registers of a registration (RFC 9301 §8.2, RG-02).
+pub const REGISTRATION_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two Map-Registers after a start or a mapping change (RFC 9301 §8.2, RG-03).
+pub const QUICK_REGISTRATION_INTERVAL: Duration = Duration::from_secs(20);
+/// How long quick registration may last (RFC 9301 §8.2, RG-03).
+pub const QUICK_REGISTRATION_PERIOD: Duration = Duration::from_secs(300);
+/// First wait for a Map-Notify before the same Map-Register is sent again; doubles (RFC 9301 §5.7, RG-04).
+pub const REGISTER_RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait between retransmissions of a Map-Register (RFC 9301 §5.7, RG-04).
+pub const REGISTER_RETRY_MAX: Duration = Duration::from_secs(60);
+
+// Registration: Map-Server side.
+
+/// How long a registration lives without refresh (RFC 9301 §8.2, MS-03).
+pub const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(180);
+/// For how long an identical Map-Register counts as a retransmission: longer than any retry of the ETR (RFC 9301 §5.7, AU-18).
+pub const RETRANSMISSION_WINDOW: Duration = Duration::from_secs(90);
+/// Between the first retransmissions of an unsolicited Map-Notify (RFC 9301 §5.7, MS-08).
+pub const MAP_NOTIFY_RETRY: Duration = Duration::from_secs(3);
+/// How many retransmissions go at [`MAP_NOTIFY_RETRY`] (RFC 9301 §5.7, MS-08).
+pub const MAP_NOTIFY_STEADY_RETRIES: u32 = 3;
+/// How many more go at doubling intervals (RFC 9301 §5.7, MS-08).
+pub const MAP_NOTIFY_BACKOFF_RETRIES: u32 = 3;
+
+// Lookups.
+
+/// Between two Map-Requests for one EID-prefix (RFC 9301 §5.3, RQ-12).
+pub const MAP_REQUEST_INTERVAL: Duration = Duration::from_secs(1);
+/// Retransmissions of a Map-Request before a pause (RFC 9301 §5.3, RQ-13).
+pub const MAP_REQUEST_RETRIES: u32 = 10;
+/// The pause after [`MAP_REQUEST_RETRIES`] without a reply (RFC 9301 §5.3, RQ-13).
+pub const MAP_REQUEST_PAUSE: Duration = Duration::from_secs(30);
+/// Map-Requests per second of one node in total (RFC 9301 §9, RQ-23).
+pub const MAP_REQUESTS_PER_SECOND: u32 = 1_000;
+/// Outstanding lookups of one node (MC-27).
+pub const PENDING_LOOKUPS: usize = 16_384;
+
+// Replies.
+
+/// Between two Map-Replies to one RLOC about one EID-prefix (RFC 9301 §5.4, RP-15).
+pub const MAP_REPLY_INTERVAL: Duration = Duration::from_secs(3);
+/// Record TTL in minutes of a Negative Map-Reply for an EID of no site (RFC 9301 §8.1, MS-10).
+pub const NEGATIVE_TTL_MINUTES: u32 = 15;
+/// Record TTL in minutes of a Negative Map-Reply for a configured but unregistered EID-prefix (RFC 9301 §8.1, MS-11).
+pub const UNREGISTERED_TTL_MINUTES: u32 = 1;
+/// Record TTL in minutes of own mappings (RFC 9301 §5.4: a day).
+pub const RECORD_TTL_MINUTES: u32 = 1_440;
+/// Record TTL on the wire that lets the receiver choose (RFC 9301 §5.4, MC-05).
+pub const TTL_RECEIVER_CHOOSES: u32 = u32::MAX;
+/// What a receiver chooses for [`TTL_RECEIVER_CHOOSES`] (MC-05).
+pub const RECEIVER_CHOSEN_TTL: Duration = Duration::from_secs(24 * 3_600);
+
+// SMR and probing.
+
+/// Between two SMRs to one RLOC (RFC 9301 §6.1, SM-03).
+pub const SMR_INTERVAL: Duration = Duration::from_secs(3);
+/// Between two SMR-invoked Map-Requests for one EID-prefix (RFC 9301 §6.1, SM-05).
+pub const SMR_INVOKED_INTERVAL: Duration = Duration::from_secs(3);
+/// How far back a remote RLOC counts as active when a mapping changes (RFC 9301 §6.1, SM-01).
+pub const SMR_ACTIVE_PERIOD: Duration = Duration::from_secs(60);
+/// Between two RLOC-probes of one locator (RFC 9301 §7.1, PB-10).
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(60);
+/// Jitter of [`PROBE_INTERVAL`], in percent either way (PB-10).
+pub const PROBE_JITTER_PERCENT: u32 = 10;
+/// Before an unanswered RLOC-probe is repeated (PB-10).
+pub const PROBE_RETRY: Duration = Duration::from_secs(1);
+/// RLOC-probes without answer that declare a locator down (PB-10).
+pub const PROBE_TRIES: u32 = 3;
+
+// Sizes (CW-06): the largest control packet sent without knowledge of the path MTU, IP header included.
+
+/// Over IPv4 (RFC 8085 §3.2).
+pub const CONTROL_PACKET_IPV4: usize = 576;
+/// Over IPv6 (RFC 8085 §3.2).
+pub const CONTROL_PACKET_IPV6: usize = 1_280;
+/// IPv4 header without options and UDP header.
+pub const OVERHEAD_IPV4: usize = 28;
+/// IPv6 and UDP header.
+pub const OVERHEAD_IPV6: usize = 48;
+
+/// The largest UDP payload of a control message to `destination` (CW-06).
+pub const fn control_payload_limit(destination: std::net::IpAddr) -> usize {
+    match destination {
+        std::net::IpAddr::V4(_) => CONTROL_PACKET_IPV4 - OVERHEAD_IPV4,
+        std::net::IpAddr::V6(_) => CONTROL_PACKET_IPV6 - OVERHEAD_IPV6,
+    }
+}
+
+// Bounds of the Map-Server and Map-Resolver.
+
+/// Map-Registers per second accepted of one source, before any MAC (MS-23).
+pub const REGISTERS_PER_SECOND: u32 = 2_000;
+/// Burst of [`REGISTERS_PER_SECOND`].
+pub const REGISTERS_BURST: u32 = 10_000;
+/// Other control messages per second accepted of one source (MS-23).
+pub const REQUESTS_PER_SECOND: u32 = 2_000;
+/// Burst of [`REQUESTS_PER_SECOND`].
+pub const REQUESTS_BURST: u32 = 10_000;
+/// Sources whose rate is tracked one by one (MS-23).
+pub const TRACKED_SOURCES: usize = 65_536;
+/// Map-Replies per second to one ITR-RLOC (RP-20).
+pub const REPLIES_PER_SECOND: u32 = 1_000;
+/// Burst of [`REPLIES_PER_SECOND`].
+pub const REPLIES_BURST: u32 = 5_000;
+/// (ITR-RLOC, EID-prefix) pairs whose last Map-Reply is remembered (RP-15).
+pub const TRACKED_REPLIES: usize = 262_144;
+/// Registrations held, over all sites: one per EID-prefix and xTR.
+pub const MAX_REGISTRATIONS: usize = 2_000_000;
+/// xTRs of one EID-prefix whose registrations are merged (MS-17).
+pub const MAX_REGISTRANTS: usize = 64;
+/// Locators of one EID-prefix: Locator Count is 8 bits (RFC 9301 §5.4).
+pub const MAX_LOCATORS: usize = 255;
+/// Peers whose last nonce is remembered (AU-16).
+pub const MAX_NONCES: usize = 262_144;
+/// Unsolicited Map-Notifies awaiting their Map-Notify-Ack (MS-08).
+pub const MAX_PENDING_NOTIFIES: usize = 65_536;
+/// Events kept for the daemon to log; older ones make room.
+pub const MAX_EVENTS: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn cw_06_payload_limits_leave_room_for_the_headers() {
+        assert_eq!(control_payload_limit(Ipv4Addr::LOCALHOST.into()), 548);
+        assert_eq!(control_payload_limit(Ipv6Addr::LOCALHOST.into()), 1_232);
+    }
+}

@@ -1,0 +1,98 @@
+//! What `show` prints of a Map-Server/Map-Resolver: plain data, no secrets.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::eid::EidPrefix;
+
+/// Role, age and health of a daemon; the same in every role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// `mapping`, `xtr` or `gateway`.
+    pub role: String,
+    /// The configured name; the role's name when there is none.
+    pub name: String,
+    /// The version of the software.
+    pub version: String,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Whether everything works; when not, `notes` say why.
+    pub healthy: bool,
+    /// What the operator should know, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Counters by name.
+pub type CountersView = BTreeMap<String, u64>;
+
+/// A configured site and what became of its registrations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteView {
+    /// The site's name.
+    pub name: String,
+    /// Its configured EID-prefixes.
+    pub eid_prefixes: Vec<SitePrefixView>,
+    /// EID-prefixes registered now.
+    pub registered: usize,
+    /// Records accepted since the start.
+    pub accepted: u64,
+    /// Messages and records refused since the start.
+    pub refused: u64,
+    /// Seconds since the last accepted Map-Register; `None` before the first.
+    pub last_register_seconds: Option<u64>,
+    /// The newest refusal in words, with source, prefix and rule; `None` when there was none.
+    pub last_refusal: Option<String>,
+}
+
+/// A configured EID-prefix of a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SitePrefixView {
+    /// The prefix.
+    pub prefix: EidPrefix,
+    /// Whether more-specifics may be registered too.
+    pub accept_more_specifics: bool,
+    /// Registered prefixes that are this one or a more-specific of it.
+    pub registered: usize,
+}
+
+/// The registration of one EID-prefix by one xTR.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistrationView {
+    /// The EID-prefix.
+    pub prefix: EidPrefix,
+    /// The site it belongs to.
+    pub site: String,
+    /// Where the Map-Register came from.
+    pub source: IpAddr,
+    /// The xTR-ID in hexadecimal, when the xTR has one.
+    pub xtr_id: Option<String>,
+    /// Seconds since the first registration of this xTR.
+    pub uptime_seconds: u64,
+    /// Seconds until the registration expires without refresh.
+    pub expires_seconds: u64,
+    /// Record TTL in minutes, as registered.
+    pub ttl_minutes: u32,
+    /// P-bit: the Map-Server answers Map-Requests itself.
+    pub proxy_reply: bool,
+    /// a-bit: locator-sets of several xTRs are merged.
+    pub merge: bool,
+    /// Map-Version Number, 0 = not used.
+    pub map_version: u16,
+    /// The locators of this xTR.
+    pub locators: Vec<RegisteredLocatorView>,
+}
+
+/// A locator of a registration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisteredLocatorView {
+    /// The RLOC.
+    pub rloc: IpAddr,
+    /// Priority, 255 = not for unicast.
+    pub priority: u8,
+    /// Weight.
+    pub weight: u8,
+    /// R-bit.
+    pub reachable: bool,
+}

@@ -1,0 +1,130 @@
+//! Receive buffers that the kernel fills (a provided-buffer ring) and that outgoing packets point into until they are sent.
+#![allow(unsafe_code, reason = "memory shared with the kernel")]
+use super::sys::Region;
+use io_uring::IoUring;
+use io_uring::types::BufRingEntry;
+use std::io;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// Octets per buffer: the largest packet with everything the kernel puts before it, in whole cache lines.
+pub(super) const BUFFER_LEN: usize = 65_536 + 512;
+
+/// Names memory that an operation points into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct BufferRef {
+    pub(super) pool: Pool,
+    pub(super) id: u16,
+}
+
+/// Which memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Pool {
+    /// Frames read from the TUN.
+    #[default]
+    Tun,
+    /// Datagrams received.
+    Udp,
+    /// Frames that were held.
+    Parked,
+}
+
+/// One group of receive buffers.
+///
+/// A buffer belongs to the kernel until a completion names it ([`Self::claim`]); then to us, for the packet in it and for every
+/// queued operation that points into it; when the last of those is done it goes back to the kernel.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    memory: Region,
+    ring: Region,
+    entries: u16,
+    tail: u16,
+    group: u16,
+    /// Users of each buffer; 0 = the kernel has it.
+    users: Box<[u16]>,
+    with_kernel: u16,
+}
+
+impl Buffers {
+    /// `entries` buffers, a power of two up to 32 768, registered as group `group`.
+    pub(super) fn new(ring: &IoUring, group: u16, entries: u16) -> io::Result<Self> {
+        let memory = Region::new(usize::from(entries) * BUFFER_LEN)?;
+        let entry_ring = Region::new(usize::from(entries) * size_of::<BufRingEntry>())?;
+        let address = entry_ring.start().as_ptr() as u64;
+        // SAFETY: the region is page-aligned, zeroed, large enough for `entries` entries, and outlives the registration: the ring
+        // is dropped first (see `Worker`), and with it the registration.
+        unsafe { ring.submitter().register_buf_ring_with_flags(address, entries, group, 0) }?;
+        let mut buffers = Self {
+            memory,
+            ring: entry_ring,
+            entries,
+            tail: 0,
+            group,
+            users: vec![0; usize::from(entries)].into(),
+            with_kernel: 0,
+        };
+        (0..entries).for_each(|id| buffers.provide(id));
+        Ok(buffers)
+    }
+
+    /// The group number that operations name.
+    pub(super) const fn group(&self) -> u16 {
+        self.group
+    }
+
+    /// Whether the kernel has a buffer to fill.
+    pub(super) const fn any_with_kernel(&self) -> bool {
+        self.with_kernel > 0
+    }
+
+    /// Takes the buffer that a completion named and returns the `len` octets the kernel wrote. `None` for an id or length that
+    /// cannot be, or a buffer the kernel does not have.
+    pub(super) fn claim(&mut self, id: u16, len: usize) -> Option<&mut [u8]> {
+        let users = self.users.get_mut(usize::from(id))?;
+        if *users != 0 || len > BUFFER_LEN {
+            return None;
+        }
+        *users = 1;
+        self.with_kernel -= 1;
+        // SAFETY: `id` is below `entries`, so the range lies in the region. The kernel gave the buffer up with the completion, and
+        // no queued operation points into it yet because nobody used it: the borrow of `self` is the only access.
+        Some(unsafe {
+            let start = self.memory.start().add(usize::from(id) * BUFFER_LEN);
+            std::slice::from_raw_parts_mut(start.as_ptr(), len)
+        })
+    }
+
+    /// The packet in a claimed buffer is dealt with, and `operations` queued operations point into it.
+    pub(super) fn settle(&mut self, id: u16, operations: u16) {
+        if let Some(users) = self.users.get_mut(usize::from(id)) {
+            *users += operations;
+        }
+        self.release(id);
+    }
+
+    /// One user of the buffer is done.
+    pub(super) fn release(&mut self, id: u16) {
+        let Some(users) = self.users.get_mut(usize::from(id)) else { return };
+        debug_assert!(*users > 0, "buffer {id} of group {} released twice", self.group);
+        *users = users.saturating_sub(1);
+        if *users == 0 {
+            self.provide(id);
+        }
+    }
+
+    fn provide(&mut self, id: u16) {
+        let slot = usize::from(self.tail & (self.entries - 1));
+        let base = self.ring.start().as_ptr().cast::<BufRingEntry>();
+        // SAFETY: `slot` is below `entries` and `id` too, so all addresses lie in their regions. The kernel reads an entry only
+        // after the tail, stored last and with release order, covers it; entry 0's tail field is not touched by the setters.
+        unsafe {
+            let entry = &mut *base.add(slot);
+            entry.set_addr(self.memory.start().as_ptr().add(usize::from(id) * BUFFER_LEN) as u64);
+            entry.set_len(BUFFER_LEN as u32);
+            entry.set_bid(id);
+            self.tail = self.tail.wrapping_add(1);
+            AtomicU16::from_ptr(BufRingEntry::tail(base).cast_mut())
+                .store(self.tail, Ordering::Release);
+        }
+        self.with_kernel += 1;
+    }
+}

@@ -1,0 +1,243 @@
+//! The io_uring data plane: one thread, ring, TUN queue and set of UDP sockets per worker. The only unsafe code.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`worker`] | the loop: wait, forward a batch, hand over, again |
+//! | [`ring`] | the ring's operations, typed |
+//! | [`buffers`] | receive buffers the kernel fills; [`parked`]: frames that were held |
+//! | [`outbound`] | bursts of encapsulated packets; [`writes`]: frames for the TUN |
+//! | [`datagram`] | what a receive completion holds |
+//! | [`udp`], [`tun`] | sockets and device; [`sys`]: raw system calls |
+//!
+//! Packets of one flow stay in order: bursts and writes are handed over in the order they were begun, and none of them waits in the
+//! kernel (`MSG_DONTWAIT`, a non-blocking TUN), so they complete in that order.
+use crate::config::DataConfig;
+use crate::counters::{CounterSnapshot, WorkerCounters};
+use crate::fib::FibReaderFactory;
+use crate::forward::{Forwarder, HoldLimits, Settings};
+use crate::packet::Marking;
+use crate::packet::icmp::Rate;
+use crate::policy::Policy;
+use crate::punt::PuntSender;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use outbound::Bursts;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
+use tun::Tun;
+use udp::{PortPool, Sockets};
+use worker::{Control, Descriptors, Worker};
+
+mod buffers;
+mod datagram;
+mod outbound;
+mod parked;
+mod ring;
+mod sys;
+mod tun;
+mod udp;
+mod worker;
+mod writes;
+
+/// More workers than this help nobody.
+const MAX_WORKERS: usize = 256;
+
+/// A running data plane. Dropping it stops the workers and removes the TUN device.
+#[derive(Debug)]
+pub struct Engine {
+    tun_name: String,
+    tun_index: u32,
+    tun_mtu: u16,
+    started: Instant,
+    failure: Arc<OnceLock<String>>,
+    workers: Vec<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    control: Arc<Control>,
+    counters: Arc<WorkerCounters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Creates the TUN device and the sockets in the caller's network namespace and starts the workers.
+    /// The TUN is up when this returns; it has no addresses and no routes.
+    ///
+    /// # Errors
+    /// What the kernel said, with what was being done; `PermissionDenied` without CAP_NET_ADMIN, `Unsupported` without io_uring.
+    pub fn start<P: Policy>(
+        config: &DataConfig,
+        policy: Arc<P>,
+        fib: &FibReaderFactory,
+        punts: PuntSender,
+    ) -> io::Result<Self> {
+        let count = worker_count(config);
+        let tun = Tun::create(&config.tun_name, count)?;
+        let started = Instant::now();
+        let seed: [u8; 32] = rand::random();
+        let ports = PortPool::new(config.source_ports, u16::from_be_bytes([seed[0], seed[1]]));
+        let settings = settings(config, &ports, seed, started, count);
+        raise_descriptor_limit();
+        let mut engine = Self {
+            tun_name: tun.name,
+            tun_index: tun.index,
+            tun_mtu: tun.mtu,
+            started,
+            failure: Arc::default(),
+            workers: Vec::with_capacity(count),
+        };
+        for queue in tun.queues {
+            let descriptors = Descriptors { tun: queue, sockets: Sockets::open(config, &ports)? };
+            let (pool_len, zero_checksum) = (ports.len(), config.zero_udp_checksum);
+            let counters = Arc::<WorkerCounters>::default();
+            let forwarder = Forwarder::new(
+                settings.clone(),
+                Arc::clone(&policy),
+                Arc::clone(&counters),
+                punts.clone(),
+            );
+            let reader = fib.reader();
+            let worker_counters = Arc::clone(&counters);
+            engine.spawn(counters, move |control| {
+                let bursts = Bursts::new(pool_len, zero_checksum);
+                Worker::new(descriptors, forwarder, reader, control, worker_counters, bursts)
+            })?;
+        }
+        Ok(engine)
+    }
+
+    /// Tells the workers that the forwarding table changed: packets held for a mapping are looked up again.
+    pub fn wake(&self) {
+        for worker in &self.workers {
+            // Fails only when the counter is full, and then the worker will wake anyway.
+            let _ = worker.control.event.write(1);
+        }
+    }
+
+    /// The sum over the workers.
+    pub fn counters(&self) -> CounterSnapshot {
+        let mut sum = CounterSnapshot::default();
+        self.workers.iter().for_each(|worker| sum += &worker.counters.snapshot());
+        sum
+    }
+
+    /// The coarse clock of `LocatorSet::last_used`: whole seconds since the engine started, plus 1.
+    pub fn clock(&self) -> u32 {
+        u32::try_from(self.started.elapsed().as_secs() + 1).unwrap_or(u32::MAX)
+    }
+
+    /// The name of the TUN device.
+    pub fn tun_name(&self) -> &str {
+        &self.tun_name
+    }
+
+    /// The interface index of the TUN device.
+    pub fn tun_index(&self) -> u32 {
+        self.tun_index
+    }
+
+    /// The MTU of the TUN device: larger than any packet, the engine looks after sizes itself.
+    pub fn tun_mtu(&self) -> u16 {
+        self.tun_mtu
+    }
+
+    /// How many workers run.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Why a worker ended though nobody stopped it; `None` while all is well. The TUN device being removed is such a reason.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// Stops the workers, waits for them and removes the TUN device.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    /// Starts a worker's thread and waits until it runs.
+    fn spawn<P: Policy>(
+        &mut self,
+        counters: Arc<WorkerCounters>,
+        build: impl FnOnce(Arc<Control>) -> io::Result<Worker<P>> + Send + 'static,
+    ) -> io::Result<()> {
+        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
+        let control = Arc::new(Control { event, stop: AtomicBool::new(false) });
+        let (ready, is_ready) = mpsc::sync_channel(1);
+        let (thread_control, failure) = (Arc::clone(&control), Arc::clone(&self.failure));
+        let name = format!("isthmus-w{}", self.workers.len());
+        let body = move || {
+            let built = build(thread_control);
+            let (result, worker) = match built {
+                Ok(worker) => (Ok(()), Some(worker)),
+                Err(error) => (Err(error), None),
+            };
+            let _ = ready.send(result);
+            if let Some(Err(error)) = worker.map(|mut worker| worker.run()) {
+                tracing::error!(%error, "a data-plane worker ended");
+                let _ = failure.set(error.to_string());
+            }
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(body)?;
+        self.workers.push(Handle { control, counters, thread: Some(thread) });
+        is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("a data-plane worker died")))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for worker in &self.workers {
+            worker.control.stop.store(true, Ordering::Release);
+        }
+        self.wake();
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn worker_count(config: &DataConfig) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    config.queues.unwrap_or_else(cores).clamp(1, MAX_WORKERS)
+}
+
+fn settings(
+    config: &DataConfig,
+    ports: &PortPool,
+    seed: [u8; 32],
+    started: Instant,
+    workers: usize,
+) -> Settings {
+    let rate = Rate::default();
+    // Each worker has its share: together they stay within the rate of the node.
+    let workers = workers as u32;
+    let icmp_rate =
+        Rate { per_second: rate.per_second.div_ceil(workers), burst: rate.burst.div_ceil(workers) };
+    Settings {
+        rlocs: config.rlocs.clone(),
+        source_ports: ports.len(),
+        marking: Marking { copy_dscp: config.copy_dscp, copy_ecn: config.copy_ecn },
+        hold: HoldLimits::default(),
+        seed,
+        icmp_rate,
+        started,
+    }
+}
+
+/// Every source port is a socket per own RLOC and worker: the usual soft limit of 1024 descriptors is soon reached.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // If it fails, opening the sockets says so.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}

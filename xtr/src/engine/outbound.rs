@@ -1,0 +1,345 @@
+//! What the worker is about to send: bursts of encapsulated packets, one system call each.
+//!
+//! A burst is what one `sendmsg` with UDP_SEGMENT takes: packets to one locator from one source port with equal TTL and TOS, all of
+//! one size but the last, which may be smaller. A flow has one locator and port, and its bursts are queued in the order they were
+//! begun, so its packets stay in order.
+use super::buffers::BufferRef;
+use super::udp::Sockets;
+use crate::counters::WorkerCounters;
+use crate::drops::DropReason;
+use crate::forward::Outer;
+use crate::packet::{OuterFields, lisp};
+use libc::{c_int, c_void, iovec};
+use socket2::SockAddr;
+use std::net::{IpAddr, SocketAddr};
+
+/// Bursts one worker can have under way.
+const BURSTS: u16 = 256;
+/// What every kernel with UDP_SEGMENT takes; newer ones take 128.
+const MAX_SEGMENTS: u16 = 64;
+/// The largest IPv4 UDP payload.
+const MAX_OCTETS: usize = 65_507;
+/// Octets per burst for headers and for packets too small to point at.
+const SCRATCH_LEN: usize = 16 << 10;
+/// A payload up to this long is copied: cheaper than another iovec, and its buffer is free at once.
+const COPY_LEN: usize = 192;
+/// Slots of the table of bursts that still take packets; a power of two.
+const OPEN_SLOTS: usize = 1024;
+
+/// A burst: the packets, and everything `sendmsg` points at. Stays in place while the kernel has it.
+pub(super) struct Burst {
+    socket: usize,
+    destination: IpAddr,
+    fields: OuterFields,
+    closed: bool,
+    segment_size: usize,
+    segments: u16,
+    octets: usize,
+    iovecs: [iovec; 2 * MAX_SEGMENTS as usize],
+    iovec_count: usize,
+    scratch: Box<[u8]>,
+    scratch_used: usize,
+    buffers: [BufferRef; MAX_SEGMENTS as usize],
+    buffer_count: usize,
+    name: SockAddr,
+    control: Control,
+    message: libc::msghdr,
+}
+
+/// All bursts of one worker.
+pub(super) struct Bursts {
+    slots: Box<[Burst]>,
+    free: Vec<u16>,
+    /// Begun since the last flush, in order.
+    queue: Vec<u16>,
+    open: Box<[OpenSlot]>,
+    generation: u32,
+    pool_len: u16,
+    max_segments: u16,
+}
+
+#[derive(Clone, Copy, Default)]
+struct OpenSlot {
+    generation: u32,
+    burst: u16,
+}
+
+impl Bursts {
+    /// `zero_checksum` sockets cannot segment: then a burst is one packet.
+    pub(super) fn new(pool_len: u16, zero_checksum: bool) -> Self {
+        Self {
+            slots: (0..BURSTS).map(|_| Burst::new()).collect(),
+            free: (0..BURSTS).rev().collect(),
+            queue: Vec::with_capacity(usize::from(BURSTS)),
+            open: vec![OpenSlot::default(); OPEN_SLOTS].into(),
+            generation: 1,
+            pool_len,
+            max_segments: if zero_checksum { 1 } else { MAX_SEGMENTS },
+        }
+    }
+
+    /// How many more bursts can begin.
+    pub(super) fn room(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Adds one packet. `current` is the buffer `payload` may point into; returns whether it does now for the first time in a
+    /// burst, so that the buffer must stay for one more operation.
+    pub(super) fn add(
+        &mut self,
+        outer: &Outer,
+        headers: &[u8],
+        payload: &[u8],
+        current: &Current,
+    ) -> Result<bool, DropReason> {
+        let pointed = (payload.len() > COPY_LEN && current.holds(payload)).then_some(current);
+        let len = headers.len() + payload.len();
+        let copied = if pointed.is_some() { headers.len() } else { len };
+        if copied > SCRATCH_LEN || len > MAX_OCTETS {
+            return Err(DropReason::BuffersExhausted);
+        }
+        let port = if outer.may_fragment { self.pool_len } else { outer.port };
+        let socket = Sockets::send_index(outer.own_rloc, port, self.pool_len);
+        let slot = open_slot(socket, outer.destination);
+        let open = self.open[slot];
+        let max_segments = if outer.may_fragment { 1 } else { self.max_segments };
+        let fits = |burst: &Burst| {
+            burst.socket == socket
+                && burst.destination == outer.destination
+                && burst.fields == outer.fields
+                && burst.takes(len, copied, max_segments)
+        };
+        let index =
+            if open.generation == self.generation && fits(&self.slots[usize::from(open.burst)]) {
+                open.burst
+            } else {
+                let index = self.free.pop().ok_or(DropReason::BuffersExhausted)?;
+                self.slots[usize::from(index)].begin(socket, outer, len);
+                self.queue.push(index);
+                self.open[slot] = OpenSlot { generation: self.generation, burst: index };
+                index
+            };
+        Ok(self.slots[usize::from(index)].push(headers, payload, pointed))
+    }
+
+    /// Ends all bursts and yields them in the order they must be submitted.
+    pub(super) fn flush(&mut self) -> impl Iterator<Item = (u16, usize, *const libc::msghdr)> {
+        self.generation = self.generation.wrapping_add(1);
+        let slots = &mut self.slots;
+        self.queue.drain(..).map(|index| {
+            let burst = &mut slots[usize::from(index)];
+            (index, burst.socket, burst.message())
+        })
+    }
+
+    /// A burst is done: counts it, frees it, and gives back the buffers it pointed into.
+    pub(super) fn completed(
+        &mut self,
+        index: u16,
+        result: i32,
+        counters: &WorkerCounters,
+        mut release: impl FnMut(BufferRef),
+    ) {
+        let Some(burst) = self.slots.get_mut(usize::from(index)) else { return };
+        let segments = u64::from(burst.segments);
+        if result >= 0 {
+            let lisp_headers = usize::from(burst.segments) * lisp::HEADER_LEN;
+            counters.core_out(segments, burst.octets.saturating_sub(lisp_headers) as u64);
+        } else {
+            counters.dropped(send_failure(-result), segments);
+            if -result == libc::EIO && burst.segments > 1 {
+                // The path cannot segment (no checksum offload, IPsec): every packet on its own from now on.
+                self.max_segments = 1;
+            }
+        }
+        burst.buffers[..burst.buffer_count].iter().for_each(|&buffer| release(buffer));
+        burst.buffer_count = 0;
+        self.free.push(index);
+    }
+}
+
+fn send_failure(errno: c_int) -> DropReason {
+    match errno {
+        libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => DropReason::BuffersExhausted,
+        _ => DropReason::SendFailed,
+    }
+}
+
+fn open_slot(socket: usize, destination: IpAddr) -> usize {
+    let bits = match destination {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            (bits >> 64) as u64 ^ (bits as u64).rotate_left(32)
+        }
+    };
+    let mixed = (bits ^ (socket as u64).rotate_left(48)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as usize % OPEN_SLOTS
+}
+
+impl Burst {
+    fn new() -> Self {
+        Self {
+            socket: 0,
+            destination: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            fields: OuterFields { ttl: 0, tos: 0 },
+            closed: true,
+            segment_size: 0,
+            segments: 0,
+            octets: 0,
+            iovecs: [EMPTY_IOVEC; 2 * MAX_SEGMENTS as usize],
+            iovec_count: 0,
+            scratch: vec![0; SCRATCH_LEN].into(),
+            scratch_used: 0,
+            buffers: [BufferRef::default(); MAX_SEGMENTS as usize],
+            buffer_count: 0,
+            name: SockAddr::from(SocketAddr::from(([0, 0, 0, 0], 0))),
+            control: Control { octets: [0; 96], used: 0 },
+            message: super::sys::empty_message(),
+        }
+    }
+
+    fn begin(&mut self, socket: usize, outer: &Outer, len: usize) {
+        self.socket = socket;
+        self.destination = outer.destination;
+        self.fields = outer.fields;
+        self.closed = false;
+        self.segment_size = len;
+        self.segments = 0;
+        self.octets = 0;
+        self.iovec_count = 0;
+        self.scratch_used = 0;
+        self.buffer_count = 0;
+    }
+
+    fn takes(&self, len: usize, copied: usize, max_segments: u16) -> bool {
+        !self.closed
+            && len <= self.segment_size
+            && self.segments < max_segments
+            && self.octets + len <= MAX_OCTETS
+            && self.scratch_used + copied <= SCRATCH_LEN
+    }
+
+    /// Returns whether `pointed` is new among the buffers this burst points into.
+    fn push(&mut self, headers: &[u8], payload: &[u8], pointed: Option<&Current>) -> bool {
+        self.copy(headers);
+        let mut new_buffer = false;
+        match pointed {
+            Some(current) => {
+                self.push_iovec(payload.as_ptr(), payload.len());
+                let known = self.buffers[..self.buffer_count].last() == Some(&current.buffer);
+                if !known {
+                    self.buffers[self.buffer_count] = current.buffer;
+                    self.buffer_count += 1;
+                    new_buffer = true;
+                }
+            }
+            None => self.copy(payload),
+        }
+        let len = headers.len() + payload.len();
+        self.segments += 1;
+        self.octets += len;
+        self.closed = len < self.segment_size;
+        new_buffer
+    }
+
+    fn copy(&mut self, octets: &[u8]) {
+        if octets.is_empty() {
+            return;
+        }
+        let end = self.scratch_used + octets.len();
+        let room = &mut self.scratch[self.scratch_used..end];
+        room.copy_from_slice(octets);
+        let start = room.as_ptr();
+        self.push_iovec(start, octets.len());
+        self.scratch_used = end;
+    }
+
+    fn push_iovec(&mut self, start: *const u8, len: usize) {
+        if let Some(last) = self.iovecs[..self.iovec_count].last_mut()
+            && last.iov_base.cast::<u8>().wrapping_add(last.iov_len).cast_const() == start
+        {
+            last.iov_len += len;
+            return;
+        }
+        self.iovecs[self.iovec_count] =
+            iovec { iov_base: start.cast_mut().cast::<c_void>(), iov_len: len };
+        self.iovec_count += 1;
+    }
+
+    /// Everything filled in; valid until the burst is begun anew.
+    fn message(&mut self) -> *const libc::msghdr {
+        self.name = SockAddr::from(SocketAddr::new(self.destination, lisp::DATA_PORT));
+        let (ttl, tos) = (c_int::from(self.fields.ttl), c_int::from(self.fields.tos));
+        self.control.clear();
+        match self.destination {
+            IpAddr::V4(_) => {
+                self.control.push(libc::IPPROTO_IP, libc::IP_TTL, &ttl.to_ne_bytes());
+                self.control.push(libc::IPPROTO_IP, libc::IP_TOS, &tos.to_ne_bytes());
+            }
+            IpAddr::V6(_) => {
+                self.control.push(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, &ttl.to_ne_bytes());
+                self.control.push(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &tos.to_ne_bytes());
+            }
+        }
+        if self.segments > 1 {
+            // At most MAX_OCTETS.
+            let size = self.segment_size as u16;
+            self.control.push(libc::IPPROTO_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
+        }
+        self.message.msg_name = self.name.as_ptr().cast_mut().cast();
+        self.message.msg_namelen = self.name.len();
+        self.message.msg_iov = self.iovecs.as_mut_ptr();
+        self.message.msg_iovlen = self.iovec_count as _;
+        self.message.msg_control = self.control.octets.as_mut_ptr().cast();
+        self.message.msg_controllen = self.control.used as _;
+        &raw const self.message
+    }
+}
+
+pub(super) const EMPTY_IOVEC: iovec = iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+
+/// The buffer that the packet being forwarded lies in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Current {
+    pub(super) buffer: BufferRef,
+    pub(super) start: *const u8,
+    pub(super) len: usize,
+}
+
+impl Current {
+    /// Whether `octets` lie in the buffer.
+    pub(super) fn holds(&self, octets: &[u8]) -> bool {
+        let range = self.start..self.start.wrapping_add(self.len);
+        let octets = octets.as_ptr_range();
+        range.start <= octets.start && octets.end <= range.end
+    }
+}
+
+/// Ancillary data of one `sendmsg`, aligned as `struct cmsghdr` must be.
+#[repr(align(8))]
+struct Control {
+    octets: [u8; 96],
+    used: usize,
+}
+
+impl Control {
+    const HEADER_LEN: usize = size_of::<usize>() + 2 * size_of::<c_int>();
+
+    fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// Three messages with ints fit.
+    fn push(&mut self, level: c_int, kind: c_int, data: &[u8]) {
+        let len = Self::HEADER_LEN + data.len();
+        let aligned = len.next_multiple_of(size_of::<usize>());
+        let room = &mut self.octets[self.used..self.used + aligned];
+        let (length, rest) = room.split_at_mut(size_of::<usize>());
+        length.copy_from_slice(&len.to_ne_bytes());
+        rest[..4].copy_from_slice(&level.to_ne_bytes());
+        rest[4..8].copy_from_slice(&kind.to_ne_bytes());
+        rest[8..8 + data.len()].copy_from_slice(data);
+        self.used += aligned;
+    }
+}

@@ -1,0 +1,260 @@
+//! One io_uring: the operations the worker needs, typed.
+#![allow(unsafe_code, reason = "submission of operations that point into memory")]
+use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// Submissions that fit before they must be handed over.
+const SUBMISSIONS: u32 = 1024;
+/// Completions that fit: every buffer and every operation at once, several times over.
+const COMPLETIONS: u32 = 4096;
+
+/// Which operation a completion belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    /// The read of the wake-up counter.
+    Wake,
+    /// The multishot read of the TUN queue.
+    Tun,
+    /// The multishot receive of the socket numbered so.
+    Receive(u16),
+    /// A burst.
+    Send(u16),
+    /// A write to the TUN.
+    Write(u16),
+}
+
+impl Operation {
+    fn encode(self) -> u64 {
+        let (kind, index) = match self {
+            Self::Wake => (0, 0),
+            Self::Tun => (1, 0),
+            Self::Receive(index) => (2, index),
+            Self::Send(index) => (3, index),
+            Self::Write(index) => (4, index),
+        };
+        kind << 16 | u64::from(index)
+    }
+
+    fn decode(user_data: u64) -> Option<Self> {
+        let index = user_data as u16;
+        match user_data >> 16 {
+            0 => Some(Self::Wake),
+            1 => Some(Self::Tun),
+            2 => Some(Self::Receive(index)),
+            3 => Some(Self::Send(index)),
+            4 => Some(Self::Write(index)),
+            _ => None,
+        }
+    }
+}
+
+/// An operation's result.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Completion {
+    pub(super) operation: Operation,
+    /// Octets, or a negated errno.
+    pub(super) result: i32,
+    /// The provided buffer that was filled.
+    pub(super) buffer: Option<u16>,
+    /// A multishot operation goes on.
+    pub(super) more: bool,
+}
+
+/// A ring that one thread uses.
+pub(super) struct Ring {
+    uring: IoUring,
+}
+
+impl Ring {
+    /// A ring with the registered files `files`, which operations name by index.
+    pub(super) fn new(files: &[RawFd]) -> io::Result<Self> {
+        let uring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_cqsize(COMPLETIONS)
+            .build(SUBMISSIONS)
+            .map_err(unavailable)?;
+        uring.submitter().register_files(files)?;
+        Ok(Self { uring })
+    }
+
+    pub(super) const fn uring(&self) -> &IoUring {
+        &self.uring
+    }
+
+    /// Reads packets from `file` into buffers of `group` until there are none.
+    pub(super) fn read_multi(&mut self, file: u32, group: u16) -> io::Result<()> {
+        // The crate overwrites the flags of this operation: without FIXED_FILE again the index would be taken for a descriptor.
+        let entry = opcode::ReadMulti::new(Fixed(file), 0, group)
+            .offset(u64::MAX)
+            .build()
+            .flags(squeue::Flags::FIXED_FILE | squeue::Flags::BUFFER_SELECT);
+        // SAFETY: the operation points at no memory of ours but the registered buffers.
+        unsafe { self.push(entry, Operation::Tun) }
+    }
+
+    /// Receives datagrams from `file` into buffers of `group` until there are none.
+    ///
+    /// # Safety
+    /// `template` must stay valid and unchanged until the operation ends.
+    pub(super) unsafe fn receive_multi(
+        &mut self,
+        file: u32,
+        group: u16,
+        template: *const libc::msghdr,
+        socket: u16,
+    ) -> io::Result<()> {
+        let entry = opcode::RecvMsgMulti::new(Fixed(file), template, group).build();
+        // SAFETY: the caller's promise.
+        unsafe { self.push(entry, Operation::Receive(socket)) }
+    }
+
+    /// Sends a burst; never waits for room, so that bursts leave in the order they were pushed.
+    ///
+    /// # Safety
+    /// `message` and all it points at must stay valid and unchanged until the operation ends.
+    pub(super) unsafe fn send(
+        &mut self,
+        file: u32,
+        message: *const libc::msghdr,
+        burst: u16,
+    ) -> io::Result<()> {
+        let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
+        let entry = opcode::SendMsg::new(Fixed(file), message).flags(flags).build();
+        // SAFETY: the caller's promise.
+        unsafe { self.push(entry, Operation::Send(burst)) }
+    }
+
+    /// Writes to the TUN.
+    ///
+    /// # Safety
+    /// The `count` iovecs and all they point at must stay valid and unchanged until the operation ends.
+    pub(super) unsafe fn write(
+        &mut self,
+        file: u32,
+        iovecs: *const libc::iovec,
+        count: u32,
+        write: u16,
+    ) -> io::Result<()> {
+        let entry = opcode::Writev::new(Fixed(file), iovecs, count).offset(u64::MAX).build();
+        // SAFETY: the caller's promise.
+        unsafe { self.push(entry, Operation::Write(write)) }
+    }
+
+    /// Reads the wake-up counter.
+    ///
+    /// # Safety
+    /// `counter` must stay valid and unused until the operation ends.
+    pub(super) unsafe fn read_counter(&mut self, file: u32, counter: *mut u64) -> io::Result<()> {
+        let len = size_of::<u64>() as u32;
+        let entry = opcode::Read::new(Fixed(file), counter.cast(), len).build();
+        // SAFETY: the caller's promise.
+        unsafe { self.push(entry, Operation::Wake) }
+    }
+
+    /// Hands over what was pushed and waits for `want` completions or until `timeout`.
+    pub(super) fn wait(&mut self, want: usize, timeout: Duration) -> io::Result<()> {
+        let timespec = Timespec::from(timeout);
+        let args = SubmitArgs::new().timespec(&timespec);
+        tolerate(self.uring.submitter().submit_with_args(want, &args))
+    }
+
+    /// Hands over what was pushed.
+    pub(super) fn submit(&mut self) -> io::Result<()> {
+        tolerate(self.uring.submit())
+    }
+
+    /// The next completion.
+    pub(super) fn next_completion(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.uring.completion().next()?;
+            if let Some(operation) = Operation::decode(entry.user_data()) {
+                return Some(Completion {
+                    operation,
+                    result: entry.result(),
+                    buffer: cqueue::buffer_select(entry.flags()),
+                    more: cqueue::more(entry.flags()),
+                });
+            }
+        }
+    }
+
+    /// Ends every operation, so that the kernel uses no memory of ours any more.
+    pub(super) fn cancel_all(&mut self) {
+        let timeout = Some(Timespec::from(Duration::from_secs(1)));
+        let _ = self.uring.submitter().register_sync_cancel(timeout, CancelBuilder::any());
+    }
+
+    /// # Safety
+    /// What `entry` points at must stay valid until the operation ends.
+    unsafe fn push(&mut self, entry: squeue::Entry, operation: Operation) -> io::Result<()> {
+        let entry = entry.user_data(operation.encode());
+        // SAFETY: the caller's promise.
+        if unsafe { self.uring.submission().push(&entry) }.is_ok() {
+            return Ok(());
+        }
+        self.submit()?;
+        // SAFETY: the caller's promise.
+        unsafe { self.uring.submission().push(&entry) }
+            .map_err(|_| io::Error::other("the submission queue stays full"))
+    }
+}
+
+/// What is no failure of the ring: a signal, the timeout, completions that wait to be taken.
+fn tolerate(result: io::Result<usize>) -> io::Result<()> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            _ => Err(error),
+        },
+    }
+}
+
+fn unavailable(error: io::Error) -> io::Error {
+    let advice = match error.raw_os_error() {
+        Some(libc::ENOSYS) => {
+            "this kernel has no io_uring: use Linux 6.7 or later with CONFIG_IO_URING"
+        }
+        Some(libc::EPERM | libc::EACCES) => {
+            "io_uring is forbidden here: set sysctl kernel.io_uring_disabled to 0, and in a container allow the io_uring system calls"
+        }
+        Some(libc::EINVAL) => "this kernel's io_uring is too old: use Linux 6.7 or later",
+        Some(libc::ENOMEM) => {
+            "no memory for io_uring: raise the limit of locked memory (ulimit -l)"
+        }
+        _ => return error,
+    };
+    io::Error::new(io::ErrorKind::Unsupported, format!("{advice} ({error})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_survive_the_ring() {
+        for operation in [
+            Operation::Wake,
+            Operation::Tun,
+            Operation::Receive(3),
+            Operation::Send(u16::MAX),
+            Operation::Write(255),
+        ] {
+            assert_eq!(Operation::decode(operation.encode()), Some(operation));
+        }
+        assert_eq!(Operation::decode(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_missing_io_uring_is_explained() {
+        for (errno, word) in [(libc::ENOSYS, "6.7"), (libc::EPERM, "io_uring_disabled")] {
+            let error = unavailable(io::Error::from_raw_os_error(errno));
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+}

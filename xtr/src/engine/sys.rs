@@ -1,0 +1,176 @@
+//! Raw system calls that no safe crate wraps: the TUN device, socket options, memory for the kernel.
+#![allow(unsafe_code, reason = "the engine's system-call corner")]
+use std::ffi::{c_int, c_short, c_void};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::ptr::NonNull;
+
+/// `struct ifreq` with the members used here; the kernel copies 40 octets.
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; libc::IFNAMSIZ],
+    value: InterfaceValue,
+}
+
+#[repr(C)]
+union InterfaceValue {
+    flags: c_short,
+    number: c_int,
+    _size: [u8; 24],
+}
+
+const _: () = assert!(size_of::<InterfaceRequest>() == size_of::<libc::ifreq>());
+
+impl InterfaceRequest {
+    fn new(name: &str) -> io::Result<Self> {
+        let mut request =
+            Self { name: [0; libc::IFNAMSIZ], value: InterfaceValue { _size: [0; 24] } };
+        // One octet stays 0: the name is a C string.
+        if name.len() >= libc::IFNAMSIZ || name.bytes().any(|octet| octet == 0) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("`{name}` is longer than an interface name may be"),
+            ));
+        }
+        request.name[..name.len()].copy_from_slice(name.as_bytes());
+        Ok(request)
+    }
+
+    fn name(&self) -> String {
+        let octets = self.name.iter().take_while(|&&octet| octet != 0).copied().collect();
+        String::from_utf8(octets).unwrap_or_default()
+    }
+
+    fn ioctl(&mut self, fd: BorrowedFd<'_>, request: libc::Ioctl) -> io::Result<()> {
+        // SAFETY: every request used in this file takes a pointer to a struct ifreq, and `self` is one (size proved above).
+        check(unsafe { libc::ioctl(fd.as_raw_fd(), request, std::ptr::from_mut(self)) })
+    }
+}
+
+/// Checksum, TSO4, TSO6, TSO with ECN, USO4, USO6: the super-packets the kernel may hand us.
+const TUN_OFFLOADS: libc::c_ulong = 0x6f;
+/// Without UDP super-packets, for kernels before 6.2.
+const TUN_OFFLOADS_TCP: libc::c_ulong = 0x0f;
+
+/// Opens one queue of the TUN device `name` (`%d` is a number the kernel chooses) and returns the device's name.
+pub(super) fn open_tun_queue(name: &str) -> io::Result<(OwnedFd, String)> {
+    // Non-blocking, so that the ring completes writes in order instead of handing them to a thread.
+    let tun: File = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open("/dev/net/tun")?;
+    let mut request = InterfaceRequest::new(name)?;
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+    request.value.flags = flags as c_short;
+    request.ioctl(tun.as_fd(), libc::TUNSETIFF)?;
+    let header_len: c_int = crate::packet::VirtioNetHeader::LEN as c_int;
+    // SAFETY: TUNSETVNETHDRSZ reads an int through the pointer.
+    check(unsafe {
+        libc::ioctl(tun.as_raw_fd(), libc::TUNSETVNETHDRSZ, std::ptr::from_ref(&header_len))
+    })?;
+    let offload = |flags: libc::c_ulong| {
+        // SAFETY: TUNSETOFFLOAD takes its flags by value.
+        check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, flags) })
+    };
+    offload(TUN_OFFLOADS).or_else(|_| offload(TUN_OFFLOADS_TCP))?;
+    Ok((tun.into(), request.name()))
+}
+
+/// Whether the queue still belongs to a device.
+pub(super) fn tun_is_attached(queue: BorrowedFd<'_>) -> bool {
+    InterfaceRequest::new("").and_then(|mut request| request.ioctl(queue, libc::TUNGETIFF)).is_ok()
+}
+
+/// Sets the interface's MTU; `control` is any socket of the right network namespace.
+pub(super) fn set_mtu(control: BorrowedFd<'_>, name: &str, mtu: u16) -> io::Result<()> {
+    let mut request = InterfaceRequest::new(name)?;
+    request.value.number = c_int::from(mtu);
+    request.ioctl(control, libc::SIOCSIFMTU)
+}
+
+/// Brings the interface up.
+pub(super) fn set_up(control: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let mut request = InterfaceRequest::new(name)?;
+    request.ioctl(control, libc::SIOCGIFFLAGS)?;
+    // SAFETY: SIOCGIFFLAGS has just written this member.
+    let flags = unsafe { request.value.flags };
+    request.value.flags = flags | libc::IFF_UP as c_short;
+    request.ioctl(control, libc::SIOCSIFFLAGS)
+}
+
+/// Sets a socket option that is an int.
+pub(super) fn set_option(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    value: c_int,
+) -> io::Result<()> {
+    // SAFETY: the pointer and length describe `value`, which outlives the call.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            std::ptr::from_ref(&value).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    })
+}
+
+/// A `struct msghdr` of nothing.
+pub(super) fn empty_message() -> libc::msghdr {
+    // SAFETY: all fields are integers and raw pointers, for which zero is a value.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Zeroed, page-aligned memory that stays where it is; pages exist once touched.
+#[derive(Debug)]
+pub(super) struct Region {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a Region owns its mapping like a Box owns its allocation; nothing in it is bound to a thread.
+unsafe impl Send for Region {}
+
+impl Region {
+    /// `len` octets; must not be 0.
+    pub(super) fn new(len: usize) -> io::Result<Self> {
+        // SAFETY: an anonymous private mapping at an address of the kernel's choice touches no existing memory.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, len })
+    }
+
+    /// The first octet; valid for `len` octets as long as the Region lives.
+    pub(super) const fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: `start` and `len` are what mmap returned and was given, unmapped only here.
+        unsafe { libc::munmap(self.start.as_ptr().cast::<c_void>(), self.len) };
+    }
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

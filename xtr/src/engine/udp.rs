@@ -1,0 +1,184 @@
+//! The UDP sockets of one worker: one per own RLOC to receive on port 4341, and the pool of source ports to send from.
+use super::sys::set_option;
+use crate::config::DataConfig;
+use crate::packet::lisp;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// The first port of the dynamic range, from which the pool is taken (EN-16).
+const FIRST_DYNAMIC_PORT: u16 = 49_152;
+/// Asked for in both directions; the default receive buffer holds 256 small packets.
+const SOCKET_BUFFER: i32 = 16 << 20;
+/// A predecessor's sockets can linger for a moment after it died.
+const BIND_RETRIES: u32 = 20;
+const BIND_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Linux's values that libc lacks.
+const UDP_NO_CHECK6_TX: i32 = 101;
+const UDP_NO_CHECK6_RX: i32 = 102;
+
+/// All sockets of one worker, for each own RLOC in the order of the configuration.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    /// Bound to port 4341.
+    pub(super) receive: Vec<Socket>,
+    /// `source_ports` sockets per own RLOC, then one whose packets may be fragmented outside (MT-08).
+    pub(super) send: Vec<Socket>,
+}
+
+impl Sockets {
+    /// Binds them all in the caller's network namespace.
+    pub(super) fn open(config: &DataConfig, ports: &PortPool) -> io::Result<Self> {
+        let mut sockets = Self { receive: Vec::new(), send: Vec::new() };
+        for &rloc in &config.rlocs {
+            sockets.receive.push(receive_socket(rloc)?);
+            for index in 0..ports.len() {
+                let socket = send_socket(rloc, ports.port(index), config.zero_udp_checksum)?;
+                dont_fragment(&socket, rloc, true)?;
+                sockets.send.push(socket);
+            }
+            let fragmenting = send_socket(rloc, ports.port(0), config.zero_udp_checksum)?;
+            dont_fragment(&fragmenting, rloc, false)?;
+            sockets.send.push(fragmenting);
+        }
+        Ok(sockets)
+    }
+
+    /// The index in `send` of a pool socket; `port` equal to the pool's length names the fragmenting one.
+    pub(super) fn send_index(rloc: usize, port: u16, pool_len: u16) -> usize {
+        rloc * (usize::from(pool_len) + 1) + usize::from(port.min(pool_len))
+    }
+}
+
+/// The outer source ports of the process, the same for every worker so that a flow's port does not depend on the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PortPool {
+    len: u16,
+    stride: u16,
+    offset: u16,
+}
+
+impl PortPool {
+    /// `len` ports (1 to 1024) spread over 49152 to 65535, shifted by `seed` within their stride.
+    pub(super) fn new(len: u16, seed: u16) -> Self {
+        let len = len.clamp(1, 1024);
+        let stride = (u16::MAX - FIRST_DYNAMIC_PORT) / len;
+        Self { len, stride, offset: seed % stride.max(1) }
+    }
+
+    /// How many there are.
+    pub(super) const fn len(&self) -> u16 {
+        self.len
+    }
+
+    /// The port numbered `index`, below `len`.
+    pub(super) const fn port(&self, index: u16) -> u16 {
+        FIRST_DYNAMIC_PORT + index * self.stride + self.offset
+    }
+}
+
+fn receive_socket(rloc: IpAddr) -> io::Result<Socket> {
+    let socket = bound_socket(rloc, lisp::DATA_PORT)?;
+    let option = |level, name| set_option(socket.as_fd(), level, name, 1);
+    match rloc {
+        IpAddr::V4(_) => {
+            option(libc::IPPROTO_IP, libc::IP_RECVTTL)?;
+            option(libc::IPPROTO_IP, libc::IP_RECVTOS)?;
+        }
+        IpAddr::V6(_) => {
+            option(libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT)?;
+            option(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS)?;
+            option(libc::IPPROTO_UDP, UDP_NO_CHECK6_RX)?;
+        }
+    }
+    option(libc::IPPROTO_UDP, libc::UDP_GRO)?;
+    force_buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF);
+    Ok(socket)
+}
+
+fn send_socket(rloc: IpAddr, port: u16, zero_checksum: bool) -> io::Result<Socket> {
+    let socket = bound_socket(rloc, port)?;
+    if zero_checksum {
+        match rloc {
+            IpAddr::V4(_) => set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)?,
+            IpAddr::V6(_) => set_option(socket.as_fd(), libc::IPPROTO_UDP, UDP_NO_CHECK6_TX, 1)?,
+        }
+    }
+    force_buffer(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF);
+    // Nobody reads from it: what is sent to these ports must not pile up. The kernel makes 0 its minimum.
+    socket.set_recv_buffer_size(0)?;
+    Ok(socket)
+}
+
+fn dont_fragment(socket: &Socket, rloc: IpAddr, on: bool) -> io::Result<()> {
+    // PROBE sets DF and ignores the kernel's path MTU: the mapping's locator has its own (MT-10).
+    let (level, option, value) = match (rloc, on) {
+        (IpAddr::V4(_), true) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+        (IpAddr::V4(_), false) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
+        (IpAddr::V6(_), true) => {
+            (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
+        }
+        (IpAddr::V6(_), false) => {
+            (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)
+        }
+    };
+    set_option(socket.as_fd(), level, option, value)
+}
+
+fn bound_socket(rloc: IpAddr, port: u16) -> io::Result<Socket> {
+    let domain = if rloc.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_port(true)?;
+    if rloc.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    let address = SockAddr::from(SocketAddr::new(rloc, port));
+    let mut retries = 0;
+    loop {
+        match socket.bind(&address) {
+            Ok(()) => return Ok(socket),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && retries < BIND_RETRIES => {
+                retries += 1;
+                std::thread::sleep(BIND_RETRY_INTERVAL);
+            }
+            Err(error) => {
+                let text = format!("cannot bind UDP {rloc} port {port}: {error}");
+                return Err(io::Error::new(error.kind(), text));
+            }
+        }
+    }
+}
+
+/// Beyond the system's limit if privileged, else as much as it allows: a smaller buffer is no reason to fail.
+fn force_buffer(socket: &Socket, force: i32, plain: i32) {
+    let _ = set_option(socket.as_fd(), libc::SOL_SOCKET, force, SOCKET_BUFFER)
+        .or_else(|_| set_option(socket.as_fd(), libc::SOL_SOCKET, plain, SOCKET_BUFFER));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn en_16_ports_are_distinct_and_in_the_dynamic_range() {
+        for len in [0, 1, 2, 7, 64, 1000, 1024, u16::MAX] {
+            for seed in [0, 1, 12_345, u16::MAX] {
+                let pool = PortPool::new(len, seed);
+                let ports: Vec<u16> = (0..pool.len()).map(|index| pool.port(index)).collect();
+                assert!(ports.is_sorted_by(|a, b| a < b), "{len} {seed}");
+                assert!(ports.iter().all(|&port| port >= FIRST_DYNAMIC_PORT));
+            }
+        }
+    }
+
+    #[test]
+    fn every_rloc_has_its_own_range_of_sockets() {
+        assert_eq!(Sockets::send_index(0, 0, 64), 0);
+        assert_eq!(Sockets::send_index(0, 64, 64), 64);
+        assert_eq!(Sockets::send_index(1, 0, 64), 65);
+    }
+}

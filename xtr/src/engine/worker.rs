@@ -1,0 +1,414 @@
+//! One worker: waits for packets, forwards a batch, hands the results over, and again.
+#![allow(unsafe_code, reason = "operations point into the worker's memory")]
+use super::buffers::{BufferRef, Buffers, Pool};
+use super::datagram;
+use super::outbound::{Bursts, Current};
+use super::parked::Parked;
+use super::ring::{Completion, Operation, Ring};
+use super::udp::Sockets;
+use super::writes::Writes;
+use crate::counters::WorkerCounters;
+use crate::drops::DropReason;
+use crate::fib::{FibReader, FibView};
+use crate::forward::{Forwarder, Outer, Output};
+use crate::packet::Inner;
+use crate::policy::Policy;
+use nix::sys::eventfd::EventFd;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Buffers per pool: with the largest packets 8 MiB each, but only pages that were written exist.
+const BUFFERS: u16 = 128;
+/// Registered files: the TUN queue, the wake-up counter, then the sockets.
+const TUN_FILE: u32 = 0;
+const WAKE_FILE: u32 = 1;
+const FIRST_SOCKET_FILE: u32 = 2;
+/// A frame or a datagram train becomes at most so many bursts or writes; with less room the worker first hands over what it has.
+const ROOM_PER_BUFFER: usize = 64;
+/// How long to wait for operations that should have completed at once.
+const STRAGGLERS: Duration = Duration::from_millis(5);
+
+/// A read that waits is not always told that its device went: the kernel detaches a queue after it woke the readers.
+const TUN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the engine's handle and a worker share.
+#[derive(Debug)]
+pub(super) struct Control {
+    /// Wakes the worker.
+    pub(super) event: EventFd,
+    /// Set before the last wake-up.
+    pub(super) stop: AtomicBool,
+}
+
+/// A worker's own descriptors.
+pub(super) struct Descriptors {
+    pub(super) tun: OwnedFd,
+    pub(super) sockets: Sockets,
+}
+
+/// One worker. Its thread creates, runs and drops it.
+pub(super) struct Worker<P> {
+    io: Io,
+    forwarder: Forwarder<P>,
+    fib: FibReader,
+    control: Arc<Control>,
+}
+
+/// The ring and everything its operations point at. The ring comes first, so that it goes first.
+struct Io {
+    ring: Ring,
+    tun: Buffers,
+    udp: Buffers,
+    parked: Parked,
+    bursts: Bursts,
+    writes: Writes,
+    /// Received, not yet forwarded.
+    pending: VecDeque<Completion>,
+    /// Reads to start (again).
+    to_arm: Vec<Operation>,
+    /// Bursts and writes the kernel has.
+    in_flight: usize,
+    receive_files: u32,
+    /// The table changed.
+    woken: bool,
+    template: Box<libc::msghdr>,
+    wake_count: Box<u64>,
+    counters: Arc<WorkerCounters>,
+    descriptors: Descriptors,
+}
+
+impl<P: Policy> Worker<P> {
+    /// Must be called on the thread that will run it: a ring has a single issuer.
+    pub(super) fn new(
+        descriptors: Descriptors,
+        forwarder: Forwarder<P>,
+        fib: FibReader,
+        control: Arc<Control>,
+        counters: Arc<WorkerCounters>,
+        bursts: Bursts,
+    ) -> io::Result<Self> {
+        let io = Io::new(descriptors, &control, counters, bursts)?;
+        Ok(Self { io, forwarder, fib, control })
+    }
+
+    /// Runs until stopped; an error is the end of the data plane.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let result = self.turn_until_stopped();
+        self.io.ring.cancel_all();
+        result
+    }
+
+    fn turn_until_stopped(&mut self) -> io::Result<()> {
+        let mut next_check = Instant::now() + TUN_CHECK_INTERVAL;
+        while !self.control.stop.load(Ordering::Acquire) {
+            self.io.arm()?;
+            let timeout = self.timeout(Instant::now());
+            self.io.ring.wait(self.io.in_flight + 1, timeout)?;
+            self.io.reap()?;
+            let now = Instant::now();
+            if now >= next_check {
+                self.io.check_tun()?;
+                next_check = now + TUN_CHECK_INTERVAL;
+            }
+            self.forwarder.handle_timeout(now);
+            self.forward_batch(now)?;
+            self.io.flush()?;
+        }
+        Ok(())
+    }
+
+    fn timeout(&self, now: Instant) -> Duration {
+        let due = self.forwarder.poll_timeout().map(|at| at.saturating_duration_since(now));
+        let stragglers = self.io.in_flight > 0 || !self.io.to_arm.is_empty();
+        let longest = if stragglers { STRAGGLERS } else { TUN_CHECK_INTERVAL };
+        due.map_or(longest, |due| due.min(longest))
+    }
+
+    /// Forwards everything that came in.
+    fn forward_batch(&mut self, now: Instant) -> io::Result<()> {
+        let Self { io, forwarder, fib, .. } = self;
+        let view = fib.enter();
+        if std::mem::take(&mut io.woken) {
+            forwarder.handle_fib_change(&view);
+        }
+        while let Some(completion) = io.pending.pop_front() {
+            io.make_room()?;
+            match completion.operation {
+                Operation::Tun => io.forward_frame(completion, now, forwarder, &view),
+                _ => io.forward_datagrams(completion, now, forwarder, &view),
+            }
+        }
+        while io.parked.has_room() {
+            let Some(held) = forwarder.next_released() else { break };
+            io.make_room()?;
+            let (frame, resumed) = held.into_parts();
+            let Some((buffer, frame)) = io.parked.park(frame) else { break };
+            let mut out = Outbound::new(&mut io.bursts, &mut io.writes, buffer, frame);
+            forwarder.resume(now, &view, resumed, frame, &mut out);
+            let operations = out.operations;
+            io.parked.settle(buffer.id, operations);
+        }
+        Ok(())
+    }
+}
+
+impl Io {
+    fn new(
+        descriptors: Descriptors,
+        control: &Control,
+        counters: Arc<WorkerCounters>,
+        bursts: Bursts,
+    ) -> io::Result<Self> {
+        let sockets = &descriptors.sockets;
+        let receive_files = sockets.receive.len() as u32;
+        let mut files: Vec<RawFd> = vec![descriptors.tun.as_raw_fd(), control.event.as_raw_fd()];
+        files.extend(sockets.receive.iter().chain(&sockets.send).map(AsRawFd::as_raw_fd));
+        let ring = Ring::new(&files)?;
+        let mut template = Box::new(super::sys::empty_message());
+        template.msg_namelen = datagram::NAME_LEN as libc::socklen_t;
+        template.msg_controllen = datagram::CONTROL_LEN as _;
+        let mut to_arm = vec![Operation::Wake, Operation::Tun];
+        to_arm.extend((0..receive_files as u16).map(Operation::Receive));
+        Ok(Self {
+            tun: Buffers::new(ring.uring(), 0, BUFFERS)?,
+            udp: Buffers::new(ring.uring(), 1, BUFFERS)?,
+            parked: Parked::new(),
+            ring,
+            bursts,
+            writes: Writes::new(),
+            pending: VecDeque::with_capacity(4 * usize::from(BUFFERS)),
+            to_arm,
+            in_flight: 0,
+            receive_files,
+            template,
+            wake_count: Box::new(0),
+            counters,
+            woken: false,
+            descriptors,
+        })
+    }
+
+    fn check_tun(&self) -> io::Result<()> {
+        if super::sys::tun_is_attached(self.descriptors.tun.as_fd()) {
+            Ok(())
+        } else {
+            Err(io::Error::new(io::ErrorKind::NotConnected, TUN_GONE))
+        }
+    }
+
+    /// Starts the reads that ended or never began, if the kernel has buffers for them.
+    fn arm(&mut self) -> io::Result<()> {
+        for operation in std::mem::take(&mut self.to_arm) {
+            match operation {
+                Operation::Wake => {
+                    let count = &raw mut *self.wake_count;
+                    // SAFETY: the box lives as long as the ring, and nobody else uses what is in it.
+                    unsafe { self.ring.read_counter(WAKE_FILE, count) }?;
+                }
+                Operation::Tun if self.tun.any_with_kernel() => {
+                    self.ring.read_multi(TUN_FILE, self.tun.group())?;
+                }
+                Operation::Receive(socket) if self.udp.any_with_kernel() => {
+                    let file = FIRST_SOCKET_FILE + u32::from(socket);
+                    let (group, template) = (self.udp.group(), &raw const *self.template);
+                    // SAFETY: the box lives as long as the ring, and what is in it never changes.
+                    unsafe { self.ring.receive_multi(file, group, template, socket) }?;
+                }
+                later => self.to_arm.push(later),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all completions: what was sent frees its buffers, what was received waits to be forwarded.
+    fn reap(&mut self) -> io::Result<()> {
+        while let Some(completion) = self.ring.next_completion() {
+            match completion.operation {
+                Operation::Send(burst) => {
+                    self.in_flight -= 1;
+                    let Self { bursts, tun, udp, parked, counters, .. } = self;
+                    bursts.completed(burst, completion.result, counters, |buffer| {
+                        release(buffer, tun, udp, parked);
+                    });
+                }
+                Operation::Write(write) => {
+                    self.in_flight -= 1;
+                    let Self { writes, tun, udp, parked, counters, .. } = self;
+                    writes.completed(write, completion.result, counters, |buffer| {
+                        release(buffer, tun, udp, parked);
+                    });
+                }
+                Operation::Wake => {
+                    self.woken = true;
+                    self.to_arm.push(Operation::Wake);
+                }
+                operation @ (Operation::Tun | Operation::Receive(_)) => {
+                    if !completion.more {
+                        self.to_arm.push(operation);
+                    }
+                    if completion.result >= 0 && completion.buffer.is_some() {
+                        self.pending.push_back(completion);
+                    } else {
+                        check_read(operation, completion.result)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that one more buffer's packets find slots, as far as that is in our hands.
+    fn make_room(&mut self) -> io::Result<()> {
+        if self.bursts.room() < ROOM_PER_BUFFER || self.writes.room() < ROOM_PER_BUFFER {
+            self.flush()?;
+            self.ring.submit()?;
+            self.reap()?;
+        }
+        Ok(())
+    }
+
+    /// Puts everything that was gathered into the ring, in order.
+    fn flush(&mut self) -> io::Result<()> {
+        let Self { ring, bursts, writes, in_flight, receive_files, .. } = self;
+        let first_send = FIRST_SOCKET_FILE + *receive_files;
+        for (index, socket, message) in bursts.flush() {
+            // SAFETY: the burst's slot, its scratch and the buffers it points into stay until its completion is reaped, and live
+            // as long as the ring.
+            unsafe { ring.send(first_send + socket as u32, message, index) }?;
+            *in_flight += 1;
+        }
+        for (index, iovecs, count) in writes.flush() {
+            // SAFETY: as above, for the write's slot.
+            unsafe { ring.write(TUN_FILE, iovecs, count, index) }?;
+            *in_flight += 1;
+        }
+        Ok(())
+    }
+
+    fn forward_frame<P: Policy>(
+        &mut self,
+        completion: Completion,
+        now: Instant,
+        forwarder: &mut Forwarder<P>,
+        view: &FibView<'_>,
+    ) {
+        let (Some(id), len) = (completion.buffer, completion.result as usize) else { return };
+        let Some(frame) = self.tun.claim(id, len) else { return };
+        let buffer = BufferRef { pool: Pool::Tun, id };
+        let mut out = Outbound::new(&mut self.bursts, &mut self.writes, buffer, frame);
+        forwarder.from_native(now, view, frame, &mut out);
+        let operations = out.operations;
+        self.tun.settle(id, operations);
+    }
+
+    fn forward_datagrams<P: Policy>(
+        &mut self,
+        completion: Completion,
+        now: Instant,
+        forwarder: &mut Forwarder<P>,
+        view: &FibView<'_>,
+    ) {
+        let (Some(id), len) = (completion.buffer, completion.result as usize) else { return };
+        let Some(octets) = self.udp.claim(id, len) else { return };
+        let buffer = BufferRef { pool: Pool::Udp, id };
+        let mut out = Outbound::new(&mut self.bursts, &mut self.writes, buffer, octets);
+        match datagram::parse(octets) {
+            Some(received) if received.payload.is_empty() => {
+                forwarder.drop_from_core(DropReason::LispHeaderTruncated);
+            }
+            Some(received) => {
+                let (source, fields) = (received.source, received.fields);
+                for datagram in received.payload.chunks_mut(received.segment_size) {
+                    forwarder.from_core(now, view, source, fields, datagram, &mut out);
+                }
+            }
+            None => forwarder.drop_from_core(DropReason::OuterTruncated),
+        }
+        let operations = out.operations;
+        self.udp.settle(id, operations);
+    }
+}
+
+/// The slots of one worker, while one buffer is being forwarded.
+struct Outbound<'a> {
+    bursts: &'a mut Bursts,
+    writes: &'a mut Writes,
+    current: Current,
+    /// Operations that point into the buffer.
+    operations: u16,
+}
+
+impl<'a> Outbound<'a> {
+    fn new(
+        bursts: &'a mut Bursts,
+        writes: &'a mut Writes,
+        buffer: BufferRef,
+        octets: &[u8],
+    ) -> Self {
+        let current = Current { buffer, start: octets.as_ptr(), len: octets.len() };
+        Self { bursts, writes, current, operations: 0 }
+    }
+
+    fn added(&mut self, result: Result<bool, DropReason>) -> Result<(), DropReason> {
+        self.operations += u16::from(result?);
+        Ok(())
+    }
+}
+
+impl Output for Outbound<'_> {
+    fn encapsulated(
+        &mut self,
+        outer: &Outer,
+        headers: &[u8],
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
+        let result = self.bursts.add(outer, headers, payload, &self.current);
+        self.added(result)
+    }
+
+    fn forwarded(&mut self, frame: &[u8], packets: u64) -> Result<(), DropReason> {
+        let result = self.writes.add_frame(frame, packets, &self.current);
+        self.added(result)
+    }
+
+    fn delivered(
+        &mut self,
+        flow_hash: u64,
+        inner: &Inner,
+        packet: &[u8],
+    ) -> Result<(), DropReason> {
+        let result = self.writes.add_packet(flow_hash, inner, packet, &self.current);
+        self.added(result)
+    }
+}
+
+fn release(buffer: BufferRef, tun: &mut Buffers, udp: &mut Buffers, parked: &mut Parked) {
+    match buffer.pool {
+        Pool::Tun => tun.release(buffer.id),
+        Pool::Udp => udp.release(buffer.id),
+        Pool::Parked => parked.release(buffer.id),
+    }
+}
+
+const TUN_GONE: &str = "the TUN device is gone";
+
+/// Whether a read that ended may be started again.
+fn check_read(operation: Operation, result: i32) -> io::Result<()> {
+    let error = io::Error::from_raw_os_error(-result);
+    match (operation, -result) {
+        // No buffer was free, or nothing to worry about.
+        (_, ..=0 | libc::ENOBUFS | libc::EAGAIN | libc::EINTR | libc::ENOMEM) => Ok(()),
+        (_, libc::EINVAL | libc::EOPNOTSUPP) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("multishot reads do not work here: use Linux 6.7 or later ({error})"),
+        )),
+        (Operation::Tun, _) => Err(io::Error::new(error.kind(), format!("{TUN_GONE}: {error}"))),
+        (_, libc::EBADF | libc::EFAULT | libc::ENOTSOCK) => Err(error),
+        // An error of one datagram, or of the network: the socket goes on.
+        _ => Ok(()),
+    }
+}

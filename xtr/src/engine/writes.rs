@@ -1,0 +1,231 @@
+//! What the worker is about to write to the TUN: single packets, and super-packets merged from consecutive segments of a flow.
+use super::buffers::BufferRef;
+use super::outbound::{Current, EMPTY_IOVEC};
+use crate::counters::WorkerCounters;
+use crate::drops::DropReason;
+use crate::packet::{Coalescer, Inner, MAX_HEADERS_LEN, Offer, VirtioNetHeader};
+use libc::iovec;
+use std::ops::Range;
+use zerocopy::IntoBytes;
+
+/// Writes one worker can have under way.
+const WRITES: u16 = 256;
+/// Packets merged into one write.
+const MAX_MERGED: usize = 64;
+/// Flows merged at a time; a power of two.
+const MERGERS: usize = 64;
+/// Room for the virtio-net header and the headers of a super-packet.
+const HEAD_LEN: usize = VirtioNetHeader::LEN + MAX_HEADERS_LEN;
+
+/// One write, and everything it points at. Stays in place while the kernel has it.
+struct Write {
+    head: [u8; HEAD_LEN],
+    head_len: usize,
+    /// The first is for the head.
+    iovecs: [iovec; MAX_MERGED + 1],
+    iovec_count: usize,
+    buffers: [BufferRef; MAX_MERGED],
+    buffer_count: usize,
+    packets: u64,
+    octets: u64,
+}
+
+/// A super-packet that still grows.
+#[derive(Default)]
+struct Merger {
+    coalescer: Coalescer,
+    write: Option<u16>,
+}
+
+/// All writes of one worker.
+pub(super) struct Writes {
+    slots: Box<[Write]>,
+    free: Vec<u16>,
+    /// Begun since the last flush, in order.
+    queue: Vec<u16>,
+    mergers: Box<[Merger]>,
+}
+
+impl Writes {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: (0..WRITES).map(|_| Write::new()).collect(),
+            free: (0..WRITES).rev().collect(),
+            queue: Vec::with_capacity(usize::from(WRITES)),
+            mergers: (0..MERGERS).map(|_| Merger::default()).collect(),
+        }
+    }
+
+    /// How many more writes can begin.
+    pub(super) fn room(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Adds a frame as it is: virtio-net header and packet, `packets` in all. Returns like [`super::outbound::Bursts::add`].
+    pub(super) fn add_frame(
+        &mut self,
+        frame: &[u8],
+        packets: u64,
+        current: &Current,
+    ) -> Result<bool, DropReason> {
+        let index = self.begin()?;
+        let write = &mut self.slots[usize::from(index)];
+        write.head_len = 0;
+        write.packets = packets;
+        write.octets = frame.len().saturating_sub(VirtioNetHeader::LEN) as u64;
+        Ok(write.push(frame, current))
+    }
+
+    /// Adds one packet, to a super-packet of its flow if it fits. Returns like [`super::outbound::Bursts::add`].
+    pub(super) fn add_packet(
+        &mut self,
+        flow_hash: u64,
+        inner: &Inner,
+        packet: &[u8],
+        current: &Current,
+    ) -> Result<bool, DropReason> {
+        let slot = flow_hash as usize % MERGERS;
+        if self.mergers[slot].coalescer.packets() >= MAX_MERGED {
+            self.finish(slot);
+        }
+        let mut offer = self.mergers[slot].coalescer.offer(packet, inner);
+        if matches!(offer, Offer::Refused) {
+            self.finish(slot);
+            offer = self.mergers[slot].coalescer.offer(packet, inner);
+        }
+        match offer {
+            Offer::Joined(payload) => match self.mergers[slot].write {
+                Some(index) => Ok(self.append(index, packet, payload, current)),
+                None => Err(DropReason::BuffersExhausted),
+            },
+            Offer::Started(payload) => match self.begin() {
+                Ok(index) => {
+                    self.mergers[slot].write = Some(index);
+                    Ok(self.append(index, packet, payload, current))
+                }
+                Err(reason) => {
+                    // Nothing may be left pending without a write to go into.
+                    let _ = self.mergers[slot].coalescer.take();
+                    Err(reason)
+                }
+            },
+            Offer::Alone | Offer::Refused => {
+                let index = self.begin()?;
+                let write = &mut self.slots[usize::from(index)];
+                write.set_head(VirtioNetHeader::default(), &[]);
+                Ok(self.append(index, packet, 0..packet.len(), current))
+            }
+        }
+    }
+
+    /// Ends all super-packets and yields the writes in the order they must be submitted.
+    pub(super) fn flush(&mut self) -> impl Iterator<Item = (u16, *const iovec, u32)> {
+        for slot in 0..MERGERS {
+            self.finish(slot);
+        }
+        let slots = &mut self.slots;
+        self.queue.drain(..).map(|index| {
+            let (iovecs, count) = slots[usize::from(index)].message();
+            (index, iovecs, count)
+        })
+    }
+
+    /// A write is done: counts it, frees it, and gives back the buffers it pointed into.
+    pub(super) fn completed(
+        &mut self,
+        index: u16,
+        result: i32,
+        counters: &WorkerCounters,
+        mut release: impl FnMut(BufferRef),
+    ) {
+        let Some(write) = self.slots.get_mut(usize::from(index)) else { return };
+        if result >= 0 {
+            counters.native_out(write.packets, write.octets);
+        } else {
+            counters.dropped(DropReason::TunWriteFailed, write.packets);
+        }
+        write.buffers[..write.buffer_count].iter().for_each(|&buffer| release(buffer));
+        write.buffer_count = 0;
+        self.free.push(index);
+    }
+
+    fn begin(&mut self) -> Result<u16, DropReason> {
+        let index = self.free.pop().ok_or(DropReason::BuffersExhausted)?;
+        self.slots[usize::from(index)].clear();
+        self.queue.push(index);
+        Ok(index)
+    }
+
+    fn append(
+        &mut self,
+        index: u16,
+        packet: &[u8],
+        payload: Range<usize>,
+        current: &Current,
+    ) -> bool {
+        let write = &mut self.slots[usize::from(index)];
+        write.packets += 1;
+        write.octets += packet.len() as u64;
+        write.push(&packet[payload], current)
+    }
+
+    fn finish(&mut self, slot: usize) {
+        let merger = &mut self.mergers[slot];
+        if let (Some(index), Some(merged)) = (merger.write.take(), merger.coalescer.take()) {
+            self.slots[usize::from(index)].set_head(merged.virtio, merged.headers);
+        }
+    }
+}
+
+impl Write {
+    fn new() -> Self {
+        Self {
+            head: [0; HEAD_LEN],
+            head_len: 0,
+            iovecs: [EMPTY_IOVEC; MAX_MERGED + 1],
+            iovec_count: 1,
+            buffers: [BufferRef::default(); MAX_MERGED],
+            buffer_count: 0,
+            packets: 0,
+            octets: 0,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.head_len = 0;
+        self.iovec_count = 1;
+        self.buffer_count = 0;
+        self.packets = 0;
+        self.octets = 0;
+    }
+
+    fn set_head(&mut self, virtio: VirtioNetHeader, headers: &[u8]) {
+        let end = VirtioNetHeader::LEN + headers.len();
+        self.head[..VirtioNetHeader::LEN].copy_from_slice(virtio.as_bytes());
+        self.head[VirtioNetHeader::LEN..end].copy_from_slice(headers);
+        self.head_len = end;
+    }
+
+    /// Returns whether the buffer is new to this write.
+    fn push(&mut self, octets: &[u8], current: &Current) -> bool {
+        debug_assert!(current.holds(octets), "written octets must stay until the write is done");
+        if !octets.is_empty() {
+            self.iovecs[self.iovec_count] =
+                iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+            self.iovec_count += 1;
+        }
+        let known = self.buffers[..self.buffer_count].last() == Some(&current.buffer);
+        if !known {
+            self.buffers[self.buffer_count] = current.buffer;
+            self.buffer_count += 1;
+        }
+        !known
+    }
+
+    /// The iovecs, without that of the head if there is none.
+    fn message(&mut self) -> (*const iovec, u32) {
+        self.iovecs[0] = iovec { iov_base: self.head.as_mut_ptr().cast(), iov_len: self.head_len };
+        let skipped = usize::from(self.head_len == 0);
+        (self.iovecs[skipped..].as_ptr(), (self.iovec_count - skipped) as u32)
+    }
+}

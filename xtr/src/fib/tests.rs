@@ -1,0 +1,143 @@
+use super::*;
+use ipnet::IpNet;
+use mapping::eid::InstanceId;
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+fn instance(value: u32) -> InstanceId {
+    InstanceId::new(value).expect("small")
+}
+
+fn prefix(id: u32, text: &str) -> EidPrefix {
+    EidPrefix::new(instance(id), text.parse::<IpNet>().expect("a prefix"))
+}
+
+fn is_native(reader: &FibReader, id: u32, address: &str) -> bool {
+    let address = address.parse().expect("an address");
+    matches!(reader.enter().lookup(instance(id), address), Verdict::Native)
+}
+
+#[test]
+fn nothing_known_is_a_miss() {
+    let (writer, factory) = FibWriter::new();
+    let reader = factory.reader();
+    let lookup = |address: &str| {
+        matches!(
+            reader.enter().lookup(InstanceId::DEFAULT, address.parse().expect("an address")),
+            Verdict::Miss
+        )
+    };
+    assert!(lookup("192.0.2.1") && lookup("2001:db8::1"));
+    drop(writer);
+    assert!(lookup("192.0.2.1"), "a reader outlives the writer");
+}
+
+#[test]
+fn a_batch_becomes_visible_at_once_in_order() {
+    let (mut writer, factory) = FibWriter::new();
+    let reader = factory.clone().reader();
+    let outer = prefix(0, "192.0.2.0/24");
+    let inner = prefix(0, "192.0.2.128/25");
+    writer.apply([
+        FibUpdate::Insert(outer, Verdict::Miss),
+        FibUpdate::Insert(outer, Verdict::Native),
+        FibUpdate::Insert(inner, Verdict::Drop(DropReason::ActionDrop)),
+    ]);
+    assert!(is_native(&reader, 0, "192.0.2.1"));
+    assert!(!is_native(&reader, 0, "192.0.2.129"));
+    writer.apply([FibUpdate::Remove(inner)]);
+    assert!(is_native(&reader, 0, "192.0.2.129"));
+    writer.apply([FibUpdate::Remove(outer), FibUpdate::Remove(outer)]);
+    assert!(!is_native(&reader, 0, "192.0.2.1"));
+}
+
+#[test]
+fn de_18_instances_and_families_are_separate_tables() {
+    let (mut writer, factory) = FibWriter::new();
+    let reader = factory.reader();
+    writer.apply([
+        FibUpdate::Insert(prefix(7, "0.0.0.0/0"), Verdict::Native),
+        FibUpdate::Insert(prefix(9, "::/0"), Verdict::Native),
+    ]);
+    assert!(is_native(&reader, 7, "192.0.2.1") && !is_native(&reader, 7, "2001:db8::1"));
+    assert!(is_native(&reader, 9, "2001:db8::1") && !is_native(&reader, 9, "192.0.2.1"));
+    assert!(!is_native(&reader, 0, "192.0.2.1") && !is_native(&reader, 8, "2001:db8::1"));
+}
+
+#[test]
+fn readers_on_other_threads_see_whole_batches() {
+    let (mut writer, factory) = FibWriter::new();
+    let (left, right) = (prefix(0, "192.0.2.0/25"), prefix(0, "192.0.2.128/25"));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = factory.reader();
+        let stop = &stop;
+        scope.spawn(move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let view = reader.enter();
+                let native = |last| {
+                    let address = Ipv4Addr::new(192, 0, 2, last).into();
+                    matches!(view.lookup(InstanceId::DEFAULT, address), Verdict::Native)
+                };
+                assert_eq!(native(1), native(200));
+            }
+        });
+        for round in 0..500 {
+            let verdict = || if round % 2 == 0 { Verdict::Native } else { Verdict::Miss };
+            writer.apply([FibUpdate::Insert(left, verdict()), FibUpdate::Insert(right, verdict())]);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+/// A few nested prefixes, so that longest match, replacement and removal all happen.
+fn any_prefix() -> impl Strategy<Value = EidPrefix> {
+    let v4 = (0u32..16, 0u8..=32).prop_map(|(bits, len)| {
+        let address = Ipv4Addr::from_bits(0xc000_0200 | (bits << 4) | bits);
+        IpNet::new(address.into(), len).expect("a length up to 32")
+    });
+    let v6 = (0u128..16, 0u8..=128).prop_map(|(bits, len)| {
+        let address = Ipv6Addr::from_bits((0x2001_0db8 << 96) | (bits << 64) | bits);
+        IpNet::new(address.into(), len).expect("a length up to 128")
+    });
+    (0u32..2, prop_oneof![v4, v6]).prop_map(|(id, net)| EidPrefix::new(instance(id), net))
+}
+
+proptest! {
+    #[test]
+    fn lookups_agree_with_a_linear_search(
+        batches in prop::collection::vec(prop::collection::vec((any_prefix(), any::<Option<u8>>()), 0..12), 1..8),
+    ) {
+        let (mut writer, factory) = FibWriter::new();
+        let reader = factory.reader();
+        let mut oracle: HashMap<EidPrefix, DropReason> = HashMap::new();
+        for batch in batches {
+            let probes: Vec<_> = batch.iter().map(|(prefix, _)| prefix.first()).collect();
+            writer.apply(batch.into_iter().map(|(prefix, insert)| match insert {
+                Some(number) => {
+                    let reason = DropReason::ALL[usize::from(number) % DropReason::COUNT];
+                    oracle.insert(prefix, reason);
+                    FibUpdate::Insert(prefix, Verdict::Drop(reason))
+                }
+                None => {
+                    oracle.remove(&prefix);
+                    FibUpdate::Remove(prefix)
+                }
+            }));
+            let view = reader.enter();
+            for eid in probes {
+                let expected = oracle
+                    .iter()
+                    .filter(|(prefix, _)| prefix.contains(eid))
+                    .max_by_key(|(prefix, _)| prefix.mask_len())
+                    .map(|(_, &reason)| reason);
+                let found = match view.lookup(eid.instance_id, eid.address) {
+                    Verdict::Drop(reason) => Some(*reason),
+                    _ => None,
+                };
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+}

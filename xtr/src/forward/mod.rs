@@ -1,0 +1,426 @@
+//! PURE. What happens to one packet between the TUN and the core: no I/O, no clock, no lock.
+//!
+//! ```text
+//! native -> parse -> martians -> policy -> FIB -> MTU -> LISP header -> Output::encapsulated
+//!                                           |  \-> Native -> Output::forwarded
+//!                                           \-> Miss -> hold, punt once
+//! core -> LISP header -> parse -> martians -> policy -> ECN, TTL, DSCP -> Output::delivered
+//!                                                  \-> (RTR) FIB, as above
+//! ```
+//! Every packet is counted exactly once on each side: see [`WorkerCounters`].
+use crate::counters::WorkerCounters;
+use crate::drops::DropReason;
+use crate::fib::{FibView, Verdict};
+use crate::packet::{
+    FlowHasher, IcmpError, IcmpLimiter, Inner, Marking, Offload, OuterFields, Segments,
+    VirtioNetHeader, decapsulate, icmp, icmp::Rate, lisp, martian,
+};
+use crate::policy::{Onward, Policy};
+use crate::punt::{Punt, PuntSender};
+use mapping::eid::{Eid, InstanceId};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use zerocopy::{FromBytes, IntoBytes};
+
+mod encapsulate;
+mod hold;
+mod output;
+
+pub use hold::{Held, HoldLimits};
+pub use output::{Outer, Output};
+
+/// Octets that must lie before every packet: a virtio-net header on the native side, a LISP header on the core side fits as well.
+pub const HEADROOM: usize = VirtioNetHeader::LEN;
+
+/// What forwarding depends on besides the table.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Own RLOCs; [`Outer::own_rloc`] indexes them.
+    pub rlocs: Vec<IpAddr>,
+    /// Source ports in the pool, at least 1.
+    pub source_ports: u16,
+    /// How DSCP and ECN cross the tunnel.
+    pub marking: Marking,
+    /// Bounds of the packets that wait for a mapping.
+    pub hold: HoldLimits,
+    /// Key of the flow hash; the same for all workers.
+    pub seed: [u8; 32],
+    /// ICMP errors this worker may cause (MT-20).
+    pub icmp_rate: Rate,
+    /// The zero of the coarse clock.
+    pub started: Instant,
+}
+
+/// The forwarding path of one worker.
+#[derive(Debug)]
+pub struct Forwarder<P> {
+    policy: Arc<P>,
+    settings: Settings,
+    hasher: FlowHasher,
+    counters: Arc<WorkerCounters>,
+    punts: PuntSender,
+    icmp_limiter: IcmpLimiter,
+    hold: hold::Hold,
+    /// Whole seconds since the start, plus 1.
+    clock: u32,
+    scratch: encapsulate::Scratch,
+}
+
+/// A packet on its way to the table: it starts at `start` in `frame`, at least 8 octets in.
+struct Work<'a> {
+    frame: &'a mut [u8],
+    start: usize,
+    inner: Inner,
+    virtio: VirtioNetHeader,
+    /// Packets it stands for.
+    packets: u64,
+    from_core: bool,
+}
+
+impl Work<'_> {
+    fn packet(&self) -> &[u8] {
+        &self.frame[self.start..self.start + self.inner.total_len]
+    }
+
+    fn packet_mut(&mut self) -> &mut [u8] {
+        &mut self.frame[self.start..self.start + self.inner.total_len]
+    }
+}
+
+impl<P: Policy> Forwarder<P> {
+    /// A path with nothing held.
+    pub fn new(
+        settings: Settings,
+        policy: Arc<P>,
+        counters: Arc<WorkerCounters>,
+        punts: PuntSender,
+    ) -> Self {
+        Self {
+            policy,
+            hasher: FlowHasher::new(settings.seed),
+            counters,
+            punts,
+            icmp_limiter: IcmpLimiter::new(settings.icmp_rate, settings.seed),
+            hold: hold::Hold::new(settings.hold),
+            clock: 1,
+            scratch: encapsulate::Scratch::default(),
+            settings,
+        }
+    }
+
+    /// A frame read from the TUN: virtio-net header and packet, perhaps a super-packet.
+    pub fn from_native(
+        &mut self,
+        now: Instant,
+        fib: &FibView<'_>,
+        frame: &mut [u8],
+        out: &mut impl Output,
+    ) {
+        let work = match self.admit_native(frame) {
+            Ok(work) => work,
+            Err(reason) => return self.drop_unparsed(reason),
+        };
+        self.counters.native_in(work.packets, work.inner.total_len as u64);
+        let inner = &work.inner;
+        if inner.ttl == 0 {
+            self.answer(now, &work, IcmpError::HopLimitExceeded);
+            return self.discard(DropReason::HopLimitExceeded, work.packets);
+        }
+        let admitted = martian::inner_destination(inner.destination, &[])
+            .and_then(|()| martian::inner_source(inner.source, &[]))
+            .and_then(|()| self.policy.admit_native(inner.source, inner.destination));
+        match admitted {
+            Ok(instance_id) => self.look_up(now, fib, instance_id, work, out),
+            Err(reason) => self.discard(reason, work.packets),
+        }
+    }
+
+    /// A datagram received on port 4341 of an own RLOC: `datagram` is its UDP payload, `outer` what was in the outer header.
+    pub fn from_core(
+        &mut self,
+        now: Instant,
+        fib: &FibView<'_>,
+        outer_source: IpAddr,
+        outer: OuterFields,
+        datagram: &mut [u8],
+        out: &mut impl Output,
+    ) {
+        let octets = datagram.len().saturating_sub(lisp::HEADER_LEN) as u64;
+        self.counters.core_in(1, octets);
+        if let Err(reason) = self.decapsulate(now, fib, outer_source, outer, datagram, 1, out) {
+            self.discard(reason, 1);
+        }
+    }
+
+    /// A datagram that could not be received whole, or without its outer fields.
+    pub fn drop_from_core(&mut self, reason: DropReason) {
+        self.counters.core_in(1, 0);
+        self.discard(reason, 1);
+    }
+
+    /// The table changed: packets whose mapping came are to be taken with [`Self::next_released`].
+    pub fn handle_fib_change(&mut self, fib: &FibView<'_>) {
+        self.hold.release(|eid| !matches!(fib.lookup(eid.instance_id, eid.address), Verdict::Miss));
+    }
+
+    /// The next packet that need not wait any longer; give it to [`Self::resume`].
+    pub fn next_released(&mut self) -> Option<Held> {
+        let held = self.hold.pop_released();
+        self.counters.set_held(self.hold.packets());
+        held
+    }
+
+    /// Forwards a packet that was held; `held.frame` moved to where [`Output`] can point into it.
+    pub fn resume(
+        &mut self,
+        now: Instant,
+        fib: &FibView<'_>,
+        held: Resumed,
+        frame: &mut [u8],
+        out: &mut impl Output,
+    ) {
+        let Resumed { eid, packets, from_core } = held;
+        let Some((virtio, packet)) = split(frame) else {
+            return self.discard(DropReason::InnerMalformed, packets);
+        };
+        match Inner::parse(packet) {
+            Ok(inner) => {
+                let work = Work { frame, start: HEADROOM, inner, virtio, packets, from_core };
+                self.dispatch(now, fib, eid, work, out);
+            }
+            Err(reason) => self.discard(reason, packets),
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is next to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.hold.poll_timeout()
+    }
+
+    /// Moves the coarse clock and throws out what was held too long. Call it before every batch.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.settings.started).as_secs();
+        self.clock = u32::try_from(seconds + 1).unwrap_or(u32::MAX);
+        let expired = self.hold.expire(now);
+        if expired > 0 {
+            self.discard(DropReason::MapCacheMissTimeout, expired);
+            self.counters.set_held(self.hold.packets());
+        }
+    }
+
+    fn admit_native<'a>(&self, frame: &'a mut [u8]) -> Result<Work<'a>, DropReason> {
+        let (virtio, packet) = split(frame).ok_or(DropReason::InnerMalformed)?;
+        let inner = Inner::parse(packet)?;
+        let packets = match Offload::of(&virtio) {
+            Offload::Segment => {
+                Segments::new(&packet[..inner.total_len], &inner, &virtio)?.remaining() as u64
+            }
+            _ => 1,
+        };
+        Ok(Work { frame, start: HEADROOM, inner, virtio, packets, from_core: false })
+    }
+
+    fn drop_unparsed(&self, reason: DropReason) {
+        self.counters.native_in(1, 0);
+        self.discard(reason, 1);
+    }
+
+    fn discard(&self, reason: DropReason, packets: u64) {
+        self.counters.dropped(reason, packets);
+    }
+
+    /// `depth` counts the LISP headers taken off, this one included.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one packet's whole context, passed once more for a nested packet"
+    )]
+    fn decapsulate(
+        &mut self,
+        now: Instant,
+        fib: &FibView<'_>,
+        outer_source: IpAddr,
+        outer: OuterFields,
+        datagram: &mut [u8],
+        depth: usize,
+        out: &mut impl Output,
+    ) -> Result<(), DropReason> {
+        martian::outer_source(outer_source, &self.settings.rlocs)?;
+        let instance_id = lisp::parse(datagram)?;
+        let mut inner = Inner::parse(&datagram[lisp::HEADER_LEN..])?;
+        let end = lisp::HEADER_LEN + inner.total_len;
+        let packet = &mut datagram[lisp::HEADER_LEN..end];
+        if lisp::is_data(&inner) && self.settings.rlocs.contains(&inner.destination) {
+            if depth >= lisp::MAX_NESTING {
+                return Err(DropReason::NestedTooDeep);
+            }
+            decapsulate::apply(packet, &mut inner, outer, self.settings.marking)?;
+            let payload = inner.transport_offset + UDP_HEADER_LEN;
+            let nested = packet.get_mut(payload..).ok_or(DropReason::LispHeaderTruncated)?;
+            let fields = OuterFields { ttl: inner.ttl, tos: inner.tos };
+            return self.decapsulate(now, fib, inner.source, fields, nested, depth + 1, out);
+        }
+        martian::inner_source(inner.source, &self.settings.rlocs)?;
+        martian::inner_destination(inner.destination, &[])?;
+        let onward = self.policy.admit_decapsulated(
+            outer_source,
+            instance_id,
+            inner.source,
+            inner.destination,
+        )?;
+        let applied = decapsulate::apply(packet, &mut inner, outer, self.settings.marking)?;
+        if applied.unusual_ecn {
+            self.counters.ecn_unused_combination();
+        }
+        match onward {
+            Onward::Deliver => {
+                out.delivered(self.hasher.hash(&inner), &inner, packet)?;
+                self.counters.decapsulated(1);
+            }
+            Onward::Reencapsulate => {
+                let virtio = VirtioNetHeader::default();
+                let frame = &mut datagram[..end];
+                let start = lisp::HEADER_LEN;
+                let work = Work { frame, start, inner, virtio, packets: 1, from_core: true };
+                self.reencapsulate(now, fib, instance_id, work, out);
+            }
+        }
+        Ok(())
+    }
+
+    fn reencapsulate(
+        &mut self,
+        now: Instant,
+        fib: &FibView<'_>,
+        instance_id: InstanceId,
+        mut work: Work<'_>,
+        out: &mut impl Output,
+    ) {
+        let mut inner = work.inner;
+        if let Err(reason) = decapsulate::decrement_ttl(work.packet_mut(), &mut inner) {
+            self.answer(now, &work, IcmpError::HopLimitExceeded);
+            return self.discard(reason, 1);
+        }
+        work.inner = inner;
+        self.look_up(now, fib, instance_id, work, out);
+    }
+
+    fn look_up(
+        &mut self,
+        now: Instant,
+        fib: &FibView<'_>,
+        instance_id: InstanceId,
+        work: Work<'_>,
+        out: &mut impl Output,
+    ) {
+        let eid = Eid::new(instance_id, work.inner.destination);
+        if self.hold.is_waiting(&eid) {
+            // Behind those that came before, even if the mapping is there by now.
+            self.hold_back(now, eid, &work);
+            if !matches!(fib.lookup(eid.instance_id, eid.address), Verdict::Miss) {
+                self.hold.release(|waiting| *waiting == eid);
+            }
+            return;
+        }
+        self.dispatch(now, fib, eid, work, out);
+    }
+
+    fn dispatch(
+        &mut self,
+        now: Instant,
+        fib: &FibView<'_>,
+        eid: Eid,
+        work: Work<'_>,
+        out: &mut impl Output,
+    ) {
+        match fib.lookup(eid.instance_id, eid.address) {
+            Verdict::Encapsulate(set) => {
+                self.encapsulate(now, set, eid.instance_id, work, out);
+            }
+            Verdict::Native => self.forward_natively(&work, out),
+            Verdict::Drop(reason) => {
+                if *reason == DropReason::NoCommonRlocFamily {
+                    self.answer(now, &work, IcmpError::HostUnreachable);
+                }
+                self.discard(*reason, work.packets);
+            }
+            Verdict::Miss => self.hold_back(now, eid, &work),
+        }
+    }
+
+    fn forward_natively(&self, work: &Work<'_>, out: &mut impl Output) {
+        let sent = self.policy.admit_native_forward().and_then(|()| {
+            if work.from_core {
+                out.delivered(self.hasher.hash(&work.inner), &work.inner, work.packet())
+            } else {
+                let end = work.start + work.inner.total_len;
+                out.forwarded(&work.frame[work.start - HEADROOM..end], work.packets)
+            }
+        });
+        match sent {
+            Ok(()) if work.from_core => self.counters.decapsulated(work.packets),
+            Ok(()) => {}
+            Err(reason) => self.discard(reason, work.packets),
+        }
+    }
+
+    /// Punts the EID if that is due and holds the packet.
+    fn hold_back(&mut self, now: Instant, eid: Eid, work: &Work<'_>) {
+        let held = self.punt_miss(now, eid, work.inner.source).and_then(|()| {
+            let parts = [work.virtio.as_bytes(), work.packet()];
+            self.hold.push(now, eid, parts, work.packets, work.from_core)
+        });
+        match held {
+            Ok(()) => self.counters.set_held(self.hold.packets()),
+            Err(reason) => self.discard(reason, work.packets),
+        }
+    }
+
+    fn punt_miss(&mut self, now: Instant, eid: Eid, source: IpAddr) -> Result<(), DropReason> {
+        if self.hold.punt_due(now, &eid)? {
+            self.punts
+                .send(Punt::Miss { destination: eid, source })
+                .map_err(|_| DropReason::PuntQueueFull)?;
+            self.hold.punted(now, eid);
+        }
+        Ok(())
+    }
+
+    /// Has the control plane tell the source of a packet that is about to be dropped, if it may be told (MT-19, MT-20).
+    #[cold]
+    fn answer(&mut self, now: Instant, work: &Work<'_>, error: IcmpError) {
+        let inner = &work.inner;
+        let allowed = icmp::may_answer(error, inner, work.packet())
+            && self.icmp_limiter.allow(now, inner.source);
+        if !allowed {
+            return self.counters.icmp_suppressed();
+        }
+        let message = icmp::build(error, inner, work.packet());
+        match self.punts.send(Punt::IcmpError { destination: inner.source, message }) {
+            Ok(()) => self.counters.icmp_error(),
+            Err(_) => self.counters.icmp_suppressed(),
+        }
+    }
+}
+
+/// What is known of a packet that was held, without its frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Resumed {
+    eid: Eid,
+    packets: u64,
+    from_core: bool,
+}
+
+impl Held {
+    /// The frame, to be put where it stays until it is sent, and the rest.
+    pub fn into_parts(self) -> (Box<[u8]>, Resumed) {
+        let Self { eid, frame, packets, from_core, .. } = self;
+        (frame, Resumed { eid, packets, from_core })
+    }
+}
+
+const UDP_HEADER_LEN: usize = crate::packet::headers::UdpHeader::LEN;
+
+fn split(frame: &[u8]) -> Option<(VirtioNetHeader, &[u8])> {
+    VirtioNetHeader::read_from_prefix(frame).ok()
+}

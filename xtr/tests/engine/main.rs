@@ -1,0 +1,490 @@
+//! The data plane on a real kernel: every test makes its own network namespaces and needs the privilege to do so.
+//!
+//! ```text
+//! one namespace:   local EID on lo --route--> TUN -- engine -- own RLOC on lo <--UDP/4341--> peer RLOC on lo, played by the test
+//! two namespaces:  EID -- TUN -- engine -- RLOC ---veth--- RLOC -- engine -- TUN -- EID
+//! ```
+use ipnet::IpNet;
+use mapping::eid::{EidPrefix, InstanceId};
+use namespace::Namespace;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
+};
+use std::io::{IoSliceMut, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use xtr::config::DataConfig;
+use xtr::counters::CounterSnapshot;
+use xtr::drops::DropReason;
+use xtr::engine::Engine;
+use xtr::fib::{Adjacency, FibUpdate, FibWriter, LocatorSet, Verdict};
+use xtr::packet::{checksum, lisp};
+use xtr::policy::{Onward, Policy};
+use xtr::punt::{self, Punt, PuntReceiver};
+
+mod namespace;
+
+const TUN: &str = "lisp0";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Lets everything through.
+struct Open;
+
+impl Policy for Open {
+    fn admit_native(&self, _: IpAddr, _: IpAddr) -> Result<InstanceId, DropReason> {
+        Ok(InstanceId::DEFAULT)
+    }
+
+    fn admit_decapsulated(
+        &self,
+        _: IpAddr,
+        _: InstanceId,
+        _: IpAddr,
+        _: IpAddr,
+    ) -> Result<Onward, DropReason> {
+        Ok(Onward::Deliver)
+    }
+
+    fn admit_native_forward(&self) -> Result<(), DropReason> {
+        Err(DropReason::NativeWouldLoop)
+    }
+}
+
+/// Addresses of one combination of families.
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    local_eid: IpAddr,
+    remote_eid: IpAddr,
+    own_rloc: IpAddr,
+    peer_rloc: IpAddr,
+}
+
+impl Addresses {
+    fn new(inner_v4: bool, outer_v4: bool) -> Self {
+        let ip = |text: &str| text.parse().expect("an address");
+        let (local_eid, remote_eid) = if inner_v4 {
+            (ip("192.0.2.1"), ip("203.0.113.9"))
+        } else {
+            (ip("2001:db8:a::1"), ip("2001:db8:b::9"))
+        };
+        let (own_rloc, peer_rloc) = if outer_v4 {
+            (ip("198.51.100.1"), ip("198.51.100.2"))
+        } else {
+            (ip("2001:db8:c0::1"), ip("2001:db8:c0::2"))
+        };
+        Self { local_eid, remote_eid, own_rloc, peer_rloc }
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        [(true, true), (true, false), (false, true), (false, false)]
+            .into_iter()
+            .map(|(inner, outer)| Self::new(inner, outer))
+    }
+
+    fn swapped(self) -> Self {
+        Self {
+            local_eid: self.remote_eid,
+            remote_eid: self.local_eid,
+            own_rloc: self.peer_rloc,
+            peer_rloc: self.own_rloc,
+        }
+    }
+}
+
+fn host_len(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn wide_prefix(address: IpAddr) -> (IpAddr, u8) {
+    let prefix = IpNet::new(address, if address.is_ipv4() { 24 } else { 48 }).expect("a prefix");
+    (prefix.network(), prefix.prefix_len())
+}
+
+/// A running engine in its namespace, with what the control plane would hold.
+struct Node {
+    namespace: Namespace,
+    engine: Option<Engine>,
+    fib: FibWriter,
+    punts: PuntReceiver,
+    addresses: Addresses,
+}
+
+impl Node {
+    fn start(namespace: Namespace, addresses: Addresses, queues: usize) -> Self {
+        let config = DataConfig {
+            rlocs: vec![addresses.own_rloc],
+            tun_name: TUN.to_owned(),
+            queues: Some(queues),
+            source_ports: 16,
+            zero_udp_checksum: false,
+            copy_dscp: true,
+            copy_ecn: true,
+        };
+        let (fib, factory) = FibWriter::new();
+        let (sender, punts) = punt::queue(64);
+        let engine = namespace
+            .run(move || Engine::start(&config, Arc::new(Open), &factory, sender))
+            .expect("the engine starts");
+        assert_eq!(engine.tun_name(), TUN);
+        namespace.add_addresses("lo", vec![(addresses.local_eid, host_len(addresses.local_eid))]);
+        let route = wide_prefix(addresses.remote_eid);
+        namespace.add_route(route, TUN, addresses.local_eid);
+        Self { namespace, engine: Some(engine), fib, punts, addresses }
+    }
+
+    /// Alone: own and peer RLOC on `lo`.
+    fn alone(addresses: Addresses) -> Option<Self> {
+        let namespace = Namespace::new()?;
+        let rlocs = [addresses.own_rloc, addresses.peer_rloc];
+        namespace.add_addresses("lo", rlocs.map(|rloc| (rloc, host_len(rloc))).to_vec());
+        Some(Self::start(namespace, addresses, 1))
+    }
+
+    fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("running")
+    }
+
+    fn learn(&mut self, mtu: u16) {
+        let Addresses { remote_eid, own_rloc, peer_rloc, .. } = self.addresses;
+        let (network, len) = wide_prefix(remote_eid);
+        let prefix =
+            EidPrefix::new(InstanceId::DEFAULT, IpNet::new(network, len).expect("a prefix"));
+        let adjacency = Adjacency {
+            source: own_rloc,
+            destination: peer_rloc,
+            weight: 100,
+            mtu,
+            traffic: Arc::default(),
+        };
+        let set = LocatorSet { adjacencies: Box::new([adjacency]), last_used: 0.into() };
+        self.fib.apply([FibUpdate::Insert(prefix, Verdict::Encapsulate(Arc::new(set)))]);
+        self.engine().wake();
+    }
+
+    fn socket(&self, address: IpAddr, port: u16) -> UdpSocket {
+        let socket = self
+            .namespace
+            .run(move || UdpSocket::bind(SocketAddr::new(address, port)))
+            .expect("a socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket
+    }
+
+    /// Plays the peer's ETR.
+    fn peer_socket(&self) -> UdpSocket {
+        let socket = self.socket(self.addresses.peer_rloc, lisp::DATA_PORT);
+        if self.addresses.peer_rloc.is_ipv4() {
+            setsockopt(&socket, sockopt::Ipv4RecvTtl, &true).expect("option");
+            setsockopt(&socket, sockopt::IpRecvTos, &true).expect("option");
+        } else {
+            setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true).expect("option");
+            setsockopt(&socket, sockopt::Ipv6RecvTClass, &true).expect("option");
+        }
+        socket
+    }
+
+    /// Waits until all packets are out, then checks that none got lost on the books.
+    fn settled(&self, done: impl Fn(&CounterSnapshot) -> bool) -> CounterSnapshot {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let counters = self.engine().counters();
+            if done(&counters) && counters.is_conserved() {
+                return counters;
+            }
+            assert!(Instant::now() < deadline, "{:#?}", non_zero(&counters));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn non_zero(counters: &CounterSnapshot) -> Vec<(String, u64)> {
+    counters.by_name().into_iter().filter(|(_, value)| *value > 0).collect()
+}
+
+/// What arrived at the peer.
+#[derive(Debug)]
+struct Arrived {
+    payload: Vec<u8>,
+    source: SocketAddr,
+    ttl: u8,
+    tos: u8,
+}
+
+fn receive(socket: &UdpSocket) -> Arrived {
+    let mut buffer = vec![0; 65_536];
+    let mut control = nix::cmsg_space!([u8; 64]);
+    let mut iov = [IoSliceMut::new(&mut buffer)];
+    let message = recvmsg::<SockaddrStorage>(
+        socket.as_raw_fd(),
+        &mut iov,
+        Some(&mut control),
+        MsgFlags::empty(),
+    )
+    .expect("a packet arrives");
+    let (mut ttl, mut tos) = (0, 0);
+    for message in message.cmsgs().expect("complete") {
+        match message {
+            ControlMessageOwned::Ipv4Ttl(value) => ttl = value as u8,
+            ControlMessageOwned::Ipv6HopLimit(value) => ttl = value as u8,
+            ControlMessageOwned::Ipv4Tos(value) => tos = value,
+            ControlMessageOwned::Ipv6TClass(value) => tos = value as u8,
+            _ => {}
+        }
+    }
+    let address = message.address.expect("a source");
+    let source = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => SocketAddr::from(std::net::SocketAddrV4::from(*v4)),
+        (_, Some(v6)) => SocketAddr::from(std::net::SocketAddrV6::from(*v6)),
+        _ => panic!("not an internet address"),
+    };
+    let len = message.bytes;
+    buffer.truncate(len);
+    Arrived { payload: buffer, source, ttl, tos }
+}
+
+/// An inner UDP packet with correct checksums.
+fn udp_packet(
+    source: SocketAddr,
+    destination: SocketAddr,
+    ttl: u8,
+    tos: u8,
+    data: &[u8],
+) -> Vec<u8> {
+    let udp_len = (8 + data.len()) as u16;
+    let mut udp = Vec::new();
+    udp.extend_from_slice(&source.port().to_be_bytes());
+    udp.extend_from_slice(&destination.port().to_be_bytes());
+    udp.extend_from_slice(&udp_len.to_be_bytes());
+    udp.extend_from_slice(&[0, 0]);
+    udp.extend_from_slice(data);
+    let sum =
+        checksum::pseudo_header(source.ip(), destination.ip(), 17, udp.len()).add_octets(&udp);
+    udp[6..8].copy_from_slice(&sum.complement());
+    let mut packet = match (source.ip(), destination.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let mut header = vec![0x45, tos];
+            header.extend_from_slice(&(20 + udp_len).to_be_bytes());
+            header.extend_from_slice(&[0, 1, 0x40, 0, ttl, 17, 0, 0]);
+            header.extend_from_slice(&source.octets());
+            header.extend_from_slice(&destination.octets());
+            let checksum = checksum::internet(&header);
+            header[10..12].copy_from_slice(&checksum);
+            header
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let mut header = vec![0x60 | tos >> 4, tos << 4, 0, 0];
+            header.extend_from_slice(&udp_len.to_be_bytes());
+            header.extend_from_slice(&[17, ttl]);
+            header.extend_from_slice(&source.octets());
+            header.extend_from_slice(&destination.octets());
+            header
+        }
+        _ => panic!("one family"),
+    };
+    packet.extend_from_slice(&udp);
+    packet
+}
+
+#[test]
+fn en_01_en_02_en_04_en_08_en_13_native_packets_come_out_encapsulated() {
+    for addresses in Addresses::all() {
+        let Some(mut node) = Node::alone(addresses) else { return };
+        node.learn(1500);
+        let peer = node.peer_socket();
+        let host = node.socket(addresses.local_eid, 5000);
+        let (ttl, tos) = (37, 0xb8 | 0b10);
+        if addresses.local_eid.is_ipv4() {
+            setsockopt(&host, sockopt::Ipv4Ttl, &ttl).expect("option");
+            setsockopt(&host, sockopt::Ipv4Tos, &tos).expect("option");
+        } else {
+            setsockopt(&host, sockopt::Ipv6Ttl, &ttl).expect("option");
+            setsockopt(&host, sockopt::Ipv6TClass, &tos).expect("option");
+        }
+        let to = SocketAddr::new(addresses.remote_eid, 7000);
+        let mut ports = Vec::new();
+        for round in 0..20u8 {
+            let data = vec![round; 1 + usize::from(round) * 60];
+            host.send_to(&data, to).expect("sent");
+            let arrived = receive(&peer);
+            assert_eq!(arrived.source.ip(), addresses.own_rloc);
+            assert_eq!(
+                (i32::from(arrived.ttl), i32::from(arrived.tos)),
+                (ttl, tos),
+                "{addresses:?}"
+            );
+            assert_eq!(arrived.payload[..8], [0; 8], "no flag is set in instance 0");
+            let from = SocketAddr::new(addresses.local_eid, 5000);
+            let expected = udp_packet(from, to, 37, 0xba, &data);
+            let got = &arrived.payload[8..];
+            let skip = if from.is_ipv4() { 12 } else { 4 };
+            assert_eq!(got.len(), expected.len());
+            assert_eq!(
+                got[skip..],
+                expected[skip..],
+                "but for ID, checksum and flow label, as sent"
+            );
+            ports.push(arrived.source.port());
+        }
+        assert!(ports.iter().all(|&port| port == ports[0] && port >= 49_152), "{ports:?}");
+        let counters = node.settled(|counters| counters.core_out.packets == 20);
+        assert_eq!((counters.native_in.packets, counters.encapsulated), (20, 20));
+    }
+}
+
+#[test]
+fn de_01_de_07_de_09_lisp_packets_come_out_of_the_tun() {
+    for addresses in Addresses::all() {
+        let Some(node) = Node::alone(addresses) else { return };
+        let peer = node.peer_socket();
+        let host = node.socket(addresses.local_eid, 7000);
+        let from = SocketAddr::new(addresses.remote_eid, 5000);
+        let to = SocketAddr::new(addresses.local_eid, 7000);
+        for round in 0..20u8 {
+            let data = vec![round; usize::from(round) * 60];
+            let mut datagram = lisp::encode(InstanceId::DEFAULT).to_vec();
+            datagram.extend(udp_packet(from, to, 60, 0, &data));
+            peer.send_to(&datagram, SocketAddr::new(addresses.own_rloc, lisp::DATA_PORT))
+                .expect("sent");
+            let mut buffer = [0; 2000];
+            let (len, source) = host.recv_from(&mut buffer).unwrap_or_else(|error| {
+                let counters = non_zero(&node.engine().counters());
+                panic!("{addresses:?}, round {round}: {error}: {counters:?}")
+            });
+            assert_eq!((&buffer[..len], source), (&data[..], from), "{addresses:?}");
+        }
+        let counters = node.settled(|counters| counters.native_out.packets == 20);
+        assert_eq!((counters.core_in.packets, counters.decapsulated), (20, 20));
+        assert_eq!(counters.dropped_total(), 0, "{:?}", non_zero(&counters));
+    }
+}
+
+#[test]
+fn de_05_de_28_bad_packets_are_dropped_and_counted() {
+    let addresses = Addresses::new(true, true);
+    let Some(node) = Node::alone(addresses) else { return };
+    let peer = node.peer_socket();
+    let own = SocketAddr::new(addresses.own_rloc, lisp::DATA_PORT);
+    peer.send_to(&[], own).expect("sent");
+    peer.send_to(&[0; 12], own).expect("sent");
+    peer.send_to(&[0; 60], own).expect("sent");
+    let counters = node.settled(|counters| counters.core_in.packets == 3);
+    assert_eq!(counters.dropped(DropReason::LispHeaderTruncated), 2);
+    assert_eq!(counters.dropped(DropReason::InnerMalformed), 1);
+}
+
+#[test]
+fn the_first_packet_is_held_until_its_mapping_comes() {
+    let addresses = Addresses::new(false, true);
+    let Some(mut node) = Node::alone(addresses) else { return };
+    let peer = node.peer_socket();
+    let host = node.socket(addresses.local_eid, 5000);
+    for data in [&b"first"[..], &[b'x'; 1000], b"third"] {
+        host.send_to(data, SocketAddr::new(addresses.remote_eid, 7000)).expect("sent");
+    }
+    let counters = node.settled(|counters| counters.held == 3);
+    assert_eq!(counters.native_in.packets, 3);
+    match node.punts.pop() {
+        Some(Punt::Miss { destination, source }) => {
+            assert_eq!(destination.address, addresses.remote_eid);
+            assert_eq!(source, addresses.local_eid);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(node.punts.pop().is_none(), "one punt for one EID");
+    node.learn(1500);
+    assert!(receive(&peer).payload.ends_with(b"first"));
+    assert!(receive(&peer).payload.ends_with(&[b'x'; 1000]));
+    assert!(receive(&peer).payload.ends_with(b"third"));
+    let counters = node.settled(|counters| counters.held == 0);
+    assert_eq!((counters.core_out.packets, counters.dropped_total()), (3, 0));
+}
+
+#[test]
+fn mt_06_mt_07_too_big_packets_are_answered() {
+    for addresses in [Addresses::new(true, true), Addresses::new(false, true)] {
+        let Some(mut node) = Node::alone(addresses) else { return };
+        node.learn(1400);
+        let host = node.socket(addresses.local_eid, 5000);
+        host.send_to(&[7; 1380], SocketAddr::new(addresses.remote_eid, 7000)).expect("sent");
+        let counters = node.settled(|counters| counters.native_in.packets > 0);
+        assert_eq!(counters.dropped(DropReason::PacketTooBig), 1, "{:?}", non_zero(&counters));
+        match node.punts.pop() {
+            Some(Punt::IcmpError { destination, message }) => {
+                assert_eq!(destination, addresses.local_eid);
+                assert_eq!(message[4..8], 1364u32.to_be_bytes());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_removed_tun_ends_the_worker_with_a_reason() {
+    let addresses = Addresses::new(true, true);
+    let Some(node) = Node::alone(addresses) else { return };
+    assert_eq!(node.engine().failure(), None);
+    node.namespace.delete_link(TUN);
+    let deadline = Instant::now() + PATIENCE;
+    while node.engine().failure().is_none() {
+        assert!(Instant::now() < deadline, "the removal goes unnoticed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn en_29_tcp_bulk_arrives_intact_through_two_engines() {
+    for addresses in [Addresses::new(true, true), Addresses::new(false, false)] {
+        let (Some(left), Some(right)) = (Namespace::new(), Namespace::new()) else { return };
+        left.join(&right, "core0");
+        let rloc_len = if addresses.own_rloc.is_ipv4() { 24 } else { 64 };
+        left.add_addresses("core0", vec![(addresses.own_rloc, rloc_len)]);
+        right.add_addresses("core0", vec![(addresses.peer_rloc, rloc_len)]);
+        let mut client = Node::start(left, addresses, 2);
+        let mut server = Node::start(right, addresses.swapped(), 2);
+        client.learn(1500);
+        server.learn(1500);
+        bulk(&client, &server);
+        for node in [&client, &server] {
+            let counters = node.settled(|counters| counters.core_in.packets > 0);
+            assert_eq!(counters.dropped(DropReason::InnerMalformed), 0);
+            println!("{:?}", non_zero(&counters));
+        }
+    }
+}
+
+const BULK: usize = 10_000_000;
+
+fn bulk(client: &Node, server: &Node) {
+    let address = SocketAddr::new(client.addresses.remote_eid, 8000);
+    let listener = server.namespace.run(move || TcpListener::bind(address)).expect("a listener");
+    limit_segments(&listener);
+    let receiver = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut received = Vec::with_capacity(BULK);
+        stream.read_to_end(&mut received).expect("all of it");
+        received
+    });
+    let sent: Vec<u8> =
+        (0..BULK as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let data = sent.clone();
+    client.namespace.run(move || {
+        let domain = if address.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
+        limit_segments(&socket);
+        socket.connect_timeout(&address.into(), PATIENCE).expect("connected");
+        let mut stream = std::net::TcpStream::from(socket);
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.write_all(&data).expect("taken");
+    });
+    let received = receiver.join().expect("received");
+    assert_eq!(received.len(), sent.len());
+    assert!(received == sent, "octets changed on the way");
+}
+
+/// As Packet Too Big would, had the test a control plane to send it.
+fn limit_segments(socket: &impl std::os::fd::AsFd) {
+    socket2::SockRef::from(socket).set_tcp_mss(1380).expect("an MSS");
+}
