@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod auth;
 pub mod config;
+pub mod daemon;
 pub mod discard;
 pub mod eid;
 pub mod limits;

@@ -106,11 +106,13 @@ impl MapServer {
     ) -> Vec<EidRecord> {
         let mut records = vec![entry.record(prefix)];
         let mut told = true;
-        for (more, entry) in self.registry.more_specifics(prefix).take(MAX_MORE_SPECIFICS) {
+        for (more, entry) in self.registry.more_specifics(&prefix).take(MAX_MORE_SPECIFICS) {
             told &= entry.proxy_reply();
             records.push(entry.record(more));
         }
-        if records.len() == 1 || (told && fits(&records, lookup.local)) {
+        if records.len() == 1
+            || (told && encoded(&records).len() <= control_payload_limit(lookup.local))
+        {
             return records;
         }
         match least_specific(asked, prefix.mask_len() + 1, &[&self.registry]) {
@@ -240,11 +242,6 @@ impl MapServer {
         });
         Ok(())
     }
-}
-
-/// Whether the records fit in one Map-Reply to the family of `towards`, or to IPv4 at worst.
-fn fits(records: &[EidRecord], towards: IpAddr) -> bool {
-    encoded(records).len() <= control_payload_limit(towards)
 }
 
 fn encoded(records: &[EidRecord]) -> Vec<u8> {
