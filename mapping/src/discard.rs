@@ -63,8 +63,6 @@ discards! {
     NoItrRloc "no_itr_rloc" "No ITR-RLOC of an address family of ours can be answered (RQ-06, RP-03).";
     ItrRlocMartian "itr_rloc_martian" "An ITR-RLOC is multicast, broadcast, loopback or unspecified (RP-20).";
     ReplyRateLimited "reply_rate_limited" "The same EID-prefix was just answered to the same RLOC (RP-15).";
-    NoReachableEtr "no_reachable_etr" "No registered locator of the EID-prefix can be sent a Map-Request to (MS-15).";
-    ForwardingLoop "forwarding_loop" "The Map-Request would be forwarded to this node itself.";
     DontMapReply "dont_map_reply" "The Map-Request has the D-bit: no Map-Reply is wanted (RQ-18).";
     NotAuthoritative "not_authoritative" "A Map-Request for an EID in none of our EID-prefixes (RP-01).";
     MapDataIgnored "map_data_ignored" "Mapping data carried in a Map-Request is never used unverified (MC-31).";
@@ -80,7 +78,6 @@ discards! {
     NotifyMismatch "notify_mismatch" "A Map-Notify whose records are none of our registrations (RG-15).";
     PendingFull "pending_full" "The bound on outstanding lookups is reached (MC-27).";
     SendFailed "send_failed" "The kernel refused to send a control message: no route, or the interface is down.";
-    TooManyRecords "too_many_records" "More records than one message may be answered for.";
 }
 
 impl fmt::Display for Discard {

@@ -5,7 +5,7 @@ use super::support::{Build, Transport, payload, rfc1071, tcp, udp};
 use proptest::prelude::*;
 
 /// Writes `packets` through one coalescer as the engine does; gives what the TUN would get.
-fn written(packets: &[Vec<u8>]) -> Vec<(VirtioNetHeader, Vec<u8>)> {
+pub(super) fn written(packets: &[Vec<u8>]) -> Vec<(VirtioNetHeader, Vec<u8>)> {
     let mut coalescer = Coalescer::new();
     let (mut out, mut data) = (Vec::new(), Vec::new());
     for packet in packets {
@@ -39,7 +39,7 @@ fn flush(coalescer: &mut Coalescer, data: &mut Vec<u8>, out: &mut Vec<(VirtioNet
 }
 
 /// What the kernel makes of `written`: the packets again.
-fn cut(written: &[(VirtioNetHeader, Vec<u8>)]) -> Vec<Vec<u8>> {
+pub(super) fn cut(written: &[(VirtioNetHeader, Vec<u8>)]) -> Vec<Vec<u8>> {
     written
         .iter()
         .flat_map(|(virtio, packet)| match virtio.gso_type {

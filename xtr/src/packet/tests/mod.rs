@@ -5,6 +5,7 @@ mod coalesce;
 mod decapsulate;
 mod flow;
 mod fragment;
+mod hostile;
 mod icmp;
 mod inner;
 mod lisp;

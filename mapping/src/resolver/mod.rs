@@ -1,0 +1,158 @@
+//! The Map-Resolver's side: what counts as a lookup, where its answer goes (RFC 9301 §8.4, §5.5).
+
+pub(crate) mod negative;
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::discard::Discard;
+use crate::timers::control_payload_limit;
+use crate::wire::{EidRecord, EncapsulatedControlMessage, MapReply, MapRequest};
+
+/// The addresses this node serves on.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnAddresses(Vec<IpAddr>);
+
+impl OwnAddresses {
+    pub(crate) fn new(addresses: Vec<IpAddr>) -> Self {
+        Self(addresses)
+    }
+
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+
+    /// The own address to reach `destination` from: the one the message came to, if the family fits (MR-07), else the first.
+    pub(crate) fn source_for(&self, destination: IpAddr, local: IpAddr) -> Option<IpAddr> {
+        std::iter::once(local)
+            .chain(self.0.iter().copied())
+            .find(|own| own.is_ipv4() == destination.is_ipv4())
+    }
+}
+
+/// A Map-Request that is a lookup, out of its ECM.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    /// The ECM; its inner octets are what is forwarded.
+    pub(crate) ecm: EncapsulatedControlMessage,
+    /// The Map-Request in it.
+    pub(crate) request: MapRequest,
+    /// The ITR-RLOCs that can be anybody's, in the order of the message; at least one.
+    pub(crate) itr_rlocs: Vec<IpAddr>,
+    /// The own address that the ECM came to.
+    pub(crate) local: IpAddr,
+}
+
+/// Where a Map-Reply goes (RP-03, RP-04).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Requester {
+    /// Own source address.
+    pub(crate) source: IpAddr,
+    /// ITR-RLOC and inner UDP source port.
+    pub(crate) destination: SocketAddr,
+}
+
+impl Lookup {
+    /// Takes a lookup out of its ECM.
+    ///
+    /// # Errors
+    /// What the Map-Resolver does not answer: other messages (EC-09), probes (RQ-20), SMRs, and requests that no reply could reach
+    /// (RQ-06, RP-20).
+    pub(crate) fn new(
+        ecm: EncapsulatedControlMessage,
+        own: &OwnAddresses,
+        local: IpAddr,
+    ) -> Result<Self, Discard> {
+        const MAP_REQUEST: u8 = 1;
+        if ecm.message.first().is_none_or(|first| first >> 4 != MAP_REQUEST) {
+            return Err(Discard::UnexpectedInner);
+        }
+        let request = MapRequest::parse(&ecm.message)?;
+        if request.probe {
+            return Err(Discard::ProbeRefused);
+        }
+        if request.smr {
+            return Err(Discard::SmrRefused);
+        }
+        if ecm.source.port() == 0 {
+            return Err(Discard::Malformed);
+        }
+        let mut martian = false;
+        let mut itr_rlocs = Vec::new();
+        for rloc in request.rlocs() {
+            if is_martian(rloc, local) || own.contains(rloc) {
+                martian = true;
+            } else {
+                itr_rlocs.push(rloc);
+            }
+        }
+        match itr_rlocs.is_empty() {
+            true if martian => Err(Discard::ItrRlocMartian),
+            true => Err(Discard::NoItrRloc),
+            false => Ok(Self { ecm, request, itr_rlocs, local }),
+        }
+    }
+
+    /// The ITR-RLOC to reply to: one of the family that the request came over, since that path works, else any that we have.
+    pub(crate) fn requester(&self, own: &OwnAddresses) -> Option<Requester> {
+        let same_family = |rloc: &&IpAddr| rloc.is_ipv4() == self.local.is_ipv4();
+        let first = self.itr_rlocs.iter().find(same_family);
+        first.into_iter().chain(&self.itr_rlocs).find_map(|&rloc| {
+            let source = own.source_for(rloc, self.local)?;
+            Some(Requester { source, destination: SocketAddr::new(rloc, self.ecm.source.port()) })
+        })
+    }
+
+    /// Whether any ITR-RLOC is of the family of `address`.
+    pub(crate) fn has_family_of(&self, address: IpAddr) -> bool {
+        self.itr_rlocs.iter().any(|rloc| rloc.is_ipv4() == address.is_ipv4())
+    }
+}
+
+/// Whether nobody can be reached at `address` from this node (RP-20); loopback is nobody's unless the message came over it.
+pub(crate) fn is_martian(address: IpAddr, local: IpAddr) -> bool {
+    let loopback = address.is_loopback();
+    if loopback && local.is_loopback() {
+        return false;
+    }
+    let reserved = match address {
+        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.octets()[0] >= 240 || v4.is_link_local(),
+        IpAddr::V6(v6) => {
+            v6.is_unspecified() || v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some()
+        }
+    };
+    loopback || reserved || address.is_multicast()
+}
+
+/// A Map-Reply within what may be sent without knowing the path MTU (CW-06), all records with the same TTL, the lowest (RP-08).
+///
+/// What does not fit is left out: first records from the last one on, then of the only record the locators that carry traffic
+/// last. The caller sees to it that records which must stay together fit.
+pub(crate) fn map_reply(nonce: u64, mut records: Vec<EidRecord>, destination: IpAddr) -> Vec<u8> {
+    let ttl_minutes = records.iter().map(|record| record.ttl_minutes).min().unwrap_or(0);
+    for record in &mut records {
+        record.ttl_minutes = ttl_minutes;
+    }
+    let mut reply = MapReply::new(nonce, records);
+    loop {
+        let mut payload = Vec::new();
+        reply.encode(&mut payload);
+        let fits = payload.len() <= control_payload_limit(destination);
+        if fits || !shrink(&mut reply.records) {
+            return payload;
+        }
+    }
+}
+
+/// Leaves out what can be missed most; false when nothing is left to leave out.
+fn shrink(records: &mut Vec<EidRecord>) -> bool {
+    if records.len() > 1 {
+        records.pop();
+        return true;
+    }
+    let Some(locators) = records.first_mut().map(|record| &mut record.locators) else {
+        return false;
+    };
+    let worst =
+        (0..locators.len()).max_by_key(|&at| (!locators[at].reachable, locators[at].priority, at));
+    worst.map(|at| locators.remove(at)).is_some()
+}

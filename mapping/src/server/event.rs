@@ -1,0 +1,118 @@
+//! What a Map-Server has to say to humans.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::discard::Discard;
+use crate::eid::EidPrefix;
+
+/// Something an operator may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An EID-prefix that nobody had registered is registered now.
+    Registered {
+        /// The site.
+        site: Arc<str>,
+        /// The EID-prefix.
+        prefix: EidPrefix,
+        /// Where the Map-Register came from.
+        source: IpAddr,
+    },
+    /// The locator-set of an EID-prefix changed.
+    Changed {
+        /// The site.
+        site: Arc<str>,
+        /// The EID-prefix.
+        prefix: EidPrefix,
+        /// Where the Map-Register came from.
+        source: IpAddr,
+    },
+    /// An ETR withdrew its registration (TTL 0).
+    Withdrawn {
+        /// The site.
+        site: Arc<str>,
+        /// The EID-prefix.
+        prefix: EidPrefix,
+        /// Where the Map-Register came from.
+        source: IpAddr,
+    },
+    /// A registration was not refreshed in time.
+    Expired {
+        /// The site.
+        site: Arc<str>,
+        /// The EID-prefix.
+        prefix: EidPrefix,
+        /// Where the last Map-Register came from.
+        source: IpAddr,
+    },
+    /// A Map-Register, or a record of it, was refused.
+    Refused(Refusal),
+    /// An unsolicited Map-Notify was never acknowledged.
+    NotifyUnacknowledged {
+        /// The EID-prefix it was about.
+        prefix: EidPrefix,
+        /// The ETR that did not answer.
+        destination: IpAddr,
+    },
+    /// Another control message was discarded.
+    Discarded {
+        /// Where it came from.
+        source: IpAddr,
+        /// Why.
+        reason: Discard,
+    },
+}
+
+/// Which rule refused what, of whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The site, when one could be told.
+    pub site: Option<Arc<str>>,
+    /// The EID-prefix; of a whole message, its first.
+    pub prefix: Option<EidPrefix>,
+    /// Where the Map-Register came from.
+    pub source: IpAddr,
+    /// The rule.
+    pub reason: Discard,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { site, prefix, source, reason } = self;
+        write!(f, "refused registration from {source}")?;
+        if let Some(prefix) = prefix {
+            write!(f, " of {prefix}")?;
+        }
+        if let Some(site) = site {
+            write!(f, " (site {site})")?;
+        }
+        write!(f, ": {reason}: {}", reason.help())
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registered { site, prefix, source } => {
+                write!(f, "{prefix} of site {site} registered by {source}")
+            }
+            Self::Changed { site, prefix, source } => {
+                write!(f, "{prefix} of site {site} changed by {source}")
+            }
+            Self::Withdrawn { site, prefix, source } => {
+                write!(f, "{prefix} of site {site} withdrawn by {source}")
+            }
+            Self::Expired { site, prefix, source } => {
+                write!(f, "{prefix} of site {site} expired, not refreshed by {source}")
+            }
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::NotifyUnacknowledged { prefix, destination } => {
+                write!(f, "Map-Notify about {prefix} was not acknowledged by {destination}")
+            }
+            Self::Discarded { source, reason } => {
+                write!(f, "discarded message from {source}: {reason}: {}", reason.help())
+            }
+        }
+    }
+}

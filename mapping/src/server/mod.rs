@@ -1,0 +1,182 @@
+//! Map-Server and Map-Resolver in one node (RFC 9301 §8): a pure state machine.
+
+mod event;
+mod notify;
+mod register;
+mod registry;
+mod replay;
+mod request;
+mod site;
+#[cfg(test)]
+mod tests;
+mod views;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::config::MappingConfig;
+use crate::discard::{Discard, DiscardCounters};
+use crate::eid::EidPrefix;
+use crate::limits::{KeyedBuckets, Rate, Recent, source_key};
+use crate::resolver::{OwnAddresses, is_martian};
+use crate::timers;
+use crate::transmit::Transmit;
+use crate::wire::{CONTROL_PORT, Message};
+
+pub use event::{Event, Refusal};
+pub use views::Count;
+
+use notify::Notifier;
+use registry::Registry;
+use replay::ReplayGuard;
+use site::Sites;
+
+/// A Map-Server and Map-Resolver.
+///
+/// Feed it datagrams and the time; take out what to send, what happened, and when to call again.
+#[derive(Debug)]
+pub struct MapServer {
+    own: OwnAddresses,
+    sites: Sites,
+    registry: Registry,
+    replay: ReplayGuard,
+    notifier: Notifier,
+    registration_timeout: Duration,
+    registers: KeyedBuckets<IpAddr>,
+    requests: KeyedBuckets<IpAddr>,
+    replies: KeyedBuckets<IpAddr>,
+    recent_replies: Recent<(IpAddr, EidPrefix), u64>,
+    rng: StdRng,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    discards: DiscardCounters,
+    counts: [u64; Count::COUNT],
+}
+
+impl MapServer {
+    /// An empty registry for the sites of `config`; `seed` is for the nonces of unsolicited Map-Notifies.
+    pub fn new(config: MappingConfig, seed: [u8; 32]) -> Self {
+        let per_source = |per_second, burst| {
+            KeyedBuckets::new(Rate::new(per_second, burst), timers::TRACKED_SOURCES)
+        };
+        Self {
+            own: OwnAddresses::new(config.listen),
+            sites: Sites::new(config.sites),
+            registry: Registry::default(),
+            replay: ReplayGuard::default(),
+            notifier: Notifier::default(),
+            registration_timeout: config.registration_timeout,
+            registers: per_source(timers::REGISTERS_PER_SECOND, timers::REGISTERS_BURST),
+            requests: per_source(timers::REQUESTS_PER_SECOND, timers::REQUESTS_BURST),
+            replies: per_source(timers::REPLIES_PER_SECOND, timers::REPLIES_BURST),
+            recent_replies: Recent::new(timers::MAP_REPLY_INTERVAL, timers::TRACKED_REPLIES),
+            rng: StdRng::from_seed(seed),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            discards: DiscardCounters::default(),
+            counts: [0; Count::COUNT],
+        }
+    }
+
+    /// Takes one UDP datagram that came to `local`, one of the own addresses, from `from`.
+    pub fn handle_input(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        from: SocketAddr,
+        payload: &[u8],
+    ) {
+        self.count(Count::MessagesReceived);
+        if let Err(reason) = self.admit(now, local, from, payload) {
+            return self.discard(from.ip(), reason);
+        }
+        match Message::parse(payload) {
+            Err(error) => self.discard(from.ip(), error.into()),
+            Ok(Message::MapRegister(register)) => {
+                self.count(Count::MapRegisters);
+                self.handle_register(now, local.ip(), from, &register, payload);
+            }
+            Ok(Message::MapNotifyAck(ack)) => self.handle_notify_ack(from, &ack, payload),
+            Ok(Message::Encapsulated(ecm)) => {
+                self.handle_encapsulated(now, local.ip(), from, ecm);
+            }
+            Ok(Message::MapRequest(request)) => {
+                let reason = match (request.probe, request.smr) {
+                    (true, _) => Discard::ProbeRefused,
+                    (_, true) => Discard::SmrRefused,
+                    _ => Discard::PlainMapRequest,
+                };
+                self.discard(from.ip(), reason);
+            }
+            Ok(Message::MapReply(_) | Message::MapNotify(_)) => {
+                self.discard(from.ip(), Discard::UnexpectedMessage);
+            }
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.handle_due(now);
+    }
+
+    /// When [`Self::handle_timeout`] has something to do; `None` when nothing is waiting.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.registry.next_expiry(), self.notifier.next_due()].into_iter().flatten().min()
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Counts a datagram that could not be sent.
+    pub fn send_failed(&mut self) {
+        self.discards.count(Discard::SendFailed);
+    }
+
+    /// Checks that need no parsing, before anything costs (MS-23).
+    fn admit(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        from: SocketAddr,
+        payload: &[u8],
+    ) -> Result<(), Discard> {
+        const MAP_REGISTER: u8 = 3;
+        if local.port() != CONTROL_PORT && from.port() != CONTROL_PORT {
+            return Err(Discard::WrongPort);
+        }
+        if is_martian(from.ip(), local.ip()) && !from.ip().is_loopback() {
+            return Err(Discard::SourceMartian);
+        }
+        let is_register = payload.first().is_some_and(|first| first >> 4 == MAP_REGISTER);
+        let buckets = if is_register { &mut self.registers } else { &mut self.requests };
+        let admitted = buckets.take(now, source_key(from.ip()));
+        admitted.then_some(()).ok_or(Discard::SourceRateLimited)
+    }
+
+    fn discard(&mut self, source: IpAddr, reason: Discard) {
+        self.discards.count(reason);
+        self.event(Event::Discarded { source, reason });
+    }
+
+    fn event(&mut self, event: Event) {
+        if self.events.len() >= timers::MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    fn count(&mut self, count: Count) {
+        self.counts[count as usize] += 1;
+    }
+}

@@ -1,0 +1,352 @@
+//! Map-Register: authenticate, judge record by record, store, acknowledge, tell those who are affected (RFC 9301 §8.2).
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+
+use crate::auth::Covered;
+use crate::discard::Discard;
+use crate::eid::EidPrefix;
+use crate::timers::{RECEIVER_CHOSEN_TTL, TTL_RECEIVER_CHOOSES, control_payload_limit};
+use crate::wire::{EidRecord, LocatorRecord, MapNotifyAck, MapRegister};
+
+use super::event::{Event, Refusal};
+use super::notify::{Due, signed_notify, to_control_port};
+use super::registry::{Outcome, Registrant, Registration};
+use super::replay::{Freshness, Peer};
+use super::site::{Signer, SiteIndex};
+use super::{Count, MapServer};
+
+/// Sites whose keys are tried on one message: a message has the records of one site, unless something is wrong.
+const MAX_CANDIDATE_SITES: usize = 4;
+
+/// Who sent an authentic Map-Register.
+struct Sender {
+    site: SiteIndex,
+    signer: Signer,
+    registrant: Registrant,
+    source: IpAddr,
+    local: IpAddr,
+}
+
+impl MapServer {
+    pub(super) fn handle_register(
+        &mut self,
+        now: Instant,
+        local: IpAddr,
+        from: SocketAddr,
+        register: &MapRegister,
+        octets: &[u8],
+    ) {
+        let source = from.ip();
+        let (site, signer) = match self.authenticate(register, octets) {
+            Ok(found) => found,
+            Err((site, reason)) => return self.refuse_message(site, source, register, reason),
+        };
+        let registrant = match register.identity {
+            Some(id) if signer.covered == Covered::Message => {
+                Registrant::Xtr(id.xtr_id, id.site_id)
+            }
+            _ => Registrant::Source(source),
+        };
+        let peer = Peer { site, key_id: signer.key_id, registrant };
+        let mac = &register.authentication.mac;
+        let freshness = match self.replay.check(now, peer, register.nonce, mac) {
+            Ok(freshness) => freshness,
+            Err(reason) => return self.refuse_message(Some(site), source, register, reason),
+        };
+        if register.records.iter().any(|record| self.is_older_version(registrant, record)) {
+            let reason = Discard::MapVersionOlder;
+            return self.refuse_message(Some(site), source, register, reason);
+        }
+        if freshness == Freshness::Retransmission {
+            self.count(Count::Retransmissions);
+        }
+        let sender = Sender { site, signer, registrant, source, local };
+        let mut accepted = Vec::new();
+        for record in &register.records {
+            match self.accept(now, &sender, register, record, freshness) {
+                Ok(()) => accepted.push(record.clone()),
+                Err(reason) => {
+                    self.refuse(Some(site), record.eid.prefix(), source, reason);
+                }
+            }
+        }
+        self.sites.get_mut(site).last_register = Some(now);
+        if register.want_map_notify && !accepted.is_empty() {
+            self.acknowledge(&sender, register, accepted);
+        }
+    }
+
+    pub(super) fn handle_notify_ack(
+        &mut self,
+        from: SocketAddr,
+        ack: &MapNotifyAck,
+        octets: &[u8],
+    ) {
+        match self.notifier.acknowledge(ack, octets) {
+            Ok(()) => self.count(Count::MapNotifyAcks),
+            Err(reason) => self.discard(from.ip(), reason),
+        }
+    }
+
+    /// Drops expired registrations and repeats unacknowledged Map-Notifies.
+    pub(super) fn handle_due(&mut self, now: Instant) {
+        while let Some((prefix, expired)) = self.registry.expire(now) {
+            let site = self.sites.get(expired.site).name.clone();
+            self.count(Count::Expired);
+            self.event(Event::Expired { site, prefix, source: expired.source });
+            self.tell_of_removal(now, prefix, expired.registrant);
+        }
+        while let Some(due) = self.notifier.take_due(now) {
+            match due {
+                Due::Retransmit(transmit) => {
+                    self.count(Count::MapNotifyRetransmissions);
+                    self.transmits.push_back(transmit);
+                }
+                Due::GivenUp { prefix, destination } => {
+                    self.event(Event::NotifyUnacknowledged { prefix, destination });
+                }
+            }
+        }
+    }
+
+    /// The site and key that a message was signed with.
+    fn authenticate(
+        &self,
+        register: &MapRegister,
+        octets: &[u8],
+    ) -> Result<(SiteIndex, Signer), (Option<SiteIndex>, Discard)> {
+        if register.records.is_empty() {
+            return Err((None, Discard::Malformed));
+        }
+        let mut refusal = (None, Discard::NotASite);
+        for site in self.sites.candidates(&register.records, MAX_CANDIDATE_SITES) {
+            match self.sites.authenticate(site, register, octets) {
+                Ok(signer) => return Ok((site, signer)),
+                // The first site's reason tells most, unless another one had the key at least.
+                Err(reason) if refusal.0.is_none() || refusal.1 == Discard::KeyUnknown => {
+                    refusal = (Some(site), reason);
+                }
+                Err(_) => {}
+            }
+        }
+        Err(refusal)
+    }
+
+    /// MS-19: a Map-Version before the registered one, of this xTR if locator-sets are merged.
+    fn is_older_version(&self, registrant: Registrant, record: &EidRecord) -> bool {
+        let registered = record
+            .eid
+            .prefix()
+            .and_then(|prefix| self.registry.get(&prefix))
+            .map_or(&[][..], |entry| entry.registrations());
+        let known = match registered {
+            [only] => Some(only),
+            several => several.iter().find(|other| other.registrant == registrant),
+        };
+        known.is_some_and(|known| is_older(record.map_version, known.map_version))
+    }
+
+    /// Judges one record and, unless its message is a retransmission, stores it.
+    fn accept(
+        &mut self,
+        now: Instant,
+        sender: &Sender,
+        register: &MapRegister,
+        record: &EidRecord,
+        freshness: Freshness,
+    ) -> Result<(), Discard> {
+        let prefix = self.sites.judge(sender.site, record)?;
+        if freshness == Freshness::Retransmission {
+            return Ok(());
+        }
+        if record.ttl_minutes == 0 {
+            self.withdraw(now, sender, prefix);
+        } else {
+            self.store(now, sender, register, record, prefix)?;
+        }
+        self.sites.get_mut(sender.site).accepted += 1;
+        self.count(Count::RecordsAccepted);
+        Ok(())
+    }
+
+    fn store(
+        &mut self,
+        now: Instant,
+        sender: &Sender,
+        register: &MapRegister,
+        record: &EidRecord,
+        prefix: EidPrefix,
+    ) -> Result<(), Discard> {
+        let lifetime = if register.use_ttl {
+            ttl_duration(record.ttl_minutes)
+        } else {
+            self.registration_timeout
+        };
+        let locators: Vec<LocatorRecord> =
+            record.usable_locators().map(|(_, locator)| locator.clone()).collect();
+        let registration = Registration {
+            registrant: sender.registrant,
+            site: sender.site,
+            signer: sender.signer.clone(),
+            identity: register.identity,
+            source: sender.source,
+            local: sender.local,
+            since: now,
+            expires: now + lifetime,
+            ttl_minutes: record.ttl_minutes,
+            proxy_reply: register.proxy_reply,
+            merge: register.merge,
+            map_version: record.map_version,
+            locators,
+        };
+        let outcome =
+            self.registry.register(prefix, registration).map_err(|_| Discard::RegistryFull)?;
+        let (site, source) = (self.sites.get(sender.site).name.clone(), sender.source);
+        match outcome {
+            Outcome::Refreshed => {}
+            Outcome::New => {
+                self.event(Event::Registered { site, prefix, source });
+                let covering = self.covering_registrations(&prefix);
+                self.notify_others(now, prefix, sender.registrant, &covering);
+            }
+            Outcome::Changed(others) => {
+                self.event(Event::Changed { site, prefix, source });
+                self.notify_others(now, prefix, sender.registrant, &others);
+            }
+        }
+        Ok(())
+    }
+
+    fn withdraw(&mut self, now: Instant, sender: &Sender, prefix: EidPrefix) {
+        if self.registry.withdraw(&prefix, sender.registrant).is_some() {
+            let site = self.sites.get(sender.site).name.clone();
+            self.count(Count::Withdrawn);
+            self.event(Event::Withdrawn { site, prefix, source: sender.source });
+            self.tell_of_removal(now, prefix, sender.registrant);
+        }
+    }
+
+    /// The ETRs that share what is left learn of it; if nothing is left, those of the covering registration do.
+    fn tell_of_removal(&mut self, now: Instant, prefix: EidPrefix, registrant: Registrant) {
+        let affected = match self.registry.get(&prefix) {
+            Some(entry) => entry.registrations().to_vec(),
+            None => self.covering_registrations(&prefix),
+        };
+        self.notify_others(now, prefix, registrant, &affected);
+    }
+
+    /// The registrations that `prefix` was a part of: an EID that is registered alone has left the place of the covering prefix.
+    ///
+    /// Only within one configured EID-prefix: beyond it, overlapping sites have nothing to do with each other.
+    fn covering_registrations(&self, prefix: &EidPrefix) -> Vec<Registration> {
+        let configured = self.sites.configured(prefix);
+        self.registry
+            .parent(prefix)
+            .filter(|(parent, _)| configured.is_some_and(|configured| configured.covers(parent)))
+            .map_or_else(Vec::new, |(_, entry)| entry.registrations().to_vec())
+    }
+
+    /// Sends the mapping as it is now, TTL 0 if there is none, to every ETR of `previous` but the one that changed it (MS-08).
+    fn notify_others(
+        &mut self,
+        now: Instant,
+        prefix: EidPrefix,
+        changed_by: Registrant,
+        previous: &[Registration],
+    ) {
+        let mapping = self
+            .registry
+            .get(&prefix)
+            .map_or_else(|| EidRecord::new(prefix, 0, Vec::new()), |entry| entry.record(prefix));
+        for other in previous.iter().filter(|other| other.registrant != changed_by) {
+            let nonce = self.rng.random();
+            let records = vec![mapping.clone()];
+            let payload = signed_notify(nonce, records, other.identity, &other.signer)
+                .filter(|payload| payload.len() <= control_payload_limit(other.source));
+            let Some(payload) = payload else {
+                self.count(Count::MapNotifiesTooLong);
+                continue;
+            };
+            let transmit = to_control_port(other.local, other.source, payload);
+            self.count(Count::UnsolicitedMapNotifies);
+            self.transmits.push_back(transmit.clone());
+            self.notifier.watch(now, nonce, prefix, transmit, other.signer.clone());
+        }
+    }
+
+    /// Same nonce, same accepted records, signed as the Map-Register was (MS-05); never longer than it, so no CW-06 question.
+    fn acknowledge(&mut self, sender: &Sender, register: &MapRegister, records: Vec<EidRecord>) {
+        let payload = signed_notify(register.nonce, records, register.identity, &sender.signer);
+        if let Some(payload) = payload {
+            self.count(Count::MapNotifies);
+            self.transmits.push_back(to_control_port(sender.local, sender.source, payload));
+        }
+    }
+
+    fn refuse_message(
+        &mut self,
+        site: Option<SiteIndex>,
+        source: IpAddr,
+        register: &MapRegister,
+        reason: Discard,
+    ) {
+        let prefix = register.records.first().and_then(|record| record.eid.prefix());
+        self.refuse(site, prefix, source, reason);
+    }
+
+    fn refuse(
+        &mut self,
+        site: Option<SiteIndex>,
+        prefix: Option<EidPrefix>,
+        source: IpAddr,
+        reason: Discard,
+    ) {
+        self.discards.count(reason);
+        let name = site.map(|site| self.sites.get(site).name.clone());
+        let refusal = Refusal { site: name, prefix, source, reason };
+        if let Some(site) = site {
+            let state = self.sites.get_mut(site);
+            state.refused += 1;
+            state.last_refusal = Some(refusal.clone());
+        }
+        self.event(Event::Refused(refusal));
+    }
+}
+
+/// MS-04.
+fn ttl_duration(ttl_minutes: u32) -> Duration {
+    if ttl_minutes == TTL_RECEIVER_CHOOSES {
+        return RECEIVER_CHOSEN_TTL;
+    }
+    Duration::from_secs(u64::from(ttl_minutes) * 60)
+}
+
+/// Whether Map-Version `version` comes before `than`, 12 bits in a circle, 0 being no version (RFC 9302 §6).
+fn is_older(version: u16, than: u16) -> bool {
+    const HALF: u16 = 2048;
+    const MASK: u16 = 0x0fff;
+    if version == 0 || than == 0 || version == than {
+        return false;
+    }
+    let ahead = than.wrapping_sub(version) & MASK;
+    if than > version { ahead <= HALF } else { ahead < HALF }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_older;
+
+    #[test]
+    fn ms_19_versions_are_compared_in_a_circle() {
+        for newer in [70, 71, 2117] {
+            assert!(is_older(69, newer) && !is_older(newer, 69), "{newer}");
+        }
+        for older in [2118, 4095, 1, 68] {
+            assert!(is_older(older, 69) && !is_older(69, older), "{older}");
+        }
+        assert!(!is_older(69, 69) && !is_older(0, 69) && !is_older(69, 0));
+    }
+}

@@ -1,0 +1,241 @@
+//! The registry: which xTR registered which EID-prefix with which locators, until when.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::eid::{EidPrefix, EidTable};
+use crate::resolver::negative::Occupied;
+use crate::timers::{MAX_LOCATORS, MAX_REGISTRANTS, MAX_REGISTRATIONS};
+use crate::wire::{EidRecord, LocatorRecord, XtrIdentity};
+
+use super::site::{Signer, SiteIndex};
+
+/// Who registers: the xTR-ID and Site-ID when the MAC covers them, else the source RLOC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Registrant {
+    /// xTR-ID and Site-ID.
+    Xtr(u128, u64),
+    /// Source address of the Map-Register.
+    Source(IpAddr),
+}
+
+/// What one xTR registered for one EID-prefix.
+#[derive(Clone, Debug)]
+pub(super) struct Registration {
+    pub(super) registrant: Registrant,
+    pub(super) site: SiteIndex,
+    pub(super) signer: Signer,
+    pub(super) identity: Option<XtrIdentity>,
+    pub(super) source: IpAddr,
+    /// The own address that the Map-Register came to.
+    pub(super) local: IpAddr,
+    pub(super) since: Instant,
+    pub(super) expires: Instant,
+    pub(super) ttl_minutes: u32,
+    pub(super) proxy_reply: bool,
+    pub(super) merge: bool,
+    pub(super) map_version: u16,
+    pub(super) locators: Vec<LocatorRecord>,
+}
+
+impl Registration {
+    /// Whether a Map-Reply made of `other` would read differently.
+    fn differs(&self, other: &Self) -> bool {
+        self.locators != other.locators
+            || self.ttl_minutes != other.ttl_minutes
+            || self.map_version != other.map_version
+    }
+}
+
+/// The registrations of one EID-prefix, oldest first: one, or several that are merged (MS-17).
+#[derive(Clone, Debug, Default)]
+pub(super) struct Entry {
+    registrations: Vec<Registration>,
+}
+
+impl Entry {
+    pub(super) fn registrations(&self) -> &[Registration] {
+        &self.registrations
+    }
+
+    /// Whether any ETR asked the Map-Server to answer for it (MS-14).
+    pub(super) fn proxy_reply(&self) -> bool {
+        self.registrations.iter().any(|registration| registration.proxy_reply)
+    }
+
+    /// The mapping as a non-authoritative record (RP-10, RP-11): of a locator that two xTRs registered, the newest.
+    pub(super) fn record(&self, prefix: EidPrefix) -> EidRecord {
+        let mut locators: Vec<LocatorRecord> = Vec::new();
+        for locator in self.registrations.iter().rev().flat_map(|r| &r.locators) {
+            if !locators.iter().any(|other| other.address == locator.address) {
+                locators.push(LocatorRecord { local: false, probed: false, ..locator.clone() });
+            }
+        }
+        locators.truncate(MAX_LOCATORS);
+        let ttl_minutes = self.registrations.iter().map(|r| r.ttl_minutes).min().unwrap_or(0);
+        let map_version = self.registrations.last().map_or(0, |r| r.map_version);
+        let mut record = EidRecord::new(prefix, ttl_minutes, locators);
+        record.map_version = map_version;
+        record
+    }
+
+    /// The locators that Map-Requests can be forwarded to (MS-15): with the R-bit, best priority first.
+    pub(super) fn reachable(&self) -> Vec<IpAddr> {
+        let mut locators: Vec<(u8, IpAddr)> = self
+            .registrations
+            .iter()
+            .flat_map(|registration| &registration.locators)
+            .filter(|locator| locator.reachable)
+            .filter_map(|locator| Some((locator.priority, locator.address.rloc()?)))
+            .collect();
+        locators.sort_unstable();
+        locators.dedup();
+        locators.into_iter().map(|(_, rloc)| rloc).collect()
+    }
+}
+
+/// What a registration changed.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Nothing: it lives longer now.
+    Refreshed,
+    /// The EID-prefix is registered for the first time.
+    New,
+    /// The mapping is another now; these are the registrations of other xTRs that it was before.
+    Changed(Vec<Registration>),
+}
+
+/// The bound on registrations is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// Every registration, found by prefix and by expiry.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    table: EidTable<Entry>,
+    expiries: BTreeSet<(Instant, EidPrefix, Registrant)>,
+}
+
+impl Occupied for Registry {
+    fn within(&self, prefix: &EidPrefix) -> bool {
+        self.table.within(prefix)
+    }
+}
+
+impl Registry {
+    pub(super) fn get(&self, prefix: &EidPrefix) -> Option<&Entry> {
+        self.table.get(prefix)
+    }
+
+    pub(super) fn longest_match(&self, prefix: &EidPrefix) -> Option<(EidPrefix, &Entry)> {
+        self.table.longest_match(prefix)
+    }
+
+    /// The longest registered prefix that covers `prefix` and is shorter.
+    pub(super) fn parent(&self, prefix: &EidPrefix) -> Option<(EidPrefix, &Entry)> {
+        self.table.covering(prefix).filter(|(found, _)| found != prefix).last()
+    }
+
+    /// The registered more-specifics of `prefix`.
+    pub(super) fn more_specifics(
+        &self,
+        prefix: &EidPrefix,
+    ) -> impl Iterator<Item = (EidPrefix, &Entry)> {
+        let own = *prefix;
+        self.table.covered_by(prefix).filter(move |(found, _)| *found != own)
+    }
+
+    pub(super) fn covered_by(
+        &self,
+        prefix: &EidPrefix,
+    ) -> impl Iterator<Item = (EidPrefix, &Entry)> {
+        self.table.covered_by(prefix)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (EidPrefix, &Entry)> {
+        self.table.iter()
+    }
+
+    /// Registered EID-prefixes.
+    pub(super) fn prefix_count(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Registrations: one per EID-prefix and xTR.
+    pub(super) fn len(&self) -> usize {
+        self.expiries.len()
+    }
+
+    /// Adds or refreshes a registration: beside those of other xTRs if all ask for merging (MS-17), else in their place (MS-18).
+    pub(super) fn register(
+        &mut self,
+        prefix: EidPrefix,
+        mut new: Registration,
+    ) -> Result<Outcome, Full> {
+        let Some(entry) = self.table.get_mut(&prefix) else {
+            if self.expiries.len() >= MAX_REGISTRATIONS {
+                return Err(Full);
+            }
+            self.expiries.insert((new.expires, prefix, new.registrant));
+            self.table.insert(prefix, Entry { registrations: vec![new] });
+            return Ok(Outcome::New);
+        };
+        let merged = new.merge && entry.registrations.iter().all(|registration| registration.merge);
+        let own = entry.registrations.iter().position(|r| r.registrant == new.registrant);
+        if merged && own.is_none() && entry.registrations.len() >= MAX_REGISTRANTS {
+            return Err(Full);
+        }
+        let mut changed = true;
+        let own = own.map(|at| entry.registrations.remove(at));
+        if let Some(own) = &own {
+            self.expiries.remove(&(own.expires, prefix, own.registrant));
+            new.since = own.since;
+            changed = own.differs(&new) || (!merged && !entry.registrations.is_empty());
+        }
+        let others = if !changed {
+            Vec::new()
+        } else if merged {
+            entry.registrations.clone()
+        } else {
+            for other in &entry.registrations {
+                self.expiries.remove(&(other.expires, prefix, other.registrant));
+            }
+            std::mem::take(&mut entry.registrations)
+        };
+        self.expiries.insert((new.expires, prefix, new.registrant));
+        entry.registrations.push(new);
+        Ok(if changed { Outcome::Changed(others) } else { Outcome::Refreshed })
+    }
+
+    /// Removes the registration of one xTR (MS-21); what is left of others is in the table still.
+    pub(super) fn withdraw(
+        &mut self,
+        prefix: &EidPrefix,
+        registrant: Registrant,
+    ) -> Option<Registration> {
+        let entry = self.table.get_mut(prefix)?;
+        let at = entry.registrations.iter().position(|r| r.registrant == registrant)?;
+        let removed = entry.registrations.remove(at);
+        if entry.registrations.is_empty() {
+            self.table.remove(prefix);
+        }
+        self.expiries.remove(&(removed.expires, *prefix, registrant));
+        Some(removed)
+    }
+
+    /// When the next registration expires.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.expiries.first().map(|(at, _, _)| *at)
+    }
+
+    /// Removes one registration that is due, if there is one.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<(EidPrefix, Registration)> {
+        let &(at, prefix, registrant) = self.expiries.first()?;
+        if at > now {
+            return None;
+        }
+        self.expiries.pop_first();
+        self.withdraw(&prefix, registrant).map(|removed| (prefix, removed))
+    }
+}

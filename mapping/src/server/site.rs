@@ -1,0 +1,201 @@
+//! Site policy: which site an EID-prefix belongs to, and what that site may register.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::auth::{self, AuthError, Covered};
+use crate::config::{Algorithm, Secret, Site, SiteKey};
+use crate::discard::Discard;
+use crate::eid::{EidPrefix, EidTable};
+use crate::resolver::negative::Occupied;
+use crate::wire::{EidRecord, MapRegister};
+
+use super::event::Refusal;
+
+/// A site's place in [`Sites`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SiteIndex(usize);
+
+/// Who may register one configured EID-prefix. Several sites may share a prefix, so that EIDs can move between them.
+#[derive(Clone, Copy, Debug)]
+struct Permission {
+    site: SiteIndex,
+    accept_more_specifics: bool,
+}
+
+/// The configured sites.
+#[derive(Debug)]
+pub(super) struct Sites {
+    sites: Vec<SiteState>,
+    prefixes: EidTable<Vec<Permission>>,
+}
+
+/// A site and what became of its registrations.
+#[derive(Debug)]
+pub(super) struct SiteState {
+    pub(super) name: Arc<str>,
+    pub(super) config: Site,
+    pub(super) accepted: u64,
+    pub(super) refused: u64,
+    pub(super) last_register: Option<Instant>,
+    pub(super) last_refusal: Option<Refusal>,
+}
+
+/// The key that a message was signed with, and how its sender signs: answers to it are signed alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Signer {
+    pub(super) secret: Secret,
+    pub(super) key_id: u8,
+    pub(super) algorithm: Algorithm,
+    /// Octets of the Authentication Data (AU-14).
+    pub(super) mac_len: usize,
+    pub(super) covered: Covered,
+}
+
+impl Occupied for Sites {
+    fn within(&self, prefix: &EidPrefix) -> bool {
+        self.prefixes.within(prefix)
+    }
+}
+
+impl Sites {
+    pub(super) fn new(sites: Vec<Site>) -> Self {
+        let mut prefixes: EidTable<Vec<Permission>> = EidTable::default();
+        for (index, site) in sites.iter().enumerate() {
+            for configured in &site.eid_prefixes {
+                let permission = Permission {
+                    site: SiteIndex(index),
+                    accept_more_specifics: configured.accept_more_specifics,
+                };
+                match prefixes.get_mut(&configured.prefix) {
+                    Some(permissions) => permissions.push(permission),
+                    None => drop(prefixes.insert(configured.prefix, vec![permission])),
+                }
+            }
+        }
+        Self { sites: sites.into_iter().map(SiteState::new).collect(), prefixes }
+    }
+
+    pub(super) fn get(&self, index: SiteIndex) -> &SiteState {
+        &self.sites[index.0]
+    }
+
+    pub(super) fn get_mut(&mut self, index: SiteIndex) -> &mut SiteState {
+        &mut self.sites[index.0]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SiteIndex, &SiteState)> {
+        self.sites.iter().enumerate().map(|(index, site)| (SiteIndex(index), site))
+    }
+
+    /// Whether `site` is one of those that `configured` belongs to.
+    pub(super) fn owns(&self, site: SiteIndex, configured: &EidPrefix) -> bool {
+        self.prefixes
+            .get(configured)
+            .is_some_and(|permissions| permissions.iter().any(|p| p.site == site))
+    }
+
+    /// The longest configured EID-prefix that covers `prefix` (MS-22).
+    pub(super) fn configured(&self, prefix: &EidPrefix) -> Option<EidPrefix> {
+        self.prefixes.longest_match(prefix).map(|(found, _)| found)
+    }
+
+    /// The sites that the records of a message may belong to, in the order of the records, each once, at most `limit`.
+    pub(super) fn candidates(&self, records: &[EidRecord], limit: usize) -> Vec<SiteIndex> {
+        let mut candidates = Vec::new();
+        let permissions = records
+            .iter()
+            .filter_map(|record| self.prefixes.longest_match(&record.eid.prefix()?))
+            .flat_map(|(_, permissions)| permissions);
+        for permission in permissions {
+            if candidates.len() >= limit {
+                break;
+            }
+            if !candidates.contains(&permission.site) {
+                candidates.push(permission.site);
+            }
+        }
+        candidates
+    }
+
+    /// Finds the key of `site` that signed the message.
+    ///
+    /// A Key ID may name two secrets while one replaces the other (AU-09).
+    pub(super) fn authenticate(
+        &self,
+        site: SiteIndex,
+        register: &MapRegister,
+        octets: &[u8],
+    ) -> Result<Signer, Discard> {
+        let authentication = &register.authentication;
+        let keys = &self.get(site).config.keys;
+        let mut outcome = Discard::KeyUnknown;
+        for key in keys.iter().filter(|key| key.id == authentication.key_id) {
+            match verify(key, register, octets) {
+                Ok(signer) => return Ok(signer),
+                Err(reason) => outcome = reason,
+            }
+        }
+        Err(outcome)
+    }
+
+    /// The prefix of a record, if `site` may register it with these locators (MS-01, MS-02, MS-22).
+    pub(super) fn judge(&self, site: SiteIndex, record: &EidRecord) -> Result<EidPrefix, Discard> {
+        let prefix = record.eid.prefix().ok_or(Discard::UnsupportedEid)?;
+        let (configured, permissions) =
+            self.prefixes.longest_match(&prefix).ok_or(Discard::NotASite)?;
+        let permission = permissions
+            .iter()
+            .find(|permission| permission.site == site)
+            .ok_or(Discard::OtherSite)?;
+        if configured != prefix && !permission.accept_more_specifics {
+            return Err(Discard::MoreSpecificRefused);
+        }
+        let allowed = &self.get(site).config.allowed_locators;
+        let permitted = |rloc: IpAddr| {
+            !never_a_locator(rloc)
+                && (allowed.is_empty() || allowed.iter().any(|net| net.contains(&rloc)))
+        };
+        if record.usable_locators().any(|(rloc, _)| !permitted(rloc)) {
+            return Err(Discard::LocatorRefused);
+        }
+        Ok(prefix)
+    }
+}
+
+impl SiteState {
+    fn new(config: Site) -> Self {
+        Self {
+            name: config.name.as_str().into(),
+            config,
+            accepted: 0,
+            refused: 0,
+            last_register: None,
+            last_refusal: None,
+        }
+    }
+}
+
+fn verify(key: &SiteKey, register: &MapRegister, octets: &[u8]) -> Result<Signer, Discard> {
+    let authentication = &register.authentication;
+    let covered =
+        auth::verify(octets, &key.secret, &key.algorithms).map_err(|error| match error {
+            AuthError::Malformed(error) => error.into(),
+            AuthError::Algorithm(_) => Discard::AlgorithmRefused,
+            AuthError::Length(_) | AuthError::Mismatch => Discard::AuthenticationFailed,
+        })?;
+    Ok(Signer {
+        secret: key.secret.clone(),
+        key_id: key.id,
+        algorithm: Algorithm::from_id(authentication.algorithm_id)
+            .ok_or(Discard::AlgorithmRefused)?,
+        mac_len: authentication.mac.len(),
+        covered,
+    })
+}
+
+/// Addresses that no packet can be sent to as a unicast locator (CW-33). Multicast ones are locators of multicast EIDs.
+fn never_a_locator(rloc: IpAddr) -> bool {
+    rloc.is_unspecified() || matches!(rloc, IpAddr::V4(address) if address.is_broadcast())
+}

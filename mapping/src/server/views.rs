@@ -1,0 +1,163 @@
+//! What `show` sees of a Map-Server.
+
+use std::time::Instant;
+
+use crate::admin::DropCount;
+use crate::eid::EidPrefix;
+use crate::view::{
+    CountersView, RegisteredLocatorView, RegistrationView, SitePrefixView, SiteView,
+};
+
+use super::MapServer;
+use super::registry::{Registrant, Registration};
+use super::site::{SiteIndex, SiteState};
+
+macro_rules! counts {
+    ($($variant:ident $name:literal $help:literal;)*) => {
+        /// What a Map-Server counts beside what it discards.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Count { $(#[doc = $help] $variant,)* }
+
+        impl Count {
+            /// Every counter, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The counter's name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+counts! {
+    MessagesReceived "messages_received" "Datagrams received.";
+    MapRegisters "map_registers_received" "Map-Registers received, refused ones included.";
+    RecordsAccepted "records_accepted" "Records of Map-Registers that were accepted.";
+    Retransmissions "map_register_retransmissions" "Map-Registers received again and acknowledged again (AU-18).";
+    Withdrawn "registrations_withdrawn" "Registrations withdrawn by their ETR (TTL 0).";
+    Expired "registrations_expired" "Registrations that were not refreshed in time.";
+    MapNotifies "map_notifies_sent" "Acknowledging Map-Notifies sent.";
+    UnsolicitedMapNotifies "unsolicited_map_notifies_sent" "Unsolicited Map-Notifies sent, without retransmissions.";
+    MapNotifyRetransmissions "map_notify_retransmissions" "Retransmissions of unsolicited Map-Notifies.";
+    MapNotifiesTooLong "map_notifies_too_long" "Unsolicited Map-Notifies not sent because the record exceeds what may be sent without knowing the path MTU (CW-06).";
+    MapNotifyAcks "map_notify_acks_received" "Map-Notify-Acks that ended a retransmission.";
+    MapRequests "map_requests_received" "Lookups received in Encapsulated Control Messages.";
+    MapReplies "map_replies_sent" "Map-Replies sent with a mapping.";
+    NegativeMapReplies "negative_map_replies_sent" "Negative Map-Replies sent.";
+    MapRequestsForwarded "map_requests_forwarded" "Map-Requests forwarded to an ETR.";
+}
+
+impl MapServer {
+    /// One counter.
+    pub fn get(&self, count: Count) -> u64 {
+        self.counts[count as usize]
+    }
+
+    /// Counters by name, and the sizes of the tables.
+    pub fn counters_view(&self) -> CountersView {
+        let mut view: CountersView =
+            Count::ALL.iter().map(|&count| (count.name().to_owned(), self.get(count))).collect();
+        let sizes = [
+            ("eid_prefixes_registered", self.registry.prefix_count()),
+            ("registrations", self.registry.len()),
+            ("map_notifies_pending", self.notifier.len()),
+        ];
+        view.extend(sizes.map(|(name, size)| (name.to_owned(), size as u64)));
+        view.insert("messages_discarded".to_owned(), self.discards.total());
+        view
+    }
+
+    /// What was discarded, reasons with a count above zero.
+    pub fn drops_view(&self) -> Vec<DropCount> {
+        self.discards.non_zero()
+    }
+
+    /// The configured sites, in the order of the configuration.
+    pub fn sites_view(&self, now: Instant) -> Vec<SiteView> {
+        self.sites.iter().map(|(index, site)| self.site_view(now, index, site)).collect()
+    }
+
+    /// Every registration, in the order of the prefixes.
+    pub fn registrations_view(&self, now: Instant) -> Vec<RegistrationView> {
+        self.registry
+            .iter()
+            .flat_map(|(prefix, entry)| entry.registrations().iter().map(move |r| (prefix, r)))
+            .map(|(prefix, registration)| self.registration_view(now, prefix, registration))
+            .collect()
+    }
+
+    fn site_view(&self, now: Instant, index: SiteIndex, site: &SiteState) -> SiteView {
+        let registered = |prefix: &EidPrefix| {
+            self.registry
+                .covered_by(prefix)
+                .filter(|(_, entry)| entry.registrations().iter().any(|r| r.site == index))
+                .count()
+        };
+        let eid_prefixes: Vec<SitePrefixView> = site
+            .config
+            .eid_prefixes
+            .iter()
+            .map(|configured| SitePrefixView {
+                prefix: configured.prefix,
+                accept_more_specifics: configured.accept_more_specifics,
+                registered: registered(&configured.prefix),
+            })
+            .collect();
+        // A prefix within another one of the same site is counted there already.
+        let outermost = |prefix: &EidPrefix| {
+            !eid_prefixes.iter().any(|other| other.prefix != *prefix && other.prefix.covers(prefix))
+        };
+        let total =
+            eid_prefixes.iter().filter(|p| outermost(&p.prefix)).map(|p| p.registered).sum();
+        SiteView {
+            name: site.name.to_string(),
+            registered: total,
+            accepted: site.accepted,
+            refused: site.refused,
+            last_register_seconds: site.last_register.map(|at| seconds(now, at)),
+            last_refusal: site.last_refusal.as_ref().map(ToString::to_string),
+            eid_prefixes,
+        }
+    }
+
+    fn registration_view(
+        &self,
+        now: Instant,
+        prefix: EidPrefix,
+        registration: &Registration,
+    ) -> RegistrationView {
+        let locators = registration.locators.iter().filter_map(|locator| {
+            Some(RegisteredLocatorView {
+                rloc: locator.address.rloc()?,
+                priority: locator.priority,
+                weight: locator.weight,
+                reachable: locator.reachable,
+            })
+        });
+        RegistrationView {
+            prefix,
+            site: self.sites.get(registration.site).name.to_string(),
+            source: registration.source,
+            xtr_id: match registration.registrant {
+                Registrant::Xtr(xtr_id, _) => Some(format!("{xtr_id:032x}")),
+                Registrant::Source(_) => None,
+            },
+            uptime_seconds: seconds(now, registration.since),
+            expires_seconds: seconds(registration.expires, now),
+            ttl_minutes: registration.ttl_minutes,
+            proxy_reply: registration.proxy_reply,
+            merge: registration.merge,
+            map_version: registration.map_version,
+            locators: locators.collect(),
+        }
+    }
+}
+
+/// Whole seconds from `earlier` to `later`, 0 if that is backwards.
+fn seconds(later: Instant, earlier: Instant) -> u64 {
+    later.saturating_duration_since(earlier).as_secs()
+}

@@ -1,0 +1,361 @@
+//! Registration with the Map-Servers: the ETR side (RFC 9301 §5.6, §5.7, §8.2).
+use super::{ControlPlane, Event};
+use crate::config::MapServer;
+use crate::view::RegistrationState;
+use mapping::auth::{self, AuthError};
+use mapping::discard::Discard;
+use mapping::eid::EidPrefix;
+use mapping::timers;
+use mapping::transmit::SourcePort;
+use mapping::wire::{
+    AuthenticationData, CONTROL_PORT, EidRecord, MapNotify, MapNotifyAck, MapRegister, Message,
+};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Unanswered Map-Registers after which the operator hears of it and the Map-Server's next address is tried.
+const UNANSWERED: u64 = 3;
+
+/// What one Map-Register carries to one Map-Server.
+#[derive(Debug)]
+pub(super) struct Registration {
+    /// Index into the configured Map-Servers.
+    pub(super) server: usize,
+    pub(super) prefixes: Vec<EidPrefix>,
+    /// Which of the Map-Server's addresses is used.
+    address: usize,
+    /// The Map-Register that awaits its Map-Notify, octet for octet (RG-04).
+    outstanding: Option<(u64, Vec<u8>)>,
+    retry: Duration,
+    retry_at: Option<Instant>,
+    pub(super) next: Instant,
+    /// Sent since the last acknowledgement.
+    pub(super) unanswered: u64,
+    pub(super) last_acknowledged: Option<Instant>,
+    /// Acknowledgements that left a prefix out, and whether the last one did.
+    refusals: BTreeMap<EidPrefix, (u64, bool)>,
+    deregistered: bool,
+}
+
+impl Registration {
+    pub(super) fn state(&self, prefix: &EidPrefix, has_address: bool) -> RegistrationState {
+        let refused = self.refusals.get(prefix).is_some_and(|&(_, last)| last);
+        match self.last_acknowledged {
+            _ if !has_address => RegistrationState::Unresolved,
+            _ if self.unanswered >= UNANSWERED => RegistrationState::Unanswered,
+            Some(_) if refused => RegistrationState::Refused,
+            Some(_) => RegistrationState::Registered,
+            None => RegistrationState::Pending,
+        }
+    }
+
+    pub(super) fn refusals(&self, prefix: &EidPrefix) -> u64 {
+        self.refusals.get(prefix).map_or(0, |&(count, _)| count)
+    }
+
+    /// When something is to be sent.
+    fn due(&self) -> Option<Instant> {
+        if self.deregistered {
+            return None;
+        }
+        Some(self.retry_at.map_or(self.next, |retry| retry.min(self.next)))
+    }
+}
+
+impl ControlPlane {
+    /// Withdraws every registration (Record TTL 0: RG-17, OP-04). Keep driving the state machine until [`Self::is_deregistered`], or
+    /// for as long as patience lasts.
+    pub fn shutdown(&mut self, now: Instant) {
+        self.shutting_down = true;
+        for registration in &mut self.registrations {
+            // What was never sent needs no withdrawal.
+            registration.deregistered =
+                registration.last_acknowledged.is_none() && registration.unanswered == 0;
+            (registration.next, registration.retry) = (now, timers::REGISTER_RETRY_FIRST);
+        }
+        self.run_registrations(now);
+    }
+
+    /// Whether every Map-Server acknowledged the withdrawal.
+    pub fn is_deregistered(&self) -> bool {
+        self.registrations.iter().all(|registration| registration.deregistered)
+    }
+
+    /// Which EID-prefixes go to which Map-Server in one message (CW-06, RG-01); none on a proxy (PI-13).
+    pub(super) fn plan_registrations(&self, now: Instant) -> Vec<Registration> {
+        if self.is_proxy() {
+            return Vec::new();
+        }
+        let mut registrations = Vec::new();
+        for server in 0..self.config.map_servers.len() {
+            let mut batch: Vec<EidPrefix> = Vec::new();
+            for (prefix, _) in self.database.iter() {
+                batch.push(prefix);
+                if batch.len() > 1 && !self.fits(server, &batch) {
+                    batch.pop();
+                    registrations.push(Registration::new(server, std::mem::take(&mut batch), now));
+                    batch.push(prefix);
+                }
+            }
+            if !batch.is_empty() {
+                registrations.push(Registration::new(server, batch, now));
+            }
+        }
+        registrations
+    }
+
+    /// Whether a Map-Register of these prefixes is within what any path carries.
+    fn fits(&self, server: usize, prefixes: &[EidPrefix]) -> bool {
+        let limit = timers::control_payload_limit(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let register = self.map_register(&self.config.map_servers[server], prefixes, 0);
+        prefixes.len() <= 255 && Message::MapRegister(register).to_vec().len() <= limit
+    }
+
+    fn map_register(&self, server: &MapServer, prefixes: &[EidPrefix], nonce: u64) -> MapRegister {
+        let ttl = if self.shutting_down { 0 } else { self.config.record_ttl_minutes };
+        let records = prefixes
+            .iter()
+            .filter_map(|prefix| {
+                let eid = self.config.eids.get(*self.database.get(prefix)?)?;
+                let mut record = EidRecord::new(*prefix, ttl, self.own_locators(eid));
+                record.authoritative = true;
+                Some(record)
+            })
+            .collect();
+        MapRegister {
+            proxy_reply: self.config.proxy_reply,
+            security_capable: false,
+            eid_notify: false,
+            use_ttl: false,
+            merge: false,
+            want_map_notify: true,
+            nonce,
+            authentication: AuthenticationData::zeroed(
+                server.key_id,
+                server.algorithm.id(),
+                auth::MAC_LEN,
+            ),
+            records,
+            identity: None,
+        }
+    }
+
+    pub(super) fn next_registration(&self) -> Option<Instant> {
+        self.registrations.iter().filter_map(Registration::due).min()
+    }
+
+    /// Sends the Map-Registers that are due.
+    pub(super) fn run_registrations(&mut self, now: Instant) {
+        for index in 0..self.registrations.len() {
+            let registration = &self.registrations[index];
+            if registration.due().is_none_or(|due| due > now) {
+                continue;
+            }
+            if registration.next <= now {
+                self.register(now, index);
+            } else {
+                self.retransmit(now, index);
+            }
+        }
+    }
+
+    /// A fresh Map-Register (RG-12).
+    fn register(&mut self, now: Instant, index: usize) {
+        let interval = if now < self.quick_until {
+            timers::QUICK_REGISTRATION_INTERVAL.min(self.config.registration_interval)
+        } else {
+            self.config.registration_interval
+        };
+        let registration = &self.registrations[index];
+        let server = &self.config.map_servers[registration.server];
+        let nonce = self.register_nonce.saturating_add(1);
+        let register = self.map_register(server, &registration.prefixes, nonce);
+        let mut octets = Message::MapRegister(register).to_vec();
+        let signed = auth::sign(&mut octets, &server.secret, server.algorithm);
+        self.register_nonce = nonce;
+        let registration = &mut self.registrations[index];
+        registration.next = now + interval;
+        if signed.is_ok() {
+            registration.outstanding = Some((nonce, octets));
+            self.send_register(now, index);
+        }
+    }
+
+    /// The same octets again, waiting twice as long (RG-04).
+    fn retransmit(&mut self, now: Instant, index: usize) {
+        let registration = &mut self.registrations[index];
+        registration.retry = (registration.retry * 2).min(timers::REGISTER_RETRY_MAX);
+        self.send_register(now, index);
+    }
+
+    fn send_register(&mut self, now: Instant, index: usize) {
+        let destination = self.map_server_address(&self.registrations[index]);
+        let registration = &mut self.registrations[index];
+        registration.retry_at = Some(now + registration.retry);
+        let Some(destination) = destination else { return };
+        let (Some(source), Some((_, octets))) =
+            (self.own.for_family(destination), registration.outstanding.clone())
+        else {
+            return;
+        };
+        registration.unanswered += 1;
+        if registration.unanswered == UNANSWERED + 1 {
+            registration.address = registration.address.wrapping_add(1);
+            let prefixes = registration.prefixes.clone();
+            for prefix in prefixes {
+                self.event(Event::RegistrationUnanswered { prefix, map_server: destination });
+            }
+        }
+        self.count("map_registers_sent");
+        let destination = SocketAddr::new(destination, CONTROL_PORT);
+        self.transmit(source, SourcePort::Ephemeral, destination, octets);
+    }
+
+    /// Where a registration goes now.
+    pub(super) fn map_server_address(&self, registration: &Registration) -> Option<IpAddr> {
+        let addresses = self.addresses_of(&self.config.map_servers[registration.server].endpoint);
+        addresses.get(registration.address % addresses.len().max(1)).copied()
+    }
+
+    /// Names of Map-Servers resolved to something new: register there at once.
+    pub(super) fn refresh_map_servers(&mut self, now: Instant) {
+        for registration in &mut self.registrations {
+            let endpoint = &self.config.map_servers[registration.server].endpoint;
+            if matches!(endpoint, crate::config::Endpoint::Name(_)) && !self.shutting_down {
+                (registration.next, registration.retry) = (now, timers::REGISTER_RETRY_FIRST);
+            }
+        }
+    }
+
+    /// A Map-Notify: the acknowledgement of a Map-Register, or news of the Map-Server's own (RG-15, RG-16, RG-19).
+    pub(super) fn handle_map_notify(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        from: SocketAddr,
+        notify: &MapNotify,
+        octets: &[u8],
+    ) {
+        let server = match self.authenticate(from.ip(), notify, octets) {
+            Ok(server) => server,
+            Err(reason) => return self.discard(reason),
+        };
+        let outstanding = self.registrations.iter().position(|registration| {
+            registration.server == server
+                && registration
+                    .outstanding
+                    .as_ref()
+                    .is_some_and(|(nonce, _)| *nonce == notify.nonce)
+        });
+        match outstanding {
+            Some(index) => self.acknowledged(now, index, from.ip(), notify),
+            None if self.is_own_nonce(notify.nonce) => self.discard(Discard::NonceUnknown),
+            None => self.acknowledge(local, from, server, notify),
+        }
+    }
+
+    /// Whether a Map-Register of ours carried this nonce: a late or repeated acknowledgement, then.
+    fn is_own_nonce(&self, nonce: u64) -> bool {
+        nonce > self.first_register_nonce && nonce <= self.register_nonce
+    }
+
+    /// The Map-Server that signed the message (AU-11, AU-15).
+    fn authenticate(
+        &self,
+        from: IpAddr,
+        notify: &MapNotify,
+        octets: &[u8],
+    ) -> Result<usize, Discard> {
+        let mut reason = Discard::MapServerUnknown;
+        for (index, server) in self.config.map_servers.iter().enumerate() {
+            if !self.addresses_of(&server.endpoint).contains(&from) {
+                continue;
+            }
+            if server.key_id != notify.authentication.key_id {
+                reason = Discard::KeyUnknown;
+                continue;
+            }
+            match auth::verify(octets, &server.secret, &[server.algorithm]) {
+                Ok(_) => return Ok(index),
+                Err(AuthError::Malformed(_)) => reason = Discard::Malformed,
+                Err(AuthError::Algorithm(_)) => reason = Discard::AlgorithmRefused,
+                Err(AuthError::Length(_) | AuthError::Mismatch) => {
+                    reason = Discard::AuthenticationFailed;
+                }
+            }
+        }
+        Err(reason)
+    }
+
+    fn acknowledged(&mut self, now: Instant, index: usize, from: IpAddr, notify: &MapNotify) {
+        let has = |prefix: &EidPrefix| {
+            notify.records.is_empty()
+                || notify.records.iter().any(|record| record.eid.prefix() == Some(*prefix))
+        };
+        let registration = &mut self.registrations[index];
+        if !registration.prefixes.iter().any(has) {
+            return self.discard(Discard::NotifyMismatch);
+        }
+        let was_silent =
+            registration.last_acknowledged.is_none() || registration.unanswered > UNANSWERED;
+        registration.outstanding = None;
+        (registration.retry, registration.retry_at) = (timers::REGISTER_RETRY_FIRST, None);
+        registration.unanswered = 0;
+        registration.last_acknowledged = Some(now);
+        registration.deregistered = self.shutting_down;
+        let mut news = Vec::new();
+        for &prefix in &registration.prefixes {
+            let (count, refused) = registration.refusals.entry(prefix).or_default();
+            let was_refused = std::mem::replace(refused, !has(&prefix));
+            *count += u64::from(*refused);
+            if *refused && (!was_refused || was_silent) {
+                news.push(Event::RegistrationRefused { prefix, map_server: from });
+            } else if !*refused && (was_refused || was_silent) && !self.shutting_down {
+                news.push(Event::Registered { prefix, map_server: from });
+            }
+        }
+        for event in news {
+            self.event(event);
+        }
+        self.count("map_notifies_received");
+    }
+
+    /// RG-16: same contents, own Authentication Data, once per copy received.
+    fn acknowledge(
+        &mut self,
+        local: SocketAddr,
+        from: SocketAddr,
+        server: usize,
+        notify: &MapNotify,
+    ) {
+        self.count("map_notifies_unsolicited");
+        let server = &self.config.map_servers[server];
+        let authentication =
+            AuthenticationData::zeroed(server.key_id, server.algorithm.id(), auth::MAC_LEN);
+        let ack = MapNotifyAck(MapNotify { authentication, ..notify.clone() });
+        let mut octets = Message::MapNotifyAck(ack).to_vec();
+        if auth::sign(&mut octets, &server.secret, server.algorithm).is_ok() {
+            self.count("map_notify_acks_sent");
+            self.transmit(local.ip(), SourcePort::Control, from, octets);
+        }
+    }
+}
+
+impl Registration {
+    fn new(server: usize, prefixes: Vec<EidPrefix>, now: Instant) -> Self {
+        Self {
+            server,
+            prefixes,
+            address: 0,
+            outstanding: None,
+            retry: timers::REGISTER_RETRY_FIRST,
+            retry_at: None,
+            next: now,
+            unanswered: 0,
+            last_acknowledged: None,
+            refusals: BTreeMap::new(),
+            deregistered: false,
+        }
+    }
+}

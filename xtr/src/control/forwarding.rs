@@ -1,0 +1,212 @@
+//! From mappings to verdicts, and into the forwarding table.
+use super::locator::{self, Candidate, Locator};
+use super::map_cache::Mapping;
+use super::{ControlPlane, Event};
+use crate::drops::DropReason;
+use crate::fib::{FibUpdate, Verdict};
+use mapping::eid::EidPrefix;
+use mapping::wire::Action;
+use std::net::IpAddr;
+use std::time::Instant;
+
+impl ControlPlane {
+    /// Inserts or replaces an entry and tells the forwarding table.
+    pub(super) fn install_entry(
+        &mut self,
+        now: Instant,
+        prefix: EidPrefix,
+        mapping: Mapping,
+        expires: Instant,
+    ) {
+        if self.cache.get(&prefix).is_none() && self.cache.is_full() {
+            for victim in self.cache.least_recently_used() {
+                self.remove_entry(now, &victim);
+            }
+            self.count("map_cache_evictions");
+            self.event(Event::MapCacheFull);
+        }
+        let before: Vec<IpAddr> = self.locators_of(&prefix);
+        let after: Vec<IpAddr> = mapping.locators().iter().map(|l| l.address).collect();
+        let petrs = &self.petrs;
+        let is_petr = |address| petrs.iter().any(|petr| petr.address == address);
+        self.cache.insert(now, prefix, mapping, expires, is_petr);
+        for address in after {
+            self.track(now, address, |locator| {
+                locator.users.insert(prefix);
+            });
+        }
+        for address in before {
+            let gone = self.cache.get(&prefix).is_none_or(|entry| {
+                entry.mapping.locators().iter().all(|kept| kept.address != address)
+            });
+            if gone {
+                self.untrack(address, |locator| {
+                    locator.users.remove(&prefix);
+                });
+            }
+        }
+        self.update_verdict(prefix, true);
+    }
+
+    /// Removes an entry from the map-cache and the forwarding table.
+    pub(super) fn remove_entry(&mut self, _now: Instant, prefix: &EidPrefix) {
+        let Some(entry) = self.cache.remove(prefix) else { return };
+        for candidate in entry.mapping.locators() {
+            self.untrack(candidate.address, |locator| {
+                locator.users.remove(prefix);
+            });
+        }
+        // An own EID-prefix under it shows again.
+        let update = match self.database.get(prefix) {
+            Some(_) => FibUpdate::Insert(*prefix, Verdict::Native),
+            None => FibUpdate::Remove(*prefix),
+        };
+        self.fib_updates.push_back(update);
+    }
+
+    /// Recomputes what depends on one remote RLOC.
+    pub(super) fn locator_changed(&mut self, _now: Instant, rloc: IpAddr) {
+        let Some(locator) = self.locators.get(&rloc) else { return };
+        let users: Vec<EidPrefix> = locator.users.iter().copied().collect();
+        let petr = locator.petr;
+        for prefix in users {
+            self.update_verdict(prefix, false);
+        }
+        if petr {
+            self.petr_changed();
+        }
+    }
+
+    /// Reads the use-petr set anew from the configuration and the resolved names.
+    pub(super) fn refresh_petrs(&mut self, now: Instant) {
+        let mut petrs: Vec<Candidate> = Vec::new();
+        for petr in &self.config.use_petr {
+            for address in self.addresses_of(&petr.endpoint) {
+                if petrs.iter().all(|known| known.address != address) {
+                    let (priority, weight) = (petr.priority, petr.weight);
+                    petrs.push(Candidate { address, priority, weight, reachable: true });
+                }
+            }
+        }
+        let before = std::mem::replace(&mut self.petrs, petrs);
+        let after: Vec<IpAddr> = self.petrs.iter().map(|petr| petr.address).collect();
+        for &address in &after {
+            self.track(now, address, |locator| locator.petr = true);
+        }
+        for petr in before {
+            if !after.contains(&petr.address) {
+                self.untrack(petr.address, |locator| locator.petr = false);
+            }
+        }
+        self.petr_changed();
+    }
+
+    /// Everything that goes, or could go, to a PETR.
+    fn petr_changed(&mut self) {
+        let prefixes: Vec<EidPrefix> = self
+            .cache
+            .iter()
+            .filter(|(_, entry)| {
+                entry.to_petr || !matches!(entry.verdict, Verdict::Encapsulate(_) | Verdict::Miss)
+            })
+            .map(|(prefix, _)| prefix)
+            .collect();
+        for prefix in prefixes {
+            self.update_verdict(prefix, false);
+        }
+    }
+
+    /// Computes an entry's verdict; the forwarding table hears of it if it changed, or if `always`.
+    fn update_verdict(&mut self, prefix: EidPrefix, always: bool) {
+        let Some(entry) = self.cache.get_mut(&prefix) else { return };
+        let last_used = entry.last_used();
+        let (own, known) = (&self.own, &self.locators);
+        let (mut verdict, mut to_petr) = (of_action(&entry.mapping), false);
+        if let Mapping::Locators(locators) = &entry.mapping {
+            verdict = match locator::select(own, known, locators, &mut entry.traffic) {
+                Ok(set) => Verdict::Encapsulate(locator::locator_set(set, last_used)),
+                Err(reason) => Verdict::Drop(reason),
+            };
+        }
+        let bridged = matches!(
+            verdict,
+            Verdict::Native
+                | Verdict::Drop(DropReason::NoCommonRlocFamily | DropReason::NoUsableLocator)
+        );
+        if bridged && !self.config.use_petr.is_empty() {
+            // With use-petr configured nothing leaves natively: a PETR that is down must not leak EIDs into the underlay.
+            match locator::select(own, known, &self.petrs, &mut entry.traffic) {
+                Ok(set) => {
+                    (verdict, to_petr) =
+                        (Verdict::Encapsulate(locator::locator_set(set, last_used)), true);
+                }
+                Err(_) if matches!(verdict, Verdict::Native) => {
+                    verdict = Verdict::Drop(DropReason::NoUsableLocator);
+                }
+                Err(_) => {}
+            }
+        }
+        if !always && same_verdict(&entry.verdict, &verdict) && entry.to_petr == to_petr {
+            return;
+        }
+        (entry.verdict, entry.to_petr) = (verdict.clone(), to_petr);
+        self.fib_updates.push_back(FibUpdate::Insert(prefix, verdict));
+    }
+
+    fn locators_of(&self, prefix: &EidPrefix) -> Vec<IpAddr> {
+        self.cache.get(prefix).map_or_else(Vec::new, |entry| {
+            entry.mapping.locators().iter().map(|candidate| candidate.address).collect()
+        })
+    }
+
+    /// Notes a use of a remote RLOC; a new one gets probed.
+    fn track(&mut self, now: Instant, address: IpAddr, change: impl FnOnce(&mut Locator)) {
+        if !locator::is_trackable(&self.own, address) {
+            return;
+        }
+        let is_new = !self.locators.contains_key(&address);
+        change(self.locators.entry(address).or_insert_with(Locator::new));
+        if is_new {
+            self.start_probing(now, address);
+            self.event(Event::LocatorAdded(address));
+        }
+    }
+
+    /// Notes the end of a use; an RLOC without any is forgotten.
+    fn untrack(&mut self, address: IpAddr, change: impl FnOnce(&mut Locator)) {
+        let Some(locator) = self.locators.get_mut(&address) else { return };
+        change(locator);
+        if locator.users.is_empty() && !locator.petr {
+            self.stop_probing(address);
+            self.locators.remove(&address);
+        }
+    }
+}
+
+/// What a mapping without locators makes of a packet (MC-10 to MC-15).
+fn of_action(mapping: &Mapping) -> Verdict {
+    match mapping {
+        Mapping::Locators(_) => Verdict::Drop(DropReason::NoUsableLocator),
+        Mapping::Negative(Action::NativelyForward) => Verdict::Native,
+        Mapping::Negative(Action::SendMapRequest) => Verdict::Miss,
+        Mapping::Negative(Action::Drop) => Verdict::Drop(DropReason::ActionDrop),
+        Mapping::Negative(Action::DropPolicyDenied) => {
+            Verdict::Drop(DropReason::ActionPolicyDenied)
+        }
+        Mapping::Negative(Action::DropAuthFailure) => Verdict::Drop(DropReason::ActionAuthFailure),
+        Mapping::Negative(Action::NoAction | Action::Unassigned(_)) => {
+            Verdict::Drop(DropReason::ActionNoAction)
+        }
+    }
+}
+
+fn same_verdict(one: &Verdict, other: &Verdict) -> bool {
+    match (one, other) {
+        (Verdict::Encapsulate(one), Verdict::Encapsulate(other)) => {
+            locator::same_set(&one.adjacencies, &other.adjacencies)
+        }
+        (Verdict::Drop(one), Verdict::Drop(other)) => one == other,
+        (Verdict::Native, Verdict::Native) | (Verdict::Miss, Verdict::Miss) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,416 @@
+//! Lookups: Map-Requests sent, and the Map-Replies to them (RFC 9301 §5.2 to §5.5).
+use super::limit::TokenBucket;
+use super::map_cache::{Mapping, lifetime};
+use super::{ControlPlane, Event};
+use crate::fib::Verdict;
+use mapping::discard::Discard;
+use mapping::eid::{Eid, EidPrefix};
+use mapping::timers;
+use mapping::transmit::SourcePort;
+use mapping::wire::{
+    Action, Address, CONTROL_PORT, EidField, EidRecord, EncapsulatedControlMessage, MapReply,
+    MapRequest, Message, RequestedEid,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Refreshes sent to the locators themselves (RQ-11) before the Map-Resolvers are asked: a site may let its Map-Server answer.
+const DIRECT_TRIES: u32 = 3;
+/// Most ITR-RLOCs of one Map-Request (RQ-04).
+const MAX_ITR_RLOCS: usize = 32;
+
+/// Why an EID-prefix is being looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A packet from this source missed (RQ-07, RQ-09).
+    Miss(IpAddr),
+    /// The entry is in use and about to expire (MC-25).
+    Refresh,
+    /// An SMR came (SM-04).
+    SmrInvoked,
+}
+
+impl Purpose {
+    /// Between two Map-Requests for the same EID-prefix (RQ-12, SM-05).
+    fn interval(self) -> Duration {
+        match self {
+            Self::Miss(_) | Self::Refresh => timers::MAP_REQUEST_INTERVAL,
+            Self::SmrInvoked => timers::SMR_INVOKED_INTERVAL,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Unanswered; `due` is the next transmission.
+    Asking,
+    /// Answered, or given up for now: nothing is sent before `due` (RQ-12, RQ-13).
+    Resting,
+}
+
+#[derive(Debug)]
+struct Lookup {
+    purpose: Purpose,
+    phase: Phase,
+    due: Instant,
+    last_sent: Option<Instant>,
+    sent: u32,
+    /// Every outstanding nonce and the Map-Resolver it went to, if any (RQ-14).
+    nonces: Vec<(u64, Option<usize>)>,
+    /// The Map-Resolver to ask next.
+    resolver: usize,
+    /// Asked for again while resting.
+    again: Option<Purpose>,
+}
+
+/// The outstanding lookups, by requested EID-prefix.
+#[derive(Debug)]
+pub(super) struct Lookups {
+    lookups: BTreeMap<EidPrefix, Lookup>,
+    timers: BTreeSet<(Instant, EidPrefix)>,
+    nonces: HashMap<u64, EidPrefix>,
+    bucket: TokenBucket,
+    /// No Map-Request before: the bucket was empty.
+    blocked: Option<Instant>,
+    /// The Map-Resolver that answered last.
+    preferred: usize,
+}
+
+impl Lookups {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            lookups: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            nonces: HashMap::new(),
+            bucket: TokenBucket::new(now, timers::MAP_REQUESTS_PER_SECOND),
+            blocked: None,
+            preferred: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lookups.values().filter(|lookup| lookup.phase == Phase::Asking).count()
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let first = self.timers.first()?.0;
+        Some(self.blocked.map_or(first, |blocked| first.max(blocked)))
+    }
+
+    /// Asks again at once where nobody could be asked so far.
+    pub(super) fn retry_now(&mut self, now: Instant) {
+        let waiting: Vec<EidPrefix> = self
+            .lookups
+            .iter()
+            .filter(|(_, lookup)| lookup.phase == Phase::Asking && lookup.last_sent.is_none())
+            .map(|(prefix, _)| *prefix)
+            .collect();
+        for prefix in waiting {
+            self.reschedule(prefix, now);
+        }
+    }
+
+    fn reschedule(&mut self, prefix: EidPrefix, due: Instant) {
+        if let Some(lookup) = self.lookups.get_mut(&prefix) {
+            self.timers.remove(&(lookup.due, prefix));
+            lookup.due = due;
+            self.timers.insert((due, prefix));
+        }
+    }
+
+    fn forget_nonces(&mut self, prefix: &EidPrefix) {
+        if let Some(lookup) = self.lookups.get_mut(prefix) {
+            for (nonce, _) in lookup.nonces.drain(..) {
+                self.nonces.remove(&nonce);
+            }
+        }
+    }
+
+    fn remove(&mut self, prefix: &EidPrefix) {
+        self.forget_nonces(prefix);
+        if let Some(lookup) = self.lookups.remove(prefix) {
+            self.timers.remove(&(lookup.due, *prefix));
+        }
+    }
+}
+
+impl ControlPlane {
+    /// A packet for `destination` found no mapping (MC-02).
+    pub(super) fn handle_miss(&mut self, now: Instant, destination: Eid, source: IpAddr) {
+        let covered = self.cache.lookup(destination);
+        if covered.is_some_and(|(_, entry)| !matches!(entry.verdict, Verdict::Miss)) {
+            return; // Resolved since the packet was looked at.
+        }
+        self.start_lookup(now, destination.host_prefix(), Purpose::Miss(source));
+    }
+
+    /// A mapping is about to expire (MC-25).
+    pub(super) fn refresh_if_used(&mut self, now: Instant, prefix: EidPrefix) {
+        let Some(entry) = self.cache.get(&prefix) else { return };
+        // What holds no locators is asked for anew by the packet that misses it: its prefix may no longer be the right one.
+        if entry.is_in_use() && !entry.mapping.locators().is_empty() {
+            self.start_lookup(now, prefix, Purpose::Refresh);
+        }
+    }
+
+    /// Starts or joins a lookup (RQ-22).
+    pub(super) fn start_lookup(&mut self, now: Instant, prefix: EidPrefix, purpose: Purpose) {
+        if let Some(lookup) = self.lookups.lookups.get_mut(&prefix) {
+            let repeat = match lookup.phase {
+                // A pause after ten tries is not cut short (RQ-13).
+                Phase::Resting => lookup.sent <= timers::MAP_REQUEST_RETRIES,
+                // The answer under way may be older than the change that the SMR tells of.
+                Phase::Asking => purpose == Purpose::SmrInvoked,
+            };
+            if repeat {
+                lookup.again = Some(purpose);
+            }
+            if purpose == Purpose::SmrInvoked {
+                self.discard(Discard::SmrRateLimited);
+            }
+            return;
+        }
+        if self.lookups.lookups.len() >= timers::PENDING_LOOKUPS {
+            return self.discard(Discard::PendingFull);
+        }
+        let resolver = self.lookups.preferred;
+        self.lookups.lookups.insert(prefix, Lookup::new(purpose, now, resolver));
+        self.lookups.timers.insert((now, prefix));
+        self.run_lookups(now);
+    }
+
+    /// Sends what is due, as far as the total rate allows (RQ-23).
+    pub(super) fn run_lookups(&mut self, now: Instant) {
+        self.lookups.blocked = None;
+        while let Some(&(due, prefix)) = self.lookups.timers.first() {
+            if due > now {
+                return;
+            }
+            let Some(lookup) = self.lookups.lookups.get_mut(&prefix) else {
+                self.lookups.timers.pop_first();
+                continue;
+            };
+            if lookup.phase == Phase::Resting {
+                let Some(purpose) = lookup.again else {
+                    self.lookups.remove(&prefix);
+                    continue;
+                };
+                *lookup = Lookup::new(purpose, due, self.lookups.preferred);
+            }
+            if let Err(later) = self.lookups.bucket.take(now) {
+                self.lookups.blocked = Some(later);
+                self.discard(Discard::MapRequestRateLimited);
+                return;
+            }
+            self.ask(now, prefix);
+        }
+    }
+
+    /// One transmission of a lookup, or its end.
+    fn ask(&mut self, now: Instant, prefix: EidPrefix) {
+        let Some(lookup) = self.lookups.lookups.get_mut(&prefix) else { return };
+        if lookup.sent > timers::MAP_REQUEST_RETRIES {
+            lookup.phase = Phase::Resting;
+            let until = lookup.last_sent.unwrap_or(now) + timers::MAP_REQUEST_PAUSE;
+            self.lookups.forget_nonces(&prefix);
+            self.lookups.reschedule(prefix, until);
+            return self.event(Event::LookupUnanswered(prefix));
+        }
+        let purpose = lookup.purpose;
+        let direct = purpose == Purpose::Refresh && lookup.sent < DIRECT_TRIES;
+        lookup.sent += 1;
+        let (try_number, resolver) = (lookup.sent as usize - 1, lookup.resolver);
+        self.lookups.reschedule(prefix, now + purpose.interval());
+        let nonce = self.next_nonce();
+        let rlocs = if direct { self.usable_locators(&prefix) } else { Vec::new() };
+        let resolvers = self.map_resolvers();
+        let via = if let Some(&rloc) = rlocs.get(try_number % rlocs.len().max(1)) {
+            self.send_direct_request(prefix, nonce, rloc);
+            None
+        } else if let Some(&address) = resolvers.get(resolver % resolvers.len().max(1)) {
+            self.send_encapsulated_request(prefix, purpose, nonce, address);
+            Some(resolver % resolvers.len())
+        } else {
+            return;
+        };
+        self.lookups.nonces.insert(nonce, prefix);
+        if let Some(lookup) = self.lookups.lookups.get_mut(&prefix) {
+            lookup.last_sent = Some(now);
+            lookup.nonces.push((nonce, via));
+            if via.is_some() {
+                lookup.resolver = resolver.wrapping_add(1); // RQ-21.
+            }
+        }
+    }
+
+    /// Map-Resolver addresses of our families, in the order of the configuration.
+    pub(super) fn map_resolvers(&self) -> Vec<IpAddr> {
+        self.config.map_resolvers.iter().flat_map(|endpoint| self.addresses_of(endpoint)).collect()
+    }
+
+    fn usable_locators(&self, prefix: &EidPrefix) -> Vec<IpAddr> {
+        match self.cache.get(prefix).map(|entry| (&entry.verdict, entry.to_petr)) {
+            Some((Verdict::Encapsulate(set), false)) => {
+                set.adjacencies.iter().map(|adjacency| adjacency.destination).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A Map-Request of ours for one prefix (RQ-02, RQ-05, RQ-15 to RQ-17).
+    pub(super) fn map_request(&self, nonce: u64, prefix: EidPrefix) -> MapRequest {
+        let itr_rlocs = self.own.addresses().take(MAX_ITR_RLOCS).map(Address::from).collect();
+        let mut request = MapRequest::new(nonce, itr_rlocs, vec![RequestedEid::new(prefix)]);
+        request.pitr = self.is_proxy();
+        request
+    }
+
+    /// RQ-11.
+    fn send_direct_request(&mut self, prefix: EidPrefix, nonce: u64, rloc: IpAddr) {
+        let Some(source) = self.own.for_family(rloc) else { return };
+        let payload = Message::MapRequest(self.map_request(nonce, prefix)).to_vec();
+        self.count("map_requests_sent");
+        let destination = SocketAddr::new(rloc, CONTROL_PORT);
+        self.transmit(source, SourcePort::Control, destination, payload);
+    }
+
+    /// RQ-10, EC-01, EC-05.
+    fn send_encapsulated_request(
+        &mut self,
+        prefix: EidPrefix,
+        purpose: Purpose,
+        nonce: u64,
+        resolver: IpAddr,
+    ) {
+        let Some(source) = self.own.for_family(resolver) else { return };
+        let mut request = self.map_request(nonce, prefix);
+        request.smr_invoked = purpose == Purpose::SmrInvoked;
+        let eid = prefix.first();
+        let mut inner_source = self.own.for_family(eid.address);
+        if let Purpose::Miss(packet_source) = purpose {
+            let source_eid = Eid::new(eid.instance_id, packet_source).host_prefix();
+            request.source_eid = Address::from(&EidField::from(source_eid));
+            if packet_source.is_ipv4() == eid.address.is_ipv4() {
+                inner_source = inner_source.or(Some(packet_source));
+            }
+        }
+        // The inner header has the family of the EID; its source matters to nobody (RP-03).
+        let inner_source = SocketAddr::new(inner_source.unwrap_or(eid.address), CONTROL_PORT);
+        let inner_destination = SocketAddr::new(eid.address, CONTROL_PORT);
+        let inner = Message::MapRequest(request).to_vec();
+        let ecm = EncapsulatedControlMessage::new(inner_source, inner_destination, inner);
+        self.count("map_requests_sent");
+        let destination = SocketAddr::new(resolver, CONTROL_PORT);
+        let payload = Message::Encapsulated(ecm).to_vec();
+        self.transmit(source, SourcePort::Ephemeral, destination, payload);
+    }
+
+    /// A Map-Reply: to a probe or to a lookup, by its nonce (MC-06).
+    pub(super) fn handle_map_reply(&mut self, now: Instant, from: IpAddr, reply: &MapReply) {
+        if reply.probe {
+            return self.handle_probe_reply(now, from, reply);
+        }
+        let Some(&requested) = self.lookups.nonces.get(&reply.nonce) else {
+            return self.discard(Discard::NonceUnknown);
+        };
+        let records = self.acceptable(requested, reply);
+        if records.is_empty() {
+            return;
+        }
+        self.count("map_replies_received");
+        self.answered(requested, reply.nonce);
+        self.apply_records(now, requested, &records);
+    }
+
+    /// The records of a reply that concern the request (MC-32), least specific first.
+    fn acceptable(
+        &mut self,
+        requested: EidPrefix,
+        reply: &MapReply,
+    ) -> Vec<(EidPrefix, EidRecord)> {
+        let mut records = Vec::new();
+        for record in &reply.records {
+            match record.eid.prefix() {
+                Some(prefix) => records.push((prefix, record.clone())),
+                None => self.discard(Discard::UnsupportedEid),
+            }
+        }
+        records.sort_by_key(|(prefix, _)| (prefix.mask_len(), *prefix));
+        records.dedup_by_key(|(prefix, _)| *prefix);
+        let covering: Vec<EidPrefix> =
+            records.iter().map(|(prefix, _)| *prefix).filter(|p| p.covers(&requested)).collect();
+        let total = records.len();
+        records.retain(|(prefix, _)| covering.iter().any(|covering| covering.covers(prefix)));
+        for _ in records.len()..total {
+            self.discard(Discard::ReplyPrefixMismatch);
+        }
+        records
+    }
+
+    /// Ends a lookup (RQ-14); the next Map-Request for this prefix still keeps its distance (RQ-12).
+    fn answered(&mut self, requested: EidPrefix, nonce: u64) {
+        let Some(lookup) = self.lookups.lookups.get_mut(&requested) else { return };
+        let answering = lookup.nonces.iter().find(|(sent, _)| *sent == nonce);
+        if let Some((_, Some(resolver))) = answering {
+            self.lookups.preferred = *resolver;
+        }
+        lookup.phase = Phase::Resting;
+        lookup.sent = 0;
+        let rest = lookup.purpose.interval();
+        let until = lookup.last_sent.map_or(lookup.due, |sent| sent + rest);
+        self.lookups.forget_nonces(&requested);
+        self.lookups.reschedule(requested, until);
+    }
+
+    /// Brings the records of a Map-Reply into the map-cache (MC-03 to MC-09).
+    fn apply_records(
+        &mut self,
+        now: Instant,
+        requested: EidPrefix,
+        records: &[(EidPrefix, EidRecord)],
+    ) {
+        // A request for a cached prefix asks whether it still exists; a miss asks nothing about its neighbours.
+        let was_cached = self.cache.get(&requested).is_some();
+        for (prefix, record) in records {
+            if record.ttl_minutes == 0 {
+                self.remove_entry(now, prefix);
+                continue;
+            }
+            let within: Vec<(EidPrefix, Instant)> = self
+                .cache
+                .more_specifics(prefix)
+                .map(|(found, entry)| (found, entry.expires))
+                .filter(|(found, _)| records.iter().all(|(listed, _)| listed != found))
+                .collect();
+            let mut expires = now + lifetime(record.ttl_minutes);
+            if was_cached && prefix.covers(&requested) {
+                for (found, _) in within {
+                    self.remove_entry(now, &found);
+                }
+            } else if let Some(earliest) = within.iter().map(|(_, expires)| *expires).min() {
+                expires = expires.min(earliest);
+            }
+            let mapping = Mapping::from_record(record, &self.own);
+            if matches!(mapping, Mapping::Negative(Action::Unassigned(_))) {
+                self.count("unassigned_actions");
+            }
+            self.install_entry(now, *prefix, mapping, expires);
+        }
+    }
+}
+
+impl Lookup {
+    fn new(purpose: Purpose, due: Instant, resolver: usize) -> Self {
+        Self {
+            purpose,
+            phase: Phase::Asking,
+            due,
+            last_sent: None,
+            sent: 0,
+            nonces: Vec::new(),
+            resolver,
+            again: None,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Remote RLOCs: what is known of each, shared by every map-cache entry that uses it (PB-18, MC-26), and which carry traffic.
+use super::own::OwnRlocs;
+use crate::counters::TrafficCounters;
+use crate::drops::DropReason;
+use crate::fib::{Adjacency, LocatorSet};
+use mapping::eid::EidPrefix;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
+
+/// The path MTU assumed until the host says better.
+pub(super) const DEFAULT_MTU: u16 = 1500;
+
+/// The underlay's path to a remote RLOC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path {
+    /// Not looked up yet: taken as there.
+    Unknown,
+    /// A route with this MTU, octets.
+    Mtu(u16),
+    /// No route (PB-16).
+    None,
+}
+
+/// What RLOC-probing found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reachability {
+    /// Never answered, never given up.
+    Unprobed,
+    /// The last probe was answered.
+    Up,
+    /// Given up until a probe is answered.
+    Down,
+}
+
+/// One remote RLOC.
+#[derive(Debug)]
+pub(super) struct Locator {
+    /// Entries whose mapping names it.
+    pub(super) users: BTreeSet<EidPrefix>,
+    /// Whether it is in the use-petr set.
+    pub(super) petr: bool,
+    pub(super) path: Path,
+    pub(super) reachability: Reachability,
+    pub(super) round_trip: Option<Duration>,
+    pub(super) last_reply: Option<Instant>,
+    /// Nonces of unanswered probes and when they were sent, oldest first.
+    pub(super) outstanding: Vec<(u64, Instant)>,
+    /// Probes since the last answer.
+    pub(super) tries: u32,
+    /// Before the next probe of a locator that is down.
+    pub(super) backoff: Duration,
+    /// When the next probe is due.
+    pub(super) due: Option<Instant>,
+}
+
+impl Locator {
+    pub(super) fn new() -> Self {
+        Self {
+            users: BTreeSet::new(),
+            petr: false,
+            path: Path::Unknown,
+            reachability: Reachability::Unprobed,
+            round_trip: None,
+            last_reply: None,
+            outstanding: Vec::new(),
+            tries: 0,
+            backoff: Duration::ZERO,
+            due: None,
+        }
+    }
+
+    /// Whether it may carry traffic as far as this node can tell (PB-16, PB-17).
+    pub(super) fn is_usable(&self) -> bool {
+        self.path != Path::None && self.reachability != Reachability::Down
+    }
+
+    /// The largest outer packet towards it, octets.
+    pub(super) fn mtu(&self) -> u16 {
+        match self.path {
+            Path::Mtu(mtu) => mtu,
+            Path::Unknown | Path::None => DEFAULT_MTU,
+        }
+    }
+}
+
+/// A locator of a mapping or of the use-petr set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) address: IpAddr,
+    pub(super) priority: u8,
+    pub(super) weight: u8,
+    /// R-bit.
+    pub(super) reachable: bool,
+}
+
+/// Whether a locator of our families is worth tracking and probing.
+pub(super) fn is_trackable(own: &OwnRlocs, address: IpAddr) -> bool {
+    own.for_family(address).is_some() && !own.contains(address)
+}
+
+/// The adjacencies that carry traffic: usable, best priority only (MC-17 to MC-19, MC-23, PB-17), sorted by address; or why there is none.
+pub(super) fn select(
+    own: &OwnRlocs,
+    known: &BTreeMap<IpAddr, Locator>,
+    candidates: &[Candidate],
+    traffic: &mut BTreeMap<IpAddr, Arc<TrafficCounters>>,
+) -> Result<Box<[Adjacency]>, DropReason> {
+    let usable = |candidate: &&Candidate| {
+        candidate.reachable
+            && candidate.priority != 255
+            && is_trackable(own, candidate.address)
+            && known.get(&candidate.address).is_none_or(Locator::is_usable)
+    };
+    let Some(best) = candidates.iter().filter(usable).map(|c| c.priority).min() else {
+        return Err(why_none(own, candidates));
+    };
+    let mut adjacencies: Vec<Adjacency> = candidates
+        .iter()
+        .filter(usable)
+        .filter(|candidate| candidate.priority == best)
+        .filter_map(|candidate| {
+            Some(Adjacency {
+                source: own.for_family(candidate.address)?,
+                destination: candidate.address,
+                weight: candidate.weight,
+                mtu: known.get(&candidate.address).map_or(DEFAULT_MTU, Locator::mtu),
+                traffic: Arc::clone(traffic.entry(candidate.address).or_default()),
+            })
+        })
+        .collect();
+    adjacencies.sort_by_key(|adjacency| adjacency.destination);
+    Ok(adjacencies.into_boxed_slice())
+}
+
+/// Wraps adjacencies for the forwarding table, keeping when the entry was last used.
+pub(super) fn locator_set(adjacencies: Box<[Adjacency]>, last_used: u32) -> Arc<LocatorSet> {
+    Arc::new(LocatorSet { adjacencies, last_used: AtomicU32::new(last_used) })
+}
+
+/// Whether two sets send the same packets the same way.
+pub(super) fn same_set(one: &[Adjacency], other: &[Adjacency]) -> bool {
+    let key = |a: &Adjacency| (a.source, a.destination, a.weight, a.mtu);
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| key(a) == key(b))
+}
+
+/// Why no candidate is usable (EN-24, EN-25, PB-19).
+fn why_none(own: &OwnRlocs, candidates: &[Candidate]) -> DropReason {
+    let unicast = || candidates.iter().filter(|candidate| candidate.priority != 255);
+    let of_family = || unicast().filter(|c| own.for_family(c.address).is_some());
+    if unicast().next().is_some() && of_family().next().is_none() {
+        DropReason::NoCommonRlocFamily
+    } else if of_family().next().is_some() && of_family().all(|c| own.contains(c.address)) {
+        DropReason::EncapsulationLoop
+    } else {
+        DropReason::NoUsableLocator
+    }
+}

@@ -1,0 +1,347 @@
+//! The control plane of a tunnel router: one pure state machine without clock, I/O or randomness of its own.
+//!
+//! | file | what |
+//! |---|---|
+//! | `map_cache` | EID-prefix to mapping, expiry, bound |
+//! | `locator` | what is known of every remote RLOC; which locators carry traffic |
+//! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
+//! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
+//! | `probe` | RLOC-probes sent and their answers |
+//! | `smr` | Solicit-Map-Requests received |
+//! | `etr` | registration with the Map-Servers |
+//! | `answer` | Map-Requests and RLOC-probes answered |
+//! | `show` | views for the operator |
+//!
+//! Drive it like every state machine of the suite: feed [`ControlPlane::handle_input`] and [`ControlPlane::handle_punt`], call
+//! [`ControlPlane::handle_timeout`] at [`ControlPlane::poll_timeout`], and after each of them drain the three queues
+//! ([`ControlPlane::poll_transmit`], [`ControlPlane::poll_fib_update`], [`ControlPlane::poll_event`]).
+mod answer;
+mod etr;
+mod forwarding;
+mod itr;
+mod limit;
+mod locator;
+mod map_cache;
+mod own;
+mod probe;
+mod show;
+mod smr;
+#[cfg(test)]
+mod tests;
+
+use crate::config::{ControlConfig, Endpoint, Role};
+use crate::fib::{FibUpdate, Verdict};
+use crate::punt::Punt;
+use answer::ReplyLimiter;
+use etr::Registration;
+use itr::Lookups;
+use limit::TokenBucket;
+use locator::{Candidate, Locator, Path};
+use map_cache::{Due, MapCache};
+use mapping::discard::{Discard, DiscardCounters};
+use mapping::eid::{EidPrefix, EidTable};
+use mapping::timers;
+use mapping::transmit::{SourcePort, Transmit};
+use mapping::wire::{CONTROL_PORT, Message};
+use own::OwnRlocs;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+/// Events kept for the daemon; older ones make room.
+const MAX_EVENTS: usize = timers::MAX_EVENTS;
+
+/// Something that humans or the host side want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A remote RLOC came into use: its path is wanted ([`ControlPlane::set_path`]).
+    LocatorAdded(IpAddr),
+    /// A remote RLOC answers probes (again).
+    LocatorUp(IpAddr),
+    /// A remote RLOC stopped answering probes.
+    LocatorDown(IpAddr),
+    /// A Map-Server acknowledged this prefix for the first time, or again after trouble.
+    Registered {
+        /// The EID-prefix.
+        prefix: EidPrefix,
+        /// The Map-Server.
+        map_server: IpAddr,
+    },
+    /// A Map-Server did not acknowledge this prefix in three tries.
+    RegistrationUnanswered {
+        /// The EID-prefix.
+        prefix: EidPrefix,
+        /// The Map-Server.
+        map_server: IpAddr,
+    },
+    /// A Map-Server acknowledged the Map-Register without this prefix.
+    RegistrationRefused {
+        /// The EID-prefix.
+        prefix: EidPrefix,
+        /// The Map-Server.
+        map_server: IpAddr,
+    },
+    /// No Map-Resolver answered for this EID-prefix; the next try comes in 30 s at the earliest (RQ-13).
+    LookupUnanswered(EidPrefix),
+    /// The map-cache is at its bound: the least recently used entries made room (MC-27).
+    MapCacheFull,
+}
+
+/// The control plane of an xTR or a proxy.
+#[derive(Debug)]
+pub struct ControlPlane {
+    config: ControlConfig,
+    own: OwnRlocs,
+    /// Own EID-prefixes, by their index in the configuration.
+    database: EidTable<usize>,
+    /// Addresses of the configured names.
+    names: BTreeMap<String, Vec<IpAddr>>,
+    rng: StdRng,
+    cache: MapCache,
+    petrs: Vec<Candidate>,
+    locators: BTreeMap<IpAddr, Locator>,
+    probe_timers: BTreeSet<(Instant, IpAddr)>,
+    probe_nonces: HashMap<u64, IpAddr>,
+    probe_bucket: TokenBucket,
+    /// No probe before: the bucket was empty.
+    probes_blocked: Option<Instant>,
+    lookups: Lookups,
+    registrations: Vec<Registration>,
+    first_register_nonce: u64,
+    register_nonce: u64,
+    quick_until: Instant,
+    shutting_down: bool,
+    replies: ReplyLimiter,
+    transmits: VecDeque<Transmit>,
+    fib_updates: VecDeque<FibUpdate>,
+    events: VecDeque<Event>,
+    discards: DiscardCounters,
+    counters: BTreeMap<&'static str, u64>,
+}
+
+impl ControlPlane {
+    /// A control plane with an empty map-cache that starts registering at once. `register_nonce_base` must be greater than any nonce
+    /// used with the same keys before (RG-14): the time of day in nanoseconds is. `seed` must be unpredictable (RQ-01).
+    pub fn new(
+        config: ControlConfig,
+        now: Instant,
+        seed: [u8; 32],
+        register_nonce_base: u64,
+    ) -> Self {
+        let mut database = EidTable::default();
+        for (index, eid) in config.eids.iter().enumerate() {
+            database.insert(eid.prefix, index);
+        }
+        let mut control = Self {
+            own: OwnRlocs::new(config.rlocs.clone()),
+            database,
+            names: BTreeMap::new(),
+            rng: StdRng::from_seed(seed),
+            cache: MapCache::new(config.map_cache_limit),
+            petrs: Vec::new(),
+            locators: BTreeMap::new(),
+            probe_timers: BTreeSet::new(),
+            probe_nonces: HashMap::new(),
+            probe_bucket: TokenBucket::new(now, probe::PROBES_PER_SECOND),
+            probes_blocked: None,
+            lookups: Lookups::new(now),
+            registrations: Vec::new(),
+            first_register_nonce: register_nonce_base,
+            register_nonce: register_nonce_base,
+            quick_until: now + timers::QUICK_REGISTRATION_PERIOD,
+            shutting_down: false,
+            replies: ReplyLimiter::new(now),
+            transmits: VecDeque::new(),
+            fib_updates: VecDeque::new(),
+            events: VecDeque::new(),
+            discards: DiscardCounters::default(),
+            counters: BTreeMap::new(),
+            config,
+        };
+        control.install_own_prefixes();
+        control.registrations = control.plan_registrations(now);
+        control.refresh_petrs(now);
+        control
+    }
+
+    /// A datagram that came to `local` from `from`: a control message, accepted only if either port is 4342 (CW-03).
+    pub fn handle_input(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        from: SocketAddr,
+        payload: &[u8],
+    ) {
+        if local.port() != CONTROL_PORT && from.port() != CONTROL_PORT {
+            return self.discard(Discard::WrongPort);
+        }
+        if self.own.is_martian(from.ip()) {
+            return self.discard(Discard::SourceMartian);
+        }
+        match Message::parse(payload) {
+            Err(error) => self.discard(error.into()),
+            Ok(Message::MapRequest(request)) if request.smr => self.handle_smr(now, &request),
+            Ok(Message::MapRequest(request)) => {
+                self.handle_map_request(now, local.ip(), from, &request, false);
+            }
+            Ok(Message::Encapsulated(ecm)) => match ecm.map_request() {
+                Err(_) => self.discard(Discard::UnexpectedInner),
+                Ok(request) if request.probe => self.discard(Discard::ProbeRefused),
+                Ok(request) if request.smr => self.discard(Discard::SmrRefused),
+                Ok(request) => {
+                    self.handle_map_request(now, local.ip(), ecm.source, &request, true);
+                }
+            },
+            Ok(Message::MapReply(reply)) => self.handle_map_reply(now, from.ip(), &reply),
+            Ok(Message::MapNotify(notify)) => {
+                self.handle_map_notify(now, local, from, &notify, payload);
+            }
+            Ok(Message::MapRegister(_) | Message::MapNotifyAck(_)) => {
+                self.discard(Discard::UnexpectedMessage);
+            }
+        }
+    }
+
+    /// A message of the data plane. Only [`Punt::Miss`] concerns the control plane; ICMP errors are the daemon's to send.
+    pub fn handle_punt(&mut self, now: Instant, punt: &Punt) {
+        if let Punt::Miss { destination, source } = punt {
+            self.handle_miss(now, *destination, *source);
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(due) = self.cache.pop_due(now) {
+            match due {
+                Due::Expired(prefix) => self.remove_entry(now, &prefix),
+                Due::Refresh(prefix) => self.refresh_if_used(now, prefix),
+            }
+        }
+        self.run_lookups(now);
+        self.run_probes(now);
+        self.run_registrations(now);
+        self.replies.purge(now);
+    }
+
+    /// When [`Self::handle_timeout`] is to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [
+            self.cache.next_timeout(),
+            self.lookups.next_timeout(),
+            self.next_probe(),
+            self.next_registration(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next change of the forwarding table.
+    pub fn poll_fib_update(&mut self) -> Option<FibUpdate> {
+        self.fib_updates.pop_front()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The addresses a configured DNS name has now; an empty list changes nothing, so that a failing resolver does no harm.
+    pub fn set_name(&mut self, now: Instant, name: &str, addresses: &[IpAddr]) {
+        let mut addresses = addresses.to_vec();
+        addresses.sort();
+        addresses.dedup();
+        if addresses.is_empty() || self.names.get(name) == Some(&addresses) {
+            return;
+        }
+        self.names.insert(name.to_owned(), addresses);
+        self.lookups.retry_now(now);
+        self.refresh_petrs(now);
+        self.refresh_map_servers(now);
+    }
+
+    /// What the underlay's routing says of a remote RLOC: the largest outer packet in octets, or `None` without a route (PB-16).
+    pub fn set_path(&mut self, now: Instant, rloc: IpAddr, mtu: Option<u16>) {
+        let path = mtu.map_or(Path::None, Path::Mtu);
+        let Some(locator) = self.locators.get_mut(&rloc) else { return };
+        if locator.path != path {
+            locator.path = path;
+            self.locator_changed(now, rloc);
+        }
+    }
+
+    /// The remote RLOCs in use, for which [`Self::set_path`] is worth calling.
+    pub fn remote_rlocs(&self) -> impl Iterator<Item = IpAddr> {
+        self.locators.keys().copied()
+    }
+
+    /// Counts a message the kernel refused to send.
+    pub fn count_send_failure(&mut self) {
+        self.discard(Discard::SendFailed);
+    }
+
+    /// Why messages were discarded.
+    pub fn discards(&self) -> &DiscardCounters {
+        &self.discards
+    }
+
+    fn is_proxy(&self) -> bool {
+        self.config.role == Role::Proxy
+    }
+
+    fn discard(&mut self, reason: Discard) {
+        self.discards.count(reason);
+    }
+
+    fn count(&mut self, name: &'static str) {
+        *self.counters.entry(name).or_default() += 1;
+    }
+
+    fn event(&mut self, event: Event) {
+        if self.events.len() >= MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    fn next_nonce(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    fn transmit(
+        &mut self,
+        source: IpAddr,
+        source_port: SourcePort,
+        destination: SocketAddr,
+        payload: Vec<u8>,
+    ) {
+        self.transmits.push_back(Transmit { source, source_port, destination, payload });
+    }
+
+    /// The addresses of an endpoint that own RLOCs can reach.
+    fn addresses_of(&self, endpoint: &Endpoint) -> Vec<IpAddr> {
+        let reachable = |address: &&IpAddr| self.own.for_family(**address).is_some();
+        match endpoint {
+            Endpoint::Address(address) => {
+                Some(address).into_iter().filter(reachable).copied().collect()
+            }
+            Endpoint::Name(name) => {
+                self.names.get(name).into_iter().flatten().filter(reachable).copied().collect()
+            }
+        }
+    }
+
+    /// Own EID-prefixes are delivered, never encapsulated (EN-24).
+    fn install_own_prefixes(&mut self) {
+        for (prefix, _) in self.database.iter() {
+            self.fib_updates.push_back(FibUpdate::Insert(prefix, Verdict::Native));
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What the operator sees of the control plane.
+use super::ControlPlane;
+use super::locator::{Candidate, Locator};
+use super::map_cache::{Entry, Mapping, load};
+use crate::config::Endpoint;
+use crate::fib::Verdict;
+use crate::view::{
+    CountersView, LocatorState, LocatorView, MapCacheEntryView, OwnRegistrationView,
+    RegistrationState, Via,
+};
+use mapping::eid::EidPrefix;
+use mapping::wire::Action;
+use std::net::IpAddr;
+use std::time::Instant;
+
+impl ControlPlane {
+    /// `show map-cache`.
+    pub fn map_cache_view(&self, now: Instant) -> Vec<MapCacheEntryView> {
+        self.cache.iter().map(|(prefix, entry)| self.entry_view(now, prefix, entry)).collect()
+    }
+
+    /// `show locators`: every remote RLOC in use, with the traffic of all entries.
+    pub fn locators_view(&self, now: Instant) -> Vec<LocatorView> {
+        self.locators
+            .iter()
+            .map(|(&address, locator)| {
+                let mut best = self.petrs.iter().find(|petr| petr.address == address).copied();
+                let (mut packets, mut octets) = (0, 0);
+                for entry in self.entries_towards(locator) {
+                    if let Some(counters) = entry.traffic.get(&address) {
+                        let (p, o) = load(counters);
+                        (packets, octets) = (packets + p, octets + o);
+                    }
+                    for candidate in entry.mapping.locators() {
+                        if candidate.address == address
+                            && best.is_none_or(|best| candidate.priority < best.priority)
+                        {
+                            best = Some(*candidate);
+                        }
+                    }
+                }
+                let nobody = Candidate { address, priority: 255, weight: 0, reachable: true };
+                let mut view = self.locator_view(now, &best.unwrap_or(nobody), locator.petr);
+                view.mappings = locator.users.len() as u64;
+                (view.packets, view.octets) = (packets, octets);
+                view
+            })
+            .collect()
+    }
+
+    /// `show registrations` on an xTR.
+    pub fn registrations_view(&self, now: Instant) -> Vec<OwnRegistrationView> {
+        let mut views: Vec<OwnRegistrationView> = Vec::new();
+        for registration in &self.registrations {
+            let address = self.map_server_address(registration);
+            let map_server = match &self.config.map_servers[registration.server].endpoint {
+                Endpoint::Address(address) => address.to_string(),
+                Endpoint::Name(name) => name.clone(),
+            };
+            for prefix in &registration.prefixes {
+                views.push(OwnRegistrationView {
+                    prefix: prefix.prefix(),
+                    instance_id: prefix.instance_id().get(),
+                    map_server: map_server.clone(),
+                    address,
+                    state: registration.state(prefix, address.is_some()),
+                    last_acknowledged_seconds: registration
+                        .last_acknowledged
+                        .map(|at| now.saturating_duration_since(at).as_secs()),
+                    next_seconds: registration.next.saturating_duration_since(now).as_secs(),
+                    refusals: registration.refusals(prefix),
+                    unanswered: registration.unanswered,
+                });
+            }
+        }
+        views.sort_by(|one, other| {
+            (one.instance_id, one.prefix, &one.map_server).cmp(&(
+                other.instance_id,
+                other.prefix,
+                &other.map_server,
+            ))
+        });
+        views
+    }
+
+    /// The control plane's part of `show counters`.
+    pub fn counters_view(&self) -> CountersView {
+        let mut counters: CountersView =
+            self.counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        counters.insert("map_cache_entries".to_owned(), self.cache.len() as u64);
+        counters.insert("lookups_outstanding".to_owned(), self.lookups.len() as u64);
+        counters.insert("remote_rlocs".to_owned(), self.locators.len() as u64);
+        counters
+    }
+
+    /// What keeps the control plane from doing its work, a sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.map_resolvers().is_empty() {
+            notes.push(
+                "No Map-Resolver can be reached: none has an address of an own family.".to_owned(),
+            );
+        }
+        for registration in &self.registrations {
+            let address = self.map_server_address(registration);
+            for prefix in &registration.prefixes {
+                let state = registration.state(prefix, address.is_some());
+                let what = match state {
+                    RegistrationState::Registered | RegistrationState::Pending => continue,
+                    RegistrationState::Unresolved => "has no address that can be reached",
+                    RegistrationState::Unanswered => {
+                        "does not answer: compare key, key-id, algorithm and EID-prefix with its site"
+                    }
+                    RegistrationState::Refused => "acknowledged the message without this prefix",
+                };
+                let server = match &self.config.map_servers[registration.server].endpoint {
+                    Endpoint::Address(address) => address.to_string(),
+                    Endpoint::Name(name) => name.clone(),
+                };
+                notes.push(format!("{prefix} is not registered: Map-Server {server} {what}."));
+            }
+        }
+        notes
+    }
+
+    fn entries_towards<'a>(
+        &'a self,
+        locator: &'a Locator,
+    ) -> Box<dyn Iterator<Item = &'a Entry> + 'a> {
+        if locator.petr {
+            return Box::new(self.cache.iter().map(|(_, entry)| entry));
+        }
+        Box::new(locator.users.iter().filter_map(|prefix| self.cache.get(prefix)))
+    }
+
+    fn entry_view(&self, now: Instant, prefix: EidPrefix, entry: &Entry) -> MapCacheEntryView {
+        let mut locators: Vec<LocatorView> = entry
+            .mapping
+            .locators()
+            .iter()
+            .map(|candidate| self.locator_view(now, candidate, false))
+            .collect();
+        if entry.to_petr {
+            locators.extend(self.petrs.iter().map(|petr| self.locator_view(now, petr, true)));
+        }
+        for view in &mut locators {
+            view.mappings = 1;
+            if let Some(counters) = entry.traffic.get(&view.address) {
+                (view.packets, view.octets) = load(counters);
+            }
+        }
+        let (packets, octets) = entry.traffic_total();
+        MapCacheEntryView {
+            prefix: prefix.prefix(),
+            instance_id: prefix.instance_id().get(),
+            uptime_seconds: now.saturating_duration_since(entry.learned).as_secs(),
+            expires_seconds: Some(entry.expires.saturating_duration_since(now).as_secs()),
+            via: match entry.mapping {
+                Mapping::Locators(_) => Via::MapReply,
+                Mapping::Negative(_) => Via::Negative,
+            },
+            state: state_name(&entry.mapping).to_owned(),
+            forwarding: forwarding_name(entry),
+            packets,
+            octets,
+            locators,
+        }
+    }
+
+    fn locator_view(&self, now: Instant, candidate: &Candidate, petr: bool) -> LocatorView {
+        let address = candidate.address;
+        let known = self.locators.get(&address);
+        let state = self.locator_state(candidate, known);
+        LocatorView {
+            address,
+            state,
+            priority: candidate.priority,
+            weight: candidate.weight,
+            rtt_micros: known
+                .and_then(|locator| locator.round_trip)
+                .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            last_probe_reply_seconds: known
+                .and_then(|locator| locator.last_reply)
+                .map(|at| now.saturating_duration_since(at).as_secs()),
+            packets: 0,
+            octets: 0,
+            mtu: known.map_or(super::locator::DEFAULT_MTU, Locator::mtu),
+            mappings: 0,
+            petr,
+            unusable: unusable(state, candidate.priority),
+        }
+    }
+
+    fn locator_state(&self, candidate: &Candidate, known: Option<&Locator>) -> LocatorState {
+        let address: IpAddr = candidate.address;
+        if self.own.contains(address) {
+            LocatorState::Own
+        } else if self.own.for_family(address).is_none() {
+            LocatorState::NoFamily
+        } else if !candidate.reachable {
+            LocatorState::Unreachable
+        } else {
+            known.map_or(LocatorState::Unprobed, Locator::state)
+        }
+    }
+}
+
+fn unusable(state: LocatorState, priority: u8) -> Option<String> {
+    let reason = match state {
+        LocatorState::Up | LocatorState::Unprobed if priority == 255 => {
+            "priority 255: not for unicast"
+        }
+        LocatorState::Up | LocatorState::Unprobed => return None,
+        LocatorState::Down => "RLOC-probes go unanswered",
+        LocatorState::NoRoute => "the underlay has no route to it",
+        LocatorState::Unreachable => "the mapping says R=0",
+        LocatorState::NoFamily => "no own RLOC of its address family",
+        LocatorState::Own => "it is an own address",
+    };
+    Some(reason.to_owned())
+}
+
+fn state_name(mapping: &Mapping) -> &'static str {
+    match mapping {
+        Mapping::Locators(_) => "complete",
+        Mapping::Negative(Action::NativelyForward) => "forward-native",
+        Mapping::Negative(Action::SendMapRequest) => "send-map-request",
+        Mapping::Negative(Action::Drop) => "drop",
+        Mapping::Negative(Action::DropPolicyDenied) => "drop-policy-denied",
+        Mapping::Negative(Action::DropAuthFailure) => "drop-auth-failure",
+        Mapping::Negative(Action::NoAction | Action::Unassigned(_)) => "no-action",
+    }
+}
+
+fn forwarding_name(entry: &Entry) -> String {
+    match &entry.verdict {
+        Verdict::Encapsulate(_) if entry.to_petr => "encapsulate-to-petr".to_owned(),
+        Verdict::Encapsulate(_) => "encapsulate".to_owned(),
+        Verdict::Native => "native".to_owned(),
+        Verdict::Miss => "resolve".to_owned(),
+        Verdict::Drop(reason) => format!("drop:{}", reason.name()),
+    }
+}

@@ -1,0 +1,307 @@
+//! RQ, SM, MC-02, MC-06, MC-25, MC-27, MC-32.
+use super::*;
+use mapping::wire::EidField;
+use std::sync::atomic::Ordering;
+
+#[test]
+fn rq_10_a_lookup_is_encapsulated_to_the_map_resolver() {
+    let mut node = Node::new(config());
+    node.miss("10.2.0.9");
+    let (transmit, ecm, request) = node.take_lookup();
+    assert_eq!(transmit.destination, control_port(RESOLVER));
+    assert_eq!(transmit.source, ip(OWN_V4));
+    assert_eq!(transmit.source_port, SourcePort::Ephemeral);
+    assert_eq!(ecm.destination, control_port("10.2.0.9"));
+    assert_eq!(ecm.source.ip(), ip(OWN_V4));
+    assert_eq!(request.records.len(), 1, "RQ-02");
+    assert_eq!(request.records[0].eid, EidField::from(prefix("10.2.0.9/32")), "RQ-07");
+    assert_eq!(request.source_eid, Address::from(ip("10.1.0.5")), "RQ-09");
+    assert_eq!(request.itr_rlocs, [Address::from(ip(OWN_V4))], "RQ-05");
+    assert!(!request.pitr && !request.probe && !request.authoritative && !request.local_xtr);
+}
+
+#[test]
+fn ec_05_the_inner_header_has_the_family_of_the_eid() {
+    let mut node = Node::new(config());
+    let source = ip("2001:db8:e001::5");
+    let punt = Punt::Miss { destination: eid("2001:db8:e002::1"), source };
+    node.control.handle_punt(node.now, &punt);
+    node.drain();
+    let (_, ecm, _) = node.take_lookup();
+    assert_eq!(ecm.destination, control_port("2001:db8:e002::1"));
+    assert_eq!(ecm.source.ip(), source);
+}
+
+#[test]
+fn rq_15_pi_04_a_proxy_sets_the_p_bit() {
+    let mut node = Node::new(ControlConfig { role: Role::Proxy, eids: vec![], ..config() });
+    node.miss("10.2.0.9");
+    assert!(node.take_lookup().2.pitr);
+}
+
+#[test]
+fn rq_01_every_map_request_has_its_own_nonce() {
+    let mut node = Node::new(config());
+    let mut nonces = BTreeSet::new();
+    for host in 1..=50 {
+        node.miss(&format!("10.2.0.{host}"));
+        nonces.insert(node.take_lookup().2.nonce);
+    }
+    assert_eq!(nonces.len(), 50);
+}
+
+#[test]
+fn rq_12_rq_13_one_per_second_then_ten_retransmissions_then_a_pause() {
+    let mut node = Node::new(config());
+    node.miss("10.2.0.9");
+    for _ in 0..600 {
+        node.advance(Duration::from_millis(100));
+        node.miss("10.2.0.9"); // Traffic goes on.
+    }
+    let times: Vec<Duration> = node.sent.iter().map(|(at, _)| *at - node.start).collect();
+    assert_eq!(times[..11], (0..=10).map(seconds).collect::<Vec<_>>());
+    assert_eq!(times[11], seconds(40));
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= seconds(1)));
+    assert!(node.events.contains(&Event::LookupUnanswered(prefix("10.2.0.9/32"))));
+}
+
+#[test]
+fn rq_21_an_unanswered_request_moves_to_the_next_map_resolver() {
+    let mut node = Node::new(config());
+    node.miss("10.2.0.9");
+    assert_eq!(node.take_one().destination, control_port(RESOLVER));
+    node.advance(seconds(1));
+    let (transmit, _, request) = node.take_lookup();
+    assert_eq!(transmit.destination, control_port(RESOLVER_2));
+    node.reply(request.nonce, vec![record("10.2.0.0/16", 60, &[PEER])]);
+    node.miss("10.3.0.9");
+    assert_eq!(node.take_one().destination, control_port(RESOLVER_2), "the one that answers");
+}
+
+#[test]
+fn rq_22_packets_join_the_pending_lookup() {
+    let mut node = Node::new(config());
+    for _ in 0..5 {
+        node.miss("10.2.0.9");
+    }
+    node.take_lookup();
+}
+
+#[test]
+fn rq_14_a_reply_to_any_transmission_counts_once() {
+    let mut node = Node::new(config());
+    node.miss("10.2.0.9");
+    let first = node.take_lookup().2.nonce;
+    node.advance(seconds(1));
+    let second = node.take_lookup().2.nonce;
+    node.reply(first, vec![record("10.2.0.0/16", 60, &[PEER])]);
+    assert_eq!(node.destinations("10.2.0.0/16"), [PEER]);
+    node.reply(second, vec![record("10.2.0.0/16", 60, &["192.0.2.66"])]);
+    assert_eq!(node.destinations("10.2.0.0/16"), [PEER]);
+    assert_eq!(node.discarded(Discard::NonceUnknown), 1);
+}
+
+#[test]
+fn mc_06_a_reply_with_another_nonce_changes_nothing() {
+    let mut node = Node::new(config());
+    node.miss("10.2.0.9");
+    let nonce = node.take_lookup().2.nonce;
+    node.reply(nonce ^ 1, vec![record("10.2.0.0/16", 60, &[PEER])]);
+    assert!(node.cached().is_empty());
+    assert_eq!(node.discarded(Discard::NonceUnknown), 1);
+}
+
+#[test]
+fn mc_32_records_must_cover_the_requested_eid() {
+    let mut node = Node::new(config());
+    node.miss("10.2.0.9");
+    let nonce = node.take_lookup().2.nonce;
+    node.reply(nonce, vec![record("10.9.0.0/16", 60, &[PEER])]);
+    assert!(node.cached().is_empty());
+    node.reply(
+        nonce,
+        vec![
+            record("10.2.0.0/16", 60, &[PEER]),
+            record("10.2.7.0/24", 60, &[PEER]),
+            record("10.9.0.0/16", 60, &[PEER]),
+        ],
+    );
+    assert_eq!(node.cached(), ["10.2.0.0/16", "10.2.7.0/24"]);
+    assert_eq!(node.discarded(Discard::ReplyPrefixMismatch), 2);
+}
+
+#[test]
+fn rq_23_a_scan_cannot_flood_the_map_resolver() {
+    let mut node = Node::new(config());
+    for host in 0..5_000u32 {
+        let punt = Punt::Miss {
+            destination: Eid::new(InstanceId::DEFAULT, IpAddr::V4((0x0a02_0000 + host).into())),
+            source: ip("10.1.0.5"),
+        };
+        node.control.handle_punt(node.now, &punt);
+    }
+    node.drain();
+    assert_eq!(node.sent.len(), timers::MAP_REQUESTS_PER_SECOND as usize);
+    node.advance(Duration::from_millis(100));
+    let late = node.sent.len() - timers::MAP_REQUESTS_PER_SECOND as usize;
+    assert_eq!(late, timers::MAP_REQUESTS_PER_SECOND as usize / 10);
+}
+
+#[test]
+fn mc_27_pending_lookups_are_bounded() {
+    let mut node = Node::new(config());
+    for host in 0..timers::PENDING_LOOKUPS as u32 + 10 {
+        let punt = Punt::Miss {
+            destination: Eid::new(InstanceId::DEFAULT, IpAddr::V4((0x0a02_0000 + host).into())),
+            source: ip("10.1.0.5"),
+        };
+        node.control.handle_punt(node.now, &punt);
+    }
+    assert_eq!(node.discarded(Discard::PendingFull), 10);
+}
+
+#[test]
+fn mc_27_the_least_recently_used_entry_makes_room() {
+    let mut node = Node::new(ControlConfig { map_cache_limit: 3, ..config() });
+    for net in 2..=4 {
+        let record = record(&format!("10.{net}.0.0/16"), 60, &[PEER]);
+        node.learn(&format!("10.{net}.0.9"), vec![record]);
+        node.set(&format!("10.{net}.0.0/16")).last_used.store(100 - net, Ordering::Relaxed);
+    }
+    node.learn("10.5.0.9", vec![record("10.5.0.0/16", 60, &[PEER])]);
+    assert_eq!(node.cached(), ["10.2.0.0/16", "10.3.0.0/16", "10.5.0.0/16"]);
+    assert!(!node.fib.contains_key(&prefix("10.4.0.0/16")));
+}
+
+#[test]
+fn mc_25_an_entry_in_use_is_refreshed_before_it_expires() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 10, &[PEER])]);
+    node.set("10.2.0.0/16").last_used.store(17, Ordering::Relaxed);
+    node.advance(seconds(9 * 60));
+    let transmit = node.take_one();
+    assert_eq!(transmit.destination, control_port(PEER), "RQ-11");
+    let Ok(Message::MapRequest(request)) = Message::parse(&transmit.payload) else { panic!() };
+    assert_eq!(request.records[0].eid, EidField::from(prefix("10.2.0.0/16")), "RQ-08");
+    assert_eq!(request.source_eid, Address::None, "RQ-09");
+    assert!(!request.probe);
+    let reply = MapReply::new(request.nonce, vec![record("10.2.0.0/16", 10, &[PEER])]);
+    node.receive(control_port(PEER), &Message::MapReply(reply));
+    node.advance(seconds(5 * 60));
+    assert_eq!(node.cached(), ["10.2.0.0/16"]);
+    // Not used since: it goes.
+    node.advance(seconds(6 * 60));
+    assert!(node.cached().is_empty());
+    assert!(node.take_sent().is_empty());
+}
+
+#[test]
+fn mc_25_a_refresh_without_answer_goes_to_the_map_resolver() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 10, &[PEER])]);
+    node.set("10.2.0.0/16").last_used.store(17, Ordering::Relaxed);
+    node.advance(seconds(9 * 60 + 3));
+    let sent = node.take_sent();
+    assert_eq!(sent.len(), 4);
+    assert!(sent[..3].iter().all(|transmit| transmit.destination == control_port(PEER)));
+    assert_eq!(sent[3].destination, control_port(RESOLVER));
+}
+
+#[test]
+fn sm_04_an_smr_is_verified_through_the_mapping_system() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 60, &[PEER])]);
+    let mut smr = request(0, "10.1.0.0/16");
+    (smr.smr, smr.source_eid) = (true, Address::from(ip("10.2.0.77")));
+    let message = Message::MapRequest(smr);
+    node.advance(seconds(1));
+    node.receive(control_port("192.0.2.66"), &message);
+    let (transmit, _, invoked) = node.take_lookup();
+    assert_eq!(transmit.destination, control_port(RESOLVER));
+    assert!(invoked.smr_invoked && !invoked.smr);
+    assert_eq!(invoked.records[0].eid, EidField::from(prefix("10.2.0.0/16")), "SM-08");
+    assert_eq!(node.destinations("10.2.0.0/16"), [PEER], "SM-07");
+    node.reply(invoked.nonce, vec![record("10.2.0.0/16", 60, &["192.0.2.66"])]);
+    assert_eq!(node.destinations("10.2.0.0/16"), ["192.0.2.66"]);
+}
+
+#[test]
+fn sm_05_one_smr_invoked_map_request_in_three_seconds_and_the_last_change_is_seen() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 60, &[PEER])]);
+    node.advance(seconds(1));
+    let mut smr = request(0, "10.2.0.0/16");
+    smr.smr = true;
+    let message = Message::MapRequest(smr);
+    node.receive(control_port(PEER), &message);
+    let invoked = node.take_lookup().2;
+    node.reply(invoked.nonce, vec![record("10.2.0.0/16", 60, &[PEER])]);
+    for _ in 0..5 {
+        node.receive(control_port(PEER), &message);
+    }
+    assert!(node.take_sent().is_empty());
+    assert_eq!(node.discarded(Discard::SmrRateLimited), 5);
+    node.advance(seconds(3));
+    assert!(node.take_lookup().2.smr_invoked);
+}
+
+#[test]
+fn sm_06_an_smr_for_something_not_cached_causes_nothing() {
+    let mut node = Node::new(config());
+    let mut smr = request(0, "10.2.0.0/16");
+    smr.smr = true;
+    node.receive(control_port(PEER), &Message::MapRequest(smr));
+    assert!(node.take_sent().is_empty());
+    assert_eq!(node.discarded(Discard::SmrWithoutCacheEntry), 1);
+}
+
+#[test]
+fn mc_28_names_are_asked_once_they_have_an_address() {
+    let name = "mr.example.net".to_owned();
+    let mut node =
+        Node::new(ControlConfig { map_resolvers: vec![Endpoint::Name(name.clone())], ..config() });
+    node.miss("10.2.0.9");
+    assert!(node.take_sent().is_empty());
+    assert!(!node.control.notes().is_empty());
+    node.control.set_name(node.now, &name, &[ip("2001:db8::53"), ip(RESOLVER)]);
+    node.control.handle_timeout(node.now);
+    node.drain();
+    assert_eq!(node.take_lookup().0.destination, control_port(RESOLVER));
+    node.control.set_name(node.now, &name, &[]);
+    node.advance(seconds(1));
+    assert_eq!(node.take_lookup().0.destination, control_port(RESOLVER), "the last good answer");
+}
+
+#[test]
+fn cw_03_one_port_must_be_the_control_port() {
+    let mut node = Node::new(config());
+    node.miss("10.2.0.9");
+    let nonce = node.take_lookup().2.nonce;
+    let reply = Message::MapReply(MapReply::new(nonce, vec![record("10.2.0.0/16", 60, &[PEER])]));
+    let (local, from) = (SocketAddr::new(ip(OWN_V4), 50_000), SocketAddr::new(ip(PEER), 50_001));
+    node.receive_octets(local, from, &reply.to_vec());
+    assert_eq!(node.discarded(Discard::WrongPort), 1);
+    node.receive_octets(local, control_port(PEER), &reply.to_vec());
+    assert_eq!(node.cached(), ["10.2.0.0/16"]);
+}
+
+#[test]
+fn cw_19_rubbish_is_counted_and_changes_nothing() {
+    let mut node = Node::new(config());
+    for octets in [&[][..], &[0x10], &[0x20; 5], &[0xf0; 40], &[0x80; 30]] {
+        node.receive_octets(control_port(OWN_V4), control_port(PEER), octets);
+    }
+    assert_eq!(node.control.discards().total(), 5);
+    assert!(node.take_sent().is_empty() && node.cached().is_empty());
+}
+
+#[test]
+fn mc_12_send_map_request_asks_for_every_packet_within_the_rate() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![negative("10.2.0.0/16", 10, Action::SendMapRequest)]);
+    for _ in 0..25 {
+        node.miss("10.2.0.9");
+        node.advance(Duration::from_millis(100));
+    }
+    assert_eq!(node.take_sent().len(), 2);
+}

@@ -1,0 +1,246 @@
+//! MC-03 to MC-19, MC-26, PE-11, PE-12, EN-24, EN-25, PB-16, PB-17.
+use super::*;
+use crate::drops::DropReason;
+use std::sync::atomic::Ordering;
+
+#[test]
+fn mc_03_an_entry_lives_for_its_ttl() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 10, &[PEER])]);
+    node.advance(seconds(599));
+    assert_eq!(node.cached(), ["10.2.0.0/16"]);
+    node.advance(seconds(1));
+    assert!(node.cached().is_empty());
+    assert!(!node.fib.contains_key(&prefix("10.2.0.0/16")));
+}
+
+#[test]
+fn mc_04_ttl_0_removes_the_entry_at_once() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 10, &[PEER])]);
+    node.advance(seconds(2));
+    node.control.start_lookup(node.now, prefix("10.2.0.0/16"), super::itr::Purpose::SmrInvoked);
+    node.drain();
+    node.answer(vec![record("10.2.0.0/16", 0, &[PEER])]);
+    assert!(node.cached().is_empty());
+    assert!(!node.fib.contains_key(&prefix("10.2.0.0/16")));
+    assert!(node.control.locators.is_empty());
+}
+
+#[test]
+fn mc_05_a_ttl_of_all_ones_is_a_day() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", u32::MAX, &[PEER])]);
+    assert_eq!(node.control.map_cache_view(node.now)[0].expires_seconds, Some(24 * 3600));
+}
+
+#[test]
+fn mc_07_a_less_specific_answer_for_a_cached_prefix_replaces_what_it_covers() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/24", 60, &[PEER])]);
+    node.learn("10.2.1.9", vec![record("10.2.1.0/24", 60, &[PEER])]);
+    node.advance(seconds(2));
+    node.control.start_lookup(node.now, prefix("10.2.0.0/24"), super::itr::Purpose::SmrInvoked);
+    node.drain();
+    node.answer(vec![record("10.2.0.0/16", 60, &[PEER])]);
+    assert_eq!(node.cached(), ["10.2.0.0/16"]);
+    assert_eq!(node.fib.len(), 3, "two own prefixes and the new entry");
+}
+
+#[test]
+fn mc_08_more_specifics_are_added_beside_the_less_specific() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 60, &[PEER])]);
+    node.advance(seconds(2));
+    node.control.start_lookup(node.now, prefix("10.2.0.0/16"), super::itr::Purpose::SmrInvoked);
+    node.drain();
+    node.answer(vec![
+        record("10.2.0.0/16", 60, &[PEER]),
+        record("10.2.1.0/24", 60, &["192.0.2.66"]),
+    ]);
+    assert_eq!(node.cached(), ["10.2.0.0/16", "10.2.1.0/24"]);
+}
+
+#[test]
+fn mc_09_a_later_less_specific_expires_with_its_more_specifics() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/24", 10, &[PEER])]);
+    node.learn("10.2.1.9", vec![record("10.2.0.0/16", 1440, &[PEER])]);
+    assert_eq!(node.cached(), ["10.2.0.0/16", "10.2.0.0/24"]);
+    assert_eq!(node.control.map_cache_view(node.now)[0].expires_seconds, Some(600));
+}
+
+#[test]
+fn mc_10_to_mc_15_every_action_has_its_verdict() {
+    use DropReason::{ActionAuthFailure, ActionDrop, ActionNoAction, ActionPolicyDenied};
+    for (action, reason) in [
+        (Action::NoAction, ActionNoAction),
+        (Action::Drop, ActionDrop),
+        (Action::DropPolicyDenied, ActionPolicyDenied),
+        (Action::DropAuthFailure, ActionAuthFailure),
+        (Action::Unassigned(6), ActionNoAction),
+        (Action::Unassigned(7), ActionNoAction),
+    ] {
+        let mut node = Node::new(config());
+        node.learn("10.2.0.9", vec![negative("10.2.0.0/16", 10, action)]);
+        assert_eq!(node.dropped("10.2.0.0/16"), reason);
+        let counted = matches!(action, Action::Unassigned(_));
+        assert_eq!(node.control.counters_view().contains_key("unassigned_actions"), counted);
+    }
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![negative("10.2.0.0/16", 10, Action::NativelyForward)]);
+    assert!(matches!(node.fib[&prefix("10.2.0.0/16")], Verdict::Native));
+    node.learn("10.3.0.9", vec![negative("10.3.0.0/16", 10, Action::SendMapRequest)]);
+    assert!(matches!(node.fib[&prefix("10.3.0.0/16")], Verdict::Miss));
+}
+
+#[test]
+fn mc_16_the_action_is_read_only_without_locators() {
+    let mut node = Node::new(config());
+    let mut record = record("10.2.0.0/16", 10, &[PEER]);
+    record.action = Action::Drop;
+    node.learn("10.2.0.9", vec![record]);
+    assert_eq!(node.destinations("10.2.0.0/16"), [PEER]);
+}
+
+#[test]
+fn cw_09_locators_that_are_all_ignored_count_as_none() {
+    let mut node = Node::new(config());
+    let mut named = record("10.2.0.0/16", 10, &[PEER]);
+    named.locators[0].address = Address::Name(b"rloc".to_vec());
+    node.learn("10.2.0.9", vec![named]);
+    assert_eq!(node.dropped("10.2.0.0/16"), DropReason::ActionNoAction);
+    // CW-08: beside a good one it is skipped. CW-33: so is a broadcast or multicast address.
+    let mut mixed = record("10.3.0.0/16", 10, &[PEER, "255.255.255.255", "224.0.0.1"]);
+    mixed.locators.push(LocatorRecord::new(Address::Name(b"rloc".to_vec()), 0, 1));
+    node.learn("10.3.0.9", vec![mixed]);
+    assert_eq!(node.destinations("10.3.0.0/16"), [PEER]);
+}
+
+#[test]
+fn mc_17_to_mc_19_only_the_best_usable_priority_carries_traffic() {
+    let mut node = Node::new(config());
+    let mut record = record(
+        "10.2.0.0/16",
+        10,
+        &["192.0.2.70", "192.0.2.71", "192.0.2.72", "192.0.2.73", "192.0.2.74"],
+    );
+    record.locators[0].reachable = false; // MC-17
+    (record.locators[0].priority, record.locators[1].priority) = (0, 255); // MC-18
+    record.locators[2].priority = 2;
+    (record.locators[3].priority, record.locators[4].priority) = (1, 1);
+    node.learn("10.2.0.9", vec![record]);
+    assert_eq!(node.destinations("10.2.0.0/16"), ["192.0.2.73", "192.0.2.74"]);
+    // PB-16, PB-17, MC-23: without a route a locator is down; the next priority follows.
+    node.control.set_path(node.now, ip("192.0.2.73"), None);
+    node.drain();
+    assert_eq!(node.destinations("10.2.0.0/16"), ["192.0.2.74"]);
+    node.control.set_path(node.now, ip("192.0.2.74"), None);
+    node.drain();
+    assert_eq!(node.destinations("10.2.0.0/16"), ["192.0.2.72"]);
+    node.control.set_path(node.now, ip("192.0.2.72"), None);
+    node.drain();
+    assert_eq!(node.dropped("10.2.0.0/16"), DropReason::NoUsableLocator);
+    node.control.set_path(node.now, ip("192.0.2.73"), Some(1400));
+    node.drain();
+    assert_eq!(node.destinations("10.2.0.0/16"), ["192.0.2.73"]);
+    assert_eq!(node.set("10.2.0.0/16").adjacencies[0].mtu, 1400);
+}
+
+#[test]
+fn en_25_without_a_common_family_packets_are_dropped() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 10, &["2001:db8::7"])]);
+    assert_eq!(node.dropped("10.2.0.0/16"), DropReason::NoCommonRlocFamily);
+    // With an own RLOC of the family they are not.
+    let rlocs = vec![own("core4", OWN_V4), own("core6", OWN_V6)];
+    let mut node = Node::new(ControlConfig { rlocs, ..config() });
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 10, &["2001:db8::7"])]);
+    assert_eq!(node.set("10.2.0.0/16").adjacencies[0].source, ip(OWN_V6));
+}
+
+#[test]
+fn en_24_an_own_address_as_locator_is_a_loop() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 10, &[OWN_V4])]);
+    assert_eq!(node.dropped("10.2.0.0/16"), DropReason::EncapsulationLoop);
+    assert!(matches!(node.fib[&prefix("10.1.0.0/16")], Verdict::Native), "own EIDs stay here");
+}
+
+#[test]
+fn pe_11_pe_12_non_lisp_destinations_go_to_a_petr() {
+    let use_petr = vec![petr("192.0.2.200")];
+    let mut node = Node::new(ControlConfig { use_petr, ..config() });
+    node.learn("10.2.0.9", vec![negative("10.2.0.0/16", 10, Action::NativelyForward)]);
+    node.learn("10.3.0.9", vec![record("10.3.0.0/16", 10, &["2001:db8::7"])]);
+    node.learn("10.4.0.9", vec![record("10.4.0.0/16", 10, &[PEER])]);
+    node.learn("10.5.0.9", vec![negative("10.5.0.0/16", 10, Action::Drop)]);
+    assert_eq!(node.destinations("10.2.0.0/16"), ["192.0.2.200"]);
+    assert_eq!(node.destinations("10.3.0.0/16"), ["192.0.2.200"]);
+    assert_eq!(node.destinations("10.4.0.0/16"), [PEER]);
+    assert_eq!(node.dropped("10.5.0.0/16"), DropReason::ActionDrop);
+    // PB-19: all locators down.
+    node.control.set_path(node.now, ip(PEER), None);
+    node.drain();
+    assert_eq!(node.destinations("10.4.0.0/16"), ["192.0.2.200"]);
+    // The PETR down: nothing leaves natively.
+    node.control.set_path(node.now, ip("192.0.2.200"), None);
+    node.drain();
+    assert_eq!(node.dropped("10.2.0.0/16"), DropReason::NoUsableLocator);
+    assert_eq!(node.dropped("10.3.0.0/16"), DropReason::NoCommonRlocFamily);
+    node.control.set_path(node.now, ip("192.0.2.200"), Some(1500));
+    node.drain();
+    assert_eq!(node.destinations("10.2.0.0/16"), ["192.0.2.200"]);
+    assert_eq!(node.destinations("10.4.0.0/16"), ["192.0.2.200"]);
+    node.control.set_path(node.now, ip(PEER), Some(1500));
+    node.drain();
+    assert_eq!(node.destinations("10.4.0.0/16"), [PEER]);
+}
+
+#[test]
+fn pe_11_the_petr_is_chosen_by_priority() {
+    let mut use_petr = vec![petr("192.0.2.200"), petr("192.0.2.201"), petr("192.0.2.202")];
+    use_petr[0].priority = 2;
+    let mut node = Node::new(ControlConfig { use_petr, ..config() });
+    node.learn("10.2.0.9", vec![negative("10.2.0.0/16", 10, Action::NativelyForward)]);
+    assert_eq!(node.destinations("10.2.0.0/16"), ["192.0.2.201", "192.0.2.202"]);
+}
+
+#[test]
+fn pe_11_a_petr_given_by_name_is_followed() {
+    let endpoint = Endpoint::Name("petr.example.net".to_owned());
+    let use_petr = vec![Petr { endpoint, priority: 1, weight: 1 }];
+    let mut node = Node::new(ControlConfig { use_petr, ..config() });
+    node.learn("10.2.0.9", vec![negative("10.2.0.0/16", 10, Action::NativelyForward)]);
+    assert_eq!(node.dropped("10.2.0.0/16"), DropReason::NoUsableLocator);
+    for address in ["192.0.2.200", "192.0.2.201"] {
+        node.control.set_name(node.now, "petr.example.net", &[ip(address)]);
+        node.drain();
+        assert_eq!(node.destinations("10.2.0.0/16"), [address]);
+    }
+    assert_eq!(node.control.remote_rlocs().collect::<Vec<_>>(), [ip("192.0.2.201")]);
+}
+
+#[test]
+fn mc_26_counters_and_last_use_survive_an_update() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 10, &[PEER, "192.0.2.66"])]);
+    let before = node.set("10.2.0.0/16");
+    before.last_used.store(5, Ordering::Relaxed);
+    for adjacency in &before.adjacencies {
+        adjacency.traffic.add_shared(3, 300);
+    }
+    node.control.set_path(node.now, ip(PEER), Some(1400));
+    node.drain();
+    let after = node.set("10.2.0.0/16");
+    assert_eq!(after.last_used.load(Ordering::Relaxed), 5);
+    assert!(Arc::ptr_eq(&before.adjacencies[1].traffic, &after.adjacencies[1].traffic));
+    node.advance(seconds(2));
+    node.control.start_lookup(node.now, prefix("10.2.0.0/16"), super::itr::Purpose::SmrInvoked);
+    node.drain();
+    node.answer(vec![record("10.2.0.0/16", 10, &[PEER])]);
+    let view = node.control.map_cache_view(node.now).remove(0);
+    assert_eq!((view.packets, view.octets), (6, 600));
+    assert_eq!((view.locators[0].packets, view.locators.len()), (3, 1));
+    assert_eq!(view.uptime_seconds, 2);
+}

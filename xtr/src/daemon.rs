@@ -1,0 +1,494 @@
+//! The running tunnel router: the only place where control plane, data plane and host meet.
+//!
+//! One task owns everything. It waits for a control message, a punt of the data plane, a question of the operator, news of DNS or of the
+//! kernel, or a timer; lets the control plane handle it; and carries out what the control plane wants: datagrams, changes of the
+//! forwarding table, path look-ups. The data plane never waits for it.
+use crate::config::{Endpoint, Role, RouterConfig};
+use crate::control::{ControlPlane, Event};
+use crate::drops::DropReason;
+use crate::engine::Engine;
+use crate::fib::FibWriter;
+use crate::host::names::{Names, Resolved};
+use crate::host::routing::Routing;
+use crate::host::sockets::{ControlSockets, Datagram, IcmpSockets};
+use crate::host::underlay::{self, Changes, Netlink, PathAnswer};
+use crate::host::{check_privileges, sysctl};
+use crate::policy::Policy;
+use crate::punt::{self, Punt, PuntReceiver};
+use mapping::admin::{DropCount, Query, Request};
+use mapping::view::StatusView;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// How long an orderly end waits for Map-Servers to acknowledge the deregistration.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
+/// Punts and messages handled before the forwarding table is written and others get their turn.
+const BATCH: usize = 256;
+/// After a change in the kernel, paths are looked up again once it has been quiet for this long.
+const CHANGE_DELAY: Duration = Duration::from_millis(200);
+/// However much changes, paths are looked up at most this often.
+const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
+/// Paths are looked up again at least this often.
+const PATH_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the data plane's health is looked at.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+/// Questions and answers about paths under way.
+const PATH_QUEUE: usize = 64;
+
+/// Why a tunnel router could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The process lacks a capability.
+    #[error("missing privilege: {0}")]
+    MissingPrivilege(String),
+    /// The configuration does not fit this host.
+    #[error("bad configuration: {0}")]
+    Configuration(String),
+    /// The kernel refused something.
+    #[error("{0}")]
+    Runtime(#[source] io::Error),
+}
+
+impl DaemonError {
+    /// The exit code of the process: 77, 78 or 1.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::MissingPrivilege(_) => 77,
+            Self::Configuration(_) => 78,
+            Self::Runtime(_) => 1,
+        }
+    }
+}
+
+impl From<io::Error> for DaemonError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::MissingPrivilege(error.to_string()),
+            io::ErrorKind::AddrNotAvailable => Self::Configuration(error.to_string()),
+            _ => Self::Runtime(error),
+        }
+    }
+}
+
+/// Runs a tunnel router until `shutdown` completes, then deregisters, withdraws its routes and stops forwarding. `ready` is called once
+/// its sockets are bound and the data plane runs.
+///
+/// # Errors
+/// [`DaemonError`] if it cannot start, or if the data plane fails later: whoever supervises the process starts it anew.
+pub async fn run<P: Policy>(
+    config: RouterConfig,
+    policy: P,
+    requests: mpsc::Receiver<Request>,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> Result<(), DaemonError> {
+    let mut daemon = Daemon::start(config, policy).await?;
+    ready();
+    let outcome = daemon.serve(requests, shutdown).await;
+    daemon.finish().await;
+    outcome
+}
+
+/// Everything that runs.
+struct Daemon {
+    config: RouterConfig,
+    started: Instant,
+    control: ControlPlane,
+    engine: Engine,
+    fib: FibWriter,
+    punts: PuntReceiver,
+    sockets: ControlSockets,
+    datagrams: mpsc::Receiver<Datagram>,
+    icmp: IcmpSockets,
+    names: Names,
+    netlink: Netlink,
+    changes: Changes,
+    routing: Routing,
+    path_questions: mpsc::Sender<Vec<IpAddr>>,
+    path_answers: mpsc::Receiver<PathAnswer>,
+    path_task: JoinHandle<()>,
+    /// When all paths are looked up next.
+    paths_due: Instant,
+    /// When they were looked up last.
+    paths_checked: Instant,
+    /// RLOCs whose path is not known yet.
+    new_rlocs: Vec<IpAddr>,
+    /// What was wrong with the host at the start.
+    notes: Vec<String>,
+    /// Own RLOCs that left the host meanwhile.
+    missing_rlocs: Vec<IpAddr>,
+}
+
+impl Daemon {
+    async fn start<P: Policy>(config: RouterConfig, policy: P) -> Result<Self, DaemonError> {
+        check_privileges()
+            .map_err(|name| DaemonError::MissingPrivilege(format!("{name} is needed")))?;
+        let netlink = Netlink::open()?;
+        check_host(&netlink, &config).await?;
+        let changes = Changes::listen()?;
+        let rlocs: Vec<IpAddr> = config.control.rlocs.iter().map(|rloc| rloc.address).collect();
+        let (sockets, datagrams) = ControlSockets::bind(&rlocs).await?;
+        let icmp = IcmpSockets::open()?;
+        let (mut fib, readers) = FibWriter::new();
+        let (sender, punts) = punt::queue(punt::DEFAULT_CAPACITY);
+        let now = Instant::now();
+        let mut control =
+            ControlPlane::new(config.control.clone(), now, rand::random(), nonce_base());
+        fib.apply(std::iter::from_fn(|| control.poll_fib_update()));
+        let engine = Engine::start(&config.data, Arc::new(policy), &readers, sender)?;
+        let mut routing = Routing::new(netlink.handle());
+        if let Err(error) = routing.install(&config.host, engine.tun_index()).await {
+            routing.remove().await;
+            engine.stop();
+            return Err(error.into());
+        }
+        let notes = host_notes(&config, engine.tun_name());
+        let (path_questions, questions) = mpsc::channel(PATH_QUEUE);
+        let (answers, path_answers) = mpsc::channel(PATH_QUEUE);
+        let (handle, tun) = (netlink.handle(), engine.tun_index());
+        let path_task = tokio::spawn(underlay::answer_paths(handle, tun, questions, answers));
+        Ok(Self {
+            names: Names::follow(&names_of(&config)),
+            started: now,
+            paths_due: now,
+            paths_checked: now,
+            new_rlocs: Vec::new(),
+            missing_rlocs: Vec::new(),
+            config,
+            control,
+            engine,
+            fib,
+            punts,
+            sockets,
+            datagrams,
+            icmp,
+            netlink,
+            changes,
+            routing,
+            path_questions,
+            path_answers,
+            path_task,
+            notes,
+        })
+    }
+
+    async fn serve(
+        &mut self,
+        mut requests: mpsc::Receiver<Request>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), DaemonError> {
+        let mut shutdown = pin!(shutdown);
+        let mut asking = true;
+        loop {
+            self.carry_out();
+            if let Some(failure) = self.engine.failure() {
+                return Err(DaemonError::Runtime(io::Error::other(failure.to_owned())));
+            }
+            tokio::select! {
+                () = &mut shutdown => return Ok(()),
+                request = requests.recv(), if asking => match request {
+                    Some(request) => self.answer(request),
+                    None => asking = false,
+                },
+                input = self.next_input() => self.handle(input).await,
+            }
+        }
+    }
+
+    /// Whatever happens next. Cancel-safe.
+    async fn next_input(&mut self) -> Input {
+        let mut next = self.paths_due.min(Instant::now() + HEALTH_INTERVAL);
+        next = self.control.poll_timeout().map_or(next, |timeout| timeout.min(next));
+        tokio::select! {
+            Some(datagram) = self.datagrams.recv() => Input::Datagram(datagram),
+            () = self.punts.notified() => Input::Punts,
+            Some(answer) = self.path_answers.recv() => Input::Path(answer),
+            resolved = self.names.next() => Input::Name(resolved),
+            () = self.changes.next() => Input::HostChanged,
+            () = tokio::time::sleep_until(next.into()) => Input::Timeout,
+        }
+    }
+
+    async fn handle(&mut self, input: Input) {
+        let now = Instant::now();
+        match input {
+            Input::Datagram(datagram) => self.handle_datagrams(now, datagram),
+            Input::Punts => self.handle_punts(now),
+            Input::Path((rloc, mtu)) => {
+                self.control.set_path(now, rloc, mtu);
+                for _ in 0..BATCH {
+                    let Ok((rloc, mtu)) = self.path_answers.try_recv() else { break };
+                    self.control.set_path(now, rloc, mtu);
+                }
+            }
+            Input::Name(Resolved { name, addresses }) => {
+                if addresses.is_empty() {
+                    tracing::warn!(name, "cannot be resolved; the last good answer stays in use");
+                }
+                self.control.set_name(now, &name, &addresses);
+            }
+            Input::HostChanged => {
+                let soon = (now + CHANGE_DELAY).max(self.paths_checked + CHANGE_INTERVAL);
+                self.paths_due = self.paths_due.min(soon);
+            }
+            Input::Timeout => {}
+        }
+        if self.control.poll_timeout().is_some_and(|due| due <= now) {
+            self.control.handle_timeout(now);
+        }
+        if self.paths_due <= now {
+            (self.paths_checked, self.paths_due) = (now, now + PATH_INTERVAL);
+            self.new_rlocs = self.control.remote_rlocs().collect();
+            self.check_own_rlocs().await;
+        }
+    }
+
+    fn handle_datagrams(&mut self, now: Instant, first: Datagram) {
+        let mut next = Some(first);
+        for _ in 0..BATCH {
+            let Some(datagram) = next else { return };
+            self.control.handle_input(now, datagram.local, datagram.from, &datagram.payload);
+            next = self.datagrams.try_recv().ok();
+        }
+        if let Some(datagram) = next {
+            self.control.handle_input(now, datagram.local, datagram.from, &datagram.payload);
+        }
+    }
+
+    /// Drains the queue: a wake-up may stand for many messages.
+    fn handle_punts(&mut self, now: Instant) {
+        while let Some(punt) = self.punts.pop() {
+            match &punt {
+                Punt::Miss { .. } => self.control.handle_punt(now, &punt),
+                Punt::IcmpError { destination, message } => {
+                    if let Err(error) = self.icmp.send(*destination, message) {
+                        tracing::debug!(%destination, %error, "ICMP error not sent");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what the control plane wants done.
+    fn carry_out(&mut self) {
+        let updates: Vec<_> = std::iter::from_fn(|| self.control.poll_fib_update()).collect();
+        if !updates.is_empty() {
+            self.fib.apply(updates);
+            self.engine.wake();
+        }
+        while let Some(transmit) = self.control.poll_transmit() {
+            if let Err(error) = self.sockets.send(&transmit) {
+                let destination = transmit.destination;
+                tracing::debug!(%destination, %error, "control message not sent");
+                self.control.count_send_failure();
+            }
+        }
+        while let Some(event) = self.control.poll_event() {
+            if let Event::LocatorAdded(rloc) = event {
+                self.new_rlocs.push(rloc);
+            }
+            log(&event);
+        }
+        if !self.new_rlocs.is_empty() {
+            let question = std::mem::take(&mut self.new_rlocs);
+            if let Err(mpsc::error::TrySendError::Full(question)) =
+                self.path_questions.try_send(question)
+            {
+                self.new_rlocs = question;
+            }
+        }
+    }
+
+    async fn check_own_rlocs(&mut self) {
+        let Ok(present) = underlay::own_addresses(&self.netlink.handle()).await else { return };
+        let own = self.config.control.rlocs.iter().map(|rloc| rloc.address);
+        let missing: Vec<IpAddr> = own.filter(|rloc| !present.contains(rloc)).collect();
+        for rloc in missing.iter().filter(|rloc| !self.missing_rlocs.contains(rloc)) {
+            tracing::warn!(%rloc, "the RLOC has left this host");
+        }
+        self.missing_rlocs = missing;
+    }
+
+    fn answer(&self, request: Request) {
+        // Whoever asked may be gone by now.
+        let _ = request.reply.send(self.view(&request.query));
+    }
+
+    fn view(&self, query: &Query) -> Result<Value, String> {
+        let now = Instant::now();
+        let json = match query {
+            Query::MapCache => serde_json::to_value(self.control.map_cache_view(now)),
+            Query::Locators => serde_json::to_value(self.control.locators_view(now)),
+            Query::Registrations => serde_json::to_value(self.control.registrations_view(now)),
+            Query::Counters => {
+                let mut counters = self.engine.counters().by_name();
+                counters.extend(self.control.counters_view());
+                serde_json::to_value(counters)
+            }
+            Query::Drops => serde_json::to_value(self.drops()),
+            Query::Status => serde_json::to_value(self.status(now)),
+            Query::Sites => return Err("this daemon is no Map-Server".to_owned()),
+        };
+        json.map_err(|error| error.to_string())
+    }
+
+    /// Packets dropped by the data plane, then control messages discarded (their names begin with `control_`).
+    fn drops(&self) -> Vec<DropCount> {
+        let counters = self.engine.counters();
+        let packets = DropReason::ALL.iter().map(|&reason| DropCount {
+            reason: reason.name().to_owned(),
+            count: counters.dropped(reason),
+            help: reason.help().to_owned(),
+        });
+        let messages = self.control.discards().non_zero().into_iter().map(|mut discard| {
+            discard.reason.insert_str(0, "control_");
+            discard
+        });
+        packets.filter(|drop| drop.count > 0).chain(messages).collect()
+    }
+
+    fn status(&self, now: Instant) -> StatusView {
+        let mut notes = self.notes.clone();
+        notes.extend(
+            self.missing_rlocs.iter().map(|rloc| format!("RLOC {rloc} has left this host.")),
+        );
+        notes.extend(self.control.notes());
+        StatusView {
+            role: match self.config.control.role {
+                Role::Xtr => "xtr".to_owned(),
+                Role::Proxy => "gateway".to_owned(),
+            },
+            name: self.config.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
+            healthy: notes.is_empty(),
+            notes,
+        }
+    }
+
+    /// OP-04: a proxy attracts nothing any more before it stops; an xTR is gone from the mapping system before it stops.
+    async fn finish(mut self) {
+        if self.config.control.role == Role::Proxy {
+            self.routing.remove().await;
+        }
+        let now = Instant::now();
+        let patience = tokio::time::sleep(SHUTDOWN_PATIENCE);
+        let mut patience = pin!(patience);
+        self.control.shutdown(now);
+        self.carry_out();
+        while !self.control.is_deregistered() {
+            tokio::select! {
+                () = &mut patience => {
+                    tracing::warn!("no Map-Server acknowledged the deregistration in time");
+                    break;
+                }
+                input = self.next_input() => self.handle(input).await,
+            }
+            self.carry_out();
+        }
+        self.routing.remove().await;
+        self.path_task.abort();
+        self.engine.stop();
+        tracing::info!("stopped");
+    }
+}
+
+/// What wakes the daemon.
+enum Input {
+    Datagram(Datagram),
+    Punts,
+    Path(PathAnswer),
+    Name(Resolved),
+    HostChanged,
+    Timeout,
+}
+
+/// What is configured must exist.
+async fn check_host(netlink: &Netlink, config: &RouterConfig) -> Result<(), DaemonError> {
+    let present = underlay::own_addresses(&netlink.handle()).await?;
+    for rloc in &config.control.rlocs {
+        if !present.contains(&rloc.address) {
+            let problem = format!("RLOC {} is on no interface of this host", rloc.address);
+            return Err(DaemonError::Configuration(problem));
+        }
+    }
+    let interfaces = underlay::interfaces(&netlink.handle()).await?;
+    for name in &config.host.site_interfaces {
+        if interfaces.values().all(|interface| interface.name != *name) {
+            let problem = format!("interface {name} does not exist on this host");
+            return Err(DaemonError::Configuration(problem));
+        }
+    }
+    Ok(())
+}
+
+/// What keeps traffic from flowing although everything of ours is in place.
+fn host_notes(config: &RouterConfig, tun: &str) -> Vec<String> {
+    let prefixes = || config.host.announce.iter().chain(&config.host.site_prefixes);
+    let ipv4 = prefixes().any(|prefix| prefix.addr().is_ipv4());
+    let ipv6 = prefixes().any(|prefix| prefix.addr().is_ipv6());
+    let both = !ipv4 && !ipv6;
+    let mut notes = sysctl::configure_tun(tun);
+    notes.extend(sysctl::check_host(ipv4 || both, ipv6 || both));
+    for note in &notes {
+        tracing::warn!("{note}");
+    }
+    notes
+}
+
+fn names_of(config: &RouterConfig) -> BTreeSet<String> {
+    let control = &config.control;
+    let servers = control.map_servers.iter().map(|server| &server.endpoint);
+    let petrs = control.use_petr.iter().map(|petr| &petr.endpoint);
+    let endpoints = control.map_resolvers.iter().chain(servers).chain(petrs);
+    endpoints
+        .filter_map(|endpoint| match endpoint {
+            Endpoint::Name(name) => Some(name.clone()),
+            Endpoint::Address(_) => None,
+        })
+        .collect()
+}
+
+/// The time of day as a nonce: greater than any nonce of an earlier run, as long as the clock was right (RG-14).
+#[allow(
+    clippy::disallowed_methods,
+    reason = "nonces must grow across restarts, which only the time of day does"
+)]
+fn nonce_base() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX / 2)
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::LocatorAdded(rloc) => tracing::debug!(%rloc, "locator in use"),
+        Event::LocatorUp(rloc) => tracing::info!(%rloc, "locator answers RLOC-probes"),
+        Event::LocatorDown(rloc) => {
+            tracing::info!(%rloc, "locator is down: RLOC-probes unanswered");
+        }
+        Event::Registered { prefix, map_server } => {
+            tracing::info!(%prefix, %map_server, "registered");
+        }
+        Event::RegistrationUnanswered { prefix, map_server } => tracing::warn!(
+            %prefix, %map_server,
+            "registration unanswered: compare key, key-id, algorithm and EID-prefix with the Map-Server's site"
+        ),
+        Event::RegistrationRefused { prefix, map_server } => {
+            tracing::warn!(%prefix, %map_server, "the Map-Server does not accept this EID-prefix");
+        }
+        Event::LookupUnanswered(prefix) => {
+            tracing::warn!(%prefix, "no Map-Resolver answers; next try in 30 s");
+        }
+        Event::MapCacheFull => {
+            tracing::debug!("map-cache full: the least recently used entries made room");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Routes and rules that are ours while we run. Each carries protocol 204, so that a restart recognises what a crash left behind.
+//!
+//! A proxy routes its EID aggregates into the TUN, in a table that routing daemons learn from. An xTR sends what comes from its site
+//! through a table of its own: a rule per site interface, and one per EID-prefix for packets of this host.
+use super::netlink_error;
+use crate::config::HostConfig;
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::{
+    RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The routing protocol number of everything we own (`isthmus` in rt_protos.d).
+pub const PROTOCOL: u8 = 204;
+/// The routing table of an xTR's site traffic.
+pub const SITE_TABLE: u32 = 4341;
+/// Where the rules stand: before `main` (32766).
+const RULE_PRIORITY: u32 = 4341;
+
+/// The routes and rules in the kernel; [`Routing::remove`] takes them out again.
+#[derive(Debug)]
+pub struct Routing {
+    handle: Handle,
+    routes: Vec<RouteMessage>,
+    rules: Vec<RuleMessage>,
+}
+
+impl Routing {
+    /// Nothing installed yet.
+    pub fn new(handle: Handle) -> Self {
+        Self { handle, routes: Vec::new(), rules: Vec::new() }
+    }
+
+    /// Removes what an earlier run with this configuration left in the kernel, then installs everything. `tun` is the TUN's interface
+    /// index.
+    ///
+    /// # Errors
+    /// What the kernel refused; what was installed until then is removed by [`Self::remove`].
+    pub async fn install(&mut self, config: &HostConfig, tun: u32) -> io::Result<()> {
+        self.remove_leftovers(config).await?;
+        for route in planned_routes(config, tun) {
+            let what = format!("install route {}", describe(&route));
+            let request = self.handle.route().add(route.clone()).replace();
+            request.execute().await.map_err(|error| netlink_error(&what, &error))?;
+            self.routes.push(route);
+        }
+        for rule in planned_rules(config) {
+            let mut request = self.handle.rule().add();
+            *request.message_mut() = rule.clone();
+            request.execute().await.map_err(|e| netlink_error("install policy rule", &e))?;
+            self.rules.push(rule);
+        }
+        Ok(())
+    }
+
+    /// Takes out everything installed; what is gone already is no error.
+    pub async fn remove(&mut self) {
+        for rule in self.rules.drain(..) {
+            if let Err(error) = self.handle.rule().del(rule).execute().await {
+                tracing::debug!(%error, "policy rule was gone");
+            }
+        }
+        for route in self.routes.drain(..) {
+            if let Err(error) = self.handle.route().del(route).execute().await {
+                tracing::debug!(%error, "route was gone");
+            }
+        }
+    }
+
+    /// Ours are: rules to the site table, routes in it, and the configured aggregates in the announced table; all of protocol 204.
+    async fn remove_leftovers(&self, config: &HostConfig) -> io::Result<()> {
+        for version in [IpVersion::V4, IpVersion::V6] {
+            if has_site(config) {
+                self.remove_leftover_rules(version.clone()).await?;
+            }
+            self.remove_leftover_routes(config, version).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_leftover_rules(&self, version: IpVersion) -> io::Result<()> {
+        let rules: Vec<RuleMessage> = self
+            .handle
+            .rule()
+            .get(version)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| netlink_error("list policy rules", &error))?;
+        for rule in rules.into_iter().filter(is_own_rule) {
+            tracing::info!("removing a policy rule of an earlier run");
+            let removal = self.handle.rule().del(rule).execute().await;
+            removal.map_err(|error| netlink_error("remove a policy rule", &error))?;
+        }
+        Ok(())
+    }
+
+    async fn remove_leftover_routes(
+        &self,
+        config: &HostConfig,
+        version: IpVersion,
+    ) -> io::Result<()> {
+        let mut query = RouteMessage::default();
+        query.header.address_family = match version {
+            IpVersion::V4 => AddressFamily::Inet,
+            IpVersion::V6 => AddressFamily::Inet6,
+        };
+        let routes: Vec<RouteMessage> = self
+            .handle
+            .route()
+            .get(query)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| netlink_error("list routes", &error))?;
+        for route in routes.into_iter().filter(|route| is_own_route(config, route)) {
+            tracing::info!(route = describe(&route), "removing a route of an earlier run");
+            let removal = self.handle.route().del(route).execute().await;
+            removal.map_err(|error| netlink_error("remove a route", &error))?;
+        }
+        Ok(())
+    }
+}
+
+fn has_site(config: &HostConfig) -> bool {
+    !config.site_interfaces.is_empty() || !config.site_prefixes.is_empty()
+}
+
+/// Own EID-prefixes stay in the site (`throw` goes on to `main`), everything else of their family goes into the TUN.
+fn planned_routes(config: &HostConfig, tun: u32) -> Vec<RouteMessage> {
+    let mut routes: Vec<RouteMessage> = config
+        .announce
+        .iter()
+        .map(|prefix| {
+            route(*prefix, config.announce_table, RouteType::Unicast)
+                .priority(config.announce_metric)
+                .output_interface(tun)
+                .build()
+        })
+        .collect();
+    if has_site(config) {
+        for prefix in &config.site_prefixes {
+            routes.push(route(*prefix, SITE_TABLE, RouteType::Throw).build());
+        }
+        for everything in families(config).into_iter().map(default_of) {
+            let into_tun = route(everything, SITE_TABLE, RouteType::Unicast);
+            routes.push(into_tun.output_interface(tun).build());
+        }
+    }
+    routes
+}
+
+fn planned_rules(config: &HostConfig) -> Vec<RuleMessage> {
+    let mut rules = Vec::new();
+    for ipv4 in families(config) {
+        for interface in &config.site_interfaces {
+            rules.push(rule(ipv4, RuleAttribute::Iifname(interface.clone())));
+        }
+    }
+    for prefix in &config.site_prefixes {
+        let mut from = rule(prefix.addr().is_ipv4(), RuleAttribute::Iifname("lo".to_owned()));
+        from.header.src_len = prefix.prefix_len();
+        from.attributes.push(RuleAttribute::Source(prefix.network()));
+        rules.push(from);
+    }
+    rules
+}
+
+/// The families the site has EIDs of: `true` = IPv4.
+fn families(config: &HostConfig) -> BTreeSet<bool> {
+    config.site_prefixes.iter().map(|prefix| prefix.addr().is_ipv4()).collect()
+}
+
+fn default_of(ipv4: bool) -> IpNet {
+    let unspecified =
+        if ipv4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    IpNet::new_assert(unspecified, 0)
+}
+
+fn route(prefix: IpNet, table: u32, kind: RouteType) -> RouteMessageBuilder<IpAddr> {
+    let mut builder = RouteMessageBuilder::<IpAddr>::new()
+        .table_id(table)
+        .protocol(RouteProtocol::Other(PROTOCOL))
+        .kind(kind)
+        .scope(if prefix.addr().is_ipv4() && kind == RouteType::Unicast {
+            RouteScope::Link
+        } else {
+            RouteScope::Universe
+        });
+    let message = builder.get_mut();
+    message.header.address_family = family(prefix.addr().is_ipv4());
+    message.header.destination_prefix_length = prefix.prefix_len();
+    if prefix.prefix_len() > 0 {
+        message.attributes.push(RouteAttribute::Destination(prefix.network().into()));
+    }
+    builder
+}
+
+fn rule(ipv4: bool, selector: RuleAttribute) -> RuleMessage {
+    let mut rule = RuleMessage::default();
+    rule.header.family = family(ipv4);
+    rule.header.action = RuleAction::ToTable;
+    rule.attributes = vec![
+        RuleAttribute::Table(SITE_TABLE),
+        RuleAttribute::Priority(RULE_PRIORITY),
+        RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
+        selector,
+    ];
+    rule
+}
+
+const fn family(ipv4: bool) -> AddressFamily {
+    if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn is_own_rule(rule: &RuleMessage) -> bool {
+    rule.attributes.contains(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
+        && rule.attributes.contains(&RuleAttribute::Table(SITE_TABLE))
+}
+
+fn is_own_route(config: &HostConfig, route: &RouteMessage) -> bool {
+    let table = table_of(route);
+    let in_site_table = has_site(config) && table == SITE_TABLE;
+    let announced = table == config.announce_table
+        && destination_of(route).is_some_and(|prefix| config.announce.contains(&prefix));
+    route.header.protocol == RouteProtocol::Other(PROTOCOL) && (in_site_table || announced)
+}
+
+fn table_of(route: &RouteMessage) -> u32 {
+    route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Table(table) => Some(*table),
+            _ => None,
+        })
+        .unwrap_or(u32::from(route.header.table))
+}
+
+fn destination_of(route: &RouteMessage) -> Option<IpNet> {
+    let length = route.header.destination_prefix_length;
+    let address = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => super::underlay::ip_of(address),
+        _ => None,
+    });
+    match address {
+        Some(address) => IpNet::new(address, length).ok(),
+        None => Some(default_of(route.header.address_family == AddressFamily::Inet)),
+    }
+}
+
+fn describe(route: &RouteMessage) -> String {
+    let prefix = destination_of(route).map_or_else(String::new, |prefix| prefix.to_string());
+    format!("{prefix} table {}", table_of(route))
+}

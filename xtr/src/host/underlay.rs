@@ -1,0 +1,215 @@
+//! The underlay as the kernel knows it: own addresses, and the path to a remote RLOC.
+use super::netlink_error;
+use futures_util::{StreamExt, TryStreamExt};
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::net::IpAddr;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// A netlink connection and the task that drives it; dropping it ends both.
+#[derive(Debug)]
+pub struct Netlink {
+    handle: Handle,
+    connection: JoinHandle<()>,
+}
+
+impl Netlink {
+    /// Opens a netlink connection in the namespace of the calling thread.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn open() -> io::Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        Ok(Self { handle, connection: tokio::spawn(connection) })
+    }
+
+    /// For requests.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// Every address of the host.
+///
+/// # Errors
+/// What the kernel said.
+pub async fn own_addresses(handle: &Handle) -> io::Result<BTreeSet<IpAddr>> {
+    let mut addresses = BTreeSet::new();
+    let mut answers = handle.address().get().execute();
+    while let Some(message) =
+        answers.try_next().await.map_err(|error| netlink_error("list addresses", &error))?
+    {
+        for attribute in &message.attributes {
+            match attribute {
+                AddressAttribute::Address(address) | AddressAttribute::Local(address) => {
+                    addresses.insert(*address);
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(addresses)
+}
+
+/// The names and MTUs of the interfaces, by index.
+///
+/// # Errors
+/// What the kernel said.
+pub async fn interfaces(handle: &Handle) -> io::Result<HashMap<u32, Interface>> {
+    let mut interfaces = HashMap::new();
+    let mut answers = handle.link().get().execute();
+    while let Some(message) =
+        answers.try_next().await.map_err(|error| netlink_error("list interfaces", &error))?
+    {
+        let mut interface = Interface { name: String::new(), mtu: 1500 };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => interface.name = name,
+                LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+                _ => {}
+            }
+        }
+        interfaces.insert(message.header.index, interface);
+    }
+    Ok(interfaces)
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its MTU, octets.
+    pub mtu: u32,
+}
+
+/// What is known of the path to a remote RLOC: the largest outer packet in octets, `None` without a route.
+pub type PathAnswer = (IpAddr, Option<u16>);
+
+/// Looks up paths until `questions` closes. A path through the TUN itself is none: LISP packets must not be encapsulated again.
+pub async fn answer_paths(
+    handle: Handle,
+    tun: u32,
+    mut questions: mpsc::Receiver<Vec<IpAddr>>,
+    answers: mpsc::Sender<PathAnswer>,
+) {
+    while let Some(rlocs) = questions.recv().await {
+        let interfaces = match interfaces(&handle).await {
+            Ok(interfaces) => interfaces,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the interfaces");
+                continue;
+            }
+        };
+        for rloc in rlocs {
+            let mtu = path_mtu(&handle, rloc, tun, &interfaces).await;
+            if answers.send((rloc, mtu)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The MTU of the path the kernel would take, from the route or else its interface.
+async fn path_mtu(
+    handle: &Handle,
+    rloc: IpAddr,
+    tun: u32,
+    interfaces: &HashMap<u32, Interface>,
+) -> Option<u16> {
+    let width = if rloc.is_ipv4() { 32 } else { 128 };
+    let question =
+        RouteMessageBuilder::<IpAddr>::new().destination_prefix(rloc, width).ok()?.build();
+    let answer = handle.route().get(question).execute().try_next().await.ok()??;
+    let interface = output_interface(&answer)?;
+    if interface == tun {
+        return None;
+    }
+    let mtu = route_mtu(&answer).or_else(|| Some(interfaces.get(&interface)?.mtu)).unwrap_or(1500);
+    Some(u16::try_from(mtu).unwrap_or(u16::MAX))
+}
+
+fn output_interface(route: &RouteMessage) -> Option<u32> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
+}
+
+fn route_mtu(route: &RouteMessage) -> Option<u32> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Metrics(metrics) => metrics.iter().find_map(|metric| match metric {
+            RouteMetric::Mtu(mtu) => Some(*mtu),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
+/// The IP address in a route attribute.
+pub(super) fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+/// Says that links, addresses or routes changed; several changes make one message.
+#[derive(Debug)]
+pub struct Changes {
+    receiver: mpsc::Receiver<()>,
+    task: JoinHandle<()>,
+}
+
+impl Changes {
+    /// Starts listening.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn listen() -> io::Result<Self> {
+        let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&[
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Route,
+        ])?;
+        let (sender, receiver) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            let _keeps_the_connection = handle;
+            let forward = async {
+                while messages.next().await.is_some() {
+                    // A message already waiting says the same.
+                    let _ = sender.try_send(());
+                }
+            };
+            tokio::join!(connection, forward);
+        });
+        Ok(Self { receiver, task })
+    }
+
+    /// The next change; pending for ever once the kernel closed the connection. Cancel-safe.
+    pub async fn next(&mut self) {
+        if self.receiver.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,176 @@
+//! What a running tunnel router shows of itself: the JSON of `isthmus show`.
+//!
+//! Every list is sorted (prefix, then address), so that two answers can be compared line by line.
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Counters by name: the answer to `show counters`.
+pub type CountersView = BTreeMap<String, u64>;
+
+/// One map-cache entry, as `show map-cache` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapCacheEntryView {
+    /// The EID-prefix.
+    pub prefix: IpNet,
+    /// Its instance, 0 to 16 777 215.
+    pub instance_id: u32,
+    /// Seconds since the entry was first learned.
+    pub uptime_seconds: u64,
+    /// Seconds until it goes; `None` = never.
+    pub expires_seconds: Option<u64>,
+    /// Where it comes from.
+    pub via: Via,
+    /// What the mapping says: `complete` with locators, else its action
+    /// (`forward-native`, `send-map-request`, `no-action`, `drop`, `drop-policy-denied`, `drop-auth-failure`).
+    pub state: String,
+    /// What is done with packets now: `encapsulate`, `encapsulate-to-petr`, `native`, `resolve`, or
+    /// `drop:REASON` with the name of a drop counter.
+    pub forwarding: String,
+    /// Packets encapsulated for it.
+    pub packets: u64,
+    /// Inner octets encapsulated for it.
+    pub octets: u64,
+    /// Its locators, those of the use-petr set included when packets go there.
+    pub locators: Vec<LocatorView>,
+}
+
+/// Where a map-cache entry comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// A Map-Reply with locators.
+    MapReply,
+    /// Configuration.
+    Static,
+    /// A negative Map-Reply (RFC 9301 §5.4: Locator Count 0).
+    Negative,
+}
+
+impl Via {
+    /// As printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MapReply => "map-reply",
+            Self::Static => "static",
+            Self::Negative => "negative",
+        }
+    }
+}
+
+/// One locator, of a map-cache entry or (in `show locators`) of the whole router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocatorView {
+    /// The RLOC.
+    pub address: IpAddr,
+    /// Its state.
+    pub state: LocatorState,
+    /// Priority, 255 = not for unicast. In `show locators`: the best among the entries that use it.
+    pub priority: u8,
+    /// Weight. In `show locators`: of the entry with the best priority.
+    pub weight: u8,
+    /// Round-trip time of the last answered RLOC-probe, microseconds.
+    pub rtt_micros: Option<u64>,
+    /// Seconds since the last answered RLOC-probe.
+    pub last_probe_reply_seconds: Option<u64>,
+    /// Packets sent to it (for this entry, or in total).
+    pub packets: u64,
+    /// Inner octets sent to it (for this entry, or in total).
+    pub octets: u64,
+    /// Largest outer packet towards it, octets.
+    pub mtu: u16,
+    /// EID-prefixes that use it; 1 within an entry.
+    pub mappings: u64,
+    /// Whether it belongs to the use-petr set.
+    pub petr: bool,
+    /// Why it carries nothing now, in words; `None` = it may carry traffic.
+    pub unusable: Option<String>,
+}
+
+/// The state of a locator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LocatorState {
+    /// The last RLOC-probe was answered.
+    Up,
+    /// Not probed yet, or probing is off: taken as up.
+    Unprobed,
+    /// Probes go unanswered (RFC 9301 §7.1).
+    Down,
+    /// The underlay has no route to it (RFC 9301 §7).
+    NoRoute,
+    /// The mapping says R=0 (RFC 9300 §9).
+    Unreachable,
+    /// No own RLOC of its address family.
+    NoFamily,
+    /// One of our own addresses.
+    Own,
+}
+
+impl LocatorState {
+    /// As printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Unprobed => "unprobed",
+            Self::Down => "down",
+            Self::NoRoute => "no-route",
+            Self::Unreachable => "unreachable",
+            Self::NoFamily => "no-family",
+            Self::Own => "own",
+        }
+    }
+}
+
+/// An own EID-prefix at one Map-Server, as `show registrations` prints it on an xTR.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnRegistrationView {
+    /// The EID-prefix.
+    pub prefix: IpNet,
+    /// Its instance, 0 to 16 777 215.
+    pub instance_id: u32,
+    /// The Map-Server as configured: address or DNS name.
+    pub map_server: String,
+    /// Where it is now; `None` = its name is not resolved yet, or has no address of our families.
+    pub address: Option<IpAddr>,
+    /// How it stands.
+    pub state: RegistrationState,
+    /// Seconds since the last acknowledging Map-Notify.
+    pub last_acknowledged_seconds: Option<u64>,
+    /// Seconds until the next Map-Register.
+    pub next_seconds: u64,
+    /// Acknowledging Map-Notifys that left this prefix out.
+    pub refusals: u64,
+    /// Map-Registers sent since the last acknowledgement.
+    pub unanswered: u64,
+}
+
+/// How a registration stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegistrationState {
+    /// Acknowledged by the Map-Server.
+    Registered,
+    /// Sent, not answered yet.
+    Pending,
+    /// Not answered in three tries: wrong key, key ID, prefix or site at the Map-Server, or no path to it.
+    Unanswered,
+    /// The Map-Server acknowledged the message without this prefix.
+    Refused,
+    /// The Map-Server has no address we can reach.
+    Unresolved,
+}
+
+impl RegistrationState {
+    /// As printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::Pending => "pending",
+            Self::Unanswered => "unanswered",
+            Self::Refused => "refused",
+            Self::Unresolved => "unresolved",
+        }
+    }
+}
