@@ -15,9 +15,9 @@ pub struct TrafficCounters {
 
 impl TrafficCounters {
     /// Counts traffic; several workers may do so at once.
-    pub fn add_shared(&self, traffic: Traffic) {
-        self.packets.fetch_add(traffic.packets, Ordering::Relaxed);
-        self.octets.fetch_add(traffic.octets, Ordering::Relaxed);
+    pub fn add_shared(&self, packets: u64, octets: u64) {
+        self.packets.fetch_add(packets, Ordering::Relaxed);
+        self.octets.fetch_add(octets, Ordering::Relaxed);
     }
 
     fn add(&self, traffic: Traffic) {

@@ -128,7 +128,7 @@ impl<P: Policy> Forwarder<P> {
         } else {
             self.counters.encapsulated(sent.packets);
         }
-        adjacency.traffic.add_shared(sent);
+        adjacency.traffic.add_shared(sent.packets, sent.octets);
         // Workers share the line: write it once a second, not per packet.
         if set.last_used.load(Ordering::Relaxed) != self.clock {
             set.last_used.store(self.clock, Ordering::Relaxed);
