@@ -16,7 +16,7 @@ use crate::host::{check_privileges, sysctl};
 use crate::policy::Policy;
 use crate::punt::{self, Punt, PuntReceiver};
 use mapping::admin::{DropCount, Query, Request};
-use mapping::view::StatusView;
+use mapping::view::{CountersView, StatusView};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -328,16 +328,24 @@ impl Daemon {
             Query::MapCache => serde_json::to_value(self.control.map_cache_view(now)),
             Query::Locators => serde_json::to_value(self.control.locators_view(now)),
             Query::Registrations => serde_json::to_value(self.control.registrations_view(now)),
-            Query::Counters => {
-                let mut counters = self.engine.counters().by_name();
-                counters.extend(self.control.counters_view());
-                serde_json::to_value(counters)
-            }
+            Query::Counters => serde_json::to_value(self.counters()),
             Query::Drops => serde_json::to_value(self.drops()),
             Query::Status => serde_json::to_value(self.status(now)),
             Query::Sites => return Err("this daemon is no Map-Server".to_owned()),
         };
         json.map_err(|error| error.to_string())
+    }
+
+    /// A proxy's two directions go by the names of its roles too, as operators know them.
+    fn counters(&self) -> CountersView {
+        let snapshot = self.engine.counters();
+        let mut counters = snapshot.by_name();
+        if self.config.control.role == Role::Proxy {
+            counters.insert("pitr_encap".to_owned(), snapshot.encapsulated);
+            counters.insert("petr_decap".to_owned(), snapshot.decapsulated);
+        }
+        counters.extend(self.control.counters_view());
+        counters
     }
 
     /// Packets dropped by the data plane, then control messages discarded (their names begin with `control_`).
