@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The `isthmus` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gateway::cli::main()
+}

@@ -2,9 +2,8 @@
 //! to the same octets. `captures/README.md` says what the files show.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
 
+use interop_tests::captures::{Datagram, control_datagrams};
 use mapping::auth::{self, AuthError, Covered};
 use mapping::config::{Algorithm, Secret};
 use mapping::wire::{CONTROL_PORT, Message, Tolerance, WireError};
@@ -52,14 +51,6 @@ fn is_odd(capture: &str, octets: &[u8]) -> bool {
 }
 
 const TOLERANT: Tolerance = Tolerance { zero_inner_checksum: true };
-
-/// One datagram of a capture.
-struct Datagram {
-    capture: String,
-    /// Counted from 1, as every viewer does.
-    frame: usize,
-    payload: Vec<u8>,
-}
 
 #[test]
 fn cw_02_every_capture_has_its_control_messages() {
@@ -203,73 +194,4 @@ fn comparable(octets: &[u8]) -> Vec<u8> {
         octets.drain(4 + 6..4 + 8);
     }
     octets
-}
-
-/// The UDP datagrams from or to port 4342, in the order of the captures' names.
-fn control_datagrams() -> Vec<Datagram> {
-    let mut datagrams = Vec::new();
-    for (capture, file) in captures() {
-        for (frame, octets) in frames(&file).into_iter().enumerate() {
-            if let Some(([source, destination], payload)) = udp(octets)
-                && (source == CONTROL_PORT || destination == CONTROL_PORT)
-            {
-                let payload = payload.to_vec();
-                datagrams.push(Datagram { capture: capture.clone(), frame: frame + 1, payload });
-            }
-        }
-    }
-    datagrams
-}
-
-/// Name and content of each capture, sorted by name.
-fn captures() -> BTreeMap<String, Vec<u8>> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("captures");
-    fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "pcap"))
-        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
-        .collect()
-}
-
-/// The frames of a little-endian pcap file with microseconds and Ethernet link type.
-fn frames(file: &[u8]) -> Vec<&[u8]> {
-    const FILE_HEADER: usize = 24;
-    const FRAME_HEADER: usize = 16;
-    assert_eq!(file[..4], 0xa1b2_c3d4_u32.to_le_bytes());
-    assert_eq!(file[20..24], 1_u32.to_le_bytes());
-    let mut frames = Vec::new();
-    let mut rest = &file[FILE_HEADER..];
-    while let Some((header, after)) = rest.split_at_checked(FRAME_HEADER) {
-        let length = u32::from_le_bytes(header[8..12].try_into().unwrap());
-        let (frame, after) = after.split_at(length.try_into().unwrap());
-        frames.push(frame);
-        rest = after;
-    }
-    assert!(rest.is_empty());
-    frames
-}
-
-/// Ports and payload of an unfragmented UDP datagram in an Ethernet frame.
-fn udp(frame: &[u8]) -> Option<([u16; 2], &[u8])> {
-    const ETHERNET: usize = 14;
-    const IPV6: usize = 40;
-    let packet = &frame[ETHERNET..];
-    let (protocol, datagram) = match u16_at(frame, 12) {
-        0x0800 if u16_at(packet, 6) & 0x3fff == 0 => {
-            let header = usize::from(packet[0] & 0x0f) * 4;
-            (packet[9], &packet[header..usize::from(u16_at(packet, 2))])
-        }
-        0x86dd => (packet[6], &packet[IPV6..IPV6 + usize::from(u16_at(packet, 4))]),
-        _ => return None,
-    };
-    let is_udp = protocol == 17;
-    is_udp.then(|| {
-        let ports = [u16_at(datagram, 0), u16_at(datagram, 2)];
-        (ports, &datagram[8..usize::from(u16_at(datagram, 4))])
-    })
-}
-
-fn u16_at(octets: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([octets[at], octets[at + 1]])
 }

@@ -55,9 +55,9 @@ pub struct MappingConfig {
 pub struct Site {
     /// For humans; unique.
     pub name: String,
-    /// Keys the site may sign with.
+    /// Keys the site may sign with; a Key ID may name two while one secret replaces the other (AU-09).
     pub keys: Vec<SiteKey>,
-    /// EID-prefixes the site may register.
+    /// EID-prefixes the site may register. Sites may have a prefix in common, so that its EIDs can move between them.
     pub eid_prefixes: Vec<SitePrefix>,
     /// If not empty: locators must lie in one of these.
     pub allowed_locators: Vec<IpNet>,

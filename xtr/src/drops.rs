@@ -56,6 +56,7 @@ drop_reasons! {
     PetrSourceNotAccepted "petr_source_not_accepted" "The inner source lies in no EID-prefix of petr.accept-from.eids (PE-02, PE-03).";
     PetrRlocNotAccepted "petr_rloc_not_accepted" "The outer source lies in no prefix of petr.accept-from.rlocs (PE-04).";
     PetrDestinationIsEid "petr_destination_is_eid" "The inner destination is an EID and this gateway is no RTR for it (PE-06): configure [rtr].";
+    PetrDestinationPrivate "petr_destination_private" "The inner destination is private, shared, or this gateway's own address (PE-07): set petr.allow-private-destinations if it is meant.";
     OuterTruncated "outer_truncated" "The datagram did not fit its buffer or its control data was missing.";
     BuffersExhausted "buffers_exhausted" "No send slot was free: the worker is overloaded.";
     SendFailed "send_failed" "The kernel refused to send the encapsulated packet: no route to the RLOC, or the interface is down.";

@@ -3,6 +3,12 @@ use crate::drops::DropReason;
 use mapping::eid::InstanceId;
 use std::net::IpAddr;
 
+pub mod prefix_set;
+pub mod site;
+
+pub use prefix_set::PrefixSet;
+pub use site::SitePolicy;
+
 /// A role's admission rules: pure, no state per flow, called per packet (allocation-free).
 pub trait Policy: Send + Sync + 'static {
     /// A packet from the native or site side (the TUN): in which instance to look `destination` up, or why not.

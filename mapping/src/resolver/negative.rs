@@ -3,7 +3,7 @@
 use crate::eid::{EidPrefix, EidTable};
 
 /// What a negative prefix must not overlap.
-pub trait Occupied {
+pub(crate) trait Occupied {
     /// Whether any occupied prefix is `prefix` or a more-specific of it.
     fn within(&self, prefix: &EidPrefix) -> bool;
 }
@@ -18,7 +18,7 @@ impl<T> Occupied for EidTable<T> {
 /// (MS-12, MR-04); `None` when something lies within `asked` itself.
 ///
 /// An occupied prefix that covers `asked` is not looked at: the caller chooses `shortest` longer than it.
-pub fn least_specific(
+pub(crate) fn least_specific(
     asked: &EidPrefix,
     shortest: u8,
     occupied: &[&dyn Occupied],

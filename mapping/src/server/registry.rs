@@ -140,9 +140,10 @@ impl Registry {
     /// The registered more-specifics of `prefix`.
     pub(super) fn more_specifics(
         &self,
-        prefix: EidPrefix,
+        prefix: &EidPrefix,
     ) -> impl Iterator<Item = (EidPrefix, &Entry)> {
-        self.table.covered_by(&prefix).filter(move |(found, _)| *found != prefix)
+        let own = *prefix;
+        self.table.covered_by(prefix).filter(move |(found, _)| *found != own)
     }
 
     pub(super) fn covered_by(

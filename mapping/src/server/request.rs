@@ -106,11 +106,13 @@ impl MapServer {
     ) -> Vec<EidRecord> {
         let mut records = vec![entry.record(prefix)];
         let mut told = true;
-        for (more, entry) in self.registry.more_specifics(prefix).take(MAX_MORE_SPECIFICS) {
+        for (more, entry) in self.registry.more_specifics(&prefix).take(MAX_MORE_SPECIFICS) {
             told &= entry.proxy_reply();
             records.push(entry.record(more));
         }
-        if records.len() == 1 || (told && fits(&records, lookup.local)) {
+        if records.len() == 1
+            || (told && encoded(&records).len() <= control_payload_limit(lookup.local))
+        {
             return records;
         }
         match least_specific(asked, prefix.mask_len() + 1, &[&self.registry]) {
@@ -211,7 +213,7 @@ impl MapServer {
         }
         let requester = lookup.requester(&self.own).ok_or(Discard::NoItrRloc)?;
         let rloc = requester.destination.ip();
-        let mut records: Vec<EidRecord> = Vec::new();
+        let (mut records, mut told): (Vec<EidRecord>, Vec<_>) = (Vec::new(), Vec::new());
         for answer in answered {
             let Some(prefix) = answer.first().and_then(|record| record.eid.prefix()) else {
                 continue;
@@ -220,7 +222,7 @@ impl MapServer {
             if self.recent_replies.contains(now, &key, &value) {
                 continue;
             }
-            self.recent_replies.record(now, key, value);
+            told.push((key, value));
             for record in answer {
                 if !records.iter().any(|other| other.eid == record.eid) {
                     records.push(record);
@@ -229,6 +231,9 @@ impl MapServer {
         }
         if records.is_empty() || !self.replies.take(now, rloc) {
             return Err(Discard::ReplyRateLimited);
+        }
+        for (key, value) in told {
+            self.recent_replies.record(now, key, value);
         }
         let negative = records.iter().all(|record| record.is_negative());
         self.count(if negative { Count::NegativeMapReplies } else { Count::MapReplies });
@@ -240,11 +245,6 @@ impl MapServer {
         });
         Ok(())
     }
-}
-
-/// Whether the records fit in one Map-Reply to the family of `towards`, or to IPv4 at worst.
-fn fits(records: &[EidRecord], towards: IpAddr) -> bool {
-    encoded(records).len() <= control_payload_limit(towards)
 }
 
 fn encoded(records: &[EidRecord]) -> Vec<u8> {

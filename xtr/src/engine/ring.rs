@@ -156,16 +156,10 @@ impl Ring {
     }
 
     /// Hands over what was pushed and waits for `want` completions or until `timeout`.
-    pub(super) fn wait(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<()> {
-        let submitter = self.uring.submitter();
-        let result = match timeout {
-            Some(timeout) => {
-                let timespec = Timespec::from(timeout);
-                submitter.submit_with_args(want, &SubmitArgs::new().timespec(&timespec))
-            }
-            None => submitter.submit_and_wait(want),
-        };
-        tolerate(result)
+    pub(super) fn wait(&mut self, want: usize, timeout: Duration) -> io::Result<()> {
+        let timespec = Timespec::from(timeout);
+        let args = SubmitArgs::new().timespec(&timespec);
+        tolerate(self.uring.submitter().submit_with_args(want, &args))
     }
 
     /// Hands over what was pushed.

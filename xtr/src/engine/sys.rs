@@ -80,6 +80,11 @@ pub(super) fn open_tun_queue(name: &str) -> io::Result<(OwnedFd, String)> {
     Ok((tun.into(), request.name()))
 }
 
+/// Whether the queue still belongs to a device.
+pub(super) fn tun_is_attached(queue: BorrowedFd<'_>) -> bool {
+    InterfaceRequest::new("").and_then(|mut request| request.ioctl(queue, libc::TUNGETIFF)).is_ok()
+}
+
 /// Sets the interface's MTU; `control` is any socket of the right network namespace.
 pub(super) fn set_mtu(control: BorrowedFd<'_>, name: &str, mtu: u16) -> io::Result<()> {
     let mut request = InterfaceRequest::new(name)?;

@@ -16,7 +16,7 @@ use crate::policy::Policy;
 use nix::sys::eventfd::EventFd;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -31,6 +31,9 @@ const FIRST_SOCKET_FILE: u32 = 2;
 const ROOM_PER_BUFFER: usize = 64;
 /// How long to wait for operations that should have completed at once.
 const STRAGGLERS: Duration = Duration::from_millis(5);
+
+/// A read that waits is not always told that its device went: the kernel detaches a queue after it woke the readers.
+const TUN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the engine's handle and a worker share.
 #[derive(Debug)]
@@ -75,7 +78,7 @@ struct Io {
     template: Box<libc::msghdr>,
     wake_count: Box<u64>,
     counters: Arc<WorkerCounters>,
-    _descriptors: Descriptors,
+    descriptors: Descriptors,
 }
 
 impl<P: Policy> Worker<P> {
@@ -100,12 +103,17 @@ impl<P: Policy> Worker<P> {
     }
 
     fn turn_until_stopped(&mut self) -> io::Result<()> {
+        let mut next_check = Instant::now() + TUN_CHECK_INTERVAL;
         while !self.control.stop.load(Ordering::Acquire) {
             self.io.arm()?;
             let timeout = self.timeout(Instant::now());
             self.io.ring.wait(self.io.in_flight + 1, timeout)?;
             self.io.reap()?;
             let now = Instant::now();
+            if now >= next_check {
+                self.io.check_tun()?;
+                next_check = now + TUN_CHECK_INTERVAL;
+            }
             self.forwarder.handle_timeout(now);
             self.forward_batch(now)?;
             self.io.flush()?;
@@ -113,13 +121,11 @@ impl<P: Policy> Worker<P> {
         Ok(())
     }
 
-    fn timeout(&self, now: Instant) -> Option<Duration> {
+    fn timeout(&self, now: Instant) -> Duration {
         let due = self.forwarder.poll_timeout().map(|at| at.saturating_duration_since(now));
-        if self.io.in_flight > 0 || !self.io.to_arm.is_empty() {
-            Some(due.map_or(STRAGGLERS, |due| due.min(STRAGGLERS)))
-        } else {
-            due
-        }
+        let stragglers = self.io.in_flight > 0 || !self.io.to_arm.is_empty();
+        let longest = if stragglers { STRAGGLERS } else { TUN_CHECK_INTERVAL };
+        due.map_or(longest, |due| due.min(longest))
     }
 
     /// Forwards everything that came in.
@@ -182,8 +188,16 @@ impl Io {
             wake_count: Box::new(0),
             counters,
             woken: false,
-            _descriptors: descriptors,
+            descriptors,
         })
+    }
+
+    fn check_tun(&self) -> io::Result<()> {
+        if super::sys::tun_is_attached(self.descriptors.tun.as_fd()) {
+            Ok(())
+        } else {
+            Err(io::Error::new(io::ErrorKind::NotConnected, TUN_GONE))
+        }
     }
 
     /// Starts the reads that ended or never began, if the kernel has buffers for them.
@@ -380,6 +394,8 @@ fn release(buffer: BufferRef, tun: &mut Buffers, udp: &mut Buffers, parked: &mut
     }
 }
 
+const TUN_GONE: &str = "the TUN device is gone";
+
 /// Whether a read that ended may be started again.
 fn check_read(operation: Operation, result: i32) -> io::Result<()> {
     let error = io::Error::from_raw_os_error(-result);
@@ -390,9 +406,7 @@ fn check_read(operation: Operation, result: i32) -> io::Result<()> {
             io::ErrorKind::Unsupported,
             format!("multishot reads do not work here: use Linux 6.7 or later ({error})"),
         )),
-        (Operation::Tun, _) => {
-            Err(io::Error::new(error.kind(), format!("the TUN device is gone: {error}")))
-        }
+        (Operation::Tun, _) => Err(io::Error::new(error.kind(), format!("{TUN_GONE}: {error}"))),
         (_, libc::EBADF | libc::EFAULT | libc::ENOTSOCK) => Err(error),
         // An error of one datagram, or of the network: the socket goes on.
         _ => Ok(()),

@@ -105,6 +105,7 @@ fn any_prefix() -> impl Strategy<Value = EidPrefix> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn lookups_agree_with_a_linear_search(
         batches in prop::collection::vec(prop::collection::vec((any_prefix(), any::<Option<u8>>()), 0..12), 1..8),

@@ -424,3 +424,6 @@ const UDP_HEADER_LEN: usize = crate::packet::headers::UdpHeader::LEN;
 fn split(frame: &[u8]) -> Option<(VirtioNetHeader, &[u8])> {
     VirtioNetHeader::read_from_prefix(frame).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,8 @@ pub fn update(checksum: [u8; 2], old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
 }
 
 /// Completes a partial checksum (EN-28): the field at `csum_start + csum_offset` holds the pseudo-header's sum, everything from
-/// `csum_start` is summed over it. Fails with [`DropReason::InnerMalformed`] when the field lies outside `packet`.
+/// `csum_start` to the end of `packet` (trim it first, DE-06) is summed over it. Fails with [`DropReason::InnerMalformed`] when the
+/// field lies outside `packet`.
 #[inline]
 pub fn complete(packet: &mut [u8], csum_start: u16, csum_offset: u16) -> Result<(), DropReason> {
     let start = usize::from(csum_start);

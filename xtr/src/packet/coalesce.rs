@@ -92,7 +92,8 @@ impl Coalescer {
     }
 
     /// Offers the next packet, after [`super::decapsulate::apply`]; `inner` are its headers. On [`Offer::Started`] and [`Offer::Joined`]
-    /// the caller keeps the payload range (and the buffer) until the super-packet is written.
+    /// the caller keeps the payload range (and the buffer) until the super-packet is written. A packet that nothing can join (the
+    /// last of a batch with nothing pending) need not be offered: it would be summed for nothing.
     #[inline]
     pub fn offer(&mut self, packet: &[u8], inner: &Inner) -> Offer {
         let candidate = Candidate::read(packet, inner);

@@ -24,6 +24,9 @@ pub mod mtu;
 pub mod outer;
 pub mod segment;
 
+#[cfg(test)]
+mod tests;
+
 pub use coalesce::{Coalescer, Merged, Offer};
 pub use flow::FlowHasher;
 pub use fragment::Fragments;

@@ -4,10 +4,11 @@ use nix::sched::{CloneFlags, unshare};
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
 use std::fs::File;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -56,12 +57,13 @@ impl Namespace {
         self.run(move || {
             netlink(async |handle| {
                 let index = index(&handle, interface).await;
-                for (address, len) in addresses {
+                for &(address, len) in &addresses {
                     let mut request = handle.address().add(index, address, len);
                     request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
                     request.execute().await.expect("an address is added");
                 }
             });
+            addresses.into_iter().for_each(|(address, _)| wait_until_usable(address));
         });
     }
 
@@ -117,6 +119,20 @@ impl Drop for Namespace {
             let _ = thread.join();
         }
     }
+}
+
+/// The kernel installs the local route of an IPv6 address a moment after it answered.
+fn wait_until_usable(address: IpAddr) {
+    let reaches_itself = || -> std::io::Result<usize> {
+        let socket = UdpSocket::bind((address, 0))?;
+        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        socket.send_to(b"x", socket.local_addr()?)?;
+        socket.recv(&mut [0; 1])
+    };
+    let usable = (0..500).any(|_| {
+        reaches_itself().inspect_err(|_| std::thread::sleep(Duration::from_millis(2))).is_ok()
+    });
+    assert!(usable, "{address} does not become usable");
 }
 
 fn netlink<T>(work: impl AsyncFnOnce(Handle) -> T) -> T {

@@ -1,0 +1,185 @@
+//! What the three role verbs share: configuration, logs, admin socket, signals, the service manager.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use mapping::admin::{Query, Request};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::{Failure, logging};
+use crate::admin::{self, Answer, server};
+use crate::config::{self, Host, RoleConfig};
+
+/// Questions that may wait for the daemon.
+const WAITING_QUESTIONS: usize = 32;
+
+/// How a daemon is run.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The daemon stays in the foreground, logs to standard error and tells systemd when it \
+is ready and alive. SIGTERM and SIGINT end it in order; a second one ends it at once."
+)]
+pub(crate) struct DaemonArgs {
+    /// The configuration file [default: /etc/isthmus/ROLE.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The admin socket [default: /run/isthmus/ROLE.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(flatten)]
+    log: logging::LogArgs,
+}
+
+/// What a daemon is given to live with.
+pub(crate) struct Surroundings {
+    /// Questions from the admin socket.
+    pub(crate) requests: mpsc::Receiver<Request>,
+    /// Resolves when the daemon is to stop.
+    pub(crate) shutdown: std::pin::Pin<Box<dyn Future<Output = ()>>>,
+    /// To be called once it works.
+    pub(crate) ready: Box<dyn FnOnce()>,
+}
+
+/// Starts logs and reads the configuration of `role`.
+pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<RoleConfig, Failure> {
+    logging::start(&args.log).map_err(|error| Failure::Usage(format!("--log: {error}")))?;
+    let path = match &args.config {
+        Some(path) => path.clone(),
+        None => PathBuf::from(format!("/etc/isthmus/{role}.toml")),
+    };
+    let host = Host::read().map_err(|e| Failure::Failed(format!("own addresses: {e}")))?;
+    let loaded = config::load(&path, Some(host))
+        .map_err(|refused| Failure::BadConfiguration(refused.errors))?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let found = loaded.config.role();
+    if found != role {
+        let path = path.display();
+        return Err(Failure::Usage(format!(
+            "{path} configures the role {found}; run `isthmus {found} --config {path}`"
+        )));
+    }
+    Ok(loaded.config)
+}
+
+/// Runs `daemon` with its surroundings until it ends.
+pub(crate) fn run<F, T>(
+    args: &DaemonArgs,
+    role: &'static str,
+    daemon: impl FnOnce(Surroundings) -> F,
+) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("runtime: {error}")))?;
+    runtime.block_on(async {
+        let socket = args.socket.clone().unwrap_or_else(|| admin::socket_of(role));
+        let server =
+            server::Server::bind(&socket).map_err(|error| socket_failure(&socket, error))?;
+        let (sender, requests) = mpsc::channel(WAITING_QUESTIONS);
+        let watchdog = sender.clone();
+        let serving = tokio::spawn(server.serve(sender));
+        let signals = Signals::new().map_err(|e| Failure::Failed(format!("signals: {e}")))?;
+        let ready = Box::new(move || {
+            tracing::info!(role, socket = %socket.display(), "ready");
+            notify(&[NotifyState::Ready]);
+            if let Some(period) = sd_notify::watchdog_enabled() {
+                tokio::spawn(feed_watchdog(period, watchdog));
+            }
+        });
+        let result =
+            daemon(Surroundings { requests, shutdown: Box::pin(signals.wait()), ready }).await;
+        // The daemon dropped its end of the questions, so the server ends and removes its socket.
+        let _ = timeout(Duration::from_secs(1), serving).await;
+        tracing::info!(role, "stopped");
+        result
+    })
+}
+
+/// An I/O error of a daemon's start or run, by what the operator can do about it.
+pub(crate) fn io_failure(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::NoPrivilege(format!(
+            "{error}: a privilege is missing; run as root, or with CAP_NET_ADMIN and CAP_NET_RAW"
+        )),
+        io::ErrorKind::AddrNotAvailable => Failure::Misfit(error.to_string()),
+        _ => Failure::Failed(error.to_string()),
+    }
+}
+
+fn socket_failure(socket: &Path, error: io::Error) -> Failure {
+    let text = format!("admin socket {}: {error}", socket.display());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Failure::NoPrivilege(format!("{text}; run as root, or name another with --socket"))
+        }
+        _ => Failure::Failed(text),
+    }
+}
+
+/// The signals that end a daemon.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Resolves at the first signal; the second ends the process without ceremony.
+    async fn wait(mut self) {
+        let name = self.next().await;
+        tracing::info!(signal = name, "stopping");
+        notify(&[NotifyState::Stopping]);
+        tokio::spawn(async move {
+            self.next().await;
+            std::process::exit(i32::from(super::FAILED));
+        });
+    }
+
+    /// A hangup ends the daemon like the others: routes and rules must not outlive it.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
+    }
+}
+
+/// Tells systemd that the daemon lives, as long as it answers questions.
+async fn feed_watchdog(period: Duration, requests: mpsc::Sender<Request>) {
+    let mut ticks = interval(period / 3);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !requests.is_closed() {
+        ticks.tick().await;
+        let answer = timeout(period / 3, server::ask(Query::Status, &requests)).await;
+        if let Ok(Answer::Ok(_)) = answer {
+            notify(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// Without systemd this does nothing; a systemd that does not listen is not the daemon's trouble.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "service manager not told");
+    }
+}

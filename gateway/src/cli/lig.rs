@@ -1,0 +1,338 @@
+//! `isthmus lig`: asks a Map-Resolver for a mapping, as any ITR would (RFC 6835).
+
+use std::fmt::Write;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ::mapping::eid::{EidPrefix, InstanceId};
+use ::mapping::wire::{
+    Action, Address, CONTROL_PORT, EidField, EidRecord, EncapsulatedControlMessage, MapReply,
+    MapRequest, Message, RequestedEid,
+};
+use ::xtr::config::Endpoint;
+use clap::Args;
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::columns::Align::{Left, Right};
+use super::columns::{milliseconds, table};
+use super::{Failure, print, print_json};
+use crate::config::{self, RoleConfig};
+
+/// Map-Requests sent before giving up (RFC 6835 §4: three).
+const TRIES: u32 = 3;
+/// How long each may take to be answered.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Larger than any Map-Reply that UDP carries.
+const DATAGRAM: usize = 65_535;
+
+/// What `lig` is asked.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  isthmus lig 2001:db8:e001::1 @198.51.100.2
+  isthmus lig 203.0.113.0/26 @mr.example.net --instance-id 7 --json
+  isthmus lig 203.0.113.1                     asks the map-resolvers of /etc/isthmus/xtr.toml or gateway.toml
+
+Exit status 0 when there was a reply, a negative one too; 1 when there was none.")]
+pub(crate) struct LigArgs {
+    /// An EID or EID-prefix
+    #[arg(value_name = "EID", value_parser = parse_eid)]
+    eid: IpNet,
+    /// The Map-Resolver to ask: @ADDRESS or @NAME
+    #[arg(value_name = "@MAP-RESOLVER", value_parser = parse_resolver)]
+    resolver: Option<Endpoint>,
+    /// The instance of the EID
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(InstanceId::MAX)))]
+    instance_id: u32,
+    /// Where map-resolvers are configured, when none is named
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Own address to send from, to which the reply comes
+    #[arg(long, value_name = "ADDRESS")]
+    source: Option<IpAddr>,
+    /// Print the reply as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_eid(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| text.parse::<IpNet>().map(|prefix| prefix.trunc()))
+        .map_err(|_| "write an IPv4 or IPv6 address or prefix".to_owned())
+}
+
+fn parse_resolver(text: &str) -> Result<Endpoint, String> {
+    let Some(place) = text.strip_prefix('@').filter(|place| !place.is_empty()) else {
+        return Err("write @ADDRESS or @NAME".to_owned());
+    };
+    Ok(place.parse().map_or_else(|_| Endpoint::Name(place.to_owned()), Endpoint::Address))
+}
+
+/// Asks and prints the reply.
+pub(crate) fn run(args: &LigArgs) -> Result<(), Failure> {
+    let resolvers = match &args.resolver {
+        Some(resolver) => vec![resolver.clone()],
+        None => configured_resolvers(args.config.as_deref())?,
+    };
+    let instance_id = InstanceId::new(args.instance_id).unwrap_or_default();
+    let eid = EidPrefix::new(instance_id, args.eid);
+    let mut last = None;
+    for resolver in resolvers {
+        match resolve(&resolver, args.source)
+            .and_then(|address| lookup(eid, address, args.source, TRIES, PATIENCE))
+        {
+            Ok(found) if args.json => return print_json(&found),
+            Ok(found) => return print(&found.text()),
+            Err(failure) => last = Some(failure),
+        }
+    }
+    Err(last.unwrap_or_else(|| Failure::Usage("no Map-Resolver is configured".to_owned())))
+}
+
+/// The map-resolvers of `file`, or of the first configuration of a tunnel router on this host.
+fn configured_resolvers(file: Option<&Path>) -> Result<Vec<Endpoint>, Failure> {
+    let defaults = ["/etc/isthmus/xtr.toml", "/etc/isthmus/gateway.toml"].map(Path::new);
+    let Some(path) = file.or_else(|| defaults.into_iter().find(|path| path.exists())) else {
+        return Err(Failure::Usage(
+            "which Map-Resolver? Name it: isthmus lig EID @ADDRESS".to_owned(),
+        ));
+    };
+    let loaded =
+        config::load(path, None).map_err(|refused| Failure::BadConfiguration(refused.errors))?;
+    match loaded.config {
+        RoleConfig::Gateway(gateway) => Ok(gateway.router.control.map_resolvers),
+        RoleConfig::Xtr(router) => Ok(router.control.map_resolvers),
+        RoleConfig::Mapping(_) => Err(Failure::Usage(format!(
+            "{} configures no map-resolvers; name one: isthmus lig EID @ADDRESS",
+            path.display()
+        ))),
+    }
+}
+
+/// The address of `resolver`, of the family of `source` if that is given.
+fn resolve(resolver: &Endpoint, source: Option<IpAddr>) -> Result<IpAddr, Failure> {
+    let name = match resolver {
+        Endpoint::Address(address) => return Ok(*address),
+        Endpoint::Name(name) => name,
+    };
+    let mut addresses = (name.as_str(), CONTROL_PORT)
+        .to_socket_addrs()
+        .map_err(|error| Failure::Failed(format!("{name}: {error}")))?
+        .map(|address| address.ip());
+    addresses
+        .find(|address| source.is_none_or(|source| source.is_ipv4() == address.is_ipv4()))
+        .ok_or_else(|| Failure::Failed(format!("{name} has no address of the family of --source")))
+}
+
+/// A reply to a lookup.
+#[derive(Debug, Serialize)]
+struct Found {
+    eid: EidPrefix,
+    map_resolver: IpAddr,
+    /// Who answered: a Map-Server, or an ETR.
+    source: SocketAddr,
+    /// Map-Requests sent until then.
+    tries: u32,
+    rtt_micros: u64,
+    records: Vec<FoundRecord>,
+}
+
+#[derive(Debug, Serialize)]
+struct FoundRecord {
+    prefix: String,
+    ttl_minutes: u32,
+    authoritative: bool,
+    /// What it means to have no locator; `null` with locators.
+    action: Option<&'static str>,
+    locators: Vec<FoundLocator>,
+}
+
+#[derive(Debug, Serialize)]
+struct FoundLocator {
+    address: String,
+    priority: u8,
+    weight: u8,
+    reachable: bool,
+    /// Local to the ETR that answered.
+    local: bool,
+}
+
+/// Sends Map-Requests for `eid` to `resolver` until one is answered.
+fn lookup(
+    eid: EidPrefix,
+    resolver: IpAddr,
+    source: Option<IpAddr>,
+    tries: u32,
+    patience: Duration,
+) -> Result<Found, Failure> {
+    let failed = |error: io::Error| Failure::Failed(format!("{resolver}: {error}"));
+    let destination = SocketAddr::new(resolver, CONTROL_PORT);
+    let own = match source {
+        Some(source) => source,
+        None => own_address_towards(destination).map_err(failed)?,
+    };
+    let socket = UdpSocket::bind(SocketAddr::new(own, 0))
+        .map_err(|error| Failure::Failed(format!("cannot send from {own}: {error}")))?;
+    let inner_source = socket.local_addr().map_err(failed)?;
+    let mut sent: Vec<(u64, Instant)> = Vec::new();
+    for _ in 0..tries {
+        let nonce = nonce().map_err(failed)?;
+        let now = Instant::now();
+        sent.push((nonce, now));
+        let request = encapsulated_request(eid, inner_source, nonce);
+        socket.send_to(&request, destination).map_err(failed)?;
+        let waited = wait_for_reply(&socket, &sent, now + patience).map_err(failed)?;
+        if let Some((reply, source, rtt)) = waited {
+            return Ok(Found {
+                eid,
+                map_resolver: resolver,
+                source,
+                tries: u32::try_from(sent.len()).unwrap_or(u32::MAX),
+                rtt_micros: u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX),
+                records: reply.records.iter().map(found_record).collect(),
+            });
+        }
+    }
+    Err(Failure::Failed(format!(
+        "{resolver} did not answer {tries} Map-Requests for {eid} in {:?}",
+        patience * tries
+    )))
+}
+
+/// The address the kernel would send from; nothing is sent.
+fn own_address_towards(destination: SocketAddr) -> io::Result<IpAddr> {
+    let any: SocketAddr =
+        if destination.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(destination)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+fn nonce() -> io::Result<u64> {
+    let mut octets = [0; 8];
+    getrandom::fill(&mut octets).map_err(io::Error::other)?;
+    Ok(u64::from_be_bytes(octets))
+}
+
+/// The reply comes to the inner source port at the ITR-RLOC (RFC 9301 §5.3), which is this socket's.
+fn encapsulated_request(eid: EidPrefix, own: SocketAddr, nonce: u64) -> Vec<u8> {
+    let request =
+        MapRequest::new(nonce, vec![Address::from(own.ip())], vec![RequestedEid::new(eid)]);
+    let mut message = Vec::new();
+    request.encode(&mut message);
+    let destination = SocketAddr::new(eid.first().address, CONTROL_PORT);
+    let mut octets = Vec::new();
+    EncapsulatedControlMessage::new(own, destination, message).encode(&mut octets);
+    octets
+}
+
+/// The first Map-Reply with a nonce of `sent`; anything else that arrives is not for us.
+fn wait_for_reply(
+    socket: &UdpSocket,
+    sent: &[(u64, Instant)],
+    until: Instant,
+) -> io::Result<Option<(MapReply, SocketAddr, Duration)>> {
+    let mut buffer = vec![0; DATAGRAM];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        socket.set_read_timeout(Some(left))?;
+        let (length, source) = match socket.recv_from(&mut buffer) {
+            Ok(received) => received,
+            Err(error) if is_timeout(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let arrived = Instant::now();
+        let Ok(Message::MapReply(reply)) = Message::parse(&buffer[..length]) else { continue };
+        if let Some(&(_, at)) = sent.iter().find(|&&(nonce, _)| nonce == reply.nonce) {
+            return Ok(Some((reply, source, arrived - at)));
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn found_record(record: &EidRecord) -> FoundRecord {
+    let locators = record.locators.iter().map(|locator| FoundLocator {
+        address: match locator.address.rloc() {
+            Some(rloc) => rloc.to_string(),
+            None => format!("{:?}", locator.address),
+        },
+        priority: locator.priority,
+        weight: locator.weight,
+        reachable: locator.reachable,
+        local: locator.local,
+    });
+    FoundRecord {
+        prefix: match &record.eid {
+            EidField::Prefix(prefix) => prefix.to_string(),
+            EidField::Other { address, mask_len } => format!("{address:?}/{mask_len}"),
+        },
+        ttl_minutes: record.ttl_minutes,
+        authoritative: record.authoritative,
+        action: record.locators.is_empty().then(|| action_name(record.action)),
+        locators: locators.collect(),
+    }
+}
+
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::NoAction => "no-action",
+        Action::NativelyForward => "natively-forward",
+        Action::SendMapRequest => "send-map-request",
+        Action::Drop => "drop",
+        Action::DropPolicyDenied => "drop-policy-denied",
+        Action::DropAuthFailure => "drop-auth-failure",
+        Action::Unassigned(_) => "unassigned",
+    }
+}
+
+impl Found {
+    fn text(&self) -> String {
+        let tries = if self.tries == 1 { "try" } else { "tries" };
+        let mut text = format!(
+            "{}: reply from {} in {}, {} {tries}, Map-Resolver {}\n",
+            self.eid,
+            self.source.ip(),
+            milliseconds(self.rtt_micros),
+            self.tries,
+            self.map_resolver,
+        );
+        for record in &self.records {
+            let kind = if record.authoritative { "authoritative" } else { "not authoritative" };
+            let _ = write!(text, "{}, ttl {} min, {kind}", record.prefix, record.ttl_minutes);
+            match record.action {
+                Some(action) => {
+                    let _ = writeln!(text, ", negative, action {action}");
+                }
+                None => {
+                    let header = [("Locator", Left), ("State", Left), ("Pri/Wgt", Right)];
+                    text.push('\n');
+                    text += &table(2, &header, &record.rows());
+                }
+            }
+        }
+        text
+    }
+}
+
+impl FoundRecord {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let row = |locator: &FoundLocator| {
+            let state = if locator.reachable { "up" } else { "unreachable" };
+            let weights = format!("{}/{}", locator.priority, locator.weight);
+            vec![locator.address.clone(), state.to_owned(), weights]
+        };
+        self.locators.iter().map(row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

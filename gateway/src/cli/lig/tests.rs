@@ -1,0 +1,130 @@
+use super::*;
+use ::mapping::wire::LocatorRecord;
+
+fn eid() -> EidPrefix {
+    EidPrefix::new(InstanceId::DEFAULT, parse_eid("203.0.113.1").expect("an EID"))
+}
+
+#[test]
+fn eids_and_resolvers_are_parsed() {
+    assert_eq!(parse_eid("2001:db8:e001::1").unwrap().to_string(), "2001:db8:e001::1/128");
+    assert_eq!(parse_eid("203.0.113.77/26").unwrap().to_string(), "203.0.113.64/26");
+    assert!(parse_eid("example").is_err());
+    let address = "198.51.100.2".parse().unwrap();
+    assert_eq!(parse_resolver("@198.51.100.2"), Ok(Endpoint::Address(address)));
+    assert_eq!(parse_resolver("@mr"), Ok(Endpoint::Name("mr".to_owned())));
+    assert!(parse_resolver("mr").is_err());
+    assert!(parse_resolver("@").is_err());
+}
+
+#[test]
+fn op_02_the_request_is_an_ecm_with_the_reply_s_port_inside() {
+    let own: SocketAddr = "127.0.0.1:4000".parse().unwrap();
+    let octets = encapsulated_request(eid(), own, 7);
+    let Ok(Message::Encapsulated(ecm)) = Message::parse(&octets) else { panic!("no ECM") };
+    assert_eq!(ecm.source, own);
+    assert_eq!(ecm.destination.to_string(), "203.0.113.1:4342");
+    let request = ecm.map_request().unwrap();
+    assert_eq!(request.nonce, 7);
+    assert_eq!(request.rlocs().collect::<Vec<_>>(), [own.ip()]);
+    assert_eq!(request.records, [RequestedEid::new(eid())]);
+}
+
+/// Answers like a Map-Resolver would, from a port of its own, to the inner source.
+#[test]
+fn op_02_a_reply_is_matched_by_nonce_and_timed() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = socket.local_addr().unwrap();
+    let prefix = EidPrefix::new(InstanceId::DEFAULT, "203.0.113.0/26".parse().unwrap());
+    let rloc: IpAddr = "198.51.100.11".parse().unwrap();
+    let record = EidRecord::new(prefix, 1440, vec![LocatorRecord::new(rloc, 1, 100)]);
+    for nonce in [1, 2] {
+        let mut octets = Vec::new();
+        MapReply::new(nonce, vec![record.clone()]).encode(&mut octets);
+        server.send_to(b"noise", to).unwrap();
+        server.send_to(&octets, to).unwrap();
+    }
+    let now = Instant::now();
+    let (reply, source, _) =
+        wait_for_reply(&socket, &[(2, now)], now + Duration::from_secs(5)).unwrap().unwrap();
+    assert_eq!(reply.nonce, 2);
+    assert_eq!(source, server.local_addr().unwrap());
+    let nothing = wait_for_reply(&socket, &[(3, now)], Instant::now() + Duration::from_millis(20));
+    assert!(nothing.unwrap().is_none());
+}
+
+#[test]
+fn op_02_the_reply_is_printed_with_round_trip_time_and_source() {
+    let prefix = EidPrefix::new(InstanceId::DEFAULT, "203.0.113.0/26".parse().unwrap());
+    let rloc: IpAddr = "198.51.100.11".parse().unwrap();
+    let positive = EidRecord::new(prefix, 1440, vec![LocatorRecord::new(rloc, 1, 100)]);
+    let negative = EidRecord::negative(prefix, Action::NativelyForward, 15);
+    let found = Found {
+        eid: eid(),
+        map_resolver: "198.51.100.2".parse().unwrap(),
+        source: "198.51.100.3:4342".parse().unwrap(),
+        tries: 2,
+        rtt_micros: 412,
+        records: [&positive, &negative].map(found_record).into(),
+    };
+    let expected = "\
+203.0.113.1/32: reply from 198.51.100.3 in 0.412 ms, 2 tries, Map-Resolver 198.51.100.2
+203.0.113.0/26, ttl 1440 min, not authoritative
+  Locator        State  Pri/Wgt
+  198.51.100.11  up       1/100
+203.0.113.0/26, ttl 15 min, not authoritative, negative, action natively-forward
+";
+    assert_eq!(found.text(), expected);
+    let json = serde_json::to_value(&found).unwrap();
+    assert_eq!(json["rtt_micros"], 412);
+    assert_eq!(json["records"][0]["locators"][0]["address"], "198.51.100.11");
+    assert_eq!(json["records"][1]["action"], "natively-forward");
+}
+
+/// A loopback address that no other process of this kind uses at the same time.
+fn own_loopback(last: u8) -> IpAddr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    IpAddr::from([127, high | 64, low, last])
+}
+
+#[test]
+fn op_02_silence_is_reported_after_the_tries() {
+    let resolver = own_loopback(1);
+    let silent = UdpSocket::bind((resolver, CONTROL_PORT)).unwrap();
+    let failure = lookup(eid(), resolver, None, 2, Duration::from_millis(20)).unwrap_err();
+    let Failure::Failed(text) = failure else { panic!("{failure:?}") };
+    let expected = format!("{resolver} did not answer 2 Map-Requests for 203.0.113.1/32 in 40ms");
+    assert_eq!(text, expected);
+    let mut buffer = [0; DATAGRAM];
+    for _ in 0..2 {
+        let (length, _) = silent.recv_from(&mut buffer).unwrap();
+        assert!(matches!(Message::parse(&buffer[..length]), Ok(Message::Encapsulated(_))));
+    }
+}
+
+/// The first Map-Request is lost; an ETR answers the second from elsewhere, to the address and port inside.
+#[test]
+fn op_02_a_lookup_survives_a_lost_request() {
+    let resolver = own_loopback(2);
+    let server = UdpSocket::bind((resolver, CONTROL_PORT)).unwrap();
+    let etr = std::thread::spawn(move || {
+        let mut buffer = [0; DATAGRAM];
+        server.recv_from(&mut buffer).unwrap();
+        let (length, _) = server.recv_from(&mut buffer).unwrap();
+        let Ok(Message::Encapsulated(ecm)) = Message::parse(&buffer[..length]) else {
+            panic!("no ECM")
+        };
+        let request = ecm.map_request().unwrap();
+        let record = EidRecord::negative(eid(), Action::NativelyForward, 15);
+        let mut octets = Vec::new();
+        MapReply::new(request.nonce, vec![record]).encode(&mut octets);
+        let etr = UdpSocket::bind("127.0.0.1:0").unwrap();
+        etr.send_to(&octets, ecm.source).unwrap();
+        etr.local_addr().unwrap()
+    });
+    let found = lookup(eid(), resolver, None, 20, Duration::from_millis(200)).unwrap();
+    assert!(found.tries >= 2, "{found:?}");
+    assert_eq!(found.source, etr.join().unwrap());
+    assert_eq!(found.records[0].action, Some("natively-forward"));
+}

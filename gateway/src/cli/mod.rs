@@ -1,0 +1,177 @@
+//! The command line: one file per verb.
+//!
+//! Exit status: 0 done, 1 failed, 2 wrong usage, 77 a privilege is missing, 78 the configuration is wrong. What a verb
+//! was asked for goes to standard output; everything else goes to standard error.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Finding;
+
+mod check;
+mod columns;
+mod daemon;
+mod gateway;
+mod lig;
+mod logging;
+mod mapping;
+mod render;
+mod show;
+mod xtr;
+
+/// Everything behind `isthmus`; returns the exit status.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too; clap knows which stream and status is right.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+        }
+    };
+    let done = match cli.verb {
+        // The lab makes namespaces, for which the process must have one thread: nothing may start before it.
+        Verb::Lab(args) => return crate::lab::run(args),
+        Verb::Gateway(args) => gateway::run(&args),
+        Verb::Xtr(args) => xtr::run(&args),
+        Verb::Mapping(args) => mapping::run(&args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Show(args) => show::run(&args),
+        Verb::Lig(args) => lig::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const NO_PRIVILEGE: u8 = 77;
+const BAD_CONFIGURATION: u8 = 78;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "isthmus",
+    version,
+    about = "LISP tunnel router, mapping system and IPv6 transition gateway",
+    after_help = "Examples:
+  isthmus check /etc/isthmus/xtr.toml        find every mistake in a configuration
+  isthmus xtr --config /etc/isthmus/xtr.toml run a site's tunnel router
+  isthmus show map-cache                     what the router here knows, and how it forwards
+  isthmus show drops                         what it dropped, why, and what to do about it
+  isthmus lig 2001:db8:e001::1 @198.51.100.2 ask the mapping system where an EID is
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 77 a privilege is missing, 78 the configuration is wrong."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a proxy gateway (PITR, PETR, RTR) in the foreground
+    Gateway(daemon::DaemonArgs),
+    /// Run a site's tunnel router (ITR and ETR) in the foreground
+    Xtr(daemon::DaemonArgs),
+    /// Run a Map-Server and Map-Resolver in the foreground
+    Mapping(daemon::DaemonArgs),
+    /// Check configuration files and list every mistake
+    Check(check::CheckArgs),
+    /// Show the state of a running daemon
+    Show(show::ShowArgs),
+    /// Ask the mapping system for the mapping of an EID
+    Lig(lig::LigArgs),
+    /// Build a small internet in network namespaces and prove the use cases on it
+    Lab(crate::lab::LabArgs),
+}
+
+/// Why a verb did not do what it was asked for.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It failed at run time.
+    Failed(String),
+    /// It was asked wrongly.
+    Usage(String),
+    /// The kernel refused for want of a privilege.
+    NoPrivilege(String),
+    /// The configuration is wrong: a line per mistake.
+    BadConfiguration(Vec<Finding>),
+    /// The configuration does not fit this host, which only the daemon could see.
+    Misfit(String),
+    /// Everything was said already.
+    Silent(u8),
+}
+
+impl Failure {
+    fn status(&self) -> u8 {
+        match self {
+            Self::Failed(_) => FAILED,
+            Self::Usage(_) => USAGE,
+            Self::NoPrivilege(_) => NO_PRIVILEGE,
+            Self::BadConfiguration(_) | Self::Misfit(_) => BAD_CONFIGURATION,
+            Self::Silent(status) => *status,
+        }
+    }
+
+    fn print(&self) {
+        match self {
+            Self::Failed(text)
+            | Self::Usage(text)
+            | Self::NoPrivilege(text)
+            | Self::Misfit(text) => complain(format_args!("isthmus: {text}")),
+            Self::BadConfiguration(findings) => {
+                findings.iter().for_each(|finding| complain(format_args!("{finding}")));
+            }
+            Self::Silent(_) => {}
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// For writing results: a reader that closed the pipe has what it wanted.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Silent(0),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// A line to standard error; when that is closed there is nobody left to tell.
+fn complain(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// `text` to standard output.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// A value as indented JSON to standard output.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let mut text =
+        serde_json::to_string_pretty(value).map_err(|error| Failure::Failed(error.to_string()))?;
+    text.push('\n');
+    print(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

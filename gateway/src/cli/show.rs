@@ -1,0 +1,173 @@
+//! `isthmus show`: the state of a running daemon.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use mapping::admin::Query;
+
+use super::{Failure, print, print_json, render};
+use crate::admin::client::{self, AskError};
+use crate::admin::{SOCKET_DIRECTORY, socket_of};
+
+/// What `show` is asked.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  isthmus show map-cache
+  isthmus show registrations --role mapping --json
+  isthmus show status --socket /run/isthmus/xtr.sock
+
+With one daemon on the host, that one is asked; with several, say which.")]
+pub(crate) struct ShowArgs {
+    /// What to show
+    #[arg(value_enum)]
+    what: What,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+    /// The admin socket of the daemon
+    #[arg(long, value_name = "PATH", conflicts_with = "role")]
+    socket: Option<PathBuf>,
+    /// The daemon's role, when several run on this host
+    #[arg(long, value_enum)]
+    role: Option<RoleName>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Map-cache entries and their locators (xtr, gateway)
+    MapCache,
+    /// Configured sites and what became of their registrations (mapping)
+    Sites,
+    /// Registered EID-prefixes (mapping), or own registrations (xtr)
+    Registrations,
+    /// Locators with reachability, round-trip time and counters (xtr, gateway)
+    Locators,
+    /// Every counter
+    Counters,
+    /// What was dropped, why, and what to do about it
+    Drops,
+    /// Role, uptime, version, health
+    Status,
+}
+
+impl What {
+    fn query(self) -> Query {
+        match self {
+            Self::MapCache => Query::MapCache,
+            Self::Sites => Query::Sites,
+            Self::Registrations => Query::Registrations,
+            Self::Locators => Query::Locators,
+            Self::Counters => Query::Counters,
+            Self::Drops => Query::Drops,
+            Self::Status => Query::Status,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RoleName {
+    /// A proxy gateway
+    Gateway,
+    /// A site's tunnel router
+    Xtr,
+    /// A Map-Server and Map-Resolver
+    Mapping,
+}
+
+impl RoleName {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Xtr => "xtr",
+            Self::Mapping => "mapping",
+        }
+    }
+}
+
+/// Asks the daemon and prints its answer.
+pub(crate) fn run(args: &ShowArgs) -> Result<(), Failure> {
+    let socket = match (&args.socket, args.role) {
+        (Some(path), _) => path.clone(),
+        (None, Some(role)) => socket_of(role.name()),
+        (None, None) => only_socket(Path::new(SOCKET_DIRECTORY))?,
+    };
+    let query = args.what.query();
+    let view = client::ask(&socket, &query).map_err(|error| ask_failure(error, &socket))?;
+    if args.json {
+        return print_json(&view);
+    }
+    let text = render::view(&query, view)
+        .map_err(|error| Failure::Failed(format!("the answer is not understood: {error}")))?;
+    print(&text)
+}
+
+/// The one socket in `directory`.
+fn only_socket(directory: &Path) -> Result<PathBuf, Failure> {
+    let mut sockets = client::sockets_in(directory)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", directory.display())))?;
+    match sockets.len() {
+        0 => Err(Failure::Failed(format!(
+            "no daemon runs on this host: no socket in {}; start one, or name its socket with --socket",
+            directory.display()
+        ))),
+        1 => Ok(sockets.remove(0)),
+        _ => {
+            let names: Vec<String> = sockets
+                .iter()
+                .filter_map(|p| Some(p.file_stem()?.to_string_lossy().into()))
+                .collect();
+            Err(Failure::Usage(format!(
+                "several daemons run on this host: {}; choose one with --role or --socket",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+fn ask_failure(error: AskError, socket: &Path) -> Failure {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+    if let AskError::Socket { error, .. } = &error {
+        let path = socket.display();
+        match error.kind() {
+            NotFound | ConnectionRefused => {
+                return Failure::Failed(format!("no daemon serves {path}; is it running?"));
+            }
+            PermissionDenied => {
+                return Failure::NoPrivilege(format!(
+                    "{path}: permission denied; only the daemon's user and group may ask"
+                ));
+            }
+            _ => {}
+        }
+    }
+    Failure::Failed(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn one_daemon_is_asked_without_being_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let none = only_socket(directory.path()).unwrap_err();
+        assert!(matches!(&none, Failure::Failed(text) if text.starts_with("no daemon runs")));
+        let path = directory.path().join("xtr.sock");
+        let _xtr = UnixListener::bind(&path).unwrap();
+        std::fs::write(directory.path().join("notes.sock"), "").unwrap();
+        assert_eq!(only_socket(directory.path()).unwrap(), path);
+        let _mapping = UnixListener::bind(directory.path().join("mapping.sock")).unwrap();
+        let several = only_socket(directory.path()).unwrap_err();
+        assert!(
+            matches!(&several, Failure::Usage(text) if text.contains("mapping, xtr; choose one")),
+            "{several:?}"
+        );
+    }
+
+    #[test]
+    fn a_missing_directory_is_no_daemon() {
+        let failure = only_socket(Path::new("/nonexistent/isthmus")).unwrap_err();
+        assert!(matches!(failure, Failure::Failed(_)));
+    }
+}

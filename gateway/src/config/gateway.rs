@@ -1,0 +1,180 @@
+//! `gateway.toml`: `[gateway]`, `[pitr]`, `[petr]`, `[rtr]`, `[data]`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use xtr::config::{ControlConfig, HostConfig, OwnRloc, Role, RouterConfig};
+
+use super::node::{Node, Table};
+use super::{DEFAULT_MAP_CACHE_LIMIT, DEFAULT_RECORD_TTL_MINUTES, Environment};
+use super::{DEFAULT_REGISTRATION_INTERVAL, overlap, router, values};
+use crate::petr::PetrConfig;
+use crate::pitr::PitrConfig;
+use crate::proxy::ProxyConfig;
+use crate::rtr::RtrConfig;
+
+/// The kernel's number of the main routing table.
+const MAIN_TABLE: u32 = 254;
+/// The default metric of announced aggregates.
+const DEFAULT_METRIC: u32 = 120;
+
+/// A gateway: the tunnel router and what its roles let through.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// The tunnel router.
+    pub router: RouterConfig,
+    /// The roles' admission rules.
+    pub proxy: ProxyConfig,
+}
+
+/// Reads the sections of a gateway.
+pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig {
+    let table = root.get("gateway").and_then(|node| node.table());
+    let name = table.as_ref().map(|t| t.or("name", "gateway".to_owned(), owned_text));
+    let rlocs = table.as_ref().map(|t| own_rlocs(t, environment)).unwrap_or_default();
+    let map_resolvers = table.as_ref().map(router::map_resolvers).unwrap_or_default();
+    let probe_interval = table.as_ref().and_then(router::probe_interval);
+    let map_cache_limit = table.as_ref().map_or(DEFAULT_MAP_CACHE_LIMIT, super::map_cache_limit);
+    let mut host = HostConfig {
+        announce_table: MAIN_TABLE,
+        announce_metric: DEFAULT_METRIC,
+        ..HostConfig::default()
+    };
+    let pitr = root.get("pitr").and_then(|node| read_pitr(&node, &rlocs, &mut host));
+    let petr = root.get("petr").and_then(|node| read_petr(&node));
+    let rtr = root.get("rtr").and_then(|node| read_rtr(&node, root));
+    if !root.has("pitr")
+        && !root.has("petr")
+        && let Some(table) = &table
+    {
+        table.error(
+            "the gateway has no role",
+            "add [pitr] with eid-aggregates or [petr] with accept-from",
+        );
+    }
+    let data = router::data(root, table.as_ref(), rlocs.clone());
+    if let Some(table) = table {
+        table.finish();
+    }
+    GatewayConfig {
+        router: RouterConfig {
+            name: name.unwrap_or_default(),
+            control: ControlConfig {
+                role: Role::Proxy,
+                rlocs: rlocs.iter().copied().map(proxy_rloc).collect(),
+                map_resolvers,
+                map_servers: Vec::new(),
+                use_petr: Vec::new(),
+                eids: Vec::new(),
+                registration_interval: DEFAULT_REGISTRATION_INTERVAL,
+                probe_interval,
+                record_ttl_minutes: DEFAULT_RECORD_TTL_MINUTES,
+                proxy_reply: false,
+                map_cache_limit,
+            },
+            data,
+            host,
+        },
+        proxy: ProxyConfig { own: rlocs, pitr, petr, rtr },
+    }
+}
+
+pub(super) fn owned_text(node: &Node<'_>) -> Option<String> {
+    node.text().map(str::to_owned)
+}
+
+/// A proxy registers nothing, so priority and weight of its locators are never sent.
+fn proxy_rloc(address: IpAddr) -> OwnRloc {
+    OwnRloc { name: address.to_string(), address, priority: 1, weight: 100 }
+}
+
+fn own_rlocs(table: &Table<'_>, environment: &Environment) -> Vec<IpAddr> {
+    let Some(node) = table.require("rlocs", "[\"ADDRESS\"]") else { return Vec::new() };
+    let rlocs = node.list_of(|node| Some((node.clone(), values::rloc(node)?)));
+    for (node, address) in &rlocs {
+        router::check_on_host(node, *address, environment);
+    }
+    router::check_distinct(&rlocs);
+    rlocs.into_iter().map(|(_, address)| address).collect()
+}
+
+fn read_pitr(node: &Node<'_>, rlocs: &[IpAddr], host: &mut HostConfig) -> Option<PitrConfig> {
+    let table = node.table()?;
+    let aggregates = table
+        .require("eid-aggregates", "[\"ADDRESS/LENGTH\"]")
+        .map(|node| node.list_of(|node| Some((node.clone(), values::eid_prefix(node)?))))
+        .unwrap_or_default();
+    overlap::check_list(&aggregates);
+    for (node, prefix) in &aggregates {
+        router::check_holds_no_rloc(node, *prefix, rlocs);
+    }
+    let eid_aggregates: Vec<IpNet> = aggregates.into_iter().map(|(_, prefix)| prefix).collect();
+    if let Some(announce) = table.get("announce").and_then(|node| node.table()) {
+        host.announce_table = announce.or("table", MAIN_TABLE, routing_table);
+        host.announce_metric = announce.or("metric", DEFAULT_METRIC, |node| {
+            node.integer(0..=i64::from(u32::MAX)).and_then(|value| u32::try_from(value).ok())
+        });
+        announce.finish();
+    }
+    host.announce.clone_from(&eid_aggregates);
+    let reject_source_in_aggregates = table.or("reject-source-in-aggregates", true, Node::boolean);
+    table.finish();
+    Some(PitrConfig { eid_aggregates, reject_source_in_aggregates })
+}
+
+/// `"main"` or the number of a table; 0 and the kernel's own `local` table are none to announce in.
+fn routing_table(node: &Node<'_>) -> Option<u32> {
+    const INSTEAD: &str = "write \"main\" or a table number other than 0 and 255";
+    match node.as_text() {
+        Some("main") => Some(MAIN_TABLE),
+        Some(text) => {
+            node.error(&format!("{text:?} is no table this product knows by name"), INSTEAD);
+            None
+        }
+        None => match node.integer(1..=i64::from(u32::MAX))? {
+            255 => {
+                node.error("255 is the kernel's local table", INSTEAD);
+                None
+            }
+            number => u32::try_from(number).ok(),
+        },
+    }
+}
+
+fn read_petr(node: &Node<'_>) -> Option<PetrConfig> {
+    let table = node.table()?;
+    let example = "{ eids = [\"ADDRESS/LENGTH\"] }: without it the PETR would relay for everybody";
+    let (mut rlocs, mut eids) = (Vec::new(), Vec::new());
+    if let Some(accept) = table.require("accept-from", example).and_then(|node| node.table()) {
+        rlocs = accept.get("rlocs").map(|n| n.list_of(values::prefix)).unwrap_or_default();
+        eids = accept
+            .require("eids", "[\"ADDRESS/LENGTH\"]")
+            .map(|node| node.list_of(values::eid_prefix))
+            .unwrap_or_default();
+        accept.finish();
+    }
+    let allow_private_destinations = table.or("allow-private-destinations", false, Node::boolean);
+    table.finish();
+    Some(PetrConfig {
+        accept_from_rlocs: rlocs,
+        accept_from_eids: eids,
+        allow_private_destinations,
+    })
+}
+
+fn read_rtr(node: &Node<'_>, root: &Table<'_>) -> Option<RtrConfig> {
+    let table = node.table()?;
+    if !root.has("petr") {
+        table.error(
+            "an RTR needs [petr]",
+            "add [petr] accept-from: packets are decapsulated by its rules before they are re-encapsulated",
+        );
+    }
+    let prefixes = table
+        .require("eid-prefixes", "[\"ADDRESS/LENGTH\"]")
+        .map(|node| node.list_of(|node| Some((node.clone(), values::eid_prefix(node)?))))
+        .unwrap_or_default();
+    overlap::check_list(&prefixes);
+    table.finish();
+    Some(RtrConfig { eid_prefixes: prefixes.into_iter().map(|(_, prefix)| prefix).collect() })
+}

@@ -1,0 +1,174 @@
+//! Configuration files: TOML into the typed configuration of a role.
+//!
+//! The values come from the `config` crate, the line numbers from `toml_edit`. Every mistake is found in one pass and
+//! reported as `file:line: key: what is wrong; what would be right`; a key that nobody reads is a mistake too.
+//! The role follows from the section that is there: `[gateway]`, `[xtr]` or `[mapping]`.
+//!
+//! ```text
+//! report   findings, key -> line           node     typed walker: values, errors, unknown keys
+//! values   addresses, prefixes, durations  secret   key files and variables
+//! host     this host's addresses           overlap  who claims which prefix
+//! router   what gateway and xtr share      gateway, xtr, mapping    one file per role
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ::mapping::config::MappingConfig;
+use ::xtr::config::RouterConfig;
+use config::{Config, File, FileFormat};
+
+mod gateway;
+mod host;
+mod mapping;
+mod node;
+mod overlap;
+mod report;
+mod router;
+mod secret;
+mod values;
+mod xtr;
+
+pub use gateway::GatewayConfig;
+pub use host::Host;
+pub use report::Finding;
+
+use node::{Node, Table};
+use report::Report;
+
+/// Record TTL of own mappings, minutes (RFC 9301 §5.6 leaves it open; 1440 is common practice).
+const DEFAULT_RECORD_TTL_MINUTES: u32 = 1440;
+/// Between two registrations (RFC 9301 §8.2).
+const DEFAULT_REGISTRATION_INTERVAL: Duration = Duration::from_secs(60);
+/// Map-cache entries held when the file does not say (MC-27).
+const DEFAULT_MAP_CACHE_LIMIT: usize = 100_000;
+
+/// A file larger than this is no configuration, octets.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// What a configuration is checked against besides itself.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// Where relative paths start: the directory of the file.
+    pub directory: PathBuf,
+    /// This host; `None` = offline: addresses, interfaces and secrets are not looked at.
+    pub host: Option<Host>,
+}
+
+/// A role with its configuration. Read offline it is for checking only: secrets are empty, and locators given by
+/// interface are left out.
+#[derive(Clone, Debug)]
+pub enum RoleConfig {
+    /// `[gateway]`.
+    Gateway(Box<GatewayConfig>),
+    /// `[xtr]`.
+    Xtr(Box<RouterConfig>),
+    /// `[mapping]`.
+    Mapping(Box<MappingConfig>),
+}
+
+impl RoleConfig {
+    /// The role's name, as in `isthmus ROLE`.
+    pub fn role(&self) -> &'static str {
+        match self {
+            Self::Gateway(_) => "gateway",
+            Self::Xtr(_) => "xtr",
+            Self::Mapping(_) => "mapping",
+        }
+    }
+}
+
+/// A file without errors.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The role and its configuration.
+    pub config: RoleConfig,
+    /// What is doubtful, in the order of the file.
+    pub warnings: Vec<Finding>,
+}
+
+/// Everything wrong with a file, in the order of the file; warnings too, so that nothing is found one at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// At least one.
+    pub errors: Vec<Finding>,
+    /// What is doubtful besides.
+    pub warnings: Vec<Finding>,
+}
+
+/// Reads and checks the file at `path`, against `host` when it is given.
+pub fn load(path: &Path, host: Option<Host>) -> Result<Loaded, Refused> {
+    let text = read_file(path).map_err(|message| Refused {
+        errors: vec![Finding {
+            file: path.display().to_string(),
+            line: None,
+            key: String::new(),
+            message,
+        }],
+        warnings: Vec::new(),
+    })?;
+    let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    parse(path, &text, &Environment { directory, host })
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let read = || {
+        let length = std::fs::metadata(path)?.len();
+        if length > LARGEST_FILE {
+            return Err(std::io::Error::other(format!("larger than {LARGEST_FILE} octets")));
+        }
+        std::fs::read_to_string(path)
+    };
+    read().map_err(|error| {
+        format!("cannot be read: {error}; name a TOML file that this user may read")
+    })
+}
+
+/// Checks `text`, which stands in the file `path`.
+pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Loaded, Refused> {
+    let refuse = |finding| Refused { errors: vec![finding], warnings: Vec::new() };
+    let report = Report::new(path, text).map_err(refuse)?;
+    let built = Config::builder().add_source(File::from_str(text, FileFormat::Toml)).build();
+    let values = match built {
+        Ok(built) => built.cache,
+        Err(error) => {
+            report.error("", format!("not TOML: {error}"));
+            let (errors, warnings) = report.into_findings();
+            return Err(Refused { errors, warnings });
+        }
+    };
+    let config = Node::root(&values, &report).table().and_then(|root| read_role(root, environment));
+    let (errors, warnings) = report.into_findings();
+    match config {
+        Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
+        _ => Err(Refused { errors, warnings }),
+    }
+}
+
+fn read_role(root: Table<'_>, environment: &Environment) -> Option<RoleConfig> {
+    const ROLES: [&str; 3] = ["gateway", "xtr", "mapping"];
+    let present: Vec<&str> = ROLES.into_iter().filter(|role| root.has(role)).collect();
+    let config = match present[..] {
+        ["gateway"] => RoleConfig::Gateway(Box::new(gateway::read(&root, environment))),
+        ["xtr"] => RoleConfig::Xtr(Box::new(xtr::read(&root, environment))),
+        ["mapping"] => RoleConfig::Mapping(Box::new(mapping::read(&root, environment))),
+        [] => {
+            root.error("no role", "add one of the sections [gateway], [xtr], [mapping]");
+            return None;
+        }
+        _ => {
+            let sections = present.join("], [");
+            root.error(&format!("[{sections}] in one file"), "give every role a file of its own");
+            return None;
+        }
+    };
+    root.finish();
+    Some(config)
+}
+
+/// `map-cache-limit` of the gateway and xtr sections.
+fn map_cache_limit(table: &Table<'_>) -> usize {
+    table.or("map-cache-limit", DEFAULT_MAP_CACHE_LIMIT, |node| {
+        node.integer(1..=10_000_000).and_then(|value| usize::try_from(value).ok())
+    })
+}

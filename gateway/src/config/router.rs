@@ -1,0 +1,124 @@
+//! What the gateway and xtr files share: `tun`, `[data]`, timers, peers, locators.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use xtr::config::{DataConfig, Endpoint};
+
+use super::node::{Node, Table};
+use super::{Environment, values};
+
+/// The engine's default TUN device.
+const DEFAULT_TUN: &str = "isthmus0";
+/// The default of `probe-interval` (PB-10).
+const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(60);
+/// The bounds of `probe-interval`.
+const PROBE_INTERVALS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(3600);
+
+/// `map-resolvers`: required, at least one.
+pub(crate) fn map_resolvers(table: &Table<'_>) -> Vec<Endpoint> {
+    table
+        .require("map-resolvers", "[\"ADDRESS\"]")
+        .map(|node| node.list_of(values::endpoint))
+        .unwrap_or_default()
+}
+
+/// `probe-interval`: a duration, or `"off"`.
+pub(crate) fn probe_interval(table: &Table<'_>) -> Option<Duration> {
+    table.or("probe-interval", Some(DEFAULT_PROBE_INTERVAL), |node| match node.as_text() {
+        Some("off") => Some(None),
+        _ => values::duration(node, PROBE_INTERVALS).map(Some),
+    })
+}
+
+/// `tun` of the role's table and the `[data]` section.
+pub(crate) fn data(root: &Table<'_>, role: Option<&Table<'_>>, rlocs: Vec<IpAddr>) -> DataConfig {
+    let (tun_name, queues) = role
+        .and_then(|role| role.get("tun"))
+        .and_then(|node| node.table())
+        .map(|table| {
+            let name = table.or("name", DEFAULT_TUN.to_owned(), values::interface);
+            let queues = table.or("queues", None, queues);
+            table.finish();
+            (name, queues)
+        })
+        .unwrap_or_else(|| (DEFAULT_TUN.to_owned(), None));
+    let mut config = DataConfig {
+        rlocs,
+        tun_name,
+        queues,
+        source_ports: 64,
+        zero_udp_checksum: false,
+        copy_dscp: true,
+        copy_ecn: true,
+    };
+    if let Some(table) = root.get("data").and_then(|node| node.table()) {
+        config.source_ports = table.or("source-ports", config.source_ports, |node| {
+            node.integer(1..=1024).and_then(|value| u16::try_from(value).ok())
+        });
+        config.zero_udp_checksum = table.or("udp-checksum", false, udp_checksum);
+        config.copy_dscp = table.or("copy-dscp", true, Node::boolean);
+        config.copy_ecn = table.or("copy-ecn", true, Node::boolean);
+        table.finish();
+    }
+    config
+}
+
+/// `"auto"` (one per core) or a number.
+fn queues(node: &Node<'_>) -> Option<Option<usize>> {
+    match node.as_text() {
+        Some("auto") => Some(None),
+        Some(text) => {
+            node.error(&format!("{text:?} is no number of queues"), "write \"auto\" or 1 to 256");
+            None
+        }
+        None => node.integer(1..=256).and_then(|value| usize::try_from(value).ok()).map(Some),
+    }
+}
+
+fn udp_checksum(node: &Node<'_>) -> Option<bool> {
+    match node.text()? {
+        "computed" => Some(false),
+        "zero" => Some(true),
+        other => {
+            node.error(
+                &format!("{other:?} is no way to fill the checksum"),
+                "write \"computed\" or \"zero\"",
+            );
+            None
+        }
+    }
+}
+
+/// Reports an address that this host does not have; offline, nothing is known of the host.
+pub(crate) fn check_on_host(node: &Node<'_>, address: IpAddr, environment: &Environment) {
+    if let Some(host) = &environment.host
+        && !host.has_address(address)
+    {
+        node.error(
+            &format!("{address} is not an address of this host"),
+            "assign it to an interface first, or write one that `ip address` lists",
+        );
+    }
+}
+
+/// Reports own addresses given twice.
+pub(crate) fn check_distinct(addresses: &[(Node<'_>, IpAddr)]) {
+    for (at, (node, address)) in addresses.iter().enumerate() {
+        if addresses[..at].iter().any(|(_, earlier)| earlier == address) {
+            node.error(&format!("{address} is given twice"), "give every address once");
+        }
+    }
+}
+
+/// Reports a prefix that contains an own RLOC: packets to that locator would be encapsulated to itself (EN-24).
+pub(crate) fn check_holds_no_rloc(node: &Node<'_>, prefix: IpNet, rlocs: &[IpAddr]) {
+    for rloc in rlocs.iter().filter(|rloc| prefix.contains(*rloc)) {
+        node.error(
+            &format!("{prefix} contains the own RLOC {rloc}"),
+            "EIDs and RLOCs are separate address spaces: correct one of them",
+        );
+    }
+}

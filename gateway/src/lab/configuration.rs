@@ -1,0 +1,109 @@
+//! The configuration files of the lab's daemons.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use super::addresses::{EID_AGGREGATES, MS4, MS6, PXTR4, PXTR6, RLOC_RANGES, SITE_B, SITES, Site};
+use super::topology::SITE_LINK;
+
+/// The Map-Server and Map-Resolver: every site may register its EID-prefixes from its core.
+pub(crate) fn mapping(key_directory: &str) -> String {
+    let mut text = format!("[mapping]\nlisten = [\"{MS4}\", \"{MS6}\"]\n");
+    for site in &SITES {
+        let locators = RLOC_RANGES[usize::from(site.rloc.is_ipv6())];
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n[[site]]\nname = \"{name}\"\nkeys = [{{ id = 1, file = \"{key_directory}/site-{name}.key\" }}]\n\
+             eid-prefixes = [\"{}\", \"{}\"]\nallowed-locators = [\"{locators}\"]\n",
+            site.prefix6(),
+            site.prefix4(),
+            name = site.name,
+        );
+    }
+    text
+}
+
+/// A site's xTR. Site B has no PETR, which is what X1's negative case needs.
+pub(crate) fn xtr(site: &Site, key_directory: &str) -> String {
+    let Site { name, rloc, .. } = site;
+    let (core, map_server, petr) = core_of(*rloc);
+    let use_petr = if name == &SITE_B.name {
+        String::new()
+    } else {
+        format!("use-petr = [{{ address = \"{petr}\", priority = 1, weight = 100 }}]\n")
+    };
+    let mut text = format!(
+        "[xtr]\nname = \"xtr-{name}\"\n\
+         rlocs = {{ {core} = {{ address = \"{rloc}\", priority = 1, weight = 100 }} }}\n\
+         map-servers = [{{ address = \"{map_server}\", key-id = 1, key-file = \"{key_directory}/site-{name}.key\", \
+         algorithm = \"hmac-sha-256-128-hkdf\" }}]\n\
+         map-resolvers = [\"{map_server}\"]\nproxy-reply = true\n{use_petr}"
+    );
+    for prefix in [site.prefix6(), site.prefix4()] {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n[[eid]]\nprefix = \"{prefix}\"\nlocator-set = \"{core}\"\ninterfaces = [\"{SITE_LINK}\"]\n"
+        );
+    }
+    text
+}
+
+/// The proxy gateway: PITR, PETR and RTR for all EIDs.
+pub(crate) fn gateway() -> String {
+    let aggregates = quoted(&EID_AGGREGATES);
+    let rlocs = quoted(&RLOC_RANGES);
+    format!(
+        "[gateway]\nname = \"pxtr\"\nrlocs = [\"{PXTR4}\", \"{PXTR6}\"]\nmap-resolvers = [\"{MS4}\"]\n\
+         \n[pitr]\neid-aggregates = {aggregates}\n\
+         \n[petr]\naccept-from = {{ rlocs = {rlocs}, eids = {aggregates} }}\n\
+         \n[rtr]\neid-prefixes = {aggregates}\n"
+    )
+}
+
+/// The name of a locator's core, the Map-Server and the PETR there.
+fn core_of(rloc: IpAddr) -> (&'static str, IpAddr, IpAddr) {
+    if rloc.is_ipv4() { ("core4", MS4, PXTR4) } else { ("core6", MS6, PXTR6) }
+}
+
+fn quoted(list: &[&str]) -> String {
+    let quoted: Vec<_> = list.iter().map(|text| format!("\"{text}\"")).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config;
+    use crate::lab::addresses::{SITE_A, SITE_C};
+
+    #[test]
+    fn every_file_passes_the_products_own_check() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = directory.path().display().to_string();
+        for site in &SITES {
+            let key = directory.path().join(format!("site-{}.key", site.name));
+            fs::write(&key, "0123456789abcdef").unwrap();
+            fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        }
+        let mut files = vec![mapping(&keys), gateway()];
+        files.extend(SITES.iter().map(|site| xtr(site, &keys)));
+        for text in files {
+            let path = directory.path().join("file.toml");
+            fs::write(&path, &text).unwrap();
+            if let Err(refused) = config::load(&path, None) {
+                panic!("{:?}\n{text}", refused.errors);
+            }
+        }
+    }
+
+    #[test]
+    fn only_site_b_has_no_petr() {
+        assert!(xtr(SITE_A, "/k").contains("use-petr"));
+        assert!(!xtr(SITE_B, "/k").contains("use-petr"));
+        assert!(xtr(SITE_C, "/k").contains("\"2001:db8:c0::1\""));
+    }
+}

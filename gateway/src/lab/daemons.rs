@@ -1,0 +1,266 @@
+//! The lab's daemons: this very program, started in each role inside the right namespace.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mapping::admin::Query;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::addresses::SITES;
+use super::configuration;
+use super::keeper::{GRACE, Keeper};
+use super::namespace::Namespace;
+use super::topology::Topology;
+
+/// How long a daemon may take until it answers on its admin socket.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long an answer on an admin socket may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// Lines of a log shown with a failure.
+const LOG_TAIL: usize = 12;
+
+/// All daemons, running. Dropping it ends them and removes their files.
+pub(crate) struct Daemons {
+    running: Arc<Running>,
+    daemons: Vec<Daemon>,
+    directory: PathBuf,
+}
+
+/// One daemon as the scenarios see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Daemon {
+    /// The namespace's name.
+    pub(crate) name: &'static str,
+    /// `gateway`, `xtr` or `mapping`.
+    pub(crate) role: &'static str,
+    /// Its admin socket.
+    pub(crate) socket: PathBuf,
+    /// Its process id.
+    pub(crate) pid: u32,
+    log: PathBuf,
+}
+
+/// The processes and their files, shared with whoever may have to end them in a hurry.
+#[derive(Default)]
+pub(crate) struct Running {
+    inner: Mutex<Processes>,
+}
+
+#[derive(Default)]
+struct Processes {
+    children: Vec<Child>,
+    keeper: Option<Keeper>,
+    directory: Option<TempDir>,
+}
+
+impl Daemons {
+    /// Starts the mapping system, then the tunnel routers and the gateway, and waits until each answers.
+    pub(crate) fn start(topology: &Topology, running: Arc<Running>) -> io::Result<Self> {
+        let directory = TempDir::with_prefix("isthmus-lab-")?;
+        write_files(directory.path())?;
+        let mut daemons = Self { running, daemons: Vec::new(), directory: directory.path().into() };
+        daemons.running.lock().keeper = Some(Keeper::start()?);
+        daemons.running.lock().directory = Some(directory);
+        daemons.launch("mapping", &topology.ms)?;
+        daemons.wait_until_ready()?;
+        for site in &topology.sites {
+            daemons.launch("xtr", &site.xtr)?;
+        }
+        daemons.launch("gateway", &topology.pxtr)?;
+        daemons.wait_until_ready()?;
+        Ok(daemons)
+    }
+
+    /// The daemon in the namespace `name`.
+    pub(crate) fn named(&self, name: &str) -> io::Result<&Daemon> {
+        let daemon = self.daemons.iter().find(|daemon| daemon.name == name);
+        daemon.ok_or_else(|| io::Error::other(format!("no daemon runs in {name}")))
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> &[Daemon] {
+        &self.daemons
+    }
+
+    /// Where their configuration, keys, sockets and logs are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn launch(&mut self, role: &'static str, namespace: &Namespace) -> io::Result<()> {
+        let name = namespace.name();
+        let path = |extension: &str| self.directory().join(format!("{name}.{extension}"));
+        let (socket, log) = (path("sock"), path("log"));
+        let output = File::create(&log)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg(role)
+            .arg("--config")
+            .arg(path("toml"))
+            .arg("--socket")
+            .arg(&socket)
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            // The terminal's Ctrl-C is for the lab, which then ends the daemons in order.
+            .process_group(0);
+        let child = namespace.start(command)?;
+        let pid = child.id();
+        self.running.add(child)?;
+        self.daemons.push(Daemon { name, role, socket, pid, log });
+        Ok(())
+    }
+
+    fn wait_until_ready(&self) -> io::Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        for daemon in &self.daemons {
+            while let Err(error) = daemon.ask(&Query::Status) {
+                if Instant::now() > deadline || self.running.has_ended(daemon.pid) {
+                    return Err(io::Error::other(format!(
+                        "{} ({}) does not come up: {error}\n{}",
+                        daemon.name,
+                        daemon.role,
+                        daemon.log_tail()
+                    )));
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Daemons {
+    fn drop(&mut self) {
+        self.running.end();
+    }
+}
+
+impl Daemon {
+    /// Asks on the admin socket.
+    pub(crate) fn ask(&self, query: &Query) -> io::Result<Value> {
+        let mut stream = UnixStream::connect(&self.socket)?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+        let mut line = serde_json::to_string(query)?;
+        line.push('\n');
+        stream.write_all(line.as_bytes())?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer)?;
+        let mut answer: Value = serde_json::from_str(&answer)?;
+        match answer.get_mut("ok") {
+            Some(value) => Ok(value.take()),
+            None => Err(io::Error::other(format!("{} answers {answer}", self.name))),
+        }
+    }
+
+    /// A counter of `show counters`; 0 as long as it is not there.
+    pub(crate) fn counter(&self, name: &str) -> io::Result<u64> {
+        Ok(self.ask(&Query::Counters)?.get(name).and_then(Value::as_u64).unwrap_or(0))
+    }
+
+    /// A counter of `show drops`; 0 as long as it is not there.
+    pub(crate) fn drops(&self, reason: &str) -> io::Result<u64> {
+        let drops = self.ask(&Query::Drops)?;
+        let of_reason = drops
+            .as_array()
+            .and_then(|drops| drops.iter().find(|drop| drop["reason"] == *reason))
+            .and_then(|drop| drop["count"].as_u64());
+        Ok(of_reason.unwrap_or(0))
+    }
+
+    /// The last lines of its log; nothing for an empty one.
+    pub(crate) fn log_tail(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        if lines.is_empty() {
+            return String::new();
+        }
+        let tail = &lines[lines.len().saturating_sub(LOG_TAIL)..];
+        let mut text = format!("  last lines of {} ({}):\n", self.name, self.role);
+        for line in tail {
+            text.push_str("    | ");
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl Running {
+    /// Ends every daemon (SIGTERM, and SIGKILL for one that does not go) and removes their files.
+    pub(crate) fn end(&self) {
+        let mut processes = self.lock();
+        let Processes { children, keeper, directory } = &mut *processes;
+        for child in children.iter() {
+            // Fails only for one that has ended already.
+            let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
+        }
+        let deadline = Instant::now() + GRACE;
+        for mut child in children.drain(..) {
+            while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(5));
+            }
+            if matches!(child.try_wait(), Ok(None)) {
+                // Fails only for one that ended meanwhile.
+                let _ = child.kill().and_then(|()| child.wait());
+            }
+            if let Some(keeper) = keeper {
+                // A keeper that is gone needs no telling.
+                let _ = keeper.forget(&child);
+            }
+        }
+        *keeper = None;
+        *directory = None;
+    }
+
+    fn add(&self, child: Child) -> io::Result<()> {
+        let mut processes = self.lock();
+        let watched = processes.keeper.as_mut().map_or(Ok(()), |keeper| keeper.watch(&child));
+        processes.children.push(child);
+        watched
+    }
+
+    fn has_ended(&self, pid: u32) -> bool {
+        let mut processes = self.lock();
+        let child = processes.children.iter_mut().find(|child| child.id() == pid);
+        child.is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Processes> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn write_files(directory: &Path) -> io::Result<()> {
+    let keys = directory.display().to_string();
+    fs::write(directory.join("ms.toml"), configuration::mapping(&keys))?;
+    fs::write(directory.join("pxtr.toml"), configuration::gateway())?;
+    for site in &SITES {
+        let name = site.name;
+        fs::write(directory.join(format!("xtr-{name}.toml")), configuration::xtr(site, &keys))?;
+        let key = directory.join(format!("site-{name}.key"));
+        let mut key = OpenOptions::new().write(true).create_new(true).mode(0o600).open(key)?;
+        key.write_all(secret()?.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// A fresh key, 256 bits in hexadecimal.
+fn secret() -> io::Result<String> {
+    let mut octets = [0u8; 32];
+    getrandom::fill(&mut octets).map_err(io::Error::other)?;
+    Ok(octets.iter().map(|octet| format!("{octet:02x}")).collect())
+}

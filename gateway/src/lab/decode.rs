@@ -1,0 +1,442 @@
+//! A small decoder of its own for what the lab captures, so that the product's parser is not its own witness.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use super::checksum;
+
+/// UDP port of LISP data packets (RFC 9300 §5.3).
+pub(crate) const LISP_DATA: u16 = 4341;
+/// UDP port of LISP control messages (RFC 9301 §5).
+pub(crate) const LISP_CONTROL: u16 = 4342;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+const IPV6_FRAGMENT: u8 = 44;
+
+/// An IP packet as far as it was captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Datagram {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    pub(crate) hop_limit: u8,
+    /// DSCP and ECN.
+    pub(crate) traffic_class: u8,
+    /// The upper protocol, behind a Fragment header if there is one.
+    pub(crate) protocol: u8,
+    pub(crate) dont_fragment: bool,
+    pub(crate) more_fragments: bool,
+    /// In octets.
+    pub(crate) fragment_offset: u16,
+    /// In octets, with the IP header.
+    pub(crate) length: usize,
+    pub(crate) payload: Payload,
+}
+
+/// What an IP packet carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Payload {
+    Udp(Udp),
+    Tcp {
+        source_port: u16,
+        destination_port: u16,
+    },
+    Icmp(Icmp),
+    /// A non-first fragment, another protocol, or too short to tell.
+    Opaque,
+}
+
+/// A UDP datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Udp {
+    pub(crate) source_port: u16,
+    pub(crate) destination_port: u16,
+    pub(crate) checksum: u16,
+    /// Whether the checksum fits the datagram; `None` if it is 0 or not all was captured.
+    pub(crate) checksum_is_right: Option<bool>,
+    pub(crate) content: Content,
+}
+
+/// What a UDP datagram carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Lisp(Lisp),
+    Control(Control),
+    Other,
+}
+
+/// A LISP-encapsulated packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lisp {
+    /// N, L, E, V, I, R, K, K.
+    pub(crate) flags: u8,
+    /// Without the I-bit: 0.
+    pub(crate) instance_id: u32,
+    pub(crate) inner: Box<Datagram>,
+    /// The inner packet's octets, as far as captured.
+    pub(crate) octets: Vec<u8>,
+}
+
+/// A LISP control message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// Asked for this EID; whether it is an RLOC-probe.
+    MapRequest {
+        probe: bool,
+        eid: Option<IpNet>,
+    },
+    MapReply {
+        probe: bool,
+        records: Vec<Record>,
+    },
+    /// An Encapsulated Control Message with the packet inside.
+    Encapsulated(Box<Datagram>),
+    /// Another type.
+    Other(u8),
+}
+
+/// A mapping record of a Map-Reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) ttl_minutes: u32,
+    pub(crate) locator_count: u8,
+    pub(crate) action: u8,
+    pub(crate) eid: Option<IpNet>,
+}
+
+/// An ICMP or ICMPv6 message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Icmp {
+    pub(crate) kind: u8,
+    pub(crate) code: u8,
+    /// Identifier and sequence number of an echo, the MTU of a Packet Too Big.
+    pub(crate) rest: u32,
+}
+
+/// An IP packet; `None` if it has no whole IP header of version 4 or 6.
+pub(crate) fn datagram(octets: &[u8]) -> Option<Datagram> {
+    match octets.first()? >> 4 {
+        4 => ipv4(octets),
+        6 => ipv6(octets),
+        _ => None,
+    }
+}
+
+impl Datagram {
+    /// The two low bits of the traffic class (RFC 3168).
+    pub(crate) fn ecn(&self) -> u8 {
+        self.traffic_class & 3
+    }
+
+    /// The six high bits of the traffic class.
+    pub(crate) fn dscp(&self) -> u8 {
+        self.traffic_class >> 2
+    }
+
+    /// The UDP datagram inside, if it is one.
+    pub(crate) fn udp(&self) -> Option<&Udp> {
+        match &self.payload {
+            Payload::Udp(udp) => Some(udp),
+            _ => None,
+        }
+    }
+
+    /// The LISP data packet inside, if it is one.
+    pub(crate) fn lisp(&self) -> Option<&Lisp> {
+        match &self.udp()?.content {
+            Content::Lisp(lisp) => Some(lisp),
+            _ => None,
+        }
+    }
+
+    /// The LISP control message inside, if it is one; that of an Encapsulated Control Message is the inner one.
+    pub(crate) fn control(&self) -> Option<&Control> {
+        match &self.udp()?.content {
+            Content::Control(Control::Encapsulated(inner)) => inner.control(),
+            Content::Control(control) => Some(control),
+            _ => None,
+        }
+    }
+
+    /// The ICMP message inside, if it is one.
+    pub(crate) fn icmp(&self) -> Option<&Icmp> {
+        match &self.payload {
+            Payload::Icmp(icmp) => Some(icmp),
+            _ => None,
+        }
+    }
+
+    /// Protocol, addresses and ports.
+    pub(crate) fn flow(&self) -> (u8, IpAddr, u16, IpAddr, u16) {
+        let (source_port, destination_port) = match &self.payload {
+            Payload::Udp(udp) => (udp.source_port, udp.destination_port),
+            Payload::Tcp { source_port, destination_port } => (*source_port, *destination_port),
+            _ => (0, 0),
+        };
+        (self.protocol, self.source, source_port, self.destination, destination_port)
+    }
+}
+
+fn ipv4(octets: &[u8]) -> Option<Datagram> {
+    let header = octets.get(..20)?;
+    let header_length = usize::from(header[0] & 15) * 4;
+    let fragment = u16_at(header, 6)?;
+    let mut packet = Datagram {
+        source: IpAddr::V4(ipv4_at(header, 12)?),
+        destination: IpAddr::V4(ipv4_at(header, 16)?),
+        hop_limit: header[8],
+        traffic_class: header[1],
+        protocol: header[9],
+        dont_fragment: fragment & 0x4000 != 0,
+        more_fragments: fragment & 0x2000 != 0,
+        fragment_offset: (fragment & 0x1fff) * 8,
+        length: usize::from(u16_at(header, 2)?),
+        payload: Payload::Opaque,
+    };
+    packet.payload = payload(&packet, octets.get(header_length..packet.length.min(octets.len()))?);
+    Some(packet)
+}
+
+fn ipv6(octets: &[u8]) -> Option<Datagram> {
+    let header = octets.get(..40)?;
+    let mut packet = Datagram {
+        source: IpAddr::V6(ipv6_at(header, 8)?),
+        destination: IpAddr::V6(ipv6_at(header, 24)?),
+        hop_limit: header[7],
+        traffic_class: (u16_at(header, 0)? >> 4) as u8,
+        protocol: header[6],
+        dont_fragment: true,
+        more_fragments: false,
+        fragment_offset: 0,
+        length: 40 + usize::from(u16_at(header, 4)?),
+        payload: Payload::Opaque,
+    };
+    let mut rest = octets.get(40..packet.length.min(octets.len()))?;
+    if packet.protocol == IPV6_FRAGMENT {
+        let fragment = rest.get(..8)?;
+        let offset = u16_at(fragment, 2)?;
+        packet.protocol = fragment[0];
+        packet.fragment_offset = offset & 0xfff8;
+        packet.more_fragments = offset & 1 != 0;
+        rest = &rest[8..];
+    }
+    packet.payload = payload(&packet, rest);
+    Some(packet)
+}
+
+fn payload(packet: &Datagram, octets: &[u8]) -> Payload {
+    if packet.fragment_offset != 0 {
+        return Payload::Opaque;
+    }
+    let decoded = match packet.protocol {
+        UDP => udp(packet, octets).map(Payload::Udp),
+        TCP => u16_at(octets, 0)
+            .zip(u16_at(octets, 2))
+            .map(|(source_port, destination_port)| Payload::Tcp { source_port, destination_port }),
+        ICMP | ICMPV6 => octets.get(..8).and_then(|octets| {
+            let rest = u32_at(octets, 4)?;
+            Some(Payload::Icmp(Icmp { kind: octets[0], code: octets[1], rest }))
+        }),
+        _ => None,
+    };
+    decoded.unwrap_or(Payload::Opaque)
+}
+
+fn udp(packet: &Datagram, octets: &[u8]) -> Option<Udp> {
+    let (source_port, destination_port) = (u16_at(octets, 0)?, u16_at(octets, 2)?);
+    let length = usize::from(u16_at(octets, 4)?);
+    let checksum = u16_at(octets, 6)?;
+    let whole = octets.get(..length).filter(|_| checksum != 0 && !packet.more_fragments);
+    let checksum_is_right = whole.map(|datagram| {
+        checksum::upper_layer((packet.source, packet.destination), UDP, datagram) == 0
+    });
+    let body = octets.get(8..)?;
+    let content = match (source_port, destination_port) {
+        (_, LISP_DATA) => lisp(body).map_or(Content::Other, Content::Lisp),
+        (LISP_CONTROL, _) | (_, LISP_CONTROL) => {
+            control(body).map_or(Content::Other, Content::Control)
+        }
+        _ => Content::Other,
+    };
+    Some(Udp { source_port, destination_port, checksum, checksum_is_right, content })
+}
+
+fn lisp(octets: &[u8]) -> Option<Lisp> {
+    let header = octets.get(..8)?;
+    let octets = &octets[8..];
+    let instance_id = if header[0] & 0x08 != 0 { u32_at(header, 4)? >> 8 } else { 0 };
+    let inner = Box::new(datagram(octets)?);
+    Some(Lisp { flags: header[0], instance_id, inner, octets: octets.to_vec() })
+}
+
+/// RFC 9301 §5.1.
+fn control(octets: &[u8]) -> Option<Control> {
+    let kind = octets.first()? >> 4;
+    Some(match kind {
+        1 => Control::MapRequest { probe: octets[0] & 2 != 0, eid: requested_eid(octets) },
+        2 => Control::MapReply { probe: octets[0] & 8 != 0, records: records(octets) },
+        8 => Control::Encapsulated(Box::new(datagram(octets.get(4..)?)?)),
+        other => Control::Other(other),
+    })
+}
+
+/// The first EID of a Map-Request (RFC 9301 §5.2).
+fn requested_eid(octets: &[u8]) -> Option<IpNet> {
+    let itr_rlocs = usize::from(octets.get(2)? & 0x1f) + 1;
+    let mut rest = octets.get(12..)?;
+    rest = skip_address(rest)?;
+    for _ in 0..itr_rlocs {
+        rest = skip_address(rest)?;
+    }
+    prefix(*rest.get(1)?, rest.get(2..)?)
+}
+
+/// The records of a Map-Reply (RFC 9301 §5.4), until one that cannot be read.
+fn records(octets: &[u8]) -> Vec<Record> {
+    let count = octets.get(3).copied().unwrap_or(0);
+    let mut rest = octets.get(12..).unwrap_or_default();
+    let mut found = Vec::new();
+    for _ in 0..count {
+        let Some((record, after)) = record(rest) else { break };
+        found.push(record);
+        rest = after;
+    }
+    found
+}
+
+fn record(octets: &[u8]) -> Option<(Record, &[u8])> {
+    let locator_count = *octets.get(4)?;
+    let mask_length = *octets.get(5)?;
+    let eid_field = octets.get(10..)?;
+    let record = Record {
+        ttl_minutes: u32_at(octets, 0)?,
+        locator_count,
+        action: octets.get(6)? >> 5,
+        eid: prefix(mask_length, eid_field),
+    };
+    let mut rest = skip_address(eid_field)?;
+    for _ in 0..locator_count {
+        rest = skip_address(rest.get(6..)?)?;
+    }
+    Some((record, rest))
+}
+
+/// What follows an AFI-encoded address.
+fn skip_address(octets: &[u8]) -> Option<&[u8]> {
+    let length = match u16_at(octets, 0)? {
+        0 => 0,
+        1 => 4,
+        2 => 16,
+        16387 => 6 + usize::from(u16_at(octets, 6)?),
+        _ => return None,
+    };
+    octets.get(2 + length..)
+}
+
+fn prefix(mask_length: u8, octets: &[u8]) -> Option<IpNet> {
+    let address = match u16_at(octets, 0)? {
+        1 => IpAddr::V4(ipv4_at(octets, 2)?),
+        2 => IpAddr::V6(ipv6_at(octets, 2)?),
+        _ => return None,
+    };
+    IpNet::new(address, mask_length).ok()
+}
+
+fn u16_at(octets: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(octets.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(octets: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(octets.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn ipv4_at(octets: &[u8], at: usize) -> Option<Ipv4Addr> {
+    u32_at(octets, at).map(Ipv4Addr::from)
+}
+
+fn ipv6_at(octets: &[u8], at: usize) -> Option<Ipv6Addr> {
+    let octets: [u8; 16] = octets.get(at..at + 16)?.try_into().ok()?;
+    Some(Ipv6Addr::from(octets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Outer IPv4 198.51.100.11 -> .12, UDP 49152 -> 4341, LISP with Instance ID 7, inner IPv6 UDP 1000 -> 2000.
+    fn encapsulated() -> Vec<u8> {
+        let mut packet = vec![
+            0x45, 0xb8, 0x00, 0x54, 0x00, 0x00, 0x40, 0x00, 0x3f, 0x11, 0x00, 0x00, 198, 51, 100,
+            11, 198, 51, 100, 12, 0xc0, 0x00, 0x10, 0xf5, 0x00, 0x40, 0x12, 0x34, 0x08, 0, 0, 0, 0,
+            0, 7, 0,
+        ];
+        packet.extend([0x6b, 0x80, 0, 0, 0, 8, 17, 62]);
+        packet.extend("2001:db8:e001::10".parse::<Ipv6Addr>().unwrap().octets());
+        packet.extend("2001:db8:e002::10".parse::<Ipv6Addr>().unwrap().octets());
+        packet.extend([0x03, 0xe8, 0x07, 0xd0, 0, 8, 0xab, 0xcd]);
+        packet
+    }
+
+    #[test]
+    fn a_lisp_packet_is_taken_apart() {
+        let packet = datagram(&encapsulated()).unwrap();
+        assert_eq!(packet.source, "198.51.100.11".parse::<IpAddr>().unwrap());
+        assert_eq!((packet.hop_limit, packet.dscp(), packet.ecn()), (63, 46, 0));
+        assert!(packet.dont_fragment);
+        let udp = packet.udp().unwrap();
+        assert_eq!((udp.source_port, udp.checksum), (49152, 0x1234));
+        let lisp = packet.lisp().unwrap();
+        assert_eq!((lisp.flags, lisp.instance_id), (8, 7));
+        assert_eq!((lisp.inner.hop_limit, lisp.inner.traffic_class), (62, 0xb8));
+        assert_eq!(lisp.inner.flow().2, 1000);
+        assert_eq!(lisp.octets.len(), 48);
+    }
+
+    #[test]
+    fn no_prefix_of_a_packet_makes_the_decoder_panic() {
+        let packet = encapsulated();
+        for length in 0..packet.len() {
+            let _ = datagram(&packet[..length]);
+        }
+        assert_eq!(datagram(&packet[..19]), None);
+        assert_eq!(datagram(&[0x50; 64]), None);
+    }
+
+    #[test]
+    fn a_negative_map_reply_is_taken_apart() {
+        // The vector TV-C7: 198.51.100.0/24, ACT 1, TTL 15 minutes, no locator.
+        let mut message = vec![0x20, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8];
+        message.extend([0, 0, 0, 15, 0, 24, 0x20, 0, 0, 0, 0, 1, 198, 51, 100, 0]);
+        let Some(Control::MapReply { records, probe: false }) = control(&message) else {
+            panic!("no Map-Reply")
+        };
+        assert_eq!(
+            records,
+            [Record {
+                ttl_minutes: 15,
+                locator_count: 0,
+                action: 1,
+                eid: Some("198.51.100.0/24".parse().unwrap()),
+            }]
+        );
+    }
+
+    #[test]
+    fn a_map_request_in_an_ecm_names_its_eid() {
+        let mut request = vec![0x10, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8];
+        request.extend([0, 0, 0, 1, 198, 51, 100, 11]);
+        request.extend([0, 32, 0, 1, 203, 0, 113, 70]);
+        let mut inner = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        inner.extend([0x10, 0xf6, 0x10, 0xf6, 0, 0, 0, 0]);
+        inner.extend(&request);
+        inner[3] = inner.len() as u8;
+        let mut message = vec![0x80, 0, 0, 0];
+        message.extend(inner);
+        let Some(Control::Encapsulated(packet)) = control(&message) else { panic!("no ECM") };
+        let eid = Some("203.0.113.70/32".parse().unwrap());
+        assert_eq!(packet.control(), Some(&Control::MapRequest { probe: false, eid }));
+    }
+}

@@ -1,0 +1,143 @@
+//! Links, addresses, routes and kernel settings of a namespace: netlink and /proc/sys, no external command.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsRawFd;
+
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+use nix::net::if_::if_nametoindex;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
+use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteScope};
+use rtnetlink::{LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use super::namespace::Namespace;
+
+/// Joins two namespaces by a veth pair with MTU 1500; both ends are still down.
+pub(crate) fn connect(
+    (near, near_name): (&Namespace, &'static str),
+    (far, far_name): (&Namespace, &'static str),
+) -> io::Result<()> {
+    let far_file = far.file().as_raw_fd();
+    near.netlink(move |netlink| async move {
+        let pair = LinkVeth::new(near_name, far_name).mtu(1500).build();
+        netlink.link().add(pair).execute().await?;
+        let moved = LinkUnspec::new_with_name(far_name).setns_by_fd(far_file).build();
+        netlink.link().set(moved).execute().await
+    })
+}
+
+/// Makes a link hand over one wire-sized packet at a time, as a physical link would: no GSO super-packets.
+pub(crate) fn wire_sized(namespace: &Namespace, name: &'static str) -> io::Result<()> {
+    namespace.netlink(move |netlink| async move {
+        let change = LinkUnspec::new_with_name(name)
+            .append_extra_attribute(LinkAttribute::GsoMaxSegs(1))
+            .build();
+        netlink.link().set(change).execute().await
+    })
+}
+
+/// Sets a link up.
+pub(crate) fn up(namespace: &Namespace, name: &'static str) -> io::Result<()> {
+    namespace.netlink(move |netlink| async move {
+        netlink.link().set(LinkUnspec::new_with_name(name).up().build()).execute().await
+    })
+}
+
+/// Gives a link an address; IPv6 addresses are usable at once (no duplicate address detection).
+pub(crate) fn address(namespace: &Namespace, name: &'static str, address: IpNet) -> io::Result<()> {
+    let index = index(namespace, name)?;
+    namespace.netlink(move |netlink| async move {
+        let mut request = netlink.address().add(index, address.addr(), address.prefix_len());
+        if address.addr().is_ipv6() {
+            let flags = AddressAttribute::Flags(AddressFlags::Nodad);
+            request.message_mut().attributes.push(flags);
+        }
+        request.execute().await
+    })
+}
+
+/// A route: straight onto a link, or through a gateway that is taken to be on that link.
+pub(crate) fn route(
+    namespace: &Namespace,
+    destination: IpNet,
+    gateway: Option<IpAddr>,
+    link: &'static str,
+) -> io::Result<()> {
+    let index = index(namespace, link)?;
+    let scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
+    let message = match (destination, gateway) {
+        (IpNet::V4(destination), gateway) => {
+            let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(destination.addr(), destination.prefix_len())
+                .output_interface(index)
+                .scope(scope);
+            if let Some(IpAddr::V4(gateway)) = gateway {
+                route = route.gateway(gateway).onlink();
+            }
+            route.build()
+        }
+        (IpNet::V6(destination), gateway) => {
+            let mut route = RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(destination.addr(), destination.prefix_len())
+                .output_interface(index);
+            if let Some(IpAddr::V6(gateway)) = gateway {
+                route = route.gateway(gateway).onlink();
+            }
+            route.build()
+        }
+    };
+    namespace.netlink(move |netlink| async move { netlink.route().add(message).execute().await })
+}
+
+/// Destinations of the routes with routing protocol number `protocol` in the namespace's main table.
+pub(crate) fn routes_of_protocol(namespace: &Namespace, protocol: u8) -> io::Result<Vec<IpNet>> {
+    namespace.netlink(move |netlink| async move {
+        let mut found = Vec::new();
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
+        for request in [v4, v6] {
+            let mut routes = netlink.route().get(request).execute();
+            while let Some(route) = routes.try_next().await? {
+                if route.header.protocol == RouteProtocol::from(protocol) {
+                    let length = route.header.destination_prefix_length;
+                    let destination =
+                        route.attributes.iter().find_map(|attribute| match attribute {
+                            RouteAttribute::Destination(RouteAddress::Inet(v4)) => {
+                                Some(IpAddr::V4(*v4))
+                            }
+                            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => {
+                                Some(IpAddr::V6(*v6))
+                            }
+                            _ => None,
+                        });
+                    found.extend(destination.and_then(|a| IpNet::new(a, length).ok()));
+                }
+            }
+        }
+        Ok(found)
+    })
+}
+
+/// Writes kernel settings below /proc/sys/net; a link that the setting names must exist.
+pub(crate) fn settings(
+    namespace: &Namespace,
+    settings: &'static [(&'static str, &'static str)],
+) -> io::Result<()> {
+    let name = namespace.name();
+    namespace.run(move || {
+        for (key, value) in settings {
+            fs::write(format!("/proc/sys/net/{key}"), value).map_err(|error| {
+                io::Error::other(format!("{name}: cannot set net/{key} to {value}: {error}"))
+            })?;
+        }
+        Ok(())
+    })?
+}
+
+/// The interface index of a link.
+pub(crate) fn index(namespace: &Namespace, name: &'static str) -> io::Result<u32> {
+    Ok(namespace.run(move || if_nametoindex(name))??)
+}

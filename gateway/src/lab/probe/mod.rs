@@ -1,0 +1,6 @@
+//! What the lab sends: by the kernel's own stack where it can, by raw sockets where a header field matters.
+
+pub(crate) mod craft;
+pub(crate) mod ping;
+pub(crate) mod tcp;
+pub(crate) mod udp;

@@ -1,0 +1,220 @@
+//! One bring-up of the lab: topology, captures, daemons, and their orderly end on any way out.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mapping::admin::Query;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::addresses::{SITES, Site};
+use super::capture::Capture;
+use super::daemons::{Daemons, Running};
+use super::namespace::Namespace;
+use super::report::show;
+use super::topology::Topology;
+
+/// How long all registrations may take.
+const REGISTRATION_LIMIT: Duration = Duration::from_secs(10);
+/// Exit status after Ctrl-C: 128 + SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// What a scenario works with.
+pub(crate) struct Lab {
+    /// The daemons; first, so that they end while their namespaces are there.
+    pub(crate) daemons: Daemons,
+    /// What arrives where.
+    pub(crate) captures: Captures,
+    /// The network.
+    pub(crate) topology: Topology,
+}
+
+/// What arrives in the watched namespaces.
+pub(crate) struct Captures {
+    /// The IPv4 core.
+    pub(crate) core4: Capture,
+    /// The IPv6 core.
+    pub(crate) core6: Capture,
+    /// The router I: native packets.
+    pub(crate) internet: Capture,
+    /// Host N.
+    pub(crate) host_n: Capture,
+    /// The hosts of the sites A, B, C6 and D6.
+    pub(crate) hosts: Vec<Capture>,
+}
+
+/// A lab that is up.
+pub(crate) struct Session {
+    lab: Lab,
+    keeping: Arc<AtomicBool>,
+    interrupts: mpsc::Receiver<()>,
+}
+
+impl Session {
+    /// Brings everything up and waits until all sites are registered.
+    pub(crate) fn begin(pcap: Option<&Path>) -> io::Result<Self> {
+        if let Some(directory) = pcap {
+            fs::create_dir_all(directory)?;
+        }
+        let running = Arc::new(Running::default());
+        let keeping = Arc::new(AtomicBool::new(false));
+        let interrupts = heed_signals(running.clone(), keeping.clone())?;
+        let topology = Topology::bring_up()?;
+        let captures = Captures::start(&topology, pcap)?;
+        let daemons = Daemons::start(&topology, running)?;
+        let lab = Lab { daemons, captures, topology };
+        lab.wait_for_registrations()?;
+        Ok(Self { lab, keeping, interrupts })
+    }
+
+    /// What the scenarios work with.
+    pub(crate) fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// Leaves the lab running until SIGINT or SIGTERM; tells how to look around.
+    pub(crate) fn keep(&self, quietly: bool) {
+        self.keeping.store(true, Ordering::Release);
+        if !quietly {
+            show(&self.lab.guide());
+        }
+        // An error means that nobody can interrupt any more: then it ends here too.
+        let _ = self.interrupts.recv();
+    }
+}
+
+impl Captures {
+    fn start(topology: &Topology, pcap: Option<&Path>) -> io::Result<Self> {
+        let hosts = topology.sites.iter().map(|site| Capture::start(&site.host, pcap, false));
+        Ok(Self {
+            core4: Capture::start(&topology.core4, pcap, true)?,
+            core6: Capture::start(&topology.core6, pcap, true)?,
+            internet: Capture::start(&topology.internet, pcap, true)?,
+            host_n: Capture::start(&topology.host_n, pcap, false)?,
+            hosts: hosts.collect::<io::Result<_>>()?,
+        })
+    }
+}
+
+impl Lab {
+    /// A site's host.
+    pub(crate) fn host(&self, site: &Site) -> &Namespace {
+        &self.topology.sites[position(site)].host
+    }
+
+    /// What arrives at a site's host.
+    pub(crate) fn host_capture(&self, site: &Site) -> &Capture {
+        &self.captures.hosts[position(site)]
+    }
+
+    /// Polls `condition` until it holds; `false` if it does not within `limit`.
+    pub(crate) fn wait_for(
+        &self,
+        limit: Duration,
+        condition: impl Fn() -> io::Result<bool>,
+    ) -> io::Result<bool> {
+        let deadline = Instant::now() + limit;
+        while !condition()? {
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(true)
+    }
+
+    fn wait_for_registrations(&self) -> io::Result<()> {
+        let deadline = Instant::now() + REGISTRATION_LIMIT;
+        let map_server = self.daemons.named("ms")?;
+        loop {
+            let registrations = map_server.ask(&Query::Registrations)?;
+            let count = registrations.as_array().map_or(0, Vec::len);
+            if count >= 2 * SITES.len() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let logs: String = self.daemons.all().iter().map(|d| d.log_tail()).collect();
+                return Err(io::Error::other(format!(
+                    "only {count} of {} EID-prefixes are registered\n{logs}",
+                    2 * SITES.len()
+                )));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// How to look around in a kept lab.
+    fn guide(&self) -> String {
+        let mut text = format!(
+            "\nThe lab stays up until Ctrl-C. Files: {}\n\n",
+            self.daemons.directory().display()
+        );
+        let enter = if nix::unistd::geteuid().is_root() && !in_user_namespace() {
+            String::from("nsenter")
+        } else {
+            format!("nsenter --preserve-credentials --user=/proc/{}/ns/user", process::id())
+        };
+        for namespace in self.topology.namespaces() {
+            text.push_str(&format!(
+                "  {:<9} {enter} --net=/proc/{}/task/{}/ns/net\n",
+                namespace.name(),
+                process::id(),
+                namespace.thread_id()
+            ));
+        }
+        text.push('\n');
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("isthmus"));
+        for daemon in self.daemons.all() {
+            let what = if daemon.role == "mapping" { "registrations" } else { "map-cache" };
+            text.push_str(&format!(
+                "  {:<9} {} show {what} --socket {}\n",
+                daemon.name,
+                program.display(),
+                daemon.socket.display()
+            ));
+        }
+        text
+    }
+}
+
+/// A site's place in [`SITES`], and so in everything that is kept per site.
+fn position(site: &Site) -> usize {
+    SITES.iter().position(|other| other.name == site.name).unwrap_or(0)
+}
+
+/// Whether root here is not root of the machine.
+fn in_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().nth(2).is_some_and(|count| count == "1")
+}
+
+/// On SIGINT, SIGTERM or SIGHUP: ends the daemons and the program, or the wait of [`Session::keep`].
+fn heed_signals(running: Arc<Running>, keeping: Arc<AtomicBool>) -> io::Result<mpsc::Receiver<()>> {
+    let (interrupt, interrupts) = mpsc::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let guard = runtime.enter();
+    let mut int = signal(SignalKind::interrupt())?;
+    let mut term = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    drop(guard);
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = int.recv() => {}
+                _ = term.recv() => {}
+                _ = hangup.recv() => {}
+            }
+        });
+        if keeping.load(Ordering::Acquire) && interrupt.send(()).is_ok() {
+            return;
+        }
+        running.end();
+        process::exit(INTERRUPTED);
+    })?;
+    Ok(interrupts)
+}

@@ -1,0 +1,254 @@
+//! The lab's network: two routed cores, four LISP sites, a proxy gateway, a Map-Server and a piece of Internet.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::addresses::{
+    self as at, CORE4, CORE6, CORE6_LINK_LOCAL, HOST_ADDRESSES, HOST_DEAD, HOST_N4, HOST_N6,
+    INTERNET4, INTERNET6, N_GATEWAY4, N_GATEWAY6, PXTR_NATIVE4, PXTR_NATIVE6, SITES, Site, host,
+    net,
+};
+use super::link;
+use super::namespace::Namespace;
+use super::offload;
+
+/// The lab as a drawing.
+pub(crate) const DRAWING: &str = r"
+  host-a 2001:db8:e001::10      ms (Map-Server, Map-Resolver)       host-c 2001:db8:e003::10
+     |   203.0.113.10           198.51.100.2    2001:db8:c0::2         |   203.0.113.138
+  xtr-a  198.51.100.11                |             |               xtr-c  2001:db8:c0::13
+     |                                |             |                  |
+  ===+====== core4, IPv4 only ========+===       ===+=== core6, IPv6 only +=====
+     |                                |             |                  |
+  xtr-b  198.51.100.12                |             |               xtr-d  2001:db8:c0::14
+     |                          198.51.100.1    2001:db8:c0::1         |
+  host-b 2001:db8:e002::10      pxtr (PITR, PETR, RTR)              host-d 2001:db8:e004::10
+         203.0.113.74           192.0.2.1, 2001:db8:f::1                   203.0.113.202
+                                          |
+                                internet (router) --- host-n 192.0.2.80, 2001:db8:ffff::80
+                                                             (knows nothing of LISP)
+";
+
+/// Name of a member's link to the IPv4 core.
+const TO_CORE4: &str = "core4";
+/// Name of a member's link to the IPv6 core.
+const TO_CORE6: &str = "core6";
+/// Name of an xTR's link to its site.
+pub(crate) const SITE_LINK: &str = "lan0";
+/// Name of a host's link.
+const HOST_LINK: &str = "eth0";
+/// Name of the gateway's native link.
+const NATIVE_LINK: &str = "native0";
+/// Name of the Internet router's link towards host N.
+const N_LINK: &str = "lan0";
+
+const EVERYWHERE: &[(&str, &str)] = &[
+    ("ipv4/conf/all/rp_filter", "0"),
+    ("ipv4/conf/default/rp_filter", "0"),
+    ("ipv4/conf/all/send_redirects", "0"),
+    ("ipv4/conf/default/send_redirects", "0"),
+    ("ipv6/conf/all/accept_dad", "0"),
+    ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/default/dad_transmits", "0"),
+    ("ipv6/conf/default/accept_ra", "0"),
+    ("ipv6/conf/default/router_solicitations", "0"),
+];
+const ROUTER: &[(&str, &str)] = &[
+    ("ipv4/ip_forward", "1"),
+    ("ipv6/conf/all/forwarding", "1"),
+    ("ipv6/conf/default/forwarding", "1"),
+];
+const NO_IPV6: &[(&str, &str)] =
+    &[("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
+const NO_IPV6_TOWARDS_CORE4: &[(&str, &str)] = &[("ipv6/conf/core4/disable_ipv6", "1")];
+
+/// A site's namespaces.
+pub(crate) struct SiteNamespaces {
+    /// The tunnel router.
+    pub(crate) xtr: Namespace,
+    /// The host.
+    pub(crate) host: Namespace,
+}
+
+/// All namespaces, up and routed.
+pub(crate) struct Topology {
+    /// IPv4 only.
+    pub(crate) core4: Namespace,
+    /// IPv6 only.
+    pub(crate) core6: Namespace,
+    /// A, B, C6, D6, in the order of [`SITES`].
+    pub(crate) sites: Vec<SiteNamespaces>,
+    /// The proxy gateway.
+    pub(crate) pxtr: Namespace,
+    /// Map-Server and Map-Resolver.
+    pub(crate) ms: Namespace,
+    /// The router I.
+    pub(crate) internet: Namespace,
+    /// Host N.
+    pub(crate) host_n: Namespace,
+}
+
+/// Namespaces of the sites A, B, C6 and D6.
+const SITE_NAMES: [(&str, &str); 4] =
+    [("xtr-a", "host-a"), ("xtr-b", "host-b"), ("xtr-c", "host-c"), ("xtr-d", "host-d")];
+
+impl Topology {
+    /// Makes everything: namespaces, links, addresses, routes.
+    pub(crate) fn bring_up() -> io::Result<Self> {
+        let sites = SITE_NAMES.iter().map(|(xtr, host)| {
+            Ok(SiteNamespaces { xtr: Namespace::create(xtr)?, host: Namespace::create(host)? })
+        });
+        let lab = Self {
+            core4: Namespace::create("core4")?,
+            core6: Namespace::create("core6")?,
+            sites: sites.collect::<io::Result<_>>()?,
+            pxtr: Namespace::create("pxtr")?,
+            ms: Namespace::create("ms")?,
+            internet: Namespace::create("internet")?,
+            host_n: Namespace::create("host-n")?,
+        };
+        lab.configure_namespaces()?;
+        for (site, namespaces) in SITES.iter().zip(&lab.sites) {
+            if site.rloc.is_ipv4() {
+                join_core4(&lab.core4, &namespaces.xtr, site.rloc, true)?;
+            } else {
+                join_core6(&lab.core6, &namespaces.xtr, site.rloc, true)?;
+            }
+            attach_host(site, namespaces)?;
+        }
+        join_core4(&lab.core4, &lab.ms, at::MS4, true)?;
+        join_core6(&lab.core6, &lab.ms, at::MS6, true)?;
+        join_core4(&lab.core4, &lab.pxtr, at::PXTR4, false)?;
+        join_core6(&lab.core6, &lab.pxtr, at::PXTR6, false)?;
+        lab.attach_internet()?;
+        Ok(lab)
+    }
+
+    /// Every namespace.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        let sites = self.sites.iter().flat_map(|site| [&site.xtr, &site.host]);
+        [&self.core4, &self.core6, &self.pxtr, &self.ms, &self.internet, &self.host_n]
+            .into_iter()
+            .chain(sites)
+    }
+
+    fn configure_namespaces(&self) -> io::Result<()> {
+        for namespace in self.namespaces() {
+            link::settings(namespace, EVERYWHERE)?;
+            link::up(namespace, "lo")?;
+        }
+        link::settings(&self.core4, NO_IPV6)?;
+        let xtrs = self.sites.iter().map(|site| &site.xtr);
+        for router in [&self.core4, &self.core6, &self.pxtr, &self.internet].into_iter().chain(xtrs)
+        {
+            link::settings(router, ROUTER)?;
+        }
+        link::address(&self.core4, "lo", host(CORE4))?;
+        link::address(&self.core6, "lo", host(CORE6))
+    }
+
+    /// The native side of the gateway. The router I has the routes it would have learned by BGP.
+    fn attach_internet(&self) -> io::Result<()> {
+        link::connect((&self.pxtr, NATIVE_LINK), (&self.internet, "pxtr"))?;
+        link::connect((&self.internet, N_LINK), (&self.host_n, HOST_LINK))?;
+        for (namespace, name, addresses) in [
+            (&self.pxtr, NATIVE_LINK, vec![net(PXTR_NATIVE6, 64), net(PXTR_NATIVE4, 26)]),
+            (&self.internet, "pxtr", vec![net(INTERNET6, 64), net(INTERNET4, 26)]),
+            (&self.internet, N_LINK, vec![net(N_GATEWAY6, 64), net(N_GATEWAY4, 26)]),
+            (&self.host_n, HOST_LINK, vec![net(HOST_N6, 64), net(HOST_N4, 26), host(HOST_DEAD)]),
+        ] {
+            link::up(namespace, name)?;
+            for address in addresses {
+                link::address(namespace, name, address)?;
+            }
+        }
+        for (namespace, name, gateways) in [
+            (&self.pxtr, NATIVE_LINK, [INTERNET6, INTERNET4]),
+            (&self.host_n, HOST_LINK, [N_GATEWAY6, N_GATEWAY4]),
+        ] {
+            for gateway in gateways {
+                link::route(namespace, default_of(gateway), Some(gateway), name)?;
+            }
+        }
+        for (aggregate, gateway) in at::EID_AGGREGATES.iter().zip([PXTR_NATIVE6, PXTR_NATIVE4]) {
+            link::route(&self.internet, prefix(aggregate)?, Some(gateway), "pxtr")?;
+        }
+        link::route(&self.internet, host(HOST_DEAD), Some(HOST_N6), N_LINK)
+    }
+}
+
+/// A member of the IPv4 core: a host route each way, as on a routed access link.
+fn join_core4(
+    core: &Namespace,
+    member: &Namespace,
+    rloc: IpAddr,
+    has_default: bool,
+) -> io::Result<()> {
+    link::connect((core, member.name()), (member, TO_CORE4))?;
+    link::settings(member, NO_IPV6_TOWARDS_CORE4)?;
+    both_up(core, member, TO_CORE4)?;
+    link::address(member, TO_CORE4, host(rloc))?;
+    link::route(core, host(rloc), None, member.name())?;
+    let beyond = if has_default { default_of(CORE4) } else { prefix(at::RLOC_RANGES[0])? };
+    link::route(member, beyond, Some(CORE4), TO_CORE4)
+}
+
+/// A member of the IPv6 core.
+fn join_core6(
+    core: &Namespace,
+    member: &Namespace,
+    rloc: IpAddr,
+    has_default: bool,
+) -> io::Result<()> {
+    link::connect((core, member.name()), (member, TO_CORE6))?;
+    both_up(core, member, TO_CORE6)?;
+    link::address(core, member.name(), net(CORE6_LINK_LOCAL, 64))?;
+    link::address(member, TO_CORE6, host(rloc))?;
+    link::route(core, host(rloc), None, member.name())?;
+    let beyond = if has_default { default_of(CORE6) } else { prefix(at::RLOC_RANGES[1])? };
+    link::route(member, beyond, Some(CORE6_LINK_LOCAL), TO_CORE6)
+}
+
+fn both_up(core: &Namespace, member: &Namespace, member_link: &'static str) -> io::Result<()> {
+    for (namespace, name) in [(core, member.name()), (member, member_link)] {
+        link::wire_sized(namespace, name)?;
+        if offload::can_compute_checksums() {
+            offload::compute_checksums(namespace, name)?;
+        }
+        link::up(namespace, name)?;
+    }
+    Ok(())
+}
+
+/// The link between a site's xTR and its host.
+fn attach_host(site: &Site, namespaces: &SiteNamespaces) -> io::Result<()> {
+    let SiteNamespaces { xtr, host } = namespaces;
+    link::connect((xtr, SITE_LINK), (host, HOST_LINK))?;
+    link::up(xtr, SITE_LINK)?;
+    link::up(host, HOST_LINK)?;
+    for (gateway, length) in [(site.gateway6(), 64), (site.gateway4(), 26)] {
+        link::address(xtr, SITE_LINK, net(gateway, length))?;
+    }
+    for n in 0..HOST_ADDRESSES {
+        link::address(host, HOST_LINK, net(site.host6(n), 64))?;
+        link::address(host, HOST_LINK, net(site.host4(n), 26))?;
+    }
+    for gateway in [site.gateway6(), site.gateway4()] {
+        link::route(host, default_of(gateway), Some(gateway), HOST_LINK)?;
+    }
+    Ok(())
+}
+
+fn default_of(address: IpAddr) -> ipnet::IpNet {
+    match address {
+        IpAddr::V4(_) => net(IpAddr::from([0u8; 4]), 0),
+        IpAddr::V6(_) => net(IpAddr::from([0u8; 16]), 0),
+    }
+}
+
+fn prefix(text: &str) -> io::Result<ipnet::IpNet> {
+    text.parse().map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests;

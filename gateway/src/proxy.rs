@@ -1,0 +1,288 @@
+//! The gateway's admission rules as the data plane asks them: PITR, PETR and RTR in one process.
+
+use std::net::IpAddr;
+
+use mapping::eid::InstanceId;
+use xtr::drops::DropReason;
+use xtr::policy::{Onward, Policy};
+
+use crate::petr::{Petr, PetrConfig};
+use crate::pitr::{Pitr, PitrConfig};
+use crate::rtr::{Rtr, RtrConfig};
+
+/// The roles of a gateway; a role that is not configured lets nothing through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// Own RLOCs: never a destination to forward to.
+    pub own: Vec<IpAddr>,
+    /// Native to LISP.
+    pub pitr: Option<PitrConfig>,
+    /// LISP to native.
+    pub petr: Option<PetrConfig>,
+    /// LISP to LISP.
+    pub rtr: Option<RtrConfig>,
+}
+
+/// The rules of [`ProxyConfig`]. Everything happens in instance 0.
+#[derive(Clone, Debug)]
+pub struct ProxyPolicy {
+    own: Box<[IpAddr]>,
+    pitr: Option<Pitr>,
+    petr: Option<Petr>,
+    rtr: Option<Rtr>,
+}
+
+impl ProxyPolicy {
+    /// The rules of `config`.
+    pub fn new(config: &ProxyConfig) -> Self {
+        Self {
+            own: config.own.clone().into_boxed_slice(),
+            pitr: config.pitr.as_ref().map(Pitr::new),
+            petr: config.petr.as_ref().map(Petr::new),
+            rtr: config.rtr.as_ref().map(Rtr::new),
+        }
+    }
+
+    /// Whether `address` is an EID of a site this gateway knows of.
+    fn is_eid(&self, address: IpAddr) -> bool {
+        self.pitr.as_ref().is_some_and(|pitr| pitr.is_eid(address))
+            || self.petr.as_ref().is_some_and(|petr| petr.is_eid(address))
+    }
+}
+
+impl Policy for ProxyPolicy {
+    fn admit_native(&self, source: IpAddr, destination: IpAddr) -> Result<InstanceId, DropReason> {
+        match &self.pitr {
+            Some(pitr) => pitr.admit(source, destination),
+            None => Err(DropReason::DestinationNotAggregate),
+        }
+    }
+
+    /// Who sends is judged before where it goes: a stranger learns nothing of the rules behind.
+    fn admit_decapsulated(
+        &self,
+        outer_source: IpAddr,
+        instance_id: InstanceId,
+        source: IpAddr,
+        destination: IpAddr,
+    ) -> Result<Onward, DropReason> {
+        if instance_id != InstanceId::DEFAULT {
+            return Err(DropReason::InstanceUnknown);
+        }
+        let Some(petr) = &self.petr else { return Err(DropReason::PetrSourceNotAccepted) };
+        petr.admit_source(outer_source, source)?;
+        if self.rtr.as_ref().is_some_and(|rtr| rtr.serves(destination)) {
+            return Ok(Onward::Reencapsulate);
+        }
+        if self.is_eid(destination) {
+            return Err(DropReason::PetrDestinationIsEid);
+        }
+        if self.own.contains(&destination) {
+            return Err(DropReason::PetrDestinationPrivate);
+        }
+        petr.admit_destination(destination)?;
+        Ok(Onward::Deliver)
+    }
+
+    /// The native route of an EID aggregate is the one this gateway announces: it leads back here (PI-05).
+    fn admit_native_forward(&self) -> Result<(), DropReason> {
+        Err(DropReason::NativeWouldLoop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipnet::IpNet;
+
+    const A_RLOC: &str = "198.51.100.11";
+    const A_EID: &str = "2001:db8:e001::1";
+    const C6_RLOC: &str = "2001:db8:c0::13";
+    const N: &str = "2001:db8:ffff::80";
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("address")
+    }
+
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().expect("prefix")).collect()
+    }
+
+    /// The gateway of use case B.
+    fn config() -> ProxyConfig {
+        let eids = nets(&["2001:db8:e000::/36", "203.0.113.0/24"]);
+        ProxyConfig {
+            own: vec![ip("198.51.100.1"), ip("2001:db8:c0::1")],
+            pitr: Some(PitrConfig {
+                eid_aggregates: eids.clone(),
+                reject_source_in_aggregates: true,
+            }),
+            petr: Some(PetrConfig {
+                accept_from_rlocs: nets(&["198.51.100.0/24", "2001:db8:c0::/48"]),
+                accept_from_eids: eids,
+                allow_private_destinations: false,
+            }),
+            rtr: None,
+        }
+    }
+
+    fn native(config: &ProxyConfig, from: &str, to: &str) -> Result<InstanceId, DropReason> {
+        ProxyPolicy::new(config).admit_native(ip(from), ip(to))
+    }
+
+    fn tunnelled(
+        config: &ProxyConfig,
+        rloc: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<Onward, DropReason> {
+        ProxyPolicy::new(config).admit_decapsulated(ip(rloc), InstanceId::DEFAULT, ip(from), ip(to))
+    }
+
+    #[test]
+    fn pi_02_destinations_in_the_aggregates_are_looked_up() {
+        assert_eq!(native(&config(), N, A_EID), Ok(InstanceId::DEFAULT));
+        assert_eq!(native(&config(), "192.0.2.80", "203.0.113.200"), Ok(InstanceId::DEFAULT));
+    }
+
+    #[test]
+    fn pi_03_destinations_outside_the_aggregates_are_never_looked_up() {
+        for to in [N, "2001:db8:f000::1", "192.0.2.80", "203.0.112.255"] {
+            let verdict = native(&config(), "192.0.2.1", to);
+            assert_eq!(verdict, Err(DropReason::DestinationNotAggregate), "{to}");
+        }
+        let no_pitr = ProxyConfig { pitr: None, ..config() };
+        assert_eq!(native(&no_pitr, N, A_EID), Err(DropReason::DestinationNotAggregate));
+    }
+
+    #[test]
+    fn pi_05_native_forward_of_an_aggregate_would_loop() {
+        let verdict = ProxyPolicy::new(&config()).admit_native_forward();
+        assert_eq!(verdict, Err(DropReason::NativeWouldLoop));
+    }
+
+    #[test]
+    fn pi_08_a_lisp_source_from_outside_is_dropped_unless_switched_off() {
+        let from = "2001:db8:e002::1";
+        assert_eq!(native(&config(), from, A_EID), Err(DropReason::SourceInAggregate));
+        let mut lenient = config();
+        lenient.pitr.as_mut().expect("pitr").reject_source_in_aggregates = false;
+        assert_eq!(native(&lenient, from, A_EID), Ok(InstanceId::DEFAULT));
+    }
+
+    #[test]
+    fn pi_10_the_answer_depends_on_the_two_addresses_only() {
+        let policy = ProxyPolicy::new(&config());
+        let ask = || policy.admit_native(ip(N), ip(A_EID));
+        let before = ask();
+        // Neither earlier packets of the flow nor its return path change anything.
+        let _ = policy.admit_native(ip(A_EID), ip(N));
+        let _ = policy.admit_decapsulated(ip(A_RLOC), InstanceId::DEFAULT, ip(A_EID), ip(N));
+        assert_eq!(ask(), before);
+    }
+
+    #[test]
+    fn pe_01_a_site_reaches_non_lisp_destinations() {
+        assert_eq!(tunnelled(&config(), A_RLOC, A_EID, N), Ok(Onward::Deliver));
+    }
+
+    #[test]
+    fn pe_02_inner_sources_of_no_configured_site_are_dropped() {
+        for from in ["2001:db8:f000::1", "192.0.2.1", "203.0.114.1"] {
+            let verdict = tunnelled(&config(), A_RLOC, from, N);
+            assert_eq!(verdict, Err(DropReason::PetrSourceNotAccepted), "{from}");
+        }
+    }
+
+    #[test]
+    fn pe_03_without_a_site_nothing_is_forwarded() {
+        let refused = Err(DropReason::PetrSourceNotAccepted);
+        let no_petr = ProxyConfig { petr: None, ..config() };
+        assert_eq!(tunnelled(&no_petr, A_RLOC, A_EID, N), refused);
+        let mut no_site = config();
+        no_site.petr.as_mut().expect("petr").accept_from_eids.clear();
+        assert_eq!(tunnelled(&no_site, A_RLOC, A_EID, N), refused);
+    }
+
+    #[test]
+    fn pe_04_rlocs_outside_the_list_are_dropped() {
+        let verdict = tunnelled(&config(), "192.0.2.66", A_EID, N);
+        assert_eq!(verdict, Err(DropReason::PetrRlocNotAccepted));
+        let mut any = config();
+        any.petr.as_mut().expect("petr").accept_from_rlocs.clear();
+        assert_eq!(tunnelled(&any, "192.0.2.66", A_EID, N), Ok(Onward::Deliver));
+    }
+
+    #[test]
+    fn pe_05_inner_and_outer_families_are_independent() {
+        for (rloc, from, to) in [
+            (A_RLOC, A_EID, N),
+            (C6_RLOC, A_EID, N),
+            (A_RLOC, "203.0.113.1", "192.0.2.80"),
+            (C6_RLOC, "203.0.113.129", "192.0.2.80"),
+        ] {
+            assert_eq!(tunnelled(&config(), rloc, from, to), Ok(Onward::Deliver), "{rloc} {from}");
+        }
+    }
+
+    #[test]
+    fn pe_06_an_eid_destination_needs_an_rtr() {
+        let to = "203.0.113.129";
+        let verdict = tunnelled(&config(), A_RLOC, "203.0.113.1", to);
+        assert_eq!(verdict, Err(DropReason::PetrDestinationIsEid));
+        // The PETR's own list of sites is enough to know an EID.
+        let petr_only = ProxyConfig { pitr: None, ..config() };
+        let verdict = tunnelled(&petr_only, A_RLOC, "203.0.113.1", to);
+        assert_eq!(verdict, Err(DropReason::PetrDestinationIsEid));
+    }
+
+    #[test]
+    fn x1_an_rtr_reencapsulates_between_families() {
+        let mut rtr = config();
+        rtr.rtr = Some(RtrConfig { eid_prefixes: nets(&["203.0.113.128/25"]) });
+        let again = Ok(Onward::Reencapsulate);
+        assert_eq!(tunnelled(&rtr, A_RLOC, "203.0.113.1", "203.0.113.129"), again);
+        // Other EIDs stay refused, strangers too.
+        let to_b = tunnelled(&rtr, A_RLOC, "203.0.113.1", "203.0.113.65");
+        assert_eq!(to_b, Err(DropReason::PetrDestinationIsEid));
+        let stranger = tunnelled(&rtr, A_RLOC, "192.0.2.9", "203.0.113.129");
+        assert_eq!(stranger, Err(DropReason::PetrSourceNotAccepted));
+        assert_eq!(tunnelled(&rtr, A_RLOC, "203.0.113.1", "192.0.2.80"), Ok(Onward::Deliver));
+    }
+
+    #[test]
+    fn pe_07_private_and_own_destinations_are_dropped() {
+        let refused = Err(DropReason::PetrDestinationPrivate);
+        for to in ["10.1.2.3", "192.168.0.1", "172.31.0.1", "100.64.0.1", "198.51.100.1"] {
+            assert_eq!(tunnelled(&config(), A_RLOC, "203.0.113.1", to), refused, "{to}");
+        }
+        for to in ["fd00::1", "2001:db8:c0::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1"] {
+            assert_eq!(tunnelled(&config(), A_RLOC, A_EID, to), refused, "{to}");
+        }
+        let mut allowed = config();
+        allowed.petr.as_mut().expect("petr").allow_private_destinations = true;
+        assert_eq!(tunnelled(&allowed, A_RLOC, "203.0.113.1", "10.1.2.3"), Ok(Onward::Deliver));
+        assert_eq!(tunnelled(&allowed, A_RLOC, "203.0.113.1", "198.51.100.1"), refused);
+    }
+
+    #[test]
+    fn pe_08_no_return_traffic_is_needed() {
+        let policy = ProxyPolicy::new(&config());
+        for _ in 0..3 {
+            let verdict =
+                policy.admit_decapsulated(ip(A_RLOC), InstanceId::DEFAULT, ip(A_EID), ip(N));
+            assert_eq!(verdict, Ok(Onward::Deliver));
+        }
+    }
+
+    #[test]
+    fn de_16_a_gateway_knows_instance_zero_only() {
+        let verdict = ProxyPolicy::new(&config()).admit_decapsulated(
+            ip(A_RLOC),
+            InstanceId::new(7).expect("24 bits"),
+            ip(A_EID),
+            ip(N),
+        );
+        assert_eq!(verdict, Err(DropReason::InstanceUnknown));
+    }
+}

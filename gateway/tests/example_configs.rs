@@ -1,0 +1,121 @@
+//! The files in `configs/` are right, and their commented-out keys too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gateway::config::{self, Environment, Loaded, RoleConfig};
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs")
+}
+
+fn load(path: &Path, text: &str) -> Loaded {
+    let environment = Environment { directory: directory(), host: None };
+    config::parse(path, text, &environment).unwrap_or_else(|refused| {
+        let lines: Vec<String> = refused.errors.iter().map(ToString::to_string).collect();
+        panic!("{}", lines.join("\n"))
+    })
+}
+
+fn example(name: &str) -> RoleConfig {
+    let path = directory().join(name);
+    load(&path, &fs::read_to_string(&path).expect("example")).config
+}
+
+#[test]
+fn every_example_is_accepted_without_warning() {
+    let mut seen = 0;
+    for entry in fs::read_dir(directory()).expect("configs") {
+        let path = entry.expect("entry").path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let loaded = load(&path, &fs::read_to_string(&path).expect("example"));
+            assert_eq!(loaded.warnings, [], "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4, "only {seen} examples found");
+}
+
+/// `# key = value` in an example is a key with its default: it must be one that the reader knows.
+#[test]
+fn commented_keys_are_known_and_right() {
+    for name in ["gateway.toml", "xtr-ipv4-core.toml", "mapping.toml"] {
+        let path = directory().join(name);
+        let text = fs::read_to_string(&path).expect("example");
+        let mut on = Vec::new();
+        for line in text.lines() {
+            let key = line.strip_prefix("# ").filter(|rest| {
+                rest.split_once(" = ")
+                    .is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+            });
+            // The second way to write `rlocs` stands beside the first.
+            match key.filter(|key| !key.starts_with("rlocs")) {
+                Some(key) => on.push(key),
+                None => on.push(line),
+            }
+        }
+        let on = on.join("\n");
+        assert!(on.lines().count() == text.lines().count() && on != text, "{name}");
+        load(&path, &on);
+    }
+}
+
+#[test]
+fn the_interface_form_of_a_locator_is_right() {
+    let path = directory().join("xtr-ipv4-core.toml");
+    let text = fs::read_to_string(&path).expect("example");
+    let swapped: Vec<String> = text
+        .lines()
+        .map(|line| match line {
+            line if line.starts_with("rlocs = ") => format!("# {line}"),
+            line => {
+                line.strip_prefix("# ").filter(|l| l.starts_with("rlocs")).unwrap_or(line).into()
+            }
+        })
+        .collect();
+    load(&path, &swapped.join("\n"));
+}
+
+#[test]
+fn pi_12_pi_13_a_gateway_has_no_mapping_and_registers_nothing() {
+    let RoleConfig::Gateway(gateway) = example("gateway.toml") else { panic!("no gateway") };
+    let control = &gateway.router.control;
+    assert_eq!(control.role, xtr::config::Role::Proxy);
+    assert!(control.eids.is_empty() && control.map_servers.is_empty());
+    assert_eq!(control.rlocs.len(), 2);
+}
+
+#[test]
+fn pi_01_the_aggregates_are_what_is_announced() {
+    let RoleConfig::Gateway(gateway) = example("gateway.toml") else { panic!("no gateway") };
+    let pitr = gateway.proxy.pitr.as_ref().expect("pitr");
+    assert_eq!(gateway.router.host.announce, pitr.eid_aggregates);
+    assert_eq!(
+        (gateway.router.host.announce_table, gateway.router.host.announce_metric),
+        (254, 120)
+    );
+}
+
+#[test]
+fn a_site_s_file_becomes_its_router() {
+    let RoleConfig::Xtr(router) = example("xtr-ipv4-core.toml") else { panic!("no xtr") };
+    assert_eq!(router.name, "xtr-a");
+    assert_eq!(router.host.site_interfaces, ["lan0"]);
+    let prefixes: Vec<String> = router.host.site_prefixes.iter().map(ToString::to_string).collect();
+    assert_eq!(prefixes, ["2001:db8:e001::/48", "203.0.113.0/26"]);
+    assert_eq!(router.control.use_petr.len(), 1);
+    assert_eq!(router.control.record_ttl_minutes, 1440);
+    assert_eq!(router.data.source_ports, 64);
+    assert!(router.control.proxy_reply && router.data.copy_ecn && router.data.copy_dscp);
+}
+
+#[test]
+fn a_mapping_file_becomes_its_sites() {
+    let RoleConfig::Mapping(mapping) = example("mapping.toml") else { panic!("no mapping") };
+    let names: Vec<&str> = mapping.sites.iter().map(|site| site.name.as_str()).collect();
+    assert_eq!(names, ["a", "c"]);
+    let more: Vec<bool> =
+        mapping.sites[0].eid_prefixes.iter().map(|prefix| prefix.accept_more_specifics).collect();
+    assert_eq!(more, [false, true]);
+    assert_eq!(mapping.sites[1].keys[0].algorithms.len(), 2);
+}

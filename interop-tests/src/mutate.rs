@@ -1,0 +1,39 @@
+//! Seeded damage to packets.
+
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt};
+
+/// A packet drawn from `corpus` and damaged, or pure noise; the same generator gives the same packets.
+pub fn packet(corpus: &[Vec<u8>], rng: &mut StdRng) -> Vec<u8> {
+    let kind = rng.random_range(0..8);
+    if kind == 0 || corpus.is_empty() {
+        let mut noise = vec![0; rng.random_range(0..200)];
+        rng.fill_bytes(&mut noise);
+        return noise;
+    }
+    let mut packet = corpus[rng.random_range(0..corpus.len())].clone();
+    for _ in 0..rng.random_range(1..6) {
+        damage(&mut packet, corpus, rng);
+    }
+    packet
+}
+
+fn damage(packet: &mut Vec<u8>, corpus: &[Vec<u8>], rng: &mut StdRng) {
+    if packet.is_empty() {
+        packet.push(rng.random());
+    }
+    let at = rng.random_range(0..packet.len());
+    match rng.random_range(0..7) {
+        0 => packet[at] ^= 1 << rng.random_range(0..8),
+        1 => packet[at] = rng.random(),
+        2 => packet[at] = [0x00, 0x01, 0x7f, 0x80, 0xff][rng.random_range(0..5)],
+        3 => packet.truncate(at),
+        4 => packet.insert(at, rng.random()),
+        5 => drop(packet.drain(at..(at + rng.random_range(1..8)).min(packet.len()))),
+        _ => {
+            let other = &corpus[rng.random_range(0..corpus.len())];
+            packet.truncate(at);
+            packet.extend_from_slice(&other[at.min(other.len())..]);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The daemon on loopback addresses that no other process uses.
+
+use std::net::Ipv4Addr;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::*;
+use crate::auth;
+use crate::config::{Algorithm, Secret, Site, SiteKey, SitePrefix};
+use crate::eid::{EidPrefix, InstanceId};
+use crate::wire::{
+    AuthenticationData, EidRecord, EncapsulatedControlMessage, LocatorRecord, MapNotify,
+    MapRegister, MapReply, MapRequest, RequestedEid,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An address of 127/8 that belongs to this test of this process.
+fn loopback(test: u8, host: u8) -> IpAddr {
+    let process = std::process::id().to_be_bytes();
+    let octet = |value: u8| value % 250 + 2;
+    Ipv4Addr::new(
+        127,
+        octet(process[2] ^ process[1].rotate_left(4)),
+        octet(process[3]),
+        test * 10 + host,
+    )
+    .into()
+}
+
+fn prefix() -> EidPrefix {
+    EidPrefix::new(InstanceId::DEFAULT, "2001:db8:e001::/48".parse().unwrap())
+}
+
+fn config(listen: IpAddr) -> MappingConfig {
+    MappingConfig {
+        listen: vec![listen],
+        registration_timeout: crate::timers::REGISTRATION_TIMEOUT,
+        sites: vec![Site {
+            name: "a".to_owned(),
+            keys: vec![SiteKey {
+                id: 1,
+                secret: Secret::new(b"secret".to_vec()),
+                algorithms: vec![Algorithm::HmacSha256Hkdf],
+            }],
+            eid_prefixes: vec![SitePrefix { prefix: prefix(), accept_more_specifics: false }],
+            allowed_locators: Vec::new(),
+        }],
+    }
+}
+
+struct Running {
+    requests: mpsc::Sender<Request>,
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<io::Result<()>>,
+}
+
+async fn start(config: MappingConfig) -> Running {
+    let (requests, receiver) = mpsc::channel(4);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (ready, is_ready) = oneshot::channel();
+    let shutdown = async {
+        stopped.await.ok();
+    };
+    let task = tokio::spawn(run(config, receiver, shutdown, move || {
+        ready.send(()).ok();
+    }));
+    timeout(PATIENCE, is_ready).await.unwrap().unwrap();
+    Running { requests, stop, task }
+}
+
+impl Running {
+    async fn query(&self, query: Query) -> Result<Value, String> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request { query, reply }).await.unwrap();
+        timeout(PATIENCE, answer).await.unwrap().unwrap()
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
+    }
+}
+
+async fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = vec![0; MAX_DATAGRAM];
+    let (length, from) = timeout(PATIENCE, socket.recv_from(&mut buffer)).await.unwrap().unwrap();
+    buffer.truncate(length);
+    (buffer, from)
+}
+
+fn map_register(etr: IpAddr) -> Vec<u8> {
+    let mut locator = LocatorRecord::new(etr, 1, 100);
+    locator.reachable = true;
+    let mut octets = Vec::new();
+    MapRegister {
+        proxy_reply: true,
+        security_capable: false,
+        eid_notify: false,
+        use_ttl: false,
+        merge: false,
+        want_map_notify: true,
+        nonce: 77,
+        authentication: AuthenticationData::zeroed(1, 3, auth::MAC_LEN),
+        records: vec![EidRecord::new(prefix(), 1_440, vec![locator])],
+        identity: None,
+    }
+    .encode(&mut octets);
+    auth::sign(&mut octets, &Secret::new(b"secret".to_vec()), Algorithm::HmacSha256Hkdf).unwrap();
+    octets
+}
+
+#[tokio::test]
+async fn ms_05_ms_14_registers_and_answers_over_udp() {
+    let (server, etr) = (loopback(1, 1), loopback(1, 2));
+    let running = start(config(server)).await;
+    let control = UdpSocket::bind((etr, CONTROL_PORT)).await.unwrap();
+    let other = UdpSocket::bind((etr, 0)).await.unwrap();
+
+    other.send_to(&map_register(etr), (server, CONTROL_PORT)).await.unwrap();
+    let (octets, from) = receive(&control).await;
+    assert_eq!(from, SocketAddr::new(server, CONTROL_PORT));
+    assert_eq!(MapNotify::parse(&octets).unwrap().nonce, 77);
+
+    let mut message = Vec::new();
+    let eid = EidPrefix::new(InstanceId::DEFAULT, "2001:db8:e001::1/128".parse().unwrap());
+    MapRequest::new(5, vec![etr.into()], vec![RequestedEid::new(eid)]).encode(&mut message);
+    let mut ecm = Vec::new();
+    EncapsulatedControlMessage::new(
+        SocketAddr::new("2001:db8::5".parse().unwrap(), other.local_addr().unwrap().port()),
+        SocketAddr::new(eid.first().address, CONTROL_PORT),
+        message,
+    )
+    .encode(&mut ecm);
+    other.send_to(&ecm, (server, CONTROL_PORT)).await.unwrap();
+    let (octets, from) = receive(&other).await;
+    assert_eq!(from, SocketAddr::new(server, CONTROL_PORT));
+    let reply = MapReply::parse(&octets).unwrap();
+    assert_eq!((reply.nonce, reply.records[0].eid.prefix()), (5, Some(prefix())));
+
+    let registrations = running.query(Query::Registrations).await.unwrap();
+    assert_eq!(registrations[0]["site"], "a");
+    assert_eq!(running.query(Query::Sites).await.unwrap()[0]["registered"], 1);
+    assert_eq!(running.query(Query::Counters).await.unwrap()["map_replies_sent"], 1);
+    assert_eq!(running.query(Query::Drops).await.unwrap(), serde_json::json!([]));
+    assert_eq!(running.query(Query::Status).await.unwrap()["healthy"], true);
+    assert!(running.query(Query::MapCache).await.is_err());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_waited_for() {
+    let server = loopback(2, 1);
+    let earlier = UdpSocket::bind((server, CONTROL_PORT)).await.unwrap();
+    let starting = tokio::spawn(start(config(server)));
+    tokio::time::sleep(BIND_RETRY * 2).await;
+    drop(earlier);
+    timeout(PATIENCE, starting).await.unwrap().unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn no_address_is_an_error() {
+    let (_requests, receiver) = mpsc::channel(1);
+    let mut nothing = config(loopback(3, 1));
+    nothing.listen.clear();
+    let error = run(nothing, receiver, std::future::pending(), || {}).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+}
+
+/// Datagrams with a checksum that is right, absent and wrong, through a raw socket, since the kernel fills it otherwise.
+#[tokio::test]
+async fn cw_05_only_a_right_checksum_is_accepted() {
+    let (server, peer) = (loopback(5, 1), loopback(5, 2));
+    let Ok(raw) = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)) else {
+        return println!("SKIP: a raw socket needs privilege");
+    };
+    raw.bind(&SocketAddr::new(peer, 0).into()).unwrap();
+    let running = start(config(server)).await;
+    let right = udp(peer, server, None);
+    let zero = udp(peer, server, Some(0));
+    let wrong = udp(peer, server, Some(u16::from_be_bytes([right[6], right[7]]) ^ 0x0101));
+    let to = SocketAddr::new(server, 0).into();
+    for datagram in [&zero, &wrong, &right, &zero, &wrong, &right] {
+        raw.send_to(datagram, &to).unwrap();
+    }
+    let received = async {
+        loop {
+            let counters = running.query(Query::Counters).await.unwrap();
+            match counters["messages_received"].as_u64() {
+                Some(count) if count >= 2 => break count,
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, received).await.unwrap(), 2);
+    running.stop().await;
+}
+
+/// A UDP datagram from and to port 4342 with an unsupported message, checksummed unless `checksum` says otherwise.
+fn udp(from: IpAddr, to: IpAddr, checksum: Option<u16>) -> Vec<u8> {
+    let (IpAddr::V4(from), IpAddr::V4(to)) = (from, to) else { unreachable!("loopback is IPv4") };
+    let mut datagram = Vec::new();
+    for field in [CONTROL_PORT, CONTROL_PORT, 12, 0, 0x9000, 0] {
+        datagram.extend_from_slice(&field.to_be_bytes());
+    }
+    let pseudo = [from.octets().as_slice(), &to.octets(), &[0, 17, 0, 12]].concat();
+    let words = pseudo.chunks(2).chain(datagram.chunks(2));
+    let mut sum: u32 = words.map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let sum = checksum.unwrap_or(!(sum as u16));
+    datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+    datagram
+}
+
+#[test]
+fn cw_38_events_beyond_the_rate_are_counted_not_logged() {
+    let (mut log, now) = (EventLog::default(), Instant::now());
+    let event = Event::NotifyUnacknowledged { prefix: prefix(), destination: loopback(4, 1) };
+    for _ in 0..LOG_BURST + 7 {
+        log.write(now, &event);
+    }
+    assert_eq!(log.suppressed, 7);
+}

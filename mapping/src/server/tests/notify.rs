@@ -1,0 +1,135 @@
+//! Unsolicited Map-Notifies.
+
+use super::*;
+
+/// The EID moves from one xTR to another; returns what was sent when it did.
+fn moved() -> (Bench, Vec<Transmit>) {
+    let mut bench = Bench::new();
+    bench.register(&register(1, vec![record("10.1.0.7/32", &[ETR])]).xtr(1));
+    let to = register(1, vec![record("10.1.0.7/32", &[OTHER_ETR])])
+        .xtr(2)
+        .from(OTHER_ETR)
+        .signed_by("secret-b");
+    let sent = bench.register(&to);
+    (bench, sent)
+}
+
+fn to(sent: &[Transmit], etr: &str) -> Vec<Transmit> {
+    sent.iter().filter(|transmit| transmit.destination.ip() == ip(etr)).cloned().collect()
+}
+
+fn acknowledgement(transmit: &Transmit, secret: &str) -> Vec<u8> {
+    let mut octets = Vec::new();
+    MapNotifyAck(notify(transmit)).encode(&mut octets);
+    let secret = Secret::new(secret.as_bytes().to_vec());
+    auth::sign(&mut octets, &secret, Algorithm::HmacSha256Hkdf).unwrap();
+    octets
+}
+
+#[test]
+fn ms_08_the_previous_etr_is_told_with_its_own_key() {
+    let (_, sent) = moved();
+    assert_eq!(sent.len(), 2, "an acknowledgement and a notification");
+    let told = &to(&sent, ETR)[0];
+    assert_eq!(told.destination.port(), CONTROL_PORT);
+    let message = notify(told);
+    assert_eq!(rlocs_of(&message.records[0]), [ip(OTHER_ETR)]);
+    let secret = Secret::new(b"secret-a".to_vec());
+    auth::verify(&told.payload, &secret, &[Algorithm::HmacSha256Hkdf]).unwrap();
+    assert_eq!(notify(&to(&sent, OTHER_ETR)[0]).nonce, 1);
+}
+
+#[test]
+fn ms_08_retransmitted_three_times_steadily_and_three_times_backing_off() {
+    let (mut bench, sent) = moved();
+    let (told, start) = (to(&sent, ETR).remove(0), bench.now);
+    let mut at = Vec::new();
+    bench.events();
+    // The registration is kept alive by nothing here, so look only at what is before its end.
+    while let Some(due) =
+        bench.server.poll_timeout().filter(|due| *due < start + Duration::from_secs(170))
+    {
+        bench.server.handle_timeout(due);
+        for again in bench.sent() {
+            assert_eq!(again, told, "the same octets");
+            at.push(due.duration_since(start).as_secs());
+        }
+    }
+    assert_eq!(at, [3, 6, 9, 15, 27, 51]);
+    let given_up = bench.events();
+    assert!(
+        matches!(given_up[..], [Event::NotifyUnacknowledged { destination, .. }] if destination == ip(ETR))
+    );
+}
+
+#[test]
+fn ms_08_an_acknowledgement_ends_the_retransmission() {
+    let (mut bench, sent) = moved();
+    let ack = acknowledgement(&to(&sent, ETR)[0], "secret-a");
+    assert!(bench.input(ETR, CONTROL_PORT, &ack).is_empty());
+    assert_eq!(bench.server.get(Count::MapNotifyAcks), 1);
+    assert!(bench.advance(100).is_empty());
+}
+
+#[test]
+fn ms_09_a_false_or_unexpected_acknowledgement_is_dropped() {
+    let (mut bench, sent) = moved();
+    let told = to(&sent, ETR).remove(0);
+    bench.input(ETR, CONTROL_PORT, &acknowledgement(&told, "guess"));
+    assert_eq!(bench.discarded(Discard::AuthenticationFailed), 1);
+    let mut other = notify(&told);
+    other.nonce ^= 1;
+    let mut octets = Vec::new();
+    MapNotifyAck(other).encode(&mut octets);
+    bench.input(ETR, CONTROL_PORT, &octets);
+    assert_eq!(bench.discarded(Discard::AckNotExpected), 1);
+    assert_eq!(bench.advance(3), [told], "still retransmitted");
+}
+
+#[test]
+fn ms_08_a_more_specific_elsewhere_is_told_to_the_covering_registration() {
+    let mut bench = Bench::new();
+    bench.register(&register(1, vec![record("10.1.0.0/16", &[ETR])]).xtr(1));
+    let vm = |nonce, ttl| {
+        let mut record = record("10.1.0.7/32", &[OTHER_ETR]);
+        record.ttl_minutes = ttl;
+        register(nonce, vec![record]).xtr(2).from(OTHER_ETR)
+    };
+    let sent = bench.register(&vm(1, 1_440));
+    assert_eq!(notify(&to(&sent, ETR)[0]).records[0].eid.prefix(), Some(eid_prefix("10.1.0.7/32")));
+    assert_eq!(bench.rlocs("10.1.0.0/16"), [ip(ETR)], "the aggregate is unchanged");
+    let sent = bench.register(&vm(2, 0));
+    let gone = notify(&to(&sent, ETR)[0]);
+    assert_eq!((gone.records[0].ttl_minutes, gone.records[0].locators.len()), (0, 0));
+    let repeated = bench.advance(3);
+    assert_eq!(repeated.len(), 1, "the newer notification took the place of the older one");
+    assert_eq!(notify(&repeated[0]).nonce, gone.nonce);
+}
+
+#[test]
+fn ms_08_an_etr_is_not_told_of_its_own_changes() {
+    let mut bench = Bench::new();
+    bench.register(&register(1, vec![record("10.1.0.0/16", &[ETR])]).xtr(1));
+    assert_eq!(bench.register(&register(2, vec![record("10.1.0.7/32", &[ETR])]).xtr(1)).len(), 1);
+    assert_eq!(
+        bench.register(&register(3, vec![record("10.1.0.0/16", &["198.51.100.13"])]).xtr(1)).len(),
+        1
+    );
+}
+
+#[test]
+fn ms_17_the_others_of_a_merged_set_are_told() {
+    let mut bench = Bench::new();
+    let part = |nonce, xtr, rloc, ttl| {
+        let mut record = record("10.1.0.0/16", &[rloc]);
+        record.ttl_minutes = ttl;
+        register(nonce, vec![record]).xtr(xtr).edit(|message| message.merge = true)
+    };
+    bench.register(&part(1, 1, ETR, 1_440));
+    let sent = bench.register(&part(1, 2, OTHER_ETR, 1_440).from(OTHER_ETR));
+    assert_eq!(rlocs_of(&notify(&to(&sent, ETR)[0]).records[0]).len(), 2);
+    let sent = bench.register(&part(2, 2, OTHER_ETR, 1_440).from(OTHER_ETR));
+    assert!(to(&sent, ETR).is_empty(), "a refresh changes nothing");
+    let sent = bench.register(&part(3, 2, OTHER_ETR, 0).from(OTHER_ETR));
+    assert_eq!(rlocs_of(&notify(&to(&sent, ETR)[0]).records[0]), [ip(ETR)]);
+}

@@ -1,0 +1,263 @@
+//! The forwarding path against an output that only takes notes.
+
+mod conservation;
+mod core;
+mod hold;
+mod native;
+#[path = "../../packet/tests/support.rs"]
+#[allow(dead_code, reason = "the packet tests use the rest")]
+mod support;
+
+use super::*;
+use crate::counters::{CounterSnapshot, TrafficCounters};
+use crate::fib::{Adjacency, FibReader, FibUpdate, FibWriter, LocatorSet};
+use crate::punt::{self, PuntReceiver};
+use ipnet::IpNet;
+use mapping::eid::EidPrefix;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use support::{Build, Transport, ip, payload, tcp, udp};
+
+const OWN_V4: &str = "198.51.100.1";
+const OWN_V6: &str = "2001:db8:c0::1";
+const PEER_V4: &str = "198.51.100.2";
+const PEER_V6: &str = "2001:db8:c0::2";
+
+/// A policy of lists; everything not named is let through.
+#[derive(Debug, Default)]
+struct Rules {
+    unknown_instances: BTreeSet<u32>,
+    foreign_destinations: Vec<IpNet>,
+    reencapsulate: Vec<IpNet>,
+    native_forward: bool,
+}
+
+impl Policy for Rules {
+    fn admit_native(&self, source: IpAddr, _: IpAddr) -> Result<InstanceId, DropReason> {
+        if source == ip("192.0.2.66") {
+            Err(DropReason::SourceNotEid)
+        } else {
+            Ok(InstanceId::DEFAULT)
+        }
+    }
+
+    fn admit_decapsulated(
+        &self,
+        _: IpAddr,
+        instance_id: InstanceId,
+        _: IpAddr,
+        destination: IpAddr,
+    ) -> Result<Onward, DropReason> {
+        if self.unknown_instances.contains(&instance_id.get()) {
+            Err(DropReason::InstanceUnknown)
+        } else if self.foreign_destinations.iter().any(|net| net.contains(&destination)) {
+            Err(DropReason::DestinationNotLocalEid)
+        } else if self.reencapsulate.iter().any(|net| net.contains(&destination)) {
+            Ok(Onward::Reencapsulate)
+        } else {
+            Ok(Onward::Deliver)
+        }
+    }
+
+    fn admit_native_forward(&self) -> Result<(), DropReason> {
+        if self.native_forward { Ok(()) } else { Err(DropReason::NativeWouldLoop) }
+    }
+}
+
+/// What came out.
+#[derive(Debug, Default)]
+struct Notes {
+    sent: Vec<(Outer, Vec<u8>)>,
+    forwarded: Vec<Vec<u8>>,
+    delivered: Vec<Vec<u8>>,
+    packets_out: u64,
+    /// Refuse the packet numbered so, and every multiple.
+    refuse_every: Option<u64>,
+    calls: u64,
+}
+
+impl Notes {
+    fn take(&mut self, packets: u64) -> Result<(), DropReason> {
+        self.calls += 1;
+        if self.refuse_every.is_some_and(|every| self.calls.is_multiple_of(every)) {
+            return Err(DropReason::BuffersExhausted);
+        }
+        self.packets_out += packets;
+        Ok(())
+    }
+}
+
+impl Output for Notes {
+    fn encapsulated(
+        &mut self,
+        outer: &Outer,
+        headers: &[u8],
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
+        self.take(1)?;
+        self.sent.push((*outer, [headers, payload].concat()));
+        Ok(())
+    }
+
+    fn forwarded(&mut self, frame: &[u8], packets: u64) -> Result<(), DropReason> {
+        self.take(packets)?;
+        self.forwarded.push(frame.to_vec());
+        Ok(())
+    }
+
+    fn delivered(&mut self, _: u64, _: &Inner, packet: &[u8]) -> Result<(), DropReason> {
+        self.take(1)?;
+        self.delivered.push(packet.to_vec());
+        Ok(())
+    }
+}
+
+/// A forwarding path with its table and everything around it.
+struct Bench {
+    forwarder: Forwarder<Rules>,
+    counters: Arc<WorkerCounters>,
+    fib: FibWriter,
+    reader: FibReader,
+    punts: PuntReceiver,
+    now: Instant,
+    out: Notes,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Rules::default())
+    }
+
+    fn with(rules: Rules) -> Self {
+        Self::configured(rules, Marking::default(), 64)
+    }
+
+    fn configured(rules: Rules, marking: Marking, punt_capacity: usize) -> Self {
+        let (fib, factory) = FibWriter::new();
+        let (sender, punts) = punt::queue(punt_capacity);
+        let counters = Arc::<WorkerCounters>::default();
+        let now = Instant::now();
+        let settings = Settings {
+            rlocs: vec![ip(OWN_V4), ip(OWN_V6)],
+            source_ports: 64,
+            marking,
+            hold: HoldLimits::default(),
+            seed: [7; 32],
+            icmp_rate: Rate::default(),
+            started: now,
+        };
+        let forwarder = Forwarder::new(settings, Arc::new(rules), Arc::clone(&counters), sender);
+        Self {
+            forwarder,
+            counters,
+            fib,
+            reader: factory.reader(),
+            punts,
+            now,
+            out: Notes::default(),
+        }
+    }
+
+    /// Maps `prefix` to one locator, with the own RLOC of its family.
+    fn map(&mut self, prefix: &str, destination: &str, mtu: u16) -> Arc<LocatorSet> {
+        let set = Arc::new(LocatorSet {
+            adjacencies: Box::new([adjacency(destination, mtu)]),
+            last_used: 0.into(),
+        });
+        self.verdict(0, prefix, Verdict::Encapsulate(Arc::clone(&set)));
+        set
+    }
+
+    fn verdict(&mut self, instance: u32, prefix: &str, verdict: Verdict) {
+        let instance = InstanceId::new(instance).expect("small");
+        let prefix = EidPrefix::new(instance, prefix.parse().expect("a prefix"));
+        self.fib.apply([FibUpdate::Insert(prefix, verdict)]);
+    }
+
+    fn native(&mut self, packet: &[u8]) {
+        self.native_frame(VirtioNetHeader::default(), packet);
+    }
+
+    fn native_frame(&mut self, virtio: VirtioNetHeader, packet: &[u8]) {
+        let mut frame = [virtio.as_bytes(), packet].concat();
+        let view = self.reader.enter();
+        self.forwarder.from_native(self.now, &view, &mut frame, &mut self.out);
+    }
+
+    fn core(&mut self, outer_source: &str, fields: OuterFields, datagram: &[u8]) {
+        let mut datagram = datagram.to_vec();
+        let view = self.reader.enter();
+        let source = ip(outer_source);
+        self.forwarder.from_core(self.now, &view, source, fields, &mut datagram, &mut self.out);
+    }
+
+    /// As the engine does after a wake-up, or at the end of a batch.
+    fn release(&mut self, changed: bool) {
+        let view = self.reader.enter();
+        if changed {
+            self.forwarder.handle_fib_change(&view);
+        }
+        while let Some(held) = self.forwarder.next_released() {
+            let (mut frame, resumed) = held.into_parts();
+            self.forwarder.resume(self.now, &view, resumed, &mut frame, &mut self.out);
+        }
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.now += by;
+        self.forwarder.handle_timeout(self.now);
+    }
+
+    /// The books, with what came out put in as the engine does.
+    fn counters(&self) -> CounterSnapshot {
+        let mut snapshot = self.counters.snapshot();
+        snapshot.core_out.packets = self.out.packets_out;
+        assert!(snapshot.is_conserved(), "{snapshot:#?}");
+        snapshot
+    }
+
+    /// Asserts that one packet was dropped, for this reason, and nothing came out.
+    #[track_caller]
+    fn assert_dropped(&self, reason: DropReason) {
+        let counters = self.counters();
+        assert_eq!(
+            (counters.dropped(reason), counters.dropped_total()),
+            (1, 1),
+            "{reason:?}: {counters:#?}"
+        );
+        assert_eq!(self.out.packets_out, 0);
+    }
+
+    fn icmp_errors(&self) -> Vec<(IpAddr, Box<[u8]>)> {
+        std::iter::from_fn(|| self.punts.pop())
+            .filter_map(|punt| match punt {
+                Punt::IcmpError { destination, message } => Some((destination, message)),
+                Punt::Miss { .. } => None,
+            })
+            .collect()
+    }
+
+    fn misses(&self) -> Vec<Eid> {
+        std::iter::from_fn(|| self.punts.pop())
+            .filter_map(|punt| match punt {
+                Punt::Miss { destination, .. } => Some(destination),
+                Punt::IcmpError { .. } => None,
+            })
+            .collect()
+    }
+}
+
+fn adjacency(destination: &str, mtu: u16) -> Adjacency {
+    let destination = ip(destination);
+    let source = ip(if destination.is_ipv4() { OWN_V4 } else { OWN_V6 });
+    let traffic = Arc::<TrafficCounters>::default();
+    Adjacency { source, destination, weight: 1, mtu, traffic }
+}
+
+/// `packet` behind a LISP header.
+fn lisp(instance: u32, packet: &[u8]) -> Vec<u8> {
+    let header = lisp::encode(InstanceId::new(instance).expect("small"));
+    [&header[..], packet].concat()
+}
+
+const FIELDS: OuterFields = OuterFields { ttl: 64, tos: 0 };

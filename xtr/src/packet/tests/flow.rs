@@ -1,0 +1,162 @@
+use super::super::flow::source_port_index;
+use super::super::{FlowHasher, Inner};
+use super::support::{Build, Transport, payload};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::net::IpAddr;
+
+const POOL: u16 = 64;
+
+fn hasher() -> FlowHasher {
+    FlowHasher::new([7; 32])
+}
+
+fn hash(build: &Build) -> u64 {
+    hasher().hash(&Inner::parse(&build.bytes()).unwrap())
+}
+
+fn udp_flow(is_v6: bool, ports: (u16, u16)) -> Build {
+    Build::family(is_v6, Transport::Udp { ports }, payload(24))
+}
+
+#[test]
+fn en_13_a_flow_keeps_its_hash_whatever_else_changes() {
+    for is_v6 in [false, true] {
+        let mut build = udp_flow(is_v6, (1000, 2000));
+        let first = hash(&build);
+        (build.ttl, build.tos, build.id) = (3, 0xff, 99);
+        build.payload = payload(900);
+        assert_eq!(hash(&build), first);
+    }
+}
+
+#[test]
+fn en_14_ports_count_for_tcp_udp_and_sctp_only() {
+    for is_v6 in [false, true] {
+        for number in 0..=255u8 {
+            // IPv6 extension headers are no transport.
+            if is_v6 && matches!(number, 0 | 43 | 44 | 51 | 60 | 135) {
+                continue;
+            }
+            let with_ports = |port: u8| {
+                let body = vec![port; 24];
+                hash(&Build::family(is_v6, Transport::Raw { protocol: number }, body))
+            };
+            let differs = with_ports(1) != with_ports(2);
+            assert_eq!(differs, matches!(number, 6 | 17 | 132), "{number}");
+        }
+    }
+}
+
+#[test]
+fn en_14_every_field_of_the_tuple_counts() {
+    let base = udp_flow(false, (1000, 2000));
+    let mut others = vec![udp_flow(false, (1001, 2000)), udp_flow(false, (1000, 2001))];
+    others.push(udp_flow(false, (2000, 1000)));
+    let mut swapped = base.clone();
+    std::mem::swap(&mut swapped.source, &mut swapped.destination);
+    others.push(swapped);
+    others.push(Build::v4(
+        Transport::Tcp { ports: (1000, 2000), sequence: 0, flags: 0, options: vec![] },
+        vec![],
+    ));
+    for other in others {
+        assert_ne!(hash(&other), hash(&base), "{other:?}");
+    }
+}
+
+#[test]
+fn en_15_all_fragments_of_a_datagram_hash_alike() {
+    let mut build = udp_flow(false, (1000, 2000));
+    build.flags_offset = 0x2000;
+    let first = hash(&build);
+    build.flags_offset = 0x2003;
+    build.transport = Transport::Udp { ports: (7, 9) };
+    assert_eq!(hash(&build), first);
+    build.flags_offset = 0x0006;
+    assert_eq!(hash(&build), first);
+}
+
+#[test]
+fn en_15_a_transport_header_cut_short_hashes_on_addresses() {
+    let short = |octet| hash(&Build::v4(Transport::Raw { protocol: 17 }, vec![octet; 3]));
+    assert_eq!(short(1), short(2));
+}
+
+#[test]
+fn en_16_the_hash_is_keyed() {
+    let inner = Inner::parse(&udp_flow(true, (1, 2)).bytes()).unwrap();
+    assert_ne!(FlowHasher::new([1; 32]).hash(&inner), FlowHasher::new([2; 32]).hash(&inner));
+    assert_ne!(FlowHasher::new([0; 32]).hash(&inner), 0);
+}
+
+#[test]
+fn en_16_the_port_index_lies_in_the_pool() {
+    for pool in [1, 2, 63, 64, 1024] {
+        for hash in [0, 1, u64::MAX, u64::MAX / 2] {
+            assert!(source_port_index(hash, pool) < pool);
+        }
+        assert_eq!(source_port_index(u64::MAX, pool), pool - 1);
+    }
+    assert_eq!(source_port_index(u64::MAX, 0), 0);
+}
+
+/// Chi-square of `counts` against an even spread.
+fn chi_square(counts: &[u32]) -> f64 {
+    let expected = f64::from(counts.iter().sum::<u32>()) / counts.len() as f64;
+    counts.iter().map(|&count| (f64::from(count) - expected).powi(2) / expected).sum()
+}
+
+/// Beyond this, 63 degrees of freedom happen by chance once in 10 million.
+const CHI_SQUARE_LIMIT: f64 = 135.0;
+
+fn spread(seed: u64, mut flow: impl FnMut(&mut StdRng, u32) -> Build) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut upper, mut lower) = ([0u32; POOL as usize], [0u32; POOL as usize]);
+    let mut halves = [0u32; 2];
+    for i in 0..10_000 {
+        let hash = hash(&flow(&mut rng, i));
+        upper[usize::from(source_port_index(hash, POOL))] += 1;
+        lower[(hash % u64::from(POOL)) as usize] += 1;
+        halves[(hash >> 63) as usize] += 1;
+    }
+    assert!(chi_square(&upper) < CHI_SQUARE_LIMIT, "{}", chi_square(&upper));
+    assert!(chi_square(&lower) < CHI_SQUARE_LIMIT, "{}", chi_square(&lower));
+    for half in halves {
+        assert!((4750..5250).contains(&half), "{half}");
+    }
+}
+
+#[test]
+fn en_17_random_flows_spread_evenly() {
+    for is_v6 in [false, true] {
+        spread(1, |rng, _| udp_flow(is_v6, (rng.random(), rng.random())));
+    }
+}
+
+#[test]
+fn en_17_flows_that_differ_in_one_field_spread_evenly() {
+    for is_v6 in [false, true] {
+        spread(2, |_, i| udp_flow(is_v6, (i as u16 + 1024, 443)));
+        spread(3, |_, i| udp_flow(is_v6, (443, i as u16)));
+        spread(4, |_, i| {
+            let mut build = Build::family(is_v6, Transport::Raw { protocol: 1 }, payload(8));
+            build.source = match build.source {
+                IpAddr::V4(source) => IpAddr::V4((source.to_bits() + i).into()),
+                IpAddr::V6(source) => IpAddr::V6((source.to_bits() + u128::from(i)).into()),
+            };
+            build
+        });
+    }
+}
+
+#[test]
+fn one_input_bit_flips_half_the_output_bits() {
+    for is_v6 in [false, true] {
+        let base = hash(&udp_flow(is_v6, (1000, 2000)));
+        let flips: u32 = (0..16)
+            .map(|bit| (hash(&udp_flow(is_v6, (1000 ^ 1 << bit, 2000))) ^ base).count_ones())
+            .sum();
+        assert!((16 * 24..16 * 40).contains(&flips), "{flips}");
+    }
+}

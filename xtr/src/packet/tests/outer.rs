@@ -1,0 +1,88 @@
+use super::super::outer::{OuterAddresses, build};
+use super::super::{Inner, Marking, OuterFields};
+use super::support::{Build, payload, udp};
+use mapping::eid::InstanceId;
+
+const C1: &str = "45b90020123440003f11c29fc6336407cb00710504d2138d000ce19c4c495350";
+const C2: &str = "45b9004400004000 3f11b66dc0000201c0000281d43110f500300000080000000\
+    0002a0045b90020123440003f11c29fc6336407cb00710504d2138d000ce19c4c495350";
+const C3: &str = "6b9123450030113f20010db8000a0000000000000000000120010db8000b0000\
+    0000000000000001d43110f5003000000800000000002a0045b90020123440003f11c29f\
+    c6336407cb00710504d2138d000ce19c4c495350";
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> =
+        text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+fn built(addresses: OuterAddresses) -> Vec<u8> {
+    let packet = hex(C1);
+    let inner = Inner::parse(&packet).unwrap();
+    let fields = Marking::default().outer_fields(&inner);
+    let mut out = vec![0xee];
+    build(addresses, fields, 0xd431, InstanceId::new(42).unwrap(), &packet, &mut out);
+    out
+}
+
+#[test]
+fn tv_c2_en_02_en_03_en_10_en_12_an_ipv4_outer_header_octet_for_octet() {
+    let out = built(OuterAddresses::V4 {
+        source: "192.0.2.1".parse().unwrap(),
+        destination: "192.0.2.129".parse().unwrap(),
+    });
+    assert_eq!(out, hex(C2));
+    // EN-26: the inner packet is untouched.
+    assert_eq!(out[36..], hex(C1));
+}
+
+#[test]
+fn tv_c3_en_18_en_20_an_ipv6_outer_header_octet_for_octet() {
+    let out = built(OuterAddresses::V6 {
+        source: "2001:db8:a::1".parse().unwrap(),
+        destination: "2001:db8:b::1".parse().unwrap(),
+        flow_label: 0x12345,
+    });
+    assert_eq!(out, hex(C3));
+    assert_eq!(out[56..], hex(C1));
+}
+
+fn fields(tos: u8, ttl: u8, marking: Marking) -> OuterFields {
+    let [v4, v6] = [Build::v4(udp(), payload(8)), Build::v6(udp(), payload(8))].map(|mut b| {
+        (b.tos, b.ttl) = (tos, ttl);
+        marking.outer_fields(&Inner::parse(&b.bytes()).unwrap())
+    });
+    assert_eq!(v4, v6);
+    v4
+}
+
+#[test]
+fn en_04_outer_ttl_is_a_copy() {
+    for ttl in [1, 2, 63, 255] {
+        assert_eq!(fields(0, ttl, Marking::default()).ttl, ttl);
+    }
+}
+
+#[test]
+fn en_06_outer_dscp_is_a_copy_or_zero() {
+    for dscp in 0..64u8 {
+        assert_eq!(fields(dscp << 2, 64, Marking::default()).tos >> 2, dscp);
+        let fixed = Marking { copy_dscp: false, copy_ecn: true };
+        assert_eq!(fields(dscp << 2 | 1, 64, fixed).tos, 1);
+    }
+}
+
+#[test]
+fn en_08_outer_ecn_is_a_copy() {
+    for ecn in 0..4 {
+        assert_eq!(fields(0xb8 | ecn, 64, Marking::default()).tos, 0xb8 | ecn);
+    }
+}
+
+#[test]
+fn en_09_compatibility_mode_sends_not_ect() {
+    for ecn in 0..4 {
+        let compatible = Marking { copy_dscp: true, copy_ecn: false };
+        assert_eq!(fields(0xb8 | ecn, 64, compatible).tos, 0xb8);
+    }
+}

@@ -1,0 +1,147 @@
+//! What an xTR of a LISP site lets through: its own EIDs out, its own EIDs in (RFC 9300 §4).
+use super::{Onward, Policy};
+use crate::config::LocalEid;
+use crate::drops::DropReason;
+use mapping::eid::{Eid, EidTable, InstanceId};
+use std::net::IpAddr;
+
+/// The admission rules of a site.
+#[derive(Clone, Debug)]
+pub struct SitePolicy {
+    /// Own EID-prefixes by instance, for packets from the core.
+    own: EidTable<()>,
+    /// The same prefixes with their instance as value, for packets from the site, which do not say their instance.
+    instance_of: EidTable<InstanceId>,
+    /// Own instances, sorted.
+    instances: Box<[InstanceId]>,
+}
+
+impl SitePolicy {
+    /// The rules for these EID-prefixes; instances must not share addresses (the configuration refuses it).
+    pub fn new(eids: &[LocalEid]) -> Self {
+        let (mut own, mut instance_of) = (EidTable::default(), EidTable::default());
+        let mut instances = Vec::new();
+        for eid in eids {
+            own.insert(eid.prefix, ());
+            let untagged = mapping::eid::EidPrefix::new(InstanceId::DEFAULT, eid.prefix.prefix());
+            instance_of.insert(untagged, eid.prefix.instance_id());
+            instances.push(eid.prefix.instance_id());
+        }
+        instances.sort_unstable();
+        instances.dedup();
+        Self { own, instance_of, instances: instances.into_boxed_slice() }
+    }
+}
+
+impl Policy for SitePolicy {
+    /// The source must be an own EID; its prefix says the instance.
+    fn admit_native(&self, source: IpAddr, _destination: IpAddr) -> Result<InstanceId, DropReason> {
+        let source = Eid::new(InstanceId::DEFAULT, source);
+        self.instance_of.lookup(source).map(|(_, &id)| id).ok_or(DropReason::SourceNotEid)
+    }
+
+    /// The instance must be configured (DE-16), the destination an own EID in that instance (DE-18, DE-19).
+    fn admit_decapsulated(
+        &self,
+        _outer_source: IpAddr,
+        instance_id: InstanceId,
+        _source: IpAddr,
+        destination: IpAddr,
+    ) -> Result<Onward, DropReason> {
+        if self.instances.binary_search(&instance_id).is_err() {
+            return Err(DropReason::InstanceUnknown);
+        }
+        match self.own.lookup(Eid::new(instance_id, destination)) {
+            Some(_) => Ok(Onward::Deliver),
+            None => Err(DropReason::DestinationNotLocalEid),
+        }
+    }
+
+    /// A site reaches non-LISP destinations natively: the kernel forwards.
+    fn admit_native_forward(&self) -> Result<(), DropReason> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mapping::eid::EidPrefix;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("address")
+    }
+
+    fn id(value: u32) -> InstanceId {
+        InstanceId::new(value).expect("24 bits")
+    }
+
+    fn site(eids: &[(u32, &str)]) -> SitePolicy {
+        let eids: Vec<LocalEid> = eids
+            .iter()
+            .map(|&(instance, prefix)| LocalEid {
+                prefix: EidPrefix::new(id(instance), prefix.parse().expect("prefix")),
+                locator_set: Vec::new(),
+            })
+            .collect();
+        SitePolicy::new(&eids)
+    }
+
+    fn decapsulated(policy: &SitePolicy, instance: u32, to: &str) -> Result<Onward, DropReason> {
+        policy.admit_decapsulated(ip("198.51.100.12"), id(instance), ip("2001:db8::1"), ip(to))
+    }
+
+    #[test]
+    fn a_packet_from_the_site_needs_an_own_source() {
+        let policy = site(&[(0, "2001:db8:e001::/48"), (0, "203.0.113.0/26")]);
+        let to = ip("2001:db8:e002::1");
+        assert_eq!(policy.admit_native(ip("2001:db8:e001::1"), to), Ok(id(0)));
+        assert_eq!(policy.admit_native(ip("203.0.113.63"), ip("192.0.2.1")), Ok(id(0)));
+        for source in ["2001:db8:e002::1", "203.0.113.64", "::1"] {
+            let verdict = policy.admit_native(ip(source), to);
+            assert_eq!(verdict, Err(DropReason::SourceNotEid), "{source}");
+        }
+    }
+
+    #[test]
+    fn de_16_an_instance_not_configured_is_dropped() {
+        let policy = site(&[(7, "203.0.113.0/26")]);
+        assert_eq!(decapsulated(&policy, 7, "203.0.113.1"), Ok(Onward::Deliver));
+        for instance in [0, 8, InstanceId::MAX] {
+            let verdict = decapsulated(&policy, instance, "203.0.113.1");
+            assert_eq!(verdict, Err(DropReason::InstanceUnknown), "{instance}");
+        }
+    }
+
+    #[test]
+    fn de_17_no_instance_id_is_instance_zero() {
+        let policy = site(&[(0, "203.0.113.0/26")]);
+        let arrived = InstanceId::default();
+        assert_eq!(decapsulated(&policy, arrived.get(), "203.0.113.1"), Ok(Onward::Deliver));
+    }
+
+    #[test]
+    fn de_18_a_packet_never_crosses_instances() {
+        let policy = site(&[(1, "203.0.113.0/26"), (2, "203.0.113.64/26")]);
+        assert_eq!(decapsulated(&policy, 1, "203.0.113.1"), Ok(Onward::Deliver));
+        let crossing = decapsulated(&policy, 2, "203.0.113.1");
+        assert_eq!(crossing, Err(DropReason::DestinationNotLocalEid));
+        assert_eq!(policy.admit_native(ip("203.0.113.1"), ip("192.0.2.1")), Ok(id(1)));
+        assert_eq!(policy.admit_native(ip("203.0.113.65"), ip("192.0.2.1")), Ok(id(2)));
+    }
+
+    #[test]
+    fn de_19_a_destination_that_is_no_own_eid_is_dropped() {
+        let policy = site(&[(0, "2001:db8:e001::/48"), (0, "203.0.113.0/26")]);
+        assert_eq!(decapsulated(&policy, 0, "2001:db8:e001::80"), Ok(Onward::Deliver));
+        for to in ["2001:db8:e002::1", "203.0.113.64", "192.0.2.80"] {
+            let verdict = decapsulated(&policy, 0, to);
+            assert_eq!(verdict, Err(DropReason::DestinationNotLocalEid), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_site_forwards_natively() {
+        assert_eq!(site(&[(0, "203.0.113.0/26")]).admit_native_forward(), Ok(()));
+    }
+}
