@@ -202,26 +202,30 @@ impl Io {
 
     /// Starts the reads that ended or never began, if the kernel has buffers for them.
     fn arm(&mut self) -> io::Result<()> {
-        for operation in std::mem::take(&mut self.to_arm) {
-            match operation {
+        let Self { ring, tun, udp, to_arm, template, wake_count, .. } = self;
+        let mut result = Ok(());
+        to_arm.retain(|operation| {
+            let started = match operation {
                 Operation::Wake => {
-                    let count = &raw mut *self.wake_count;
+                    let count = &raw mut **wake_count;
                     // SAFETY: the box lives as long as the ring, and nobody else uses what is in it.
-                    unsafe { self.ring.read_counter(WAKE_FILE, count) }?;
+                    unsafe { ring.read_counter(WAKE_FILE, count) }
                 }
-                Operation::Tun if self.tun.any_with_kernel() => {
-                    self.ring.read_multi(TUN_FILE, self.tun.group())?;
-                }
-                Operation::Receive(socket) if self.udp.any_with_kernel() => {
-                    let file = FIRST_SOCKET_FILE + u32::from(socket);
-                    let (group, template) = (self.udp.group(), &raw const *self.template);
+                Operation::Tun if tun.any_with_kernel() => ring.read_multi(TUN_FILE, tun.group()),
+                Operation::Receive(socket) if udp.any_with_kernel() => {
+                    let file = FIRST_SOCKET_FILE + u32::from(*socket);
+                    let template = &raw const **template;
                     // SAFETY: the box lives as long as the ring, and what is in it never changes.
-                    unsafe { self.ring.receive_multi(file, group, template, socket) }?;
+                    unsafe { ring.receive_multi(file, udp.group(), template, *socket) }
                 }
-                later => self.to_arm.push(later),
+                _ => return true,
+            };
+            if let Err(error) = started {
+                result = Err(error);
             }
-        }
-        Ok(())
+            false
+        });
+        result
     }
 
     /// Takes all completions: what was sent frees its buffers, what was received waits to be forwarded.
