@@ -131,15 +131,15 @@ impl<P: Policy> Worker<P> {
     /// Forwards everything that came in.
     fn forward_batch(&mut self, now: Instant) -> io::Result<()> {
         let Self { io, forwarder, fib, .. } = self;
-        let view = fib.enter();
+        let mut view = fib.enter();
         if std::mem::take(&mut io.woken) {
-            forwarder.handle_fib_change(&view);
+            forwarder.handle_fib_change(&mut view);
         }
         while let Some(completion) = io.pending.pop_front() {
             io.make_room()?;
             match completion.operation {
-                Operation::Tun => io.forward_frame(completion, now, forwarder, &view),
-                _ => io.forward_datagrams(completion, now, forwarder, &view),
+                Operation::Tun => io.forward_frame(completion, now, forwarder, &mut view),
+                _ => io.forward_datagrams(completion, now, forwarder, &mut view),
             }
         }
         while io.parked.has_room() {
@@ -148,7 +148,7 @@ impl<P: Policy> Worker<P> {
             let (frame, resumed) = held.into_parts();
             let Some((buffer, frame)) = io.parked.park(frame) else { break };
             let mut out = Outbound::new(&mut io.bursts, &mut io.writes, buffer, frame);
-            forwarder.resume(now, &view, resumed, frame, &mut out);
+            forwarder.resume(now, &mut view, resumed, frame, &mut out);
             let operations = out.operations;
             io.parked.settle(buffer.id, operations);
         }
@@ -298,7 +298,7 @@ impl Io {
         completion: Completion,
         now: Instant,
         forwarder: &mut Forwarder<P>,
-        view: &FibView<'_>,
+        view: &mut FibView<'_>,
     ) {
         let (Some(id), len) = (completion.buffer, completion.result as usize) else { return };
         let Some(frame) = self.tun.claim(id, len) else { return };
@@ -314,7 +314,7 @@ impl Io {
         completion: Completion,
         now: Instant,
         forwarder: &mut Forwarder<P>,
-        view: &FibView<'_>,
+        view: &mut FibView<'_>,
     ) {
         let (Some(id), len) = (completion.buffer, completion.result as usize) else { return };
         let Some(octets) = self.udp.claim(id, len) else { return };
