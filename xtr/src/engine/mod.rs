@@ -179,6 +179,7 @@ impl Engine {
         let (thread_control, failure) = (Arc::clone(&control), Arc::clone(&self.failure));
         let name = format!("isthmus-w{}", self.workers.len());
         let body = move || {
+            let _alarm = Alarm(Arc::clone(&failure));
             let built = build(thread_control);
             let (result, worker) = match built {
                 Ok(worker) => (Ok(()), Some(worker)),
@@ -206,6 +207,17 @@ impl Drop for Engine {
             if let Some(thread) = worker.thread.take() {
                 let _ = thread.join();
             }
+        }
+    }
+}
+
+/// Tells of a worker that panicked, which nothing on its path should make it do.
+struct Alarm(Arc<OnceLock<String>>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.set("a data-plane worker panicked".to_owned());
         }
     }
 }

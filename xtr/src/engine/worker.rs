@@ -131,15 +131,15 @@ impl<P: Policy> Worker<P> {
     /// Forwards everything that came in.
     fn forward_batch(&mut self, now: Instant) -> io::Result<()> {
         let Self { io, forwarder, fib, .. } = self;
-        let view = fib.enter();
+        let mut view = fib.enter();
         if std::mem::take(&mut io.woken) {
-            forwarder.handle_fib_change(&view);
+            forwarder.handle_fib_change(&mut view);
         }
         while let Some(completion) = io.pending.pop_front() {
             io.make_room()?;
             match completion.operation {
-                Operation::Tun => io.forward_frame(completion, now, forwarder, &view),
-                _ => io.forward_datagrams(completion, now, forwarder, &view),
+                Operation::Tun => io.forward_frame(completion, now, forwarder, &mut view),
+                _ => io.forward_datagrams(completion, now, forwarder, &mut view),
             }
         }
         while io.parked.has_room() {
@@ -148,7 +148,7 @@ impl<P: Policy> Worker<P> {
             let (frame, resumed) = held.into_parts();
             let Some((buffer, frame)) = io.parked.park(frame) else { break };
             let mut out = Outbound::new(&mut io.bursts, &mut io.writes, buffer, frame);
-            forwarder.resume(now, &view, resumed, frame, &mut out);
+            forwarder.resume(now, &mut view, resumed, frame, &mut out);
             let operations = out.operations;
             io.parked.settle(buffer.id, operations);
         }
@@ -202,26 +202,30 @@ impl Io {
 
     /// Starts the reads that ended or never began, if the kernel has buffers for them.
     fn arm(&mut self) -> io::Result<()> {
-        for operation in std::mem::take(&mut self.to_arm) {
-            match operation {
+        let Self { ring, tun, udp, to_arm, template, wake_count, .. } = self;
+        let mut result = Ok(());
+        to_arm.retain(|operation| {
+            let started = match operation {
                 Operation::Wake => {
-                    let count = &raw mut *self.wake_count;
+                    let count = &raw mut **wake_count;
                     // SAFETY: the box lives as long as the ring, and nobody else uses what is in it.
-                    unsafe { self.ring.read_counter(WAKE_FILE, count) }?;
+                    unsafe { ring.read_counter(WAKE_FILE, count) }
                 }
-                Operation::Tun if self.tun.any_with_kernel() => {
-                    self.ring.read_multi(TUN_FILE, self.tun.group())?;
-                }
-                Operation::Receive(socket) if self.udp.any_with_kernel() => {
-                    let file = FIRST_SOCKET_FILE + u32::from(socket);
-                    let (group, template) = (self.udp.group(), &raw const *self.template);
+                Operation::Tun if tun.any_with_kernel() => ring.read_multi(TUN_FILE, tun.group()),
+                Operation::Receive(socket) if udp.any_with_kernel() => {
+                    let file = FIRST_SOCKET_FILE + u32::from(*socket);
+                    let template = &raw const **template;
                     // SAFETY: the box lives as long as the ring, and what is in it never changes.
-                    unsafe { self.ring.receive_multi(file, group, template, socket) }?;
+                    unsafe { ring.receive_multi(file, udp.group(), template, *socket) }
                 }
-                later => self.to_arm.push(later),
+                _ => return true,
+            };
+            if let Err(error) = started {
+                result = Err(error);
             }
-        }
-        Ok(())
+            false
+        });
+        result
     }
 
     /// Takes all completions: what was sent frees its buffers, what was received waits to be forwarded.
@@ -294,7 +298,7 @@ impl Io {
         completion: Completion,
         now: Instant,
         forwarder: &mut Forwarder<P>,
-        view: &FibView<'_>,
+        view: &mut FibView<'_>,
     ) {
         let (Some(id), len) = (completion.buffer, completion.result as usize) else { return };
         let Some(frame) = self.tun.claim(id, len) else { return };
@@ -310,7 +314,7 @@ impl Io {
         completion: Completion,
         now: Instant,
         forwarder: &mut Forwarder<P>,
-        view: &FibView<'_>,
+        view: &mut FibView<'_>,
     ) {
         let (Some(id), len) = (completion.buffer, completion.result as usize) else { return };
         let Some(octets) = self.udp.claim(id, len) else { return };

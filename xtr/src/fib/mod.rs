@@ -7,6 +7,7 @@ use mapping::eid::EidPrefix;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+mod recent;
 mod select;
 mod table;
 

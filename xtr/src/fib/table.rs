@@ -1,4 +1,5 @@
 //! Two copies of the table, one read while the other is written (left-right).
+use super::recent::Recent;
 use super::{FibUpdate, Verdict};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use left_right::{Absorb, ReadGuard, ReadHandle, ReadHandleFactory, WriteHandle};
@@ -45,7 +46,7 @@ pub struct FibReaderFactory {
 impl FibReaderFactory {
     /// A reader for one thread. It outlives the writer: then every lookup is a miss.
     pub fn reader(&self) -> FibReader {
-        FibReader { read: self.factory.handle() }
+        FibReader { read: self.factory.handle(), recent: Recent::new() }
     }
 }
 
@@ -58,12 +59,13 @@ impl fmt::Debug for FibReaderFactory {
 /// The reading end of one thread.
 pub struct FibReader {
     read: ReadHandle<Table>,
+    recent: Recent,
 }
 
 impl FibReader {
     /// The table as of now, for one batch of packets: the writer waits while it is held.
-    pub fn enter(&self) -> FibView<'_> {
-        FibView { table: self.read.enter() }
+    pub fn enter(&mut self) -> FibView<'_> {
+        FibView { table: self.read.enter(), recent: &mut self.recent }
     }
 }
 
@@ -76,16 +78,18 @@ impl fmt::Debug for FibReader {
 /// A consistent view of the table.
 pub struct FibView<'a> {
     table: Option<ReadGuard<'a, Table>>,
+    recent: &'a mut Recent,
 }
 
 impl FibView<'_> {
     /// The verdict of the longest matching prefix, [`Verdict::Miss`] without one.
-    pub fn lookup(&self, instance_id: InstanceId, destination: IpAddr) -> &Verdict {
+    #[inline]
+    pub fn lookup(&mut self, instance_id: InstanceId, destination: IpAddr) -> &Verdict {
         static MISS: Verdict = Verdict::Miss;
-        self.table
-            .as_ref()
-            .and_then(|table| table.lookup(instance_id, destination))
-            .unwrap_or(&MISS)
+        let Some(table) = &self.table else { return &MISS };
+        self.recent.get_or_look_up(table.version, instance_id, destination, || {
+            table.lookup(instance_id, destination).cloned().unwrap_or(Verdict::Miss)
+        })
     }
 }
 
@@ -99,6 +103,8 @@ impl fmt::Debug for FibView<'_> {
 #[derive(Default)]
 struct Table {
     instances: Vec<(InstanceId, Tries)>,
+    /// Changes made so far; the same in both copies once they hold the same.
+    version: u64,
 }
 
 #[derive(Default)]
@@ -155,6 +161,7 @@ impl Absorb<FibUpdate> for Table {
     }
 
     fn absorb_second(&mut self, update: FibUpdate, _other: &Self) {
+        self.version += 1;
         match update {
             FibUpdate::Insert(prefix, verdict) => self.insert(prefix, verdict),
             FibUpdate::Remove(prefix) => self.remove(&prefix),
@@ -162,6 +169,7 @@ impl Absorb<FibUpdate> for Table {
     }
 
     fn sync_with(&mut self, first: &Self) {
+        self.version = first.version;
         self.instances.clear();
         for (instance_id, tries) in &first.instances {
             let copy = Tries { v4: tries.v4.clone(), v6: tries.v6.clone() };

@@ -13,7 +13,7 @@ fn prefix(id: u32, text: &str) -> EidPrefix {
     EidPrefix::new(instance(id), text.parse::<IpNet>().expect("a prefix"))
 }
 
-fn is_native(reader: &FibReader, id: u32, address: &str) -> bool {
+fn is_native(reader: &mut FibReader, id: u32, address: &str) -> bool {
     let address = address.parse().expect("an address");
     matches!(reader.enter().lookup(instance(id), address), Verdict::Native)
 }
@@ -21,8 +21,8 @@ fn is_native(reader: &FibReader, id: u32, address: &str) -> bool {
 #[test]
 fn nothing_known_is_a_miss() {
     let (writer, factory) = FibWriter::new();
-    let reader = factory.reader();
-    let lookup = |address: &str| {
+    let mut reader = factory.reader();
+    let mut lookup = |address: &str| {
         matches!(
             reader.enter().lookup(InstanceId::DEFAULT, address.parse().expect("an address")),
             Verdict::Miss
@@ -36,7 +36,7 @@ fn nothing_known_is_a_miss() {
 #[test]
 fn a_batch_becomes_visible_at_once_in_order() {
     let (mut writer, factory) = FibWriter::new();
-    let reader = factory.clone().reader();
+    let mut reader = factory.clone().reader();
     let outer = prefix(0, "192.0.2.0/24");
     let inner = prefix(0, "192.0.2.128/25");
     writer.apply([
@@ -44,25 +44,25 @@ fn a_batch_becomes_visible_at_once_in_order() {
         FibUpdate::Insert(outer, Verdict::Native),
         FibUpdate::Insert(inner, Verdict::Drop(DropReason::ActionDrop)),
     ]);
-    assert!(is_native(&reader, 0, "192.0.2.1"));
-    assert!(!is_native(&reader, 0, "192.0.2.129"));
+    assert!(is_native(&mut reader, 0, "192.0.2.1"));
+    assert!(!is_native(&mut reader, 0, "192.0.2.129"));
     writer.apply([FibUpdate::Remove(inner)]);
-    assert!(is_native(&reader, 0, "192.0.2.129"));
+    assert!(is_native(&mut reader, 0, "192.0.2.129"));
     writer.apply([FibUpdate::Remove(outer), FibUpdate::Remove(outer)]);
-    assert!(!is_native(&reader, 0, "192.0.2.1"));
+    assert!(!is_native(&mut reader, 0, "192.0.2.1"));
 }
 
 #[test]
 fn de_18_instances_and_families_are_separate_tables() {
     let (mut writer, factory) = FibWriter::new();
-    let reader = factory.reader();
+    let mut reader = factory.reader();
     writer.apply([
         FibUpdate::Insert(prefix(7, "0.0.0.0/0"), Verdict::Native),
         FibUpdate::Insert(prefix(9, "::/0"), Verdict::Native),
     ]);
-    assert!(is_native(&reader, 7, "192.0.2.1") && !is_native(&reader, 7, "2001:db8::1"));
-    assert!(is_native(&reader, 9, "2001:db8::1") && !is_native(&reader, 9, "192.0.2.1"));
-    assert!(!is_native(&reader, 0, "192.0.2.1") && !is_native(&reader, 8, "2001:db8::1"));
+    assert!(is_native(&mut reader, 7, "192.0.2.1") && !is_native(&mut reader, 7, "2001:db8::1"));
+    assert!(is_native(&mut reader, 9, "2001:db8::1") && !is_native(&mut reader, 9, "192.0.2.1"));
+    assert!(!is_native(&mut reader, 0, "192.0.2.1") && !is_native(&mut reader, 8, "2001:db8::1"));
 }
 
 #[test]
@@ -71,12 +71,12 @@ fn readers_on_other_threads_see_whole_batches() {
     let (left, right) = (prefix(0, "192.0.2.0/25"), prefix(0, "192.0.2.128/25"));
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let reader = factory.reader();
+        let mut reader = factory.reader();
         let stop = &stop;
         scope.spawn(move || {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let view = reader.enter();
-                let native = |last| {
+                let mut view = reader.enter();
+                let mut native = |last| {
                     let address = Ipv4Addr::new(192, 0, 2, last).into();
                     matches!(view.lookup(InstanceId::DEFAULT, address), Verdict::Native)
                 };
@@ -111,7 +111,7 @@ proptest! {
         batches in prop::collection::vec(prop::collection::vec((any_prefix(), any::<Option<u8>>()), 0..12), 1..8),
     ) {
         let (mut writer, factory) = FibWriter::new();
-        let reader = factory.reader();
+        let mut reader = factory.reader();
         let mut oracle: HashMap<EidPrefix, DropReason> = HashMap::new();
         for batch in batches {
             let probes: Vec<_> = batch.iter().map(|(prefix, _)| prefix.first()).collect();
@@ -126,7 +126,7 @@ proptest! {
                     FibUpdate::Remove(prefix)
                 }
             }));
-            let view = reader.enter();
+            let mut view = reader.enter();
             for eid in probes {
                 let expected = oracle
                     .iter()

@@ -113,7 +113,7 @@ impl<P: Policy> Forwarder<P> {
     pub fn from_native(
         &mut self,
         now: Instant,
-        fib: &FibView<'_>,
+        fib: &mut FibView<'_>,
         frame: &mut [u8],
         out: &mut impl Output,
     ) {
@@ -140,7 +140,7 @@ impl<P: Policy> Forwarder<P> {
     pub fn from_core(
         &mut self,
         now: Instant,
-        fib: &FibView<'_>,
+        fib: &mut FibView<'_>,
         outer_source: IpAddr,
         outer: OuterFields,
         datagram: &mut [u8],
@@ -160,7 +160,7 @@ impl<P: Policy> Forwarder<P> {
     }
 
     /// The table changed: packets whose mapping came are to be taken with [`Self::next_released`].
-    pub fn handle_fib_change(&mut self, fib: &FibView<'_>) {
+    pub fn handle_fib_change(&mut self, fib: &mut FibView<'_>) {
         self.hold.release(|eid| !matches!(fib.lookup(eid.instance_id, eid.address), Verdict::Miss));
     }
 
@@ -175,7 +175,7 @@ impl<P: Policy> Forwarder<P> {
     pub fn resume(
         &mut self,
         now: Instant,
-        fib: &FibView<'_>,
+        fib: &mut FibView<'_>,
         held: Resumed,
         frame: &mut [u8],
         out: &mut impl Output,
@@ -238,7 +238,7 @@ impl<P: Policy> Forwarder<P> {
     fn decapsulate(
         &mut self,
         now: Instant,
-        fib: &FibView<'_>,
+        fib: &mut FibView<'_>,
         outer_source: IpAddr,
         outer: OuterFields,
         datagram: &mut [u8],
@@ -292,7 +292,7 @@ impl<P: Policy> Forwarder<P> {
     fn reencapsulate(
         &mut self,
         now: Instant,
-        fib: &FibView<'_>,
+        fib: &mut FibView<'_>,
         instance_id: InstanceId,
         mut work: Work<'_>,
         out: &mut impl Output,
@@ -309,7 +309,7 @@ impl<P: Policy> Forwarder<P> {
     fn look_up(
         &mut self,
         now: Instant,
-        fib: &FibView<'_>,
+        fib: &mut FibView<'_>,
         instance_id: InstanceId,
         work: Work<'_>,
         out: &mut impl Output,
@@ -329,7 +329,7 @@ impl<P: Policy> Forwarder<P> {
     fn dispatch(
         &mut self,
         now: Instant,
-        fib: &FibView<'_>,
+        fib: &mut FibView<'_>,
         eid: Eid,
         work: Work<'_>,
         out: &mut impl Output,

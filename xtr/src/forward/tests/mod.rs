@@ -177,26 +177,26 @@ impl Bench {
 
     fn native_frame(&mut self, virtio: VirtioNetHeader, packet: &[u8]) {
         let mut frame = [virtio.as_bytes(), packet].concat();
-        let view = self.reader.enter();
-        self.forwarder.from_native(self.now, &view, &mut frame, &mut self.out);
+        let mut view = self.reader.enter();
+        self.forwarder.from_native(self.now, &mut view, &mut frame, &mut self.out);
     }
 
     fn core(&mut self, outer_source: &str, fields: OuterFields, datagram: &[u8]) {
         let mut datagram = datagram.to_vec();
-        let view = self.reader.enter();
+        let mut view = self.reader.enter();
         let source = ip(outer_source);
-        self.forwarder.from_core(self.now, &view, source, fields, &mut datagram, &mut self.out);
+        self.forwarder.from_core(self.now, &mut view, source, fields, &mut datagram, &mut self.out);
     }
 
     /// As the engine does after a wake-up, or at the end of a batch.
     fn release(&mut self, changed: bool) {
-        let view = self.reader.enter();
+        let mut view = self.reader.enter();
         if changed {
-            self.forwarder.handle_fib_change(&view);
+            self.forwarder.handle_fib_change(&mut view);
         }
         while let Some(held) = self.forwarder.next_released() {
             let (mut frame, resumed) = held.into_parts();
-            self.forwarder.resume(self.now, &view, resumed, &mut frame, &mut self.out);
+            self.forwarder.resume(self.now, &mut view, resumed, &mut frame, &mut self.out);
         }
     }
 

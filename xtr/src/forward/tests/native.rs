@@ -327,8 +327,8 @@ fn broken_frames_are_malformed() {
         bench.assert_dropped(DropReason::InnerMalformed);
     }
     let mut bench = Bench::new();
-    let view = bench.reader.enter();
-    bench.forwarder.from_native(bench.now, &view, &mut [1, 2, 3], &mut bench.out);
+    let mut view = bench.reader.enter();
+    bench.forwarder.from_native(bench.now, &mut view, &mut [1, 2, 3], &mut bench.out);
     drop(view);
     bench.assert_dropped(DropReason::InnerMalformed);
     // A header that claims what the packet is not.
