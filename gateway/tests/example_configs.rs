@@ -60,6 +60,34 @@ fn commented_keys_are_known_and_right() {
     }
 }
 
+/// The examples say that every key is in them. A key that nobody knows makes the reader list those it knows.
+#[test]
+fn every_key_is_in_the_examples() {
+    let environment = Environment { directory: directory(), host: None };
+    for (name, least) in [("gateway.toml", 18), ("xtr-ipv4-core.toml", 24), ("mapping.toml", 8)] {
+        let path = directory().join(name);
+        let text = fs::read_to_string(&path).expect("example");
+        let probed: Vec<String> = text
+            .lines()
+            .map(|line| match line {
+                header if header.starts_with('[') => format!("{header}\nqqqqqqqqqqqq = 1"),
+                line => line.replace("{ ", "{ qqqqqqqqqqqq = 1, "),
+            })
+            .collect();
+        let refused = config::parse(&path, &probed.join("\n"), &environment).expect_err("refused");
+        let mut seen = 0;
+        for finding in &refused.errors {
+            // The others are about the names of locators, which are the operator's own.
+            let Some((_, known)) = finding.message.split_once("known here: ") else { continue };
+            for key in known.split(", ") {
+                assert!(text.contains(key), "{name} does not have {key} ({finding})");
+                seen += 1;
+            }
+        }
+        assert!(seen >= least, "{name}: {seen} keys");
+    }
+}
+
 #[test]
 fn the_interface_form_of_a_locator_is_right() {
     let path = directory().join("xtr-ipv4-core.toml");

@@ -68,7 +68,6 @@ discards! {
     MapDataIgnored "map_data_ignored" "Mapping data carried in a Map-Request is never used unverified (MC-31).";
     NonceUnknown "nonce_unknown" "A reply whose nonce matches nothing outstanding: late, duplicate or spoofed (MC-06, RG-15).";
     ReplyPrefixMismatch "reply_prefix_mismatch" "A record of a Map-Reply does not cover the requested EID (MC-32).";
-    ReplyTooCoarse "reply_too_coarse" "A record of a Map-Reply would cover more of the EID space than is believable or configured.";
     ProbeNotAuthoritative "probe_not_authoritative" "A probe reply with a record without the A-bit (RP-18).";
     ProbeUnknownLocator "probe_unknown_locator" "A probe reply for a locator that the map-cache no longer has.";
     SmrWithoutCacheEntry "smr_without_cache_entry" "An SMR for an EID that is not in the map-cache (SM-06).";

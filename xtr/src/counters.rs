@@ -20,9 +20,9 @@ impl TrafficCounters {
         self.octets.fetch_add(octets, Ordering::Relaxed);
     }
 
-    fn add(&self, packets: u64, octets: u64) {
-        add(&self.packets, packets);
-        add(&self.octets, octets);
+    fn add(&self, traffic: Traffic) {
+        add(&self.packets, traffic.packets);
+        add(&self.octets, traffic.octets);
     }
 
     fn snapshot(&self) -> Traffic {
@@ -48,6 +48,8 @@ pub struct WorkerCounters {
     decapsulated: AtomicU64,
     reencapsulated: AtomicU64,
     held: AtomicU64,
+    core_bursts: AtomicU64,
+    native_writes: AtomicU64,
     icmp_errors: AtomicU64,
     icmp_suppressed: AtomicU64,
     fragments_created: AtomicU64,
@@ -65,24 +67,34 @@ impl Default for DropCounters {
 }
 
 impl WorkerCounters {
-    /// Packets that came in from the TUN, inner octets.
-    pub fn native_in(&self, packets: u64, octets: u64) {
-        self.native_in.add(packets, octets);
+    /// Packets that came in from the TUN.
+    pub fn native_in(&self, traffic: Traffic) {
+        self.native_in.add(traffic);
     }
 
-    /// Packets written to the TUN, inner octets.
-    pub fn native_out(&self, packets: u64, octets: u64) {
-        self.native_out.add(packets, octets);
+    /// Packets written to the TUN.
+    pub fn native_out(&self, traffic: Traffic) {
+        self.native_out.add(traffic);
     }
 
-    /// LISP packets that came in, inner octets.
-    pub fn core_in(&self, packets: u64, octets: u64) {
-        self.core_in.add(packets, octets);
+    /// LISP packets that came in.
+    pub fn core_in(&self, traffic: Traffic) {
+        self.core_in.add(traffic);
     }
 
-    /// LISP packets handed to the kernel, inner octets.
-    pub fn core_out(&self, packets: u64, octets: u64) {
-        self.core_out.add(packets, octets);
+    /// LISP packets handed to the kernel.
+    pub fn core_out(&self, traffic: Traffic) {
+        self.core_out.add(traffic);
+    }
+
+    /// One system call's worth of LISP packets was handed to the kernel.
+    pub fn core_burst(&self) {
+        add(&self.core_bursts, 1);
+    }
+
+    /// One write to the TUN, of a packet or a super-packet.
+    pub fn native_write(&self) {
+        add(&self.native_writes, 1);
     }
 
     /// Packets that got a LISP header on their way from the native side.
@@ -144,6 +156,8 @@ impl WorkerCounters {
             decapsulated: load(&self.decapsulated),
             reencapsulated: load(&self.reencapsulated),
             held: load(&self.held),
+            core_bursts: load(&self.core_bursts),
+            native_writes: load(&self.native_writes),
             icmp_errors: load(&self.icmp_errors),
             icmp_suppressed: load(&self.icmp_suppressed),
             fragments_created: load(&self.fragments_created),
@@ -153,13 +167,20 @@ impl WorkerCounters {
     }
 }
 
-/// Packets and octets of the inner packets.
+/// Packets and octets of the inner packets; a super-packet counts as its segments, headers and all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Packets.
     pub packets: u64,
     /// Octets.
     pub octets: u64,
+}
+
+impl Traffic {
+    /// One packet.
+    pub const fn packet(octets: usize) -> Self {
+        Self { packets: 1, octets: octets as u64 }
+    }
 }
 
 impl AddAssign for Traffic {
@@ -188,6 +209,10 @@ pub struct CounterSnapshot {
     pub reencapsulated: u64,
     /// Packets held for a mapping right now.
     pub held: u64,
+    /// Sends that took `core_out`: packets per send tell how well bursts form.
+    pub core_bursts: u64,
+    /// Writes that took `native_out`.
+    pub native_writes: u64,
     /// ICMP errors handed to the control plane.
     pub icmp_errors: u64,
     /// ICMP errors not sent: rate limit, or MT-19 forbids one.
@@ -236,6 +261,8 @@ impl CounterSnapshot {
             ("decapsulated", self.decapsulated),
             ("reencapsulated", self.reencapsulated),
             ("held", self.held),
+            ("core_bursts", self.core_bursts),
+            ("native_writes", self.native_writes),
             ("icmp_errors", self.icmp_errors),
             ("icmp_suppressed", self.icmp_suppressed),
             ("fragments_created", self.fragments_created),
@@ -264,6 +291,8 @@ impl AddAssign<&Self> for CounterSnapshot {
         self.decapsulated += other.decapsulated;
         self.reencapsulated += other.reencapsulated;
         self.held += other.held;
+        self.core_bursts += other.core_bursts;
+        self.native_writes += other.native_writes;
         self.icmp_errors += other.icmp_errors;
         self.icmp_suppressed += other.icmp_suppressed;
         self.fragments_created += other.fragments_created;
@@ -299,8 +328,8 @@ mod tests {
     #[test]
     fn snapshots_add_up() {
         let counters = WorkerCounters::default();
-        counters.native_in(3, 300);
-        counters.core_out(2, 200);
+        counters.native_in(Traffic { packets: 3, octets: 300 });
+        counters.core_out(Traffic { packets: 2, octets: 200 });
         counters.set_held(1);
         let mut sum = counters.snapshot();
         sum += &counters.snapshot();

@@ -16,7 +16,7 @@ use crate::host::{check_privileges, sysctl};
 use crate::policy::Policy;
 use crate::punt::{self, Punt, PuntReceiver};
 use mapping::admin::{DropCount, Query, Request};
-use mapping::view::StatusView;
+use mapping::view::{CountersView, StatusView};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -379,16 +379,32 @@ impl Daemon {
             Query::MapCache => serde_json::to_value(self.control.map_cache_view(now)),
             Query::Locators => serde_json::to_value(self.control.locators_view(now)),
             Query::Registrations => serde_json::to_value(self.control.registrations_view(now)),
-            Query::Counters => {
-                let mut counters = self.engine.counters().by_name();
-                counters.extend(self.control.counters_view());
-                serde_json::to_value(counters)
-            }
+            Query::Counters => serde_json::to_value(self.counters()),
             Query::Drops => serde_json::to_value(self.drops()),
             Query::Status => serde_json::to_value(self.status(now)),
             Query::Sites => return Err("this daemon is no Map-Server".to_owned()),
         };
         json.map_err(|error| error.to_string())
+    }
+
+    /// Of the data plane and the control plane; encapsulation and decapsulation are named after the role that does them.
+    fn counters(&self) -> CountersView {
+        let mut counters = self.engine.counters().by_name();
+        let names: &[_] = match self.config.control.role {
+            Role::Xtr => &[("encapsulated", "itr_encap"), ("decapsulated", "etr_decap")],
+            Role::Proxy => &[
+                ("encapsulated", "pitr_encap"),
+                ("decapsulated", "petr_decap"),
+                ("reencapsulated", "rtr_reencap"),
+            ],
+        };
+        for &(general, own) in names {
+            if let Some(count) = counters.remove(general) {
+                counters.insert(own.to_owned(), count);
+            }
+        }
+        counters.extend(self.control.counters_view());
+        counters
     }
 
     /// Packets dropped by the data plane, then control messages discarded (their names begin with `control_`).

@@ -101,7 +101,9 @@ where
             daemon(Surroundings { requests, shutdown: Box::pin(signals.wait()), ready }).await;
         // The daemon dropped its end of the questions, so the server ends and removes its socket.
         let _ = timeout(Duration::from_secs(1), serving).await;
-        tracing::info!(role, "stopped");
+        if result.is_ok() {
+            tracing::info!(role, "stopped");
+        }
         result
     })
 }

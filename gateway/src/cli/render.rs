@@ -41,8 +41,9 @@ fn in_instance(instance_id: u32, prefix: IpNet) -> String {
     }
 }
 
-fn counted(count: usize, one: &str, many: &str) -> String {
-    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
+fn counted(count: impl ToString, one: &str, many: &str) -> String {
+    let count = count.to_string();
+    if count == "1" { format!("1 {one}") } else { format!("{count} {many}") }
 }
 
 fn map_cache(entries: &[MapCacheEntryView]) -> String {
@@ -51,14 +52,14 @@ fn map_cache(entries: &[MapCacheEntryView]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "\n{}, uptime: {}, expires: {}, via {}, {}\n  forwarding: {}, {} packets, {} octets",
+            "\n{}, uptime: {}, expires: {}, via {}, {}\n  forwarding: {}, {}, {} octets",
             in_instance(entry.instance_id, entry.prefix),
             clock(entry.uptime_seconds),
             clock_or(entry.expires_seconds, "never"),
             entry.via.name(),
             entry.state,
             entry.forwarding,
-            entry.packets,
+            counted(entry.packets, "packet", "packets"),
             entry.octets,
         );
         if entry.locators.is_empty() {

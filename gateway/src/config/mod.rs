@@ -2,7 +2,7 @@
 //!
 //! The values come from the `config` crate, the line numbers from `toml_edit`. Every mistake is found in one pass and
 //! reported as `file:line: key: what is wrong; what would be right`; a key that nobody reads is a mistake too.
-//! The role follows from the section that is there: `[gateway]`, `[xtr]` or `[mapping]`.
+//! What the file says is what runs: nothing but secrets comes from the environment. The role follows from the section that is there: `[gateway]`, `[xtr]` or `[mapping]`.
 //!
 //! ```text
 //! report   findings, key -> line           node     typed walker: values, errors, unknown keys

@@ -51,6 +51,7 @@ pub struct Engine {
     tun_name: String,
     tun_index: u32,
     tun_mtu: u16,
+    ports: PortPool,
     started: Instant,
     failure: Arc<OnceLock<String>>,
     workers: Vec<Handle>,
@@ -86,6 +87,7 @@ impl Engine {
             tun_name: tun.name,
             tun_index: tun.index,
             tun_mtu: tun.mtu,
+            ports,
             started,
             failure: Arc::default(),
             workers: Vec::with_capacity(count),
@@ -143,6 +145,11 @@ impl Engine {
     /// The MTU of the TUN device: larger than any packet, the engine looks after sizes itself.
     pub fn tun_mtu(&self) -> u16 {
         self.tun_mtu
+    }
+
+    /// Whether encapsulated packets may come from this source port: what an ICMP error quotes must (MT-12).
+    pub fn owns_source_port(&self, port: u16) -> bool {
+        self.ports.contains(port)
     }
 
     /// How many workers run.

@@ -5,7 +5,7 @@
 //! begun, so its packets stay in order.
 use super::buffers::BufferRef;
 use super::udp::Sockets;
-use crate::counters::WorkerCounters;
+use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::forward::Outer;
 use crate::packet::{OuterFields, lisp};
@@ -144,7 +144,9 @@ impl Bursts {
         let segments = u64::from(burst.segments);
         if result >= 0 {
             let lisp_headers = usize::from(burst.segments) * lisp::HEADER_LEN;
-            counters.core_out(segments, burst.octets.saturating_sub(lisp_headers) as u64);
+            counters.core_burst();
+            let octets = burst.octets.saturating_sub(lisp_headers) as u64;
+            counters.core_out(Traffic { packets: segments, octets });
         } else {
             counters.dropped(send_failure(-result), segments);
             if -result == libc::EIO && burst.segments > 1 {

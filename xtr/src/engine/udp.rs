@@ -74,6 +74,11 @@ impl PortPool {
         self.len
     }
 
+    /// Whether `port` is of the pool.
+    pub(super) fn contains(&self, port: u16) -> bool {
+        (0..self.len).any(|index| self.port(index) == port)
+    }
+
     /// The port numbered `index`, below `len`.
     pub(super) const fn port(&self, index: u16) -> u16 {
         FIRST_DYNAMIC_PORT + index * self.stride + self.offset
@@ -170,7 +175,10 @@ mod tests {
                 let pool = PortPool::new(len, seed);
                 let ports: Vec<u16> = (0..pool.len()).map(|index| pool.port(index)).collect();
                 assert!(ports.is_sorted_by(|a, b| a < b), "{len} {seed}");
-                assert!(ports.iter().all(|&port| port >= FIRST_DYNAMIC_PORT));
+                assert!(
+                    ports.iter().all(|&port| port >= FIRST_DYNAMIC_PORT && pool.contains(port))
+                );
+                assert!(!pool.contains(lisp::DATA_PORT) && !pool.contains(0));
             }
         }
     }

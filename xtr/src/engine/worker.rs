@@ -7,7 +7,7 @@ use super::parked::Parked;
 use super::ring::{Completion, Operation, Ring};
 use super::udp::Sockets;
 use super::writes::Writes;
-use crate::counters::WorkerCounters;
+use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibReader, FibView};
 use crate::forward::{Forwarder, Outer, Output};
@@ -370,8 +370,8 @@ impl Output for Outbound<'_> {
         self.added(result)
     }
 
-    fn forwarded(&mut self, frame: &[u8], packets: u64) -> Result<(), DropReason> {
-        let result = self.writes.add_frame(frame, packets, &self.current);
+    fn forwarded(&mut self, frame: &[u8], traffic: Traffic) -> Result<(), DropReason> {
+        let result = self.writes.add_frame(frame, traffic, &self.current);
         self.added(result)
     }
 

@@ -1,7 +1,7 @@
 //! What the worker is about to write to the TUN: single packets, and super-packets merged from consecutive segments of a flow.
 use super::buffers::BufferRef;
 use super::outbound::{Current, EMPTY_IOVEC};
-use crate::counters::WorkerCounters;
+use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::packet::{Coalescer, Inner, MAX_HEADERS_LEN, Offer, VirtioNetHeader};
 use libc::iovec;
@@ -26,8 +26,7 @@ struct Write {
     iovec_count: usize,
     buffers: [BufferRef; MAX_MERGED],
     buffer_count: usize,
-    packets: u64,
-    octets: u64,
+    traffic: Traffic,
 }
 
 /// A super-packet that still grows.
@@ -61,18 +60,17 @@ impl Writes {
         self.free.len()
     }
 
-    /// Adds a frame as it is: virtio-net header and packet, `packets` in all. Returns like [`super::outbound::Bursts::add`].
+    /// Adds a frame as it is: virtio-net header and packet, `traffic` in all. Returns like [`super::outbound::Bursts::add`].
     pub(super) fn add_frame(
         &mut self,
         frame: &[u8],
-        packets: u64,
+        traffic: Traffic,
         current: &Current,
     ) -> Result<bool, DropReason> {
         let index = self.begin()?;
         let write = &mut self.slots[usize::from(index)];
         write.head_len = 0;
-        write.packets = packets;
-        write.octets = frame.len().saturating_sub(VirtioNetHeader::LEN) as u64;
+        write.traffic = traffic;
         Ok(write.push(frame, current))
     }
 
@@ -140,9 +138,10 @@ impl Writes {
     ) {
         let Some(write) = self.slots.get_mut(usize::from(index)) else { return };
         if result >= 0 {
-            counters.native_out(write.packets, write.octets);
+            counters.native_write();
+            counters.native_out(write.traffic);
         } else {
-            counters.dropped(DropReason::TunWriteFailed, write.packets);
+            counters.dropped(DropReason::TunWriteFailed, write.traffic.packets);
         }
         write.buffers[..write.buffer_count].iter().for_each(|&buffer| release(buffer));
         write.buffer_count = 0;
@@ -164,8 +163,7 @@ impl Writes {
         current: &Current,
     ) -> bool {
         let write = &mut self.slots[usize::from(index)];
-        write.packets += 1;
-        write.octets += packet.len() as u64;
+        write.traffic += Traffic::packet(packet.len());
         write.push(&packet[payload], current)
     }
 
@@ -186,8 +184,7 @@ impl Write {
             iovec_count: 1,
             buffers: [BufferRef::default(); MAX_MERGED],
             buffer_count: 0,
-            packets: 0,
-            octets: 0,
+            traffic: Traffic::default(),
         }
     }
 
@@ -195,8 +192,7 @@ impl Write {
         self.head_len = 0;
         self.iovec_count = 1;
         self.buffer_count = 0;
-        self.packets = 0;
-        self.octets = 0;
+        self.traffic = Traffic::default();
     }
 
     fn set_head(&mut self, virtio: VirtioNetHeader, headers: &[u8]) {

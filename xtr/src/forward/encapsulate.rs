@@ -1,6 +1,6 @@
 //! From a verdict to packets behind LISP headers: locator, MTU, segments, fragments.
 use super::{Forwarder, Outer, Output, Work};
-use crate::counters::WorkerCounters;
+use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{Adjacency, LocatorSet, select};
 use crate::packet::{
@@ -42,26 +42,25 @@ impl<P: Policy> Forwarder<P> {
     ) {
         let (adjacency, outer) = match self.route(set, &work) {
             Ok(route) => route,
-            Err(reason) => return self.discard(reason, work.packets),
+            Err(reason) => return self.discard(reason, work.traffic.packets),
         };
         let limit = mtu::inner_limit(adjacency.mtu, Family::of(&adjacency.destination));
         let segments = match self.prepare(&mut work) {
             Ok(segments) => segments,
-            Err(reason) => return self.discard(reason, work.packets),
+            Err(reason) => return self.discard(reason, work.traffic.packets),
         };
         let len = segments.as_ref().map_or(work.inner.total_len, Segments::packet_len);
         let fit = mtu::check(&work.inner, len, limit);
         if let Fit::TooBig(mtu) = fit {
             self.answer(now, &work, IcmpError::TooBig(mtu));
-            return self.discard(DropReason::PacketTooBig, work.packets);
+            return self.discard(DropReason::PacketTooBig, work.traffic.packets);
         }
         let mut emit = Emit {
             outer: Outer { may_fragment: fit == Fit::FitsFragmentedOutside, ..outer },
             lisp: lisp::encode(instance_id),
             counters: &self.counters,
             out,
-            packets: 0,
-            octets: 0,
+            sent: Traffic::default(),
         };
         let fragment_to = (fit == Fit::Fragment).then_some(limit);
         match (segments, fragment_to) {
@@ -76,8 +75,8 @@ impl<P: Policy> Forwarder<P> {
                 emit.fragmented_segments(segments, work.packet(), limit, &mut self.scratch);
             }
         }
-        let (packets, octets) = (emit.packets, emit.octets);
-        self.count_sent(set, adjacency, work.from_core, packets, octets);
+        let sent = emit.sent;
+        self.count_sent(set, adjacency, work.from_core, sent);
     }
 
     /// The locator of the packet's flow and the outer header towards it.
@@ -120,23 +119,16 @@ impl<P: Policy> Forwarder<P> {
         }
     }
 
-    fn count_sent(
-        &self,
-        set: &LocatorSet,
-        adjacency: &Adjacency,
-        from_core: bool,
-        packets: u64,
-        octets: u64,
-    ) {
-        if packets == 0 {
+    fn count_sent(&self, set: &LocatorSet, adjacency: &Adjacency, from_core: bool, sent: Traffic) {
+        if sent.packets == 0 {
             return;
         }
         if from_core {
-            self.counters.reencapsulated(packets);
+            self.counters.reencapsulated(sent.packets);
         } else {
-            self.counters.encapsulated(packets);
+            self.counters.encapsulated(sent.packets);
         }
-        adjacency.traffic.add_shared(packets, octets);
+        adjacency.traffic.add_shared(sent.packets, sent.octets);
         // Workers share the line: write it once a second, not per packet.
         if set.last_used.load(Ordering::Relaxed) != self.clock {
             set.last_used.store(self.clock, Ordering::Relaxed);
@@ -150,8 +142,7 @@ struct Emit<'a, O> {
     lisp: [u8; lisp::HEADER_LEN],
     counters: &'a WorkerCounters,
     out: &'a mut O,
-    packets: u64,
-    octets: u64,
+    sent: Traffic,
 }
 
 impl<O: Output> Emit<'_, O> {
@@ -210,8 +201,7 @@ impl<O: Output> Emit<'_, O> {
     fn emit(&mut self, headers: &[u8], payload: &[u8]) {
         match self.out.encapsulated(&self.outer, headers, payload) {
             Ok(()) => {
-                self.packets += 1;
-                self.octets += (headers.len() + payload.len() - lisp::HEADER_LEN) as u64;
+                self.sent += Traffic::packet(headers.len() + payload.len() - lisp::HEADER_LEN);
             }
             Err(reason) => self.counters.dropped(reason, 1),
         }

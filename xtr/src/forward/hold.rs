@@ -1,4 +1,5 @@
 //! Packets that wait for their mapping, so that the first packet to an unknown EID is not lost.
+use crate::counters::Traffic;
 use crate::drops::DropReason;
 use mapping::eid::Eid;
 use std::collections::{BTreeMap, VecDeque};
@@ -41,8 +42,8 @@ pub struct Held {
     pub(super) eid: Eid,
     /// The virtio-net header's room and the packet.
     pub frame: Box<[u8]>,
-    /// Packets it stands for: 1, or the segments of a super-packet.
-    pub(super) packets: u64,
+    /// What it stands for: itself, or the segments of a super-packet.
+    pub(super) traffic: Traffic,
     /// It came from the core.
     pub(super) from_core: bool,
     /// When it came.
@@ -115,7 +116,7 @@ impl Hold {
         now: Instant,
         eid: Eid,
         parts: [&[u8]; 2],
-        packets: u64,
+        traffic: Traffic,
         from_core: bool,
     ) -> Result<(), DropReason> {
         let len = parts[0].len() + parts[1].len();
@@ -129,10 +130,10 @@ impl Hold {
             return Err(DropReason::MapCacheMissHoldFull);
         }
         let frame = parts.concat().into_boxed_slice();
-        waiting.frames.push_back(Held { eid, frame, packets, from_core, since: now });
+        waiting.frames.push_back(Held { eid, frame, traffic, from_core, since: now });
         self.buffers += 1;
         self.octets += len;
-        self.packets += packets;
+        self.packets += traffic.packets;
         self.expire_at(now + self.limits.timeout);
         Ok(())
     }
@@ -185,7 +186,7 @@ impl Hold {
         // Not more than ten passes a second over the table, whatever is in it.
         self.next_expiry = next.map(|next| next.max(now + EXPIRY_GRANULARITY));
         expired.iter().for_each(|held| self.forget(held));
-        expired.iter().map(|held| held.packets).sum()
+        expired.iter().map(|held| held.traffic.packets).sum()
     }
 
     fn expire_at(&mut self, at: Instant) {
@@ -195,7 +196,7 @@ impl Hold {
     fn forget(&mut self, held: &Held) {
         self.buffers -= 1;
         self.octets -= held.frame.len();
-        self.packets -= held.packets;
+        self.packets -= held.traffic.packets;
     }
 }
 
@@ -223,7 +224,7 @@ mod tests {
     }
 
     fn push(hold: &mut Hold, now: Instant, eid: Eid, octet: u8) -> Result<(), DropReason> {
-        hold.push(now, eid, [&[0; 10], &[octet; 90]], 1, false)
+        hold.push(now, eid, [&[0; 10], &[octet; 90]], Traffic::packet(90), false)
     }
 
     #[test]

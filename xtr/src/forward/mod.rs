@@ -8,7 +8,7 @@
 //!                                                  \-> (RTR) FIB, as above
 //! ```
 //! Every packet is counted exactly once on each side: see [`WorkerCounters`].
-use crate::counters::WorkerCounters;
+use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibView, Verdict};
 use crate::packet::{
@@ -73,8 +73,8 @@ struct Work<'a> {
     start: usize,
     inner: Inner,
     virtio: VirtioNetHeader,
-    /// Packets it stands for.
-    packets: u64,
+    /// What it stands for: itself, or the segments of a super-packet.
+    traffic: Traffic,
     from_core: bool,
 }
 
@@ -121,18 +121,18 @@ impl<P: Policy> Forwarder<P> {
             Ok(work) => work,
             Err(reason) => return self.drop_unparsed(reason),
         };
-        self.counters.native_in(work.packets, work.inner.total_len as u64);
+        self.counters.native_in(work.traffic);
         let inner = &work.inner;
         if inner.ttl == 0 {
             self.answer(now, &work, IcmpError::HopLimitExceeded);
-            return self.discard(DropReason::HopLimitExceeded, work.packets);
+            return self.discard(DropReason::HopLimitExceeded, work.traffic.packets);
         }
         let admitted = martian::inner_destination(inner.destination, &[])
             .and_then(|()| martian::inner_source(inner.source, &[]))
             .and_then(|()| self.policy.admit_native(inner.source, inner.destination));
         match admitted {
             Ok(instance_id) => self.look_up(now, fib, instance_id, work, out),
-            Err(reason) => self.discard(reason, work.packets),
+            Err(reason) => self.discard(reason, work.traffic.packets),
         }
     }
 
@@ -146,8 +146,8 @@ impl<P: Policy> Forwarder<P> {
         datagram: &mut [u8],
         out: &mut impl Output,
     ) {
-        let octets = datagram.len().saturating_sub(lisp::HEADER_LEN) as u64;
-        self.counters.core_in(1, octets);
+        let octets = datagram.len().saturating_sub(lisp::HEADER_LEN);
+        self.counters.core_in(Traffic::packet(octets));
         if let Err(reason) = self.decapsulate(now, fib, outer_source, outer, datagram, 1, out) {
             self.discard(reason, 1);
         }
@@ -155,7 +155,7 @@ impl<P: Policy> Forwarder<P> {
 
     /// A datagram that could not be received whole, or without its outer fields.
     pub fn drop_from_core(&mut self, reason: DropReason) {
-        self.counters.core_in(1, 0);
+        self.counters.core_in(Traffic::packet(0));
         self.discard(reason, 1);
     }
 
@@ -180,16 +180,16 @@ impl<P: Policy> Forwarder<P> {
         frame: &mut [u8],
         out: &mut impl Output,
     ) {
-        let Resumed { eid, packets, from_core } = held;
+        let Resumed { eid, traffic, from_core } = held;
         let Some((virtio, packet)) = split(frame) else {
-            return self.discard(DropReason::InnerMalformed, packets);
+            return self.discard(DropReason::InnerMalformed, traffic.packets);
         };
         match Inner::parse(packet) {
             Ok(inner) => {
-                let work = Work { frame, start: HEADROOM, inner, virtio, packets, from_core };
+                let work = Work { frame, start: HEADROOM, inner, virtio, traffic, from_core };
                 self.dispatch(now, fib, eid, work, out);
             }
-            Err(reason) => self.discard(reason, packets),
+            Err(reason) => self.discard(reason, traffic.packets),
         }
     }
 
@@ -212,17 +212,17 @@ impl<P: Policy> Forwarder<P> {
     fn admit_native<'a>(&self, frame: &'a mut [u8]) -> Result<Work<'a>, DropReason> {
         let (virtio, packet) = split(frame).ok_or(DropReason::InnerMalformed)?;
         let inner = Inner::parse(packet)?;
-        let packets = match Offload::of(&virtio) {
-            Offload::Segment => {
-                Segments::new(&packet[..inner.total_len], &inner, &virtio)?.remaining() as u64
-            }
-            _ => 1,
-        };
-        Ok(Work { frame, start: HEADROOM, inner, virtio, packets, from_core: false })
+        let mut traffic = Traffic::packet(inner.total_len);
+        if Offload::of(&virtio) == Offload::Segment {
+            let segments = Segments::new(&packet[..inner.total_len], &inner, &virtio)?;
+            traffic.packets = segments.remaining() as u64;
+            traffic.octets += (traffic.packets - 1) * segments.headers_len() as u64;
+        }
+        Ok(Work { frame, start: HEADROOM, inner, virtio, traffic, from_core: false })
     }
 
     fn drop_unparsed(&self, reason: DropReason) {
-        self.counters.native_in(1, 0);
+        self.counters.native_in(Traffic::packet(0));
         self.discard(reason, 1);
     }
 
@@ -281,7 +281,8 @@ impl<P: Policy> Forwarder<P> {
                 let virtio = VirtioNetHeader::default();
                 let frame = &mut datagram[..end];
                 let start = lisp::HEADER_LEN;
-                let work = Work { frame, start, inner, virtio, packets: 1, from_core: true };
+                let traffic = Traffic::packet(inner.total_len);
+                let work = Work { frame, start, inner, virtio, traffic, from_core: true };
                 self.reencapsulate(now, fib, instance_id, work, out);
             }
         }
@@ -342,7 +343,7 @@ impl<P: Policy> Forwarder<P> {
                 if *reason == DropReason::NoCommonRlocFamily {
                     self.answer(now, &work, IcmpError::HostUnreachable);
                 }
-                self.discard(*reason, work.packets);
+                self.discard(*reason, work.traffic.packets);
             }
             Verdict::Miss => self.hold_back(now, eid, &work),
         }
@@ -354,13 +355,13 @@ impl<P: Policy> Forwarder<P> {
                 out.delivered(self.hasher.hash(&work.inner), &work.inner, work.packet())
             } else {
                 let end = work.start + work.inner.total_len;
-                out.forwarded(&work.frame[work.start - HEADROOM..end], work.packets)
+                out.forwarded(&work.frame[work.start - HEADROOM..end], work.traffic)
             }
         });
         match sent {
-            Ok(()) if work.from_core => self.counters.decapsulated(work.packets),
+            Ok(()) if work.from_core => self.counters.decapsulated(work.traffic.packets),
             Ok(()) => {}
-            Err(reason) => self.discard(reason, work.packets),
+            Err(reason) => self.discard(reason, work.traffic.packets),
         }
     }
 
@@ -368,11 +369,11 @@ impl<P: Policy> Forwarder<P> {
     fn hold_back(&mut self, now: Instant, eid: Eid, work: &Work<'_>) {
         let held = self.punt_miss(now, eid, work.inner.source).and_then(|()| {
             let parts = [work.virtio.as_bytes(), work.packet()];
-            self.hold.push(now, eid, parts, work.packets, work.from_core)
+            self.hold.push(now, eid, parts, work.traffic, work.from_core)
         });
         match held {
             Ok(()) => self.counters.set_held(self.hold.packets()),
-            Err(reason) => self.discard(reason, work.packets),
+            Err(reason) => self.discard(reason, work.traffic.packets),
         }
     }
 
@@ -407,15 +408,15 @@ impl<P: Policy> Forwarder<P> {
 #[derive(Clone, Copy, Debug)]
 pub struct Resumed {
     eid: Eid,
-    packets: u64,
+    traffic: Traffic,
     from_core: bool,
 }
 
 impl Held {
     /// The frame, to be put where it stays until it is sent, and the rest.
     pub fn into_parts(self) -> (Box<[u8]>, Resumed) {
-        let Self { eid, frame, packets, from_core, .. } = self;
-        (frame, Resumed { eid, packets, from_core })
+        let Self { eid, frame, traffic, from_core, .. } = self;
+        (frame, Resumed { eid, traffic, from_core })
     }
 }
 

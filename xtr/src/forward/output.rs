@@ -1,4 +1,5 @@
 //! Where forwarded packets go: the engine's batches, or a test's lists.
+use crate::counters::Traffic;
 use crate::drops::DropReason;
 use crate::packet::{Inner, OuterFields};
 use std::net::IpAddr;
@@ -31,8 +32,8 @@ pub trait Output {
         payload: &[u8],
     ) -> Result<(), DropReason>;
 
-    /// Writes a frame back to the TUN as it came: virtio-net header and packet, `packets` in all.
-    fn forwarded(&mut self, frame: &[u8], packets: u64) -> Result<(), DropReason>;
+    /// Writes a frame back to the TUN as it came: virtio-net header and packet, `traffic` in all.
+    fn forwarded(&mut self, frame: &[u8], traffic: Traffic) -> Result<(), DropReason>;
 
     /// Writes one decapsulated packet to the TUN, perhaps merged with others of its flow.
     fn delivered(&mut self, flow_hash: u64, inner: &Inner, packet: &[u8])

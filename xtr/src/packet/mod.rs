@@ -25,7 +25,7 @@ pub mod outer;
 pub mod segment;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use coalesce::{Coalescer, Merged, Offer};
 pub use flow::FlowHasher;

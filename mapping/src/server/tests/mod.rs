@@ -1,6 +1,7 @@
 //! The state machine against the requirements, with messages as octets and injected time.
 
 mod notify;
+mod random;
 mod register;
 mod request;
 

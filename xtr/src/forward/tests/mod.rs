@@ -4,19 +4,16 @@ mod conservation;
 mod core;
 mod hold;
 mod native;
-#[path = "../../packet/tests/support.rs"]
-#[allow(dead_code, reason = "the packet tests use the rest")]
-mod support;
 
 use super::*;
-use crate::counters::{CounterSnapshot, TrafficCounters};
+use crate::counters::{CounterSnapshot, Traffic, TrafficCounters};
 use crate::fib::{Adjacency, FibReader, FibUpdate, FibWriter, LocatorSet};
+use crate::packet::tests::support::{self, Build, Transport, ip, payload, tcp, udp};
 use crate::punt::{self, PuntReceiver};
 use ipnet::IpNet;
 use mapping::eid::EidPrefix;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use support::{Build, Transport, ip, payload, tcp, udp};
 
 const OWN_V4: &str = "198.51.100.1";
 const OWN_V6: &str = "2001:db8:c0::1";
@@ -99,8 +96,8 @@ impl Output for Notes {
         Ok(())
     }
 
-    fn forwarded(&mut self, frame: &[u8], packets: u64) -> Result<(), DropReason> {
-        self.take(packets)?;
+    fn forwarded(&mut self, frame: &[u8], traffic: Traffic) -> Result<(), DropReason> {
+        self.take(traffic.packets)?;
         self.forwarded.push(frame.to_vec());
         Ok(())
     }

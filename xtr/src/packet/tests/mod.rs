@@ -12,4 +12,4 @@ mod lisp;
 mod mtu;
 mod outer;
 mod segment;
-mod support;
+pub(crate) mod support;

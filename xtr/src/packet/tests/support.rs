@@ -4,35 +4,35 @@ use std::net::IpAddr;
 
 /// A packet to build; `bytes()` gives it with every checksum right.
 #[derive(Clone, Debug)]
-pub(super) struct Build {
-    pub(super) source: IpAddr,
-    pub(super) destination: IpAddr,
-    pub(super) tos: u8,
-    pub(super) ttl: u8,
-    pub(super) id: u16,
-    pub(super) flags_offset: u16,
-    pub(super) ip_options: Vec<u8>,
-    pub(super) transport: Transport,
-    pub(super) payload: Vec<u8>,
+pub(crate) struct Build {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    pub(crate) tos: u8,
+    pub(crate) ttl: u8,
+    pub(crate) id: u16,
+    pub(crate) flags_offset: u16,
+    pub(crate) ip_options: Vec<u8>,
+    pub(crate) transport: Transport,
+    pub(crate) payload: Vec<u8>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Transport {
+pub(crate) enum Transport {
     Tcp { ports: (u16, u16), sequence: u32, flags: u8, options: Vec<u8> },
     Udp { ports: (u16, u16) },
     Raw { protocol: u8 },
 }
 
-pub(super) fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-pub(super) fn payload(len: usize) -> Vec<u8> {
+pub(crate) fn payload(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
 }
 
 impl Build {
-    pub(super) fn v4(transport: Transport, payload: Vec<u8>) -> Self {
+    pub(crate) fn v4(transport: Transport, payload: Vec<u8>) -> Self {
         Self {
             source: ip("198.51.100.7"),
             destination: ip("203.0.113.5"),
@@ -46,7 +46,7 @@ impl Build {
         }
     }
 
-    pub(super) fn v6(transport: Transport, payload: Vec<u8>) -> Self {
+    pub(crate) fn v6(transport: Transport, payload: Vec<u8>) -> Self {
         Self {
             source: ip("2001:db8:1::7"),
             destination: ip("2001:db8:2::5"),
@@ -54,11 +54,11 @@ impl Build {
         }
     }
 
-    pub(super) fn family(is_v6: bool, transport: Transport, payload: Vec<u8>) -> Self {
+    pub(crate) fn family(is_v6: bool, transport: Transport, payload: Vec<u8>) -> Self {
         if is_v6 { Self::v6(transport, payload) } else { Self::v4(transport, payload) }
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut transport = self.transport_header();
         transport.extend_from_slice(&self.payload);
         if let Some((number, field)) = self.checksum_field() {
@@ -141,7 +141,7 @@ impl Build {
 }
 
 /// The ones' complement sum, one 16-bit word at a time.
-pub(super) fn rfc1071(bytes: &[u8]) -> u16 {
+pub(crate) fn rfc1071(bytes: &[u8]) -> u16 {
     let mut sum = 0u32;
     for pair in bytes.chunks(2) {
         sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
@@ -151,7 +151,7 @@ pub(super) fn rfc1071(bytes: &[u8]) -> u16 {
 }
 
 /// The sum of pseudo-header and transport data.
-pub(super) fn pseudo_and_data(source: IpAddr, destination: IpAddr, number: u8, data: &[u8]) -> u16 {
+pub(crate) fn pseudo_and_data(source: IpAddr, destination: IpAddr, number: u8, data: &[u8]) -> u16 {
     let mut bytes = Vec::new();
     for address in [source, destination] {
         match address {
@@ -167,7 +167,7 @@ pub(super) fn pseudo_and_data(source: IpAddr, destination: IpAddr, number: u8, d
 
 /// Asserts that lengths and checksums of a whole plain TCP or UDP packet are right.
 #[track_caller]
-pub(super) fn assert_intact(packet: &[u8]) {
+pub(crate) fn assert_intact(packet: &[u8]) {
     let (header_len, total_len, number, source, destination): (_, _, _, IpAddr, IpAddr) =
         if packet[0] >> 4 == 4 {
             let header_len = usize::from(packet[0] & 15) * 4;
@@ -193,12 +193,12 @@ pub(super) fn assert_intact(packet: &[u8]) {
     }
 }
 
-pub(super) fn tcp(sequence: u32, flags: u8) -> Transport {
+pub(crate) fn tcp(sequence: u32, flags: u8) -> Transport {
     // No-operation, no-operation, timestamps: what every Linux segment carries.
     let options = vec![1, 1, 8, 10, 0, 0, 1, 2, 0, 0, 3, 4];
     Transport::Tcp { ports: (40000, 443), sequence, flags, options }
 }
 
-pub(super) fn udp() -> Transport {
+pub(crate) fn udp() -> Transport {
     Transport::Udp { ports: (40000, 443) }
 }
