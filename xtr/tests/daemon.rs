@@ -307,7 +307,7 @@ fn the_daemon_registers_resolves_forwards_and_cleans_up() {
         assert_eq!(cache[0]["locators"][0]["address"], REMOTE);
         assert_eq!(cache[0]["packets"], 1);
         let counters = daemon.ask(Query::Counters).await;
-        assert_eq!(counters["encapsulated"], 1);
+        assert_eq!(counters["itr_encap"], 1);
         assert!(counters["map_requests_sent"].as_u64() >= Some(1));
         let status = daemon.ask(Query::Status).await;
         assert_eq!((&status["role"], &status["name"]), (&"xtr".into(), &"site-a".into()));
