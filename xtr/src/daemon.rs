@@ -32,12 +32,14 @@ use tokio::task::JoinHandle;
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 /// Punts and messages handled before the forwarding table is written and others get their turn.
 const BATCH: usize = 256;
-/// After a change in the kernel, paths are looked up again once it has been quiet for this long.
-const CHANGE_DELAY: Duration = Duration::from_millis(200);
-/// However much changes, paths are looked up at most this often.
-const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
+/// After a change in the kernel, own RLOCs and paths are looked at again this much later: changes come in flocks.
+const CHANGE_DELAY: Duration = Duration::from_millis(20);
+/// However much changes, they are looked at at most this often.
+const CHANGE_INTERVAL: Duration = Duration::from_millis(500);
 /// Paths are looked up again at least this often.
 const PATH_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two log lines about unanswered lookups.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the data plane's health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// Questions and answers about paths under way.
@@ -123,7 +125,9 @@ struct Daemon {
     new_rlocs: Vec<IpAddr>,
     /// What was wrong with the host at the start.
     notes: Vec<String>,
-    /// Own RLOCs that left the host meanwhile.
+    /// No unanswered lookup is logged before.
+    quiet_until: Option<Instant>,
+    /// Own RLOCs without address or link now.
     missing_rlocs: Vec<IpAddr>,
 }
 
@@ -162,6 +166,7 @@ impl Daemon {
             paths_checked: now,
             new_rlocs: Vec::new(),
             missing_rlocs: Vec::new(),
+            quiet_until: None,
             config,
             control,
             engine,
@@ -295,7 +300,7 @@ impl Daemon {
             if let Event::LocatorAdded(rloc) = event {
                 self.new_rlocs.push(rloc);
             }
-            log(&event);
+            self.log(&event);
         }
         if !self.new_rlocs.is_empty() {
             let question = std::mem::take(&mut self.new_rlocs);
@@ -307,12 +312,58 @@ impl Daemon {
         }
     }
 
+    fn log(&mut self, event: &Event) {
+        match event {
+            Event::LocatorAdded(rloc) => tracing::debug!(%rloc, "locator in use"),
+            Event::LocatorUp(rloc) => tracing::info!(%rloc, "locator answers RLOC-probes"),
+            Event::LocatorDown(rloc) => {
+                tracing::info!(%rloc, "locator is down: RLOC-probes unanswered");
+            }
+            Event::Registered { prefix, map_server } => {
+                tracing::info!(%prefix, %map_server, "registered");
+            }
+            Event::RegistrationUnanswered { prefix, map_server } => tracing::warn!(
+                %prefix, %map_server,
+                "registration unanswered: compare key, key-id, algorithm and EID-prefix with the Map-Server's site"
+            ),
+            Event::RegistrationRefused { prefix, map_server } => {
+                tracing::warn!(%prefix, %map_server, "the Map-Server does not accept this EID-prefix");
+            }
+            Event::LookupUnanswered(prefix) => {
+                // Whoever scans EID space must not fill the log with it (CW-38).
+                let now = Instant::now();
+                if self.quiet_until.is_some_and(|until| now < until) {
+                    return;
+                }
+                self.quiet_until = Some(now + LOG_INTERVAL);
+                tracing::warn!(%prefix, "no Map-Resolver answers; next try in 30 s");
+            }
+            Event::MapCacheFull => {
+                tracing::debug!("map-cache full: the least recently used entries made room");
+            }
+        }
+    }
+
+    /// An own RLOC is usable while its address is on an interface that has a carrier.
     async fn check_own_rlocs(&mut self) {
-        let Ok(present) = underlay::own_addresses(&self.netlink.handle()).await else { return };
-        let own = self.config.control.rlocs.iter().map(|rloc| rloc.address);
-        let missing: Vec<IpAddr> = own.filter(|rloc| !present.contains(rloc)).collect();
-        for rloc in missing.iter().filter(|rloc| !self.missing_rlocs.contains(rloc)) {
-            tracing::warn!(%rloc, "the RLOC has left this host");
+        let handle = self.netlink.handle();
+        let (Ok(addresses), Ok(interfaces)) =
+            (underlay::own_addresses(&handle).await, underlay::interfaces(&handle).await)
+        else {
+            return;
+        };
+        let (now, clock) = (Instant::now(), self.engine.clock());
+        let mut missing = Vec::new();
+        for rloc in self.config.control.rlocs.iter().map(|rloc| rloc.address) {
+            let interface = addresses.get(&rloc).and_then(|index| interfaces.get(index));
+            let up = interface.is_some_and(|interface| interface.running);
+            if up == self.missing_rlocs.contains(&rloc) {
+                tracing::warn!(%rloc, up, "own RLOC changed state");
+            }
+            if !up {
+                missing.push(rloc);
+            }
+            self.control.set_own_rloc(now, rloc, up, clock);
         }
         self.missing_rlocs = missing;
     }
@@ -374,7 +425,9 @@ impl Daemon {
     fn status(&self, now: Instant) -> StatusView {
         let mut notes = self.notes.clone();
         notes.extend(
-            self.missing_rlocs.iter().map(|rloc| format!("RLOC {rloc} has left this host.")),
+            self.missing_rlocs
+                .iter()
+                .map(|rloc| format!("RLOC {rloc} is down: its address or its link is gone.")),
         );
         notes.extend(self.control.notes());
         StatusView {
@@ -431,7 +484,7 @@ enum Input {
 async fn check_host(netlink: &Netlink, config: &RouterConfig) -> Result<(), DaemonError> {
     let present = underlay::own_addresses(&netlink.handle()).await?;
     for rloc in &config.control.rlocs {
-        if !present.contains(&rloc.address) {
+        if !present.contains_key(&rloc.address) {
             let problem = format!("RLOC {} is on no interface of this host", rloc.address);
             return Err(DaemonError::Configuration(problem));
         }
@@ -481,30 +534,4 @@ fn names_of(config: &RouterConfig) -> BTreeSet<String> {
 fn nonce_base() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX / 2)
-}
-
-fn log(event: &Event) {
-    match event {
-        Event::LocatorAdded(rloc) => tracing::debug!(%rloc, "locator in use"),
-        Event::LocatorUp(rloc) => tracing::info!(%rloc, "locator answers RLOC-probes"),
-        Event::LocatorDown(rloc) => {
-            tracing::info!(%rloc, "locator is down: RLOC-probes unanswered");
-        }
-        Event::Registered { prefix, map_server } => {
-            tracing::info!(%prefix, %map_server, "registered");
-        }
-        Event::RegistrationUnanswered { prefix, map_server } => tracing::warn!(
-            %prefix, %map_server,
-            "registration unanswered: compare key, key-id, algorithm and EID-prefix with the Map-Server's site"
-        ),
-        Event::RegistrationRefused { prefix, map_server } => {
-            tracing::warn!(%prefix, %map_server, "the Map-Server does not accept this EID-prefix");
-        }
-        Event::LookupUnanswered(prefix) => {
-            tracing::warn!(%prefix, "no Map-Resolver answers; next try in 30 s");
-        }
-        Event::MapCacheFull => {
-            tracing::debug!("map-cache full: the least recently used entries made room");
-        }
-    }
 }

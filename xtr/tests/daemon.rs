@@ -24,6 +24,7 @@ use xtr::config::{
 use xtr::control::ControlPlane;
 use xtr::daemon::{DaemonError, run};
 use xtr::drops::DropReason;
+use xtr::host::underlay::answer_paths;
 use xtr::policy::{Onward, Policy};
 
 const OWN: &str = "192.0.2.1";
@@ -142,8 +143,8 @@ async fn set_up_links() -> Handle {
     {
         let peer = format!("{name}-peer");
         handle.link().add(LinkVeth::new(name, &peer).build()).execute().await.expect("link");
-        let index = set_up(&handle, name).await;
-        set_up(&handle, &peer).await;
+        let index = set_link(&handle, name, true).await;
+        set_link(&handle, &peer, true).await;
         for (address, width) in addresses {
             let request = handle.address().add(index, ip(address), *width);
             request.execute().await.expect("address");
@@ -152,11 +153,13 @@ async fn set_up_links() -> Handle {
     handle
 }
 
-async fn set_up(handle: &Handle, name: &str) -> u32 {
+/// Sets an interface up or down; returns its index.
+async fn set_link(handle: &Handle, name: &str, up: bool) -> u32 {
     let mut links = handle.link().get().match_name(name.to_owned()).execute();
     let index = links.try_next().await.expect("link").expect("link").header.index;
-    let up = LinkUnspec::new_with_index(index).up().build();
-    handle.link().set(up).execute().await.expect("link up");
+    let link = LinkUnspec::new_with_index(index);
+    let link = if up { link.up() } else { link.down() };
+    handle.link().set(link.build()).execute().await.expect("link set");
     index
 }
 
@@ -304,15 +307,23 @@ fn the_daemon_registers_resolves_forwards_and_cleans_up() {
         assert_eq!(cache[0]["locators"][0]["address"], REMOTE);
         assert_eq!(cache[0]["packets"], 1);
         let counters = daemon.ask(Query::Counters).await;
-        assert_eq!(counters["encapsulated"], 1);
+        assert_eq!(counters["itr_encap"], 1);
         assert!(counters["map_requests_sent"].as_u64() >= Some(1));
         let status = daemon.ask(Query::Status).await;
         assert_eq!((&status["role"], &status["name"]), (&"xtr".into(), &"site-a".into()));
-        let notes = status["notes"].to_string();
-        assert!(
-            notes.contains("net.ipv4.ip_forward") == !status["healthy"].as_bool().unwrap_or(true)
-        );
+        let noted = status["notes"].to_string().contains("net.ipv4.ip_forward");
+        let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward");
+        assert_eq!(noted, forwards.is_ok_and(|value| value.trim() == "0"));
         assert!(daemon.ask(Query::Drops).await.is_array());
+
+        // The link loses its carrier, and gets it back.
+        let down = |status: &Value| status["notes"].to_string().contains("RLOC 192.0.2.1 is down");
+        set_link(&handle, "core0-peer", false).await;
+        daemon.wait_for(Query::Status, down).await;
+        let counters = daemon.ask(Query::Counters).await;
+        assert!(counters["map_registers_sent"].as_u64() >= Some(2));
+        set_link(&handle, "core0-peer", true).await;
+        daemon.wait_for(Query::Status, |status| !down(status)).await;
 
         daemon.stop.send(()).expect("it listens");
         let ended = tokio::time::timeout(PATIENCE, daemon.task).await;
@@ -336,6 +347,31 @@ fn what_a_crash_left_behind_is_cleaned_up() {
         let ended = tokio::time::timeout(PATIENCE, daemon.task).await;
         ended.expect("in time").expect("no panic").expect("an orderly end");
         assert_eq!(owned(&handle).await, (0, 0));
+    });
+}
+
+#[test]
+fn pb_16_a_path_is_what_the_kernel_says() {
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let (questions, receiver) = mpsc::channel(1);
+        let (sender, mut answers) = mpsc::channel(8);
+        let core = set_link(&handle, "core0", true).await;
+        handle
+            .link()
+            .set(LinkUnspec::new_with_index(core).mtu(1400).build())
+            .execute()
+            .await
+            .expect("MTU set");
+        let rlocs = ["192.0.2.77", "203.0.113.1", "2001:db8::1", "10.1.0.77"].map(ip);
+        let lan = set_link(&handle, "lan0", true).await;
+        let answering = tokio::spawn(answer_paths(handle, lan, receiver, sender));
+        questions.send(rlocs.to_vec()).await.expect("asked");
+        // On a link; without a route, of either family; through what we say is the TUN.
+        for (rloc, mtu) in rlocs.into_iter().zip([Some(1400), None, None, None]) {
+            assert_eq!(answers.recv().await, Some((rloc, mtu)));
+        }
+        answering.abort();
     });
 }
 

@@ -193,13 +193,14 @@ impl ControlPlane {
     /// The locators an own EID-prefix is registered and answered with.
     pub(super) fn own_locators(&self, eid: &LocalEid) -> Vec<LocatorRecord> {
         let chosen = |name: &String| eid.locator_set.is_empty() || eid.locator_set.contains(name);
-        let mut rlocs: Vec<_> = self.own.iter().filter(|rloc| chosen(&rloc.name)).collect();
-        rlocs.sort_by_key(|rloc| rloc.address);
-        rlocs
-            .into_iter()
-            .map(|rloc| {
-                let mut locator = LocatorRecord::new(rloc.address, rloc.priority, rloc.weight);
-                locator.local = true;
+        let mut own: Vec<_> = self.own.iter().filter(|own| chosen(&own.rloc.name)).collect();
+        own.sort_by_key(|own| own.rloc.address);
+        own.into_iter()
+            .map(|own| {
+                // Down is said twice: R=0 (RP-13), and by the priority for those who do not look at it.
+                let priority = if own.up { own.rloc.priority } else { 255 };
+                let mut locator = LocatorRecord::new(own.rloc.address, priority, own.rloc.weight);
+                (locator.local, locator.reachable) = (true, own.up);
                 locator
             })
             .collect()

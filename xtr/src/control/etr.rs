@@ -218,6 +218,22 @@ impl ControlPlane {
         addresses.get(registration.address % addresses.len().max(1)).copied()
     }
 
+    /// Own mappings changed: register them at once, and quickly for a while (RG-03).
+    pub(super) fn register_change(&mut self, now: Instant) {
+        self.quick_until = now + timers::QUICK_REGISTRATION_PERIOD;
+        for registration in &mut self.registrations {
+            if !registration.deregistered {
+                (registration.next, registration.retry) = (now, timers::REGISTER_RETRY_FIRST);
+            }
+        }
+        self.run_registrations(now);
+    }
+
+    /// Whether every Map-Server has acknowledged what it was last sent.
+    pub(super) fn is_all_acknowledged(&self) -> bool {
+        self.registrations.iter().all(|registration| registration.outstanding.is_none())
+    }
+
     /// Names of Map-Servers resolved to something new: register there at once.
     pub(super) fn refresh_map_servers(&mut self, now: Instant) {
         for registration in &mut self.registrations {
@@ -319,6 +335,7 @@ impl ControlPlane {
             self.event(event);
         }
         self.count("map_notifies_received");
+        self.registrations_settled(now);
     }
 
     /// RG-16: same contents, own Authentication Data, once per copy received.

@@ -77,6 +77,14 @@ impl ControlPlane {
         }
     }
 
+    /// Recomputes everything: the own side changed.
+    pub(super) fn own_side_changed(&mut self) {
+        let prefixes: Vec<EidPrefix> = self.cache.iter().map(|(prefix, _)| prefix).collect();
+        for prefix in prefixes {
+            self.update_verdict(prefix, false);
+        }
+    }
+
     /// Reads the use-petr set anew from the configuration and the resolved names.
     pub(super) fn refresh_petrs(&mut self, now: Instant) {
         let mut petrs: Vec<Candidate> = Vec::new();

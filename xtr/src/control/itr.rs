@@ -260,7 +260,7 @@ impl ControlPlane {
 
     /// A Map-Request of ours for one prefix (RQ-02, RQ-05, RQ-15 to RQ-17).
     pub(super) fn map_request(&self, nonce: u64, prefix: EidPrefix) -> MapRequest {
-        let itr_rlocs = self.own.addresses().take(MAX_ITR_RLOCS).map(Address::from).collect();
+        let itr_rlocs = self.own.reachable().take(MAX_ITR_RLOCS).map(Address::from).collect();
         let mut request = MapRequest::new(nonce, itr_rlocs, vec![RequestedEid::new(prefix)]);
         request.pitr = self.is_proxy();
         request
@@ -384,10 +384,12 @@ impl ControlPlane {
                 .filter(|(found, _)| records.iter().all(|(listed, _)| listed != found))
                 .collect();
             let mut expires = now + lifetime(record.ttl_minutes);
-            if was_cached && prefix.covers(&requested) {
+            if was_cached && *prefix != requested && prefix.covers(&requested) {
                 for (found, _) in within {
                     self.remove_entry(now, &found);
                 }
+            } else if self.cache.get(prefix).is_some() {
+                // A refresh: repliers that leave out more-specifics are common, what they say of theirs still holds.
             } else if let Some(earliest) = within.iter().map(|(_, expires)| *expires).min() {
                 expires = expires.min(earliest);
             }

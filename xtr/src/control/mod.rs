@@ -7,7 +7,7 @@
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
 //! | `probe` | RLOC-probes sent and their answers |
-//! | `smr` | Solicit-Map-Requests received |
+//! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `etr` | registration with the Map-Servers |
 //! | `answer` | Map-Requests and RLOC-probes answered |
 //! | `show` | views for the operator |
@@ -46,6 +46,7 @@ use mapping::wire::{CONTROL_PORT, Message};
 use own::OwnRlocs;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use smr::Solicitor;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -114,6 +115,7 @@ pub struct ControlPlane {
     quick_until: Instant,
     shutting_down: bool,
     replies: ReplyLimiter,
+    solicitor: Solicitor,
     transmits: VecDeque<Transmit>,
     fib_updates: VecDeque<FibUpdate>,
     events: VecDeque<Event>,
@@ -153,6 +155,7 @@ impl ControlPlane {
             quick_until: now + timers::QUICK_REGISTRATION_PERIOD,
             shutting_down: false,
             replies: ReplyLimiter::new(now),
+            solicitor: Solicitor::default(),
             transmits: VecDeque::new(),
             fib_updates: VecDeque::new(),
             events: VecDeque::new(),
@@ -222,6 +225,7 @@ impl ControlPlane {
         self.run_lookups(now);
         self.run_probes(now);
         self.run_registrations(now);
+        self.run_smrs(now);
         self.replies.purge(now);
     }
 
@@ -232,6 +236,7 @@ impl ControlPlane {
             self.lookups.next_timeout(),
             self.next_probe(),
             self.next_registration(),
+            self.solicitor.next_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -274,6 +279,17 @@ impl ControlPlane {
         if locator.path != path {
             locator.path = path;
             self.locator_changed(now, rloc);
+        }
+    }
+
+    /// Whether the host can use an own RLOC: its address is there and its interface has a carrier. A change is registered, and every
+    /// remote RLOC that got data in the last minute is solicited (SM-01); `clock` is the clock of
+    /// [`LocatorSet::last_used`](crate::fib::LocatorSet), whole seconds.
+    pub fn set_own_rloc(&mut self, now: Instant, rloc: IpAddr, up: bool, clock: u32) {
+        if self.own.set_up(rloc, up) {
+            self.own_side_changed();
+            self.register_change(now);
+            self.solicit_all(now, clock);
         }
     }
 

@@ -2,19 +2,47 @@
 use crate::config::OwnRloc;
 use std::net::IpAddr;
 
-/// Own RLOCs in the order of their names: the first of a family is preferred as source.
+/// Own RLOCs in the order of their names: the first of a family that is up is preferred as source.
 #[derive(Clone, Debug)]
-pub(super) struct OwnRlocs(Vec<OwnRloc>);
+pub(super) struct OwnRlocs(Vec<State>);
+
+/// An own RLOC and whether the host can use it.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) rloc: OwnRloc,
+    pub(super) up: bool,
+}
 
 impl OwnRlocs {
     pub(super) fn new(mut rlocs: Vec<OwnRloc>) -> Self {
         rlocs.sort_by(|one, other| one.name.cmp(&other.name));
-        Self(rlocs)
+        Self(rlocs.into_iter().map(|rloc| State { rloc, up: true }).collect())
     }
 
-    /// The own RLOC to send from towards `destination`: same family.
+    /// Notes whether the host can use an own RLOC; `true` if that is news.
+    pub(super) fn set_up(&mut self, address: IpAddr, up: bool) -> bool {
+        let mut changed = false;
+        for state in self.0.iter_mut().filter(|state| state.rloc.address == address) {
+            changed |= state.up != up;
+            state.up = up;
+        }
+        changed
+    }
+
+    /// The own RLOC to send from towards `destination`: same family. With all of the family down, still the first.
     pub(super) fn for_family(&self, destination: IpAddr) -> Option<IpAddr> {
-        self.addresses().find(|address| address.is_ipv4() == destination.is_ipv4())
+        let of_family =
+            || self.0.iter().filter(|state| state.rloc.address.is_ipv4() == destination.is_ipv4());
+        of_family()
+            .find(|state| state.up)
+            .or_else(|| of_family().next())
+            .map(|state| state.rloc.address)
+    }
+
+    /// Where replies may be sent to: the RLOCs that are up, or all if none is.
+    pub(super) fn reachable(&self) -> impl Iterator<Item = IpAddr> {
+        let any_up = self.0.iter().any(|state| state.up);
+        self.0.iter().filter(move |state| state.up || !any_up).map(|state| state.rloc.address)
     }
 
     pub(super) fn contains(&self, address: IpAddr) -> bool {
@@ -22,17 +50,19 @@ impl OwnRlocs {
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.0.iter().map(|rloc| rloc.address)
+        self.0.iter().map(|state| state.rloc.address)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &OwnRloc> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &State> {
         self.0.iter()
     }
 
     /// Whether `address` can be no peer's RLOC (CW-33, CW-34, RP-20). Loopback is one only where we live on loopback ourselves.
     pub(super) fn is_martian(&self, address: IpAddr) -> bool {
         let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+        // Without an interface a link-local address says nothing.
+        let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
         let loopback = address.is_loopback() && !self.addresses().any(|own| own.is_loopback());
-        address.is_unspecified() || address.is_multicast() || broadcast || loopback
+        address.is_unspecified() || address.is_multicast() || broadcast || link_local || loopback
     }
 }

@@ -2,10 +2,10 @@
 use super::netlink_error;
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use tokio::sync::mpsc;
@@ -40,29 +40,33 @@ impl Drop for Netlink {
     }
 }
 
-/// Every address of the host.
+/// Every address of the host, with the index of its interface.
 ///
 /// # Errors
 /// What the kernel said.
-pub async fn own_addresses(handle: &Handle) -> io::Result<BTreeSet<IpAddr>> {
-    let mut addresses = BTreeSet::new();
+pub async fn own_addresses(handle: &Handle) -> io::Result<HashMap<IpAddr, u32>> {
+    let mut addresses = HashMap::new();
     let mut answers = handle.address().get().execute();
     while let Some(message) =
         answers.try_next().await.map_err(|error| netlink_error("list addresses", &error))?
     {
-        for attribute in &message.attributes {
-            match attribute {
-                AddressAttribute::Address(address) | AddressAttribute::Local(address) => {
-                    addresses.insert(*address);
-                }
-                _ => {}
-            }
+        // On a point-to-point link `Address` is the peer's and `Local` ours.
+        let local = message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(address) => Some(*address),
+            _ => None,
+        });
+        let address = message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        });
+        if let Some(address) = local.or(address) {
+            addresses.insert(address, message.header.index);
         }
     }
     Ok(addresses)
 }
 
-/// The names and MTUs of the interfaces, by index.
+/// The interfaces, by index.
 ///
 /// # Errors
 /// What the kernel said.
@@ -72,7 +76,8 @@ pub async fn interfaces(handle: &Handle) -> io::Result<HashMap<u32, Interface>> 
     while let Some(message) =
         answers.try_next().await.map_err(|error| netlink_error("list interfaces", &error))?
     {
-        let mut interface = Interface { name: String::new(), mtu: 1500 };
+        let running = message.header.flags.contains(LinkFlags::Running);
+        let mut interface = Interface { name: String::new(), mtu: 1500, running };
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => interface.name = name,
@@ -92,6 +97,8 @@ pub struct Interface {
     pub name: String,
     /// Its MTU, octets.
     pub mtu: u32,
+    /// Up, with a carrier.
+    pub running: bool,
 }
 
 /// What is known of the path to a remote RLOC: the largest outer packet in octets, `None` without a route.

@@ -71,6 +71,19 @@ fn mc_09_a_later_less_specific_expires_with_its_more_specifics() {
 }
 
 #[test]
+fn mc_08_a_refresh_leaves_more_specifics_alone() {
+    let mut node = Node::new(config());
+    node.learn("10.2.1.9", vec![record("10.2.1.0/24", 10, &["192.0.2.66"])]);
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 1440, &[PEER])]);
+    node.advance(seconds(2));
+    node.control.start_lookup(node.now, prefix("10.2.0.0/16"), super::itr::Purpose::SmrInvoked);
+    node.drain();
+    node.answer(vec![record("10.2.0.0/16", 1440, &[PEER])]);
+    assert_eq!(node.cached(), ["10.2.0.0/16", "10.2.1.0/24"]);
+    assert_eq!(node.control.map_cache_view(node.now)[0].expires_seconds, Some(86_400));
+}
+
+#[test]
 fn mc_10_to_mc_15_every_action_has_its_verdict() {
     use DropReason::{ActionAuthFailure, ActionDrop, ActionNoAction, ActionPolicyDenied};
     for (action, reason) in [

@@ -4,6 +4,7 @@ mod lookups;
 mod mappings;
 mod probing;
 mod registering;
+mod soliciting;
 
 use super::*;
 use crate::config::{LocalEid, MapServer, OwnRloc, Petr};

@@ -1,0 +1,131 @@
+//! SM-01 to SM-03, SM-09, RP-13: own locators change.
+use super::*;
+use mapping::auth;
+use mapping::wire::{AuthenticationData, EidField, MapNotify, MapRegister};
+use std::sync::atomic::Ordering;
+
+const SECOND: &str = "192.0.2.2";
+const CLOCK: u32 = 1000;
+
+/// Two RLOCs, and three remote sites of which two got data in the last minute.
+fn multihomed() -> Node {
+    let rlocs = vec![own("a", OWN_V4), own("b", SECOND)];
+    let mut node = Node::new(ControlConfig { rlocs, map_servers: vec![server()], ..config() });
+    node.advance(Duration::ZERO);
+    acknowledge(&mut node);
+    for (net, last_used) in [(2, CLOCK - 5), (3, CLOCK - 60), (4, CLOCK - 61), (5, 0)] {
+        let record = record(&format!("10.{net}.0.0/16"), 60, &[&format!("198.51.100.{net}0")]);
+        node.learn(&format!("10.{net}.0.9"), vec![record]);
+        node.set(&format!("10.{net}.0.0/16")).last_used.store(last_used, Ordering::Relaxed);
+    }
+    node.advance(seconds(4));
+    node.take_sent();
+    node
+}
+
+fn registers(node: &mut Node) -> Vec<MapRegister> {
+    let sent = node.take_sent().into_iter();
+    sent.filter_map(|transmit| match Message::parse(&transmit.payload) {
+        Ok(Message::MapRegister(register)) => Some(register),
+        _ => None,
+    })
+    .collect()
+}
+
+/// The Map-Server acknowledges the Map-Register just sent.
+fn acknowledge(node: &mut Node) -> MapRegister {
+    let register = registers(node).pop().expect("a Map-Register");
+    let algorithm = Algorithm::HmacSha256Hkdf;
+    let authentication = AuthenticationData::zeroed(1, algorithm.id(), auth::MAC_LEN);
+    let notify = MapNotify {
+        nonce: register.nonce,
+        authentication,
+        records: register.records.clone(),
+        identity: None,
+    };
+    let mut octets = Message::MapNotify(notify).to_vec();
+    auth::sign(&mut octets, &server().secret, algorithm).expect("signed");
+    node.receive_octets(control_port(OWN_V4), control_port(SERVER), &octets);
+    register
+}
+
+fn smrs(node: &mut Node) -> Vec<(Transmit, MapRequest)> {
+    let sent = node.take_sent().into_iter();
+    sent.filter_map(|transmit| match Message::parse(&transmit.payload) {
+        Ok(Message::MapRequest(request)) if request.smr => Some((transmit, request)),
+        _ => None,
+    })
+    .collect()
+}
+
+#[test]
+fn rp_13_a_lost_rloc_is_registered_as_unusable_at_once() {
+    let mut node = multihomed();
+    node.control.set_own_rloc(node.now, ip(OWN_V4), false, CLOCK);
+    node.drain();
+    let register = acknowledge(&mut node);
+    let locators: Vec<_> = register.records[0]
+        .locators
+        .iter()
+        .map(|l| (l.address.rloc(), l.reachable, l.priority))
+        .collect();
+    assert_eq!(locators, [(Some(ip(OWN_V4)), false, 255), (Some(ip(SECOND)), true, 1)]);
+    assert_eq!(node.set("10.2.0.0/16").adjacencies[0].source, ip(SECOND));
+    node.miss("10.9.0.9");
+    let request = node.take_sent().pop().expect("a lookup");
+    assert_eq!(request.source, ip(SECOND));
+    // Up again: as before.
+    node.control.set_own_rloc(node.now, ip(OWN_V4), true, CLOCK);
+    node.drain();
+    let register = acknowledge(&mut node);
+    assert!(register.records[0].locators.iter().all(|locator| locator.reachable));
+    assert_eq!(node.set("10.2.0.0/16").adjacencies[0].source, ip(OWN_V4));
+}
+
+#[test]
+fn sm_01_sm_02_sm_09_active_rlocs_are_solicited_once_the_change_is_registered() {
+    let mut node = multihomed();
+    node.control.set_own_rloc(node.now, ip(OWN_V4), false, CLOCK);
+    node.drain();
+    assert!(node.sent.iter().all(|(_, t)| t.destination == control_port(SERVER)));
+    acknowledge(&mut node);
+    let sent = smrs(&mut node);
+    let rlocs: Vec<_> = sent.iter().map(|(transmit, _)| transmit.destination).collect();
+    assert_eq!(rlocs, [control_port("198.51.100.20"), control_port("198.51.100.30")]);
+    let (transmit, smr) = &sent[0];
+    assert_eq!(transmit.source, ip(SECOND));
+    assert!(smr.dont_map_reply && !smr.smr_invoked && !smr.probe);
+    assert_eq!(smr.source_eid, Address::from(ip("10.1.0.0")));
+    assert_eq!(smr.records.len(), 1);
+    assert_eq!(smr.records[0].eid, EidField::from(prefix("10.2.0.0/16")));
+}
+
+#[test]
+fn sm_01_a_silent_map_server_delays_smrs_but_does_not_stop_them() {
+    let mut node = multihomed();
+    node.control.set_own_rloc(node.now, ip(OWN_V4), false, CLOCK);
+    node.drain();
+    assert!(smrs(&mut node).is_empty());
+    node.advance(seconds(2));
+    assert_eq!(smrs(&mut node).len(), 2);
+}
+
+#[test]
+fn sm_03_one_smr_per_rloc_in_three_seconds() {
+    let mut node = multihomed();
+    let mut sent = 0;
+    for round in 0..10 {
+        node.control.set_own_rloc(node.now, ip(OWN_V4), round % 2 == 1, CLOCK);
+        node.drain();
+        acknowledge(&mut node);
+        sent += smrs(&mut node).len();
+        node.advance(Duration::from_millis(500));
+        sent += smrs(&mut node).len();
+    }
+    // Five seconds of flapping: at 0 s and 3 s for each of two RLOCs.
+    assert_eq!(sent, 4);
+    node.advance(seconds(10));
+    assert_eq!(smrs(&mut node).len(), 2, "the last change is told");
+    node.advance(seconds(60));
+    assert!(smrs(&mut node).is_empty());
+}
