@@ -336,13 +336,21 @@ impl Daemon {
         json.map_err(|error| error.to_string())
     }
 
-    /// A proxy's two directions go by the names of its roles too, as operators know them.
+    /// Of the data plane and the control plane; encapsulation and decapsulation are named after the role that does them.
     fn counters(&self) -> CountersView {
-        let snapshot = self.engine.counters();
-        let mut counters = snapshot.by_name();
-        if self.config.control.role == Role::Proxy {
-            counters.insert("pitr_encap".to_owned(), snapshot.encapsulated);
-            counters.insert("petr_decap".to_owned(), snapshot.decapsulated);
+        let mut counters = self.engine.counters().by_name();
+        let names: &[_] = match self.config.control.role {
+            Role::Xtr => &[("encapsulated", "itr_encap"), ("decapsulated", "etr_decap")],
+            Role::Proxy => &[
+                ("encapsulated", "pitr_encap"),
+                ("decapsulated", "petr_decap"),
+                ("reencapsulated", "rtr_reencap"),
+            ],
+        };
+        for &(general, own) in names {
+            if let Some(count) = counters.remove(general) {
+                counters.insert(own.to_owned(), count);
+            }
         }
         counters.extend(self.control.counters_view());
         counters

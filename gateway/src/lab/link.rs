@@ -15,17 +15,23 @@ use rtnetlink::{LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::namespace::Namespace;
 
-/// Joins two namespaces by a veth pair with MTU 1500; both ends are still down.
+/// Joins two namespaces by a veth pair; both ends are still down.
 pub(crate) fn connect(
+    mtu: u32,
     (near, near_name): (&Namespace, &'static str),
     (far, far_name): (&Namespace, &'static str),
 ) -> io::Result<()> {
     let far_file = far.file().as_raw_fd();
     near.netlink(move |netlink| async move {
-        let pair = LinkVeth::new(near_name, far_name).mtu(1500).build();
+        let pair = LinkVeth::new(near_name, far_name).mtu(mtu).build();
         netlink.link().add(pair).execute().await?;
         let moved = LinkUnspec::new_with_name(far_name).setns_by_fd(far_file).build();
         netlink.link().set(moved).execute().await
+    })?;
+    // The far end is born with the default MTU.
+    far.netlink(move |netlink| async move {
+        let sized = LinkUnspec::new_with_name(far_name).mtu(mtu).build();
+        netlink.link().set(sized).execute().await
     })
 }
 

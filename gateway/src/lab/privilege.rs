@@ -1,6 +1,6 @@
 //! Getting the right to make network namespaces: as root directly, otherwise through a user namespace of one's own.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
 
 use nix::sched::{CloneFlags, unshare};
@@ -19,6 +19,12 @@ pub(crate) enum NoPrivilege {
     /// The user namespace came without a usable identity.
     #[error("the user namespace could not be set up: {0}")]
     Identity(#[from] io::Error),
+    /// Namespaces would be possible, but daemons need TUN devices in them.
+    #[error(
+        "/dev/net/tun cannot be opened ({0}); the daemons need TUN devices: try sudo, or load the \
+         module tun, or give this container the device"
+    )]
+    Tun(io::Error),
     /// The right is there but the kernel refuses a network namespace.
     #[error("no network namespace could be made: {0}")]
     NetworkNamespace(nix::Error),
@@ -29,6 +35,7 @@ pub(crate) enum NoPrivilege {
 /// Root keeps its identity. Anyone else enters a new user namespace in which they are root over new network
 /// namespaces only.
 pub(crate) fn acquire() -> Result<(), NoPrivilege> {
+    OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(NoPrivilege::Tun)?;
     if geteuid().is_root() {
         match unshare(CloneFlags::CLONE_NEWNET) {
             Ok(()) => return Ok(()),

@@ -35,6 +35,10 @@ const TO_CORE4: &str = "core4";
 const TO_CORE6: &str = "core6";
 /// Name of an xTR's link to its site.
 pub(crate) const SITE_LINK: &str = "lan0";
+/// MTU of the cores and of the native side.
+const CORE_MTU: u32 = 1500;
+/// MTU of the sites' links: jumbo frames, so that hosts send more than the core can carry.
+const SITE_MTU: u32 = 9000;
 /// Name of a host's link.
 const HOST_LINK: &str = "eth0";
 /// Name of the gateway's native link.
@@ -149,8 +153,8 @@ impl Topology {
 
     /// The native side of the gateway. The router I has the routes it would have learned by BGP.
     fn attach_internet(&self) -> io::Result<()> {
-        link::connect((&self.pxtr, NATIVE_LINK), (&self.internet, "pxtr"))?;
-        link::connect((&self.internet, N_LINK), (&self.host_n, HOST_LINK))?;
+        link::connect(CORE_MTU, (&self.pxtr, NATIVE_LINK), (&self.internet, "pxtr"))?;
+        link::connect(CORE_MTU, (&self.internet, N_LINK), (&self.host_n, HOST_LINK))?;
         for (namespace, name, addresses) in [
             (&self.pxtr, NATIVE_LINK, vec![net(PXTR_NATIVE6, 64), net(PXTR_NATIVE4, 26)]),
             (&self.internet, "pxtr", vec![net(INTERNET6, 64), net(INTERNET4, 26)]),
@@ -184,7 +188,7 @@ fn join_core4(
     rloc: IpAddr,
     has_default: bool,
 ) -> io::Result<()> {
-    link::connect((core, member.name()), (member, TO_CORE4))?;
+    link::connect(CORE_MTU, (core, member.name()), (member, TO_CORE4))?;
     link::settings(member, NO_IPV6_TOWARDS_CORE4)?;
     both_up(core, member, TO_CORE4)?;
     link::address(member, TO_CORE4, host(rloc))?;
@@ -200,7 +204,7 @@ fn join_core6(
     rloc: IpAddr,
     has_default: bool,
 ) -> io::Result<()> {
-    link::connect((core, member.name()), (member, TO_CORE6))?;
+    link::connect(CORE_MTU, (core, member.name()), (member, TO_CORE6))?;
     both_up(core, member, TO_CORE6)?;
     link::address(core, member.name(), net(CORE6_LINK_LOCAL, 64))?;
     link::address(member, TO_CORE6, host(rloc))?;
@@ -223,7 +227,7 @@ fn both_up(core: &Namespace, member: &Namespace, member_link: &'static str) -> i
 /// The link between a site's xTR and its host.
 fn attach_host(site: &Site, namespaces: &SiteNamespaces) -> io::Result<()> {
     let SiteNamespaces { xtr, host } = namespaces;
-    link::connect((xtr, SITE_LINK), (host, HOST_LINK))?;
+    link::connect(SITE_MTU, (xtr, SITE_LINK), (host, HOST_LINK))?;
     link::up(xtr, SITE_LINK)?;
     link::up(host, HOST_LINK)?;
     for (gateway, length) in [(site.gateway6(), 64), (site.gateway4(), 26)] {

@@ -99,3 +99,76 @@ fn system_resolver() -> Option<TokioResolver> {
     builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     builder.build().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_resolver::config::{
+        ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts,
+    };
+    use hickory_resolver::net::runtime::TokioRuntimeProvider;
+    use std::net::{Ipv4Addr, SocketAddr};
+    use tokio::net::UdpSocket;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A name server that answers A with a new address each time, TTL 1, and AAAA with nothing.
+    async fn serve(socket: UdpSocket) {
+        let mut buffer = [0; 512];
+        let mut last = 0;
+        loop {
+            let Ok((length, from)) = socket.recv_from(&mut buffer).await else { return };
+            let is_a = length > 16 && buffer[12..length].windows(5).any(|w| w == [0, 0, 1, 0, 1]);
+            // Header: the question's ID, response, one question. Additional records of the question are not repeated.
+            let end = 12 + buffer[12..length].iter().position(|octet| *octet == 0).unwrap_or(0) + 5;
+            let mut answer = buffer[..end].to_vec();
+            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+            if is_a {
+                last += 1;
+                answer
+                    .extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 192, 0, 2, last]);
+            }
+            let _ = socket.send_to(&answer, from).await;
+        }
+    }
+
+    fn resolver(server: SocketAddr) -> Option<TokioResolver> {
+        let mut connection = ConnectionConfig::udp();
+        connection.port = server.port();
+        let servers = vec![NameServerConfig::new(server.ip(), true, vec![connection])];
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        let mut options = ResolverOpts::default();
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            .with_options(options)
+            .build()
+            .ok()
+    }
+
+    #[tokio::test]
+    async fn a_name_is_followed_as_its_ttl_says() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+        let server = socket.local_addr().expect("address");
+        let serving = tokio::spawn(serve(socket));
+        let names = BTreeSet::from(["ms.example.net.".to_owned()]);
+        let mut following = Names::follow_with(&names, move || resolver(server));
+        let mut seen = BTreeSet::new();
+        while seen.len() < 2 {
+            let next = tokio::time::timeout(PATIENCE, following.next()).await.expect("in time");
+            assert_eq!(next.name, "ms.example.net.");
+            seen.extend(next.addresses);
+        }
+        assert!(seen.iter().all(IpAddr::is_ipv4));
+        serving.abort();
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_and_tried_again() {
+        let names = BTreeSet::from(["ms.example.net".to_owned()]);
+        let mut following = Names::follow_with(&names, || None);
+        for _ in 0..2 {
+            let next = tokio::time::timeout(PATIENCE, following.next()).await.expect("in time");
+            assert!(next.addresses.is_empty());
+        }
+    }
+}

@@ -17,6 +17,8 @@ use crate::lab::session::Lab;
 const LIMIT: Duration = Duration::from_secs(1);
 /// Octets of a TCP transfer in each direction.
 pub(crate) const TRANSFER: usize = 10_000_000;
+/// A jumbo frame's worth of octets, the MTU of the sites' links.
+const JUMBO: usize = 9000;
 /// Octets of an IPv4 header without options.
 const IPV4_HEADER: usize = 20;
 
@@ -36,24 +38,28 @@ pub(crate) struct SizedPath<'a> {
 }
 
 impl SizedPath<'_> {
-    /// Inner IPv6: what fits passes, one octet more and 1500 are answered by Packet Too Big; TCP copes.
+    /// Inner IPv6: what fits passes, one octet more, 1500 and 9000 are answered by Packet Too Big; TCP copes.
     pub(crate) fn ipv6(&self, checks: &mut Checks) -> io::Result<()> {
         let fits = self.fits;
         self.passes(checks, 1280, (self.from.host6(0), self.to.host6(1)))?;
         self.passes(checks, fits, (self.from.host6(0), self.to.host6(1)))?;
         self.too_big(checks, fits + 1, (self.from.host6(0), self.to.host6(1)))?;
         self.too_big(checks, 1500, (self.from.host6(0), self.to.host6(2)))?;
+        self.too_big(checks, JUMBO, (self.from.host6(0), self.to.host6(6)))?;
         self.transfer(checks, (self.from.host6(0), self.to.host6(0)))
     }
 
-    /// Inner IPv4: the same with DF; without DF, 1500 octets travel as two halves.
+    /// Inner IPv4: the same with DF; without DF, 1500 octets travel as two halves
+    /// and 9000 as fragments that fit.
     pub(crate) fn ipv4(&self, checks: &mut Checks) -> io::Result<()> {
         let fits = self.fits;
         self.passes(checks, 1280, (self.from.host4(0), self.to.host4(1)))?;
         self.passes(checks, fits, (self.from.host4(0), self.to.host4(1)))?;
         self.too_big(checks, fits + 1, (self.from.host4(0), self.to.host4(1)))?;
         self.too_big(checks, 1500, (self.from.host4(0), self.to.host4(2)))?;
+        self.too_big(checks, JUMBO, (self.from.host4(0), self.to.host4(6)))?;
         self.halves(checks, (self.from.host4(3), self.to.host4(3)))?;
+        self.many_fragments(checks, (self.from.host4(7), self.to.host4(7)))?;
         self.transfer(checks, (self.from.host4(0), self.to.host4(0)))
     }
 
@@ -112,6 +118,30 @@ impl SizedPath<'_> {
         let ports = wire::distinct(ports);
         let same = fragments.len() == 2 && !ports.contains(',');
         checks.that("both with the same outer source port", "one port", ports, same);
+        Ok(())
+    }
+
+    /// MT-05: where two halves would not fit, as many fragments as are needed.
+    fn many_fragments(
+        &self,
+        checks: &mut Checks,
+        (source, destination): (IpAddr, IpAddr),
+    ) -> io::Result<()> {
+        let mark = self.core.mark();
+        let header = Header { dont_fragment: false, ..Header::new(source, destination) };
+        let answer = self.ping(header, JUMBO)?;
+        let text = format!("IPv4 of {JUMBO} octets that may be fragmented, there and back");
+        checks.that(text, "reply", answer, answer.is_reply());
+        let packets = self.core.datagrams_since(mark);
+        let all = wire::encapsulated(&packets, self.from.rloc, self.to.rloc);
+        let fragments = wire::carrying(&all, source, destination);
+        let largest = fragments.iter().map(|(outer, _)| outer.length).max().unwrap_or(0);
+        checks.that(
+            "its fragments fit the core",
+            "7 or more, at most 1500 octets each",
+            format!("{}, at most {largest} octets each", fragments.len()),
+            fragments.len() >= 7 && largest <= 1500,
+        );
         Ok(())
     }
 

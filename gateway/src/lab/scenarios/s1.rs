@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::mtu::SizedPath;
-use super::wire;
+use super::wire::{self, PortSpread};
 use crate::lab::addresses::{SITE_A, SITE_B};
 use crate::lab::decode::Datagram;
 use crate::lab::offload;
@@ -147,25 +147,40 @@ fn congestion_experienced(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
 }
 
 fn source_ports(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
-    let core = &lab.captures.core4;
-    let server = EchoServer::start(lab.host(SITE_B), SITE_B.host6(0))?;
-    let mark = core.mark();
-    let sizes = (FLOWS, 2, 64);
-    let lost = flows(lab.host(SITE_A), SITE_A.host6(0), server.address(), sizes)?;
+    let (lost, spread) = sample_flows(lab)?;
     checks.equal("lost of 2000 UDP echoes on 1000 flows", 0, lost);
-    let packets = core.datagrams_since(mark);
-    let spread = wire::port_spread(&wire::encapsulated(&packets, SITE_A.rloc, SITE_B.rloc));
     checks.equal("flows seen in the core", usize::from(FLOWS), spread.flows);
     checks.equal("flows whose outer source port changed", 0, spread.unstable);
     let ports = spread.flows_per_port.len();
     checks.that("outer source ports in use", format!(">= {PORTS}"), ports, ports >= PORTS);
-    let (observed, even) = match evenness(&spread.flows_per_port) {
+    let (mut observed, mut even) = judge_spread(&spread);
+    if !even {
+        // One sample in a hundred fails by chance. An uneven choice of ports fails with other flows too.
+        let (again, even_again) = judge_spread(&sample_flows(lab)?.1);
+        observed = format!("{observed}; other flows: {again}");
+        even = even_again;
+    }
+    checks.that("they are used evenly (chi-square test)", "p > 0.01", observed, even);
+    Ok(())
+}
+
+/// Sends UDP on many flows, to a new port each time this is called; returns the echoes lost and what the core saw.
+fn sample_flows(lab: &Lab) -> io::Result<(usize, PortSpread)> {
+    let core = &lab.captures.core4;
+    let server = EchoServer::start(lab.host(SITE_B), SITE_B.host6(0))?;
+    let mark = core.mark();
+    let lost = flows(lab.host(SITE_A), SITE_A.host6(0), server.address(), (FLOWS, 2, 64))?;
+    let packets = core.datagrams_since(mark);
+    let spread = wire::port_spread(&wire::encapsulated(&packets, SITE_A.rloc, SITE_B.rloc));
+    Ok((lost, spread))
+}
+
+fn judge_spread(spread: &PortSpread) -> (String, bool) {
+    match evenness(&spread.flows_per_port) {
         Some(evenness) => (
             format!("chi-square {:.1}, p = {:.3}", evenness.chi_square, evenness.probability),
             evenness.probability > 0.01,
         ),
         None => ("too few ports to tell".to_owned(), false),
-    };
-    checks.that("they are used evenly (chi-square test)", "p > 0.01", observed, even);
-    Ok(())
+    }
 }

@@ -1,0 +1,362 @@
+//! The whole daemon in a network namespace of its own: it registers, resolves, forwards, shows itself, and leaves nothing behind.
+//!
+//! ```text
+//!   10.1.0.1 lan0 [xTR daemon] 192.0.2.1 core0 --- 198.51.100.2 Map-Server/Map-Resolver
+//!                                                 192.0.2.2 a socket that plays the remote xTR of 10.2.0.0/16
+//! ```
+use futures_util::TryStreamExt;
+use mapping::admin::{Query, Request};
+use mapping::config::{Algorithm, MappingConfig, Secret, Site, SiteKey, SitePrefix};
+use mapping::eid::{EidPrefix, InstanceId};
+use mapping::server::MapServer;
+use mapping::wire::CONTROL_PORT;
+use nix::sched::{CloneFlags, unshare};
+use rtnetlink::{Handle, IpVersion, LinkUnspec, LinkVeth};
+use serde_json::Value;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, oneshot};
+use xtr::config::{
+    ControlConfig, DataConfig, Endpoint, HostConfig, LocalEid, OwnRloc, Role, RouterConfig,
+};
+use xtr::control::ControlPlane;
+use xtr::daemon::{DaemonError, run};
+use xtr::drops::DropReason;
+use xtr::policy::{Onward, Policy};
+
+const OWN: &str = "192.0.2.1";
+const REMOTE: &str = "192.0.2.2";
+const SERVER: &str = "198.51.100.2";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct AdmitAll;
+
+impl Policy for AdmitAll {
+    fn admit_native(&self, _: IpAddr, _: IpAddr) -> Result<InstanceId, DropReason> {
+        Ok(InstanceId::DEFAULT)
+    }
+
+    fn admit_decapsulated(
+        &self,
+        _: IpAddr,
+        _: InstanceId,
+        _: IpAddr,
+        _: IpAddr,
+    ) -> Result<Onward, DropReason> {
+        Ok(Onward::Deliver)
+    }
+
+    fn admit_native_forward(&self) -> Result<(), DropReason> {
+        Ok(())
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("address")
+}
+
+fn prefix(text: &str) -> EidPrefix {
+    EidPrefix::new(InstanceId::DEFAULT, text.parse().expect("prefix"))
+}
+
+fn secret() -> Secret {
+    Secret::new(b"secret".to_vec())
+}
+
+fn control_config(address: &str, eid: &str) -> ControlConfig {
+    let endpoint = Endpoint::Address(ip(SERVER));
+    ControlConfig {
+        role: Role::Xtr,
+        rlocs: vec![OwnRloc {
+            name: "core".to_owned(),
+            address: ip(address),
+            priority: 1,
+            weight: 1,
+        }],
+        map_resolvers: vec![endpoint.clone()],
+        map_servers: vec![xtr::config::MapServer {
+            endpoint,
+            key_id: 1,
+            secret: secret(),
+            algorithm: Algorithm::HmacSha256Hkdf,
+        }],
+        use_petr: Vec::new(),
+        eids: vec![LocalEid { prefix: prefix(eid), locator_set: Vec::new() }],
+        registration_interval: Duration::from_secs(60),
+        probe_interval: Some(Duration::from_secs(60)),
+        record_ttl_minutes: 1440,
+        proxy_reply: false,
+        map_cache_limit: 1000,
+    }
+}
+
+fn router_config() -> RouterConfig {
+    RouterConfig {
+        name: "site-a".to_owned(),
+        control: control_config(OWN, "10.1.0.0/16"),
+        data: DataConfig {
+            rlocs: vec![ip(OWN)],
+            tun_name: "isthmus0".to_owned(),
+            queues: Some(1),
+            source_ports: 8,
+            zero_udp_checksum: false,
+            copy_dscp: true,
+            copy_ecn: true,
+        },
+        host: HostConfig {
+            announce: ["203.0.113.0/24", "2001:db8:e000::/36"]
+                .map(|text| text.parse().expect("prefix"))
+                .to_vec(),
+            announce_table: 254,
+            announce_metric: 120,
+            site_interfaces: vec!["lan0".to_owned()],
+            site_prefixes: ["10.1.0.0/16", "2001:db8:e001::/48"]
+                .map(|text| text.parse().expect("prefix"))
+                .to_vec(),
+        },
+    }
+}
+
+/// Runs `test` in a network namespace of its own, if the process may make one.
+fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+            println!("SKIP: cannot make a network namespace: {error}");
+            return;
+        }
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        runtime.block_on(test());
+    });
+    thread.join().expect("the test passes");
+}
+
+async fn set_up_links() -> Handle {
+    let (connection, handle, _) = rtnetlink::new_connection().expect("netlink");
+    tokio::spawn(connection);
+    handle.link().set(LinkUnspec::new_with_index(1).up().build()).execute().await.expect("lo up");
+    for (name, addresses) in
+        [("core0", &[(OWN, 24), (REMOTE, 24), (SERVER, 32)][..]), ("lan0", &[("10.1.0.1", 16)][..])]
+    {
+        let peer = format!("{name}-peer");
+        handle.link().add(LinkVeth::new(name, &peer).build()).execute().await.expect("link");
+        let index = set_up(&handle, name).await;
+        set_up(&handle, &peer).await;
+        for (address, width) in addresses {
+            let request = handle.address().add(index, ip(address), *width);
+            request.execute().await.expect("address");
+        }
+    }
+    handle
+}
+
+async fn set_up(handle: &Handle, name: &str) -> u32 {
+    let mut links = handle.link().get().match_name(name.to_owned()).execute();
+    let index = links.try_next().await.expect("link").expect("link").header.index;
+    let up = LinkUnspec::new_with_index(index).up().build();
+    handle.link().set(up).execute().await.expect("link up");
+    index
+}
+
+/// The Map-Server, and a remote xTR that registers 10.2.0.0/16 and answers.
+async fn serve_mapping_system() {
+    let site = |name: &str, eid: &str| Site {
+        name: name.to_owned(),
+        keys: vec![SiteKey {
+            id: 1,
+            secret: secret(),
+            algorithms: vec![Algorithm::HmacSha256Hkdf],
+        }],
+        eid_prefixes: vec![SitePrefix { prefix: prefix(eid), accept_more_specifics: false }],
+        allowed_locators: Vec::new(),
+    };
+    let config = MappingConfig {
+        listen: vec![ip(SERVER)],
+        sites: vec![site("a", "10.1.0.0/16"), site("b", "10.2.0.0/16")],
+        registration_timeout: Duration::from_secs(180),
+    };
+    let mut server = MapServer::new(config, [1; 32]);
+    let local = SocketAddr::new(ip(SERVER), CONTROL_PORT);
+    let socket = UdpSocket::bind(local).await.expect("bound");
+    let mut remote =
+        ControlPlane::new(control_config(REMOTE, "10.2.0.0/16"), Instant::now(), [2; 32], 1);
+    let remote_local = SocketAddr::new(ip(REMOTE), CONTROL_PORT);
+    let remote_socket = UdpSocket::bind(remote_local).await.expect("bound");
+    let (mut buffer, mut remote_buffer) = ([0; 2000], [0; 2000]);
+    loop {
+        server.handle_timeout(Instant::now());
+        remote.handle_timeout(Instant::now());
+        while let Some(out) = server.poll_transmit() {
+            socket.send_to(&out.payload, out.destination).await.expect("sent");
+        }
+        while let Some(out) = remote.poll_transmit() {
+            remote_socket.send_to(&out.payload, out.destination).await.expect("sent");
+        }
+        tokio::select! {
+            Ok((length, from)) = socket.recv_from(&mut buffer) => {
+                server.handle_input(Instant::now(), local, from, &buffer[..length]);
+            }
+            Ok((length, from)) = remote_socket.recv_from(&mut remote_buffer) => {
+                remote.handle_input(Instant::now(), remote_local, from, &remote_buffer[..length]);
+            }
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+    }
+}
+
+/// A daemon in a task.
+struct Running {
+    requests: mpsc::Sender<Request>,
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<Result<(), DaemonError>>,
+}
+
+impl Running {
+    async fn start(config: RouterConfig) -> Self {
+        let (requests, receiver) = mpsc::channel(4);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (ready, is_ready) = oneshot::channel::<()>();
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        let task = tokio::spawn(run(config, AdmitAll, receiver, shutdown, || {
+            let _ = ready.send(());
+        }));
+        tokio::time::timeout(PATIENCE, is_ready).await.expect("in time").expect("it starts");
+        Self { requests, stop, task }
+    }
+
+    async fn ask(&self, query: Query) -> Value {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request { query, reply }).await.expect("it listens");
+        answer.await.expect("an answer").expect("a view")
+    }
+
+    /// Asks until the answer is as wanted.
+    async fn wait_for(&self, query: Query, wanted: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let answer = self.ask(query.clone()).await;
+            if wanted(&answer) {
+                return answer;
+            }
+            assert!(start.elapsed() < PATIENCE, "{query:?}: {answer:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// How many routes and rules carry protocol 204.
+async fn owned(handle: &Handle) -> (usize, usize) {
+    use rtnetlink::packet_route::AddressFamily;
+    use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
+    use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
+    let own = RouteProtocol::Other(204);
+    let (mut route_count, mut rule_count) = (0, 0);
+    for (family, version) in
+        [(AddressFamily::Inet, IpVersion::V4), (AddressFamily::Inet6, IpVersion::V6)]
+    {
+        let mut query = RouteMessage::default();
+        query.header.address_family = family;
+        let routes: Vec<RouteMessage> =
+            handle.route().get(query).execute().try_collect().await.expect("routes");
+        let rules: Vec<RuleMessage> =
+            handle.rule().get(version).execute().try_collect().await.expect("rules");
+        route_count += routes.iter().filter(|route| route.header.protocol == own).count();
+        rule_count += rules
+            .iter()
+            .filter(|rule| rule.attributes.contains(&RuleAttribute::Protocol(own)))
+            .count();
+    }
+    (route_count, rule_count)
+}
+
+#[test]
+fn the_daemon_registers_resolves_forwards_and_cleans_up() {
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let mapping_system = tokio::spawn(serve_mapping_system());
+        let daemon = Running::start(router_config()).await;
+        // Of each family: aggregate, throw and default; a rule for the interface and one for the EID-prefix.
+        assert_eq!(owned(&handle).await, (6, 4));
+        let registered = |views: &Value| views[0]["state"] == "registered";
+        daemon.wait_for(Query::Registrations, registered).await;
+
+        let tunnel = UdpSocket::bind(SocketAddr::new(ip(REMOTE), 4341)).await.expect("bound");
+        let host = UdpSocket::bind("10.1.0.1:7000").await.expect("bound");
+        host.send_to(b"first packet", "10.2.0.9:7000").await.expect("sent");
+        let mut buffer = [0; 2000];
+        let received = tokio::time::timeout(PATIENCE, tunnel.recv_from(&mut buffer)).await;
+        let (length, from) = received.expect("in time").expect("received");
+        assert_eq!(from.ip(), ip(OWN));
+        assert!(buffer[..length].ends_with(b"first packet"), "nothing is lost on a miss");
+
+        let up = |views: &Value| views[0]["state"] == "up";
+        daemon.wait_for(Query::Locators, up).await;
+        let cache = daemon.ask(Query::MapCache).await;
+        assert_eq!(cache[0]["prefix"], "10.2.0.0/16");
+        assert_eq!(
+            (&cache[0]["via"], &cache[0]["state"]),
+            (&"map-reply".into(), &"complete".into())
+        );
+        assert_eq!(cache[0]["locators"][0]["address"], REMOTE);
+        assert_eq!(cache[0]["packets"], 1);
+        let counters = daemon.ask(Query::Counters).await;
+        assert_eq!(counters["encapsulated"], 1);
+        assert!(counters["map_requests_sent"].as_u64() >= Some(1));
+        let status = daemon.ask(Query::Status).await;
+        assert_eq!((&status["role"], &status["name"]), (&"xtr".into(), &"site-a".into()));
+        let notes = status["notes"].to_string();
+        assert!(
+            notes.contains("net.ipv4.ip_forward") == !status["healthy"].as_bool().unwrap_or(true)
+        );
+        assert!(daemon.ask(Query::Drops).await.is_array());
+
+        daemon.stop.send(()).expect("it listens");
+        let ended = tokio::time::timeout(PATIENCE, daemon.task).await;
+        ended.expect("in time").expect("no panic").expect("an orderly end");
+        assert_eq!(owned(&handle).await, (0, 0));
+        mapping_system.abort();
+    });
+}
+
+#[test]
+fn what_a_crash_left_behind_is_cleaned_up() {
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let crashed = Running::start(router_config()).await;
+        crashed.task.abort();
+        let _ = crashed.task.await;
+        assert_ne!(owned(&handle).await.1, 0, "rules outlive a crash");
+        let daemon = Running::start(router_config()).await;
+        assert_eq!(owned(&handle).await, (6, 4));
+        daemon.stop.send(()).expect("it listens");
+        let ended = tokio::time::timeout(PATIENCE, daemon.task).await;
+        ended.expect("in time").expect("no panic").expect("an orderly end");
+        assert_eq!(owned(&handle).await, (0, 0));
+    });
+}
+
+#[test]
+fn a_configuration_that_does_not_fit_the_host_is_refused() {
+    in_namespace(|| async {
+        set_up_links().await;
+        let mut foreign = router_config();
+        foreign.control.rlocs[0].address = ip("198.51.100.11");
+        let mut missing = router_config();
+        missing.host.site_interfaces = vec!["lan7".to_owned()];
+        for (config, words) in [
+            (foreign, "RLOC 198.51.100.11 is on no interface of this host"),
+            (missing, "interface lan7 does not exist on this host"),
+        ] {
+            let (_requests, receiver) = mpsc::channel(1);
+            let error = run(config, AdmitAll, receiver, std::future::pending(), || ())
+                .await
+                .expect_err("refused");
+            assert_eq!(error.exit_code(), 78);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    });
+}
