@@ -10,7 +10,7 @@ macro_rules! discards {
         /// Why a control message, or one record of it, was discarded.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum Discard { $(#[doc = $help] $variant,)* }
+        pub enum Discard { $(#[doc = concat!("Counted as `", $name, "`; [`Self::help`] says what it means.")] $variant,)* }
 
         impl Discard {
             /// Every reason, in the order of its number.

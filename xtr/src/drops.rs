@@ -5,7 +5,7 @@ macro_rules! drop_reasons {
         /// Why the data plane dropped a packet.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum DropReason { $(#[doc = $help] $variant,)* }
+        pub enum DropReason { $(#[doc = concat!("Counted as `", $name, "`; [`Self::help`] says what it means.")] $variant,)* }
 
         impl DropReason {
             /// Every reason, in the order of its number.
