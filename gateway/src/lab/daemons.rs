@@ -1,26 +1,26 @@
 //! The lab's daemons: this very program, started in each role inside the right namespace.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mapping::admin::Query;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::addresses::SITES;
 use super::configuration;
-use super::keeper::{GRACE, Keeper};
 use super::namespace::Namespace;
+use super::processes::Running;
 use super::topology::Topology;
 
 /// How long a daemon may take until it answers on its admin socket.
@@ -38,7 +38,7 @@ pub(crate) struct Daemons {
 }
 
 /// One daemon as the scenarios see it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Daemon {
     /// The namespace's name.
     pub(crate) name: &'static str,
@@ -46,22 +46,8 @@ pub(crate) struct Daemon {
     pub(crate) role: &'static str,
     /// Its admin socket.
     pub(crate) socket: PathBuf,
-    /// Its process id.
-    pub(crate) pid: u32,
     log: PathBuf,
-}
-
-/// The processes and their files, shared with whoever may have to end them in a hurry.
-#[derive(Default)]
-pub(crate) struct Running {
-    inner: Mutex<Processes>,
-}
-
-#[derive(Default)]
-struct Processes {
-    children: Vec<Child>,
-    keeper: Option<Keeper>,
-    directory: Option<TempDir>,
+    pid: AtomicU32,
 }
 
 impl Daemons {
@@ -70,15 +56,14 @@ impl Daemons {
         let directory = TempDir::with_prefix("isthmus-lab-")?;
         write_files(directory.path())?;
         let mut daemons = Self { running, daemons: Vec::new(), directory: directory.path().into() };
-        daemons.running.lock().keeper = Some(Keeper::start()?);
-        daemons.running.lock().directory = Some(directory);
+        daemons.running.begin(directory)?;
         daemons.launch("mapping", &topology.ms)?;
-        daemons.wait_until_ready()?;
+        daemons.daemons.iter().try_for_each(|daemon| daemons.wait_until_ready(daemon))?;
         for site in &topology.sites {
             daemons.launch("xtr", &site.xtr)?;
         }
         daemons.launch("gateway", &topology.pxtr)?;
-        daemons.wait_until_ready()?;
+        daemons.daemons.iter().try_for_each(|daemon| daemons.wait_until_ready(daemon))?;
         Ok(daemons)
     }
 
@@ -98,18 +83,41 @@ impl Daemons {
         &self.directory
     }
 
+    /// Kills a daemon at once, as a crash would.
+    pub(crate) fn kill(&self, daemon: &Daemon) -> io::Result<()> {
+        self.running.stop(daemon.pid(), Signal::SIGKILL).map(drop)
+    }
+
+    /// Ends a daemon in order; returns its exit status.
+    pub(crate) fn stop(&self, daemon: &Daemon) -> io::Result<ExitStatus> {
+        self.running.stop(daemon.pid(), Signal::SIGTERM)
+    }
+
+    /// Starts a daemon that has ended once more, and waits until it answers.
+    pub(crate) fn restart(&self, daemon: &Daemon, namespace: &Namespace) -> io::Result<()> {
+        self.spawn(daemon, namespace)?;
+        self.wait_until_ready(daemon)
+    }
+
     fn launch(&mut self, role: &'static str, namespace: &Namespace) -> io::Result<()> {
         let name = namespace.name();
         let path = |extension: &str| self.directory().join(format!("{name}.{extension}"));
-        let (socket, log) = (path("sock"), path("log"));
-        let output = File::create(&log)?;
+        let daemon =
+            Daemon { name, role, socket: path("sock"), log: path("log"), pid: AtomicU32::new(0) };
+        self.spawn(&daemon, namespace)?;
+        self.daemons.push(daemon);
+        Ok(())
+    }
+
+    fn spawn(&self, daemon: &Daemon, namespace: &Namespace) -> io::Result<()> {
+        let output = OpenOptions::new().append(true).create(true).open(&daemon.log)?;
         let mut command = Command::new(std::env::current_exe()?);
         command
-            .arg(role)
+            .arg(daemon.role)
             .arg("--config")
-            .arg(path("toml"))
+            .arg(self.directory().join(format!("{}.toml", daemon.name)))
             .arg("--socket")
-            .arg(&socket)
+            .arg(&daemon.socket)
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -117,26 +125,22 @@ impl Daemons {
             // The terminal's Ctrl-C is for the lab, which then ends the daemons in order.
             .process_group(0);
         let child = namespace.start(command)?;
-        let pid = child.id();
-        self.running.add(child)?;
-        self.daemons.push(Daemon { name, role, socket, pid, log });
-        Ok(())
+        daemon.pid.store(child.id(), Ordering::Relaxed);
+        self.running.add(child)
     }
 
-    fn wait_until_ready(&self) -> io::Result<()> {
+    fn wait_until_ready(&self, daemon: &Daemon) -> io::Result<()> {
         let deadline = Instant::now() + START_LIMIT;
-        for daemon in &self.daemons {
-            while let Err(error) = daemon.ask(&Query::Status) {
-                if Instant::now() > deadline || self.running.has_ended(daemon.pid) {
-                    return Err(io::Error::other(format!(
-                        "{} ({}) does not come up: {error}\n{}",
-                        daemon.name,
-                        daemon.role,
-                        daemon.log_tail()
-                    )));
-                }
-                thread::sleep(Duration::from_millis(20));
+        while let Err(error) = daemon.ask(&Query::Status) {
+            if Instant::now() > deadline || self.running.has_ended(daemon.pid()) {
+                return Err(io::Error::other(format!(
+                    "{} ({}) does not come up: {error}\n{}",
+                    daemon.name,
+                    daemon.role,
+                    daemon.log_tail()
+                )));
             }
+            thread::sleep(Duration::from_millis(10));
         }
         Ok(())
     }
@@ -149,6 +153,10 @@ impl Drop for Daemons {
 }
 
 impl Daemon {
+    fn pid(&self) -> u32 {
+        self.pid.load(Ordering::Relaxed)
+    }
+
     /// Asks on the admin socket.
     pub(crate) fn ask(&self, query: &Query) -> io::Result<Value> {
         let mut stream = UnixStream::connect(&self.socket)?;
@@ -196,51 +204,6 @@ impl Daemon {
             text.push('\n');
         }
         text
-    }
-}
-
-impl Running {
-    /// Ends every daemon (SIGTERM, and SIGKILL for one that does not go) and removes their files.
-    pub(crate) fn end(&self) {
-        let mut processes = self.lock();
-        let Processes { children, keeper, directory } = &mut *processes;
-        for child in children.iter() {
-            // Fails only for one that has ended already.
-            let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
-        }
-        let deadline = Instant::now() + GRACE;
-        for mut child in children.drain(..) {
-            while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
-                thread::sleep(Duration::from_millis(5));
-            }
-            if matches!(child.try_wait(), Ok(None)) {
-                // Fails only for one that ended meanwhile.
-                let _ = child.kill().and_then(|()| child.wait());
-            }
-            if let Some(keeper) = keeper {
-                // A keeper that is gone needs no telling.
-                let _ = keeper.forget(&child);
-            }
-        }
-        *keeper = None;
-        *directory = None;
-    }
-
-    fn add(&self, child: Child) -> io::Result<()> {
-        let mut processes = self.lock();
-        let watched = processes.keeper.as_mut().map_or(Ok(()), |keeper| keeper.watch(&child));
-        processes.children.push(child);
-        watched
-    }
-
-    fn has_ended(&self, pid: u32) -> bool {
-        let mut processes = self.lock();
-        let child = processes.children.iter_mut().find(|child| child.id() == pid);
-        child.is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Processes> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

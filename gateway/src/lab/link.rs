@@ -11,7 +11,8 @@ use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteScope};
-use rtnetlink::{LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::packet_route::rule::RuleAttribute;
+use rtnetlink::{IpVersion, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::namespace::Namespace;
 
@@ -121,6 +122,21 @@ pub(crate) fn routes_of_protocol(namespace: &Namespace, protocol: u8) -> io::Res
                         });
                     found.extend(destination.and_then(|a| IpNet::new(a, length).ok()));
                 }
+            }
+        }
+        Ok(found)
+    })
+}
+
+/// How many policy rules have routing protocol number `protocol`, both families together.
+pub(crate) fn rules_of_protocol(namespace: &Namespace, protocol: u8) -> io::Result<usize> {
+    namespace.netlink(move |netlink| async move {
+        let mut found = 0;
+        for version in [IpVersion::V4, IpVersion::V6] {
+            let mut rules = netlink.rule().get(version).execute();
+            while let Some(rule) = rules.try_next().await? {
+                let own = RuleAttribute::Protocol(RouteProtocol::from(protocol));
+                found += usize::from(rule.attributes.contains(&own));
             }
         }
         Ok(found)

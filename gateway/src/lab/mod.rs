@@ -17,6 +17,7 @@ mod offload;
 mod pcap;
 mod privilege;
 mod probe;
+mod processes;
 mod report;
 mod scenarios;
 mod session;

@@ -14,8 +14,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::addresses::{SITES, Site};
 use super::capture::Capture;
-use super::daemons::{Daemons, Running};
+use super::daemons::Daemons;
 use super::namespace::Namespace;
+use super::processes::Running;
 use super::report::show;
 use super::topology::Topology;
 

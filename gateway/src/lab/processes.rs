@@ -1,0 +1,105 @@
+//! The daemons' processes and files, shared with whoever may have to end them in a hurry.
+
+use std::io;
+use std::process::{Child, ExitStatus};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::keeper::{GRACE, Keeper};
+
+/// Every process the lab started and has not yet seen the end of.
+#[derive(Default)]
+pub(crate) struct Running {
+    inner: Mutex<Processes>,
+}
+
+#[derive(Default)]
+struct Processes {
+    /// In the order of their start: the mapping system first.
+    children: Vec<Child>,
+    keeper: Option<Keeper>,
+    directory: Option<TempDir>,
+}
+
+impl Running {
+    /// Takes charge of the daemons' files and starts the keeper.
+    pub(crate) fn begin(&self, directory: TempDir) -> io::Result<()> {
+        let mut processes = self.lock();
+        processes.keeper = Some(Keeper::start()?);
+        processes.directory = Some(directory);
+        Ok(())
+    }
+
+    /// Takes charge of a process.
+    pub(crate) fn add(&self, child: Child) -> io::Result<()> {
+        let mut processes = self.lock();
+        let watched = processes.keeper.as_mut().map_or(Ok(()), |keeper| keeper.watch(&child));
+        processes.children.push(child);
+        watched
+    }
+
+    /// Whether a process is no more.
+    pub(crate) fn has_ended(&self, pid: u32) -> bool {
+        let mut processes = self.lock();
+        let child = processes.children.iter_mut().find(|child| child.id() == pid);
+        child.is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Sends one process a signal that ends it and waits for its end.
+    pub(crate) fn stop(&self, pid: u32, signal: Signal) -> io::Result<ExitStatus> {
+        let mut processes = self.lock();
+        let position = processes.children.iter().position(|child| child.id() == pid);
+        let position = position.ok_or_else(|| io::Error::other("no such daemon runs"))?;
+        let child = processes.children.remove(position);
+        signal_to(&child, signal);
+        processes.see_off(child)
+    }
+
+    /// Ends every daemon, those that use the mapping system before it, and removes their files.
+    pub(crate) fn end(&self) {
+        let mut processes = self.lock();
+        let mut mapping = std::mem::take(&mut processes.children);
+        let others = mapping.split_off(mapping.len().min(1));
+        for group in [others, mapping] {
+            group.iter().for_each(|child| signal_to(child, Signal::SIGTERM));
+            for child in group {
+                // Whatever its exit status, it is gone.
+                let _ = processes.see_off(child);
+            }
+        }
+        processes.keeper = None;
+        processes.directory = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Processes> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Processes {
+    /// Waits for the end of a process that was told to end, and kills it if it takes too long.
+    fn see_off(&mut self, mut child: Child) -> io::Result<ExitStatus> {
+        let deadline = Instant::now() + GRACE;
+        while child.try_wait()?.is_none() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+        if child.try_wait()?.is_none() {
+            child.kill()?;
+        }
+        let status = child.wait()?;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.forget(&child)?;
+        }
+        Ok(status)
+    }
+}
+
+fn signal_to(child: &Child, signal: Signal) {
+    // Fails only for one that has ended already.
+    let _ = kill(Pid::from_raw(child.id() as i32), signal);
+}
