@@ -28,7 +28,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use tun::Tun;
-use udp::{PortPool, Sockets};
+use udp::PortPool;
 use worker::{Control, Descriptors, Worker};
 
 mod buffers;
@@ -80,9 +80,9 @@ impl Engine {
         let tun = Tun::create(&config.tun_name, count)?;
         let started = Instant::now();
         let seed: [u8; 32] = rand::random();
-        let ports = PortPool::new(config.source_ports, u16::from_be_bytes([seed[0], seed[1]]));
-        let settings = settings(config, &ports, seed, started, count);
         raise_descriptor_limit();
+        let (ports, sockets) = udp::open_for_workers(config, count, &seed)?;
+        let settings = settings(config, &ports, seed, started, count);
         let mut engine = Self {
             tun_name: tun.name,
             tun_index: tun.index,
@@ -92,8 +92,8 @@ impl Engine {
             failure: Arc::default(),
             workers: Vec::with_capacity(count),
         };
-        for queue in tun.queues {
-            let descriptors = Descriptors { tun: queue, sockets: Sockets::open(config, &ports)? };
+        for (queue, sockets) in tun.queues.into_iter().zip(sockets) {
+            let descriptors = Descriptors { tun: queue, sockets };
             let (pool_len, zero_checksum) = (ports.len(), config.zero_udp_checksum);
             let counters = Arc::<WorkerCounters>::default();
             let forwarder = Forwarder::new(
