@@ -53,6 +53,7 @@ pub struct WorkerCounters {
     icmp_errors: AtomicU64,
     icmp_suppressed: AtomicU64,
     fragments_created: AtomicU64,
+    path_mtu_lowered: AtomicU64,
     ecn_unused_combination: AtomicU64,
     drops: DropCounters,
 }
@@ -132,6 +133,11 @@ impl WorkerCounters {
         add(&self.fragments_created, packets);
     }
 
+    /// A report from the path lowered the MTU of a locator (MT-11).
+    pub fn path_mtu_lowered(&self) {
+        add(&self.path_mtu_lowered, 1);
+    }
+
     /// A combination of outer and inner ECN that RFC 6040 Figure 4 marks as unused (DE-14).
     pub fn ecn_unused_combination(&self) {
         add(&self.ecn_unused_combination, 1);
@@ -161,6 +167,7 @@ impl WorkerCounters {
             icmp_errors: load(&self.icmp_errors),
             icmp_suppressed: load(&self.icmp_suppressed),
             fragments_created: load(&self.fragments_created),
+            path_mtu_lowered: load(&self.path_mtu_lowered),
             ecn_unused_combination: load(&self.ecn_unused_combination),
             drops: std::array::from_fn(|reason| load(&self.drops.0[reason])),
         }
@@ -219,6 +226,8 @@ pub struct CounterSnapshot {
     pub icmp_suppressed: u64,
     /// Pieces beyond the first, over all split packets.
     pub fragments_created: u64,
+    /// Reports from the path that lowered the MTU of a locator.
+    pub path_mtu_lowered: u64,
     /// Unused ECN combinations seen (RFC 6040 Figure 4).
     pub ecn_unused_combination: u64,
     /// By [`DropReason`] number.
@@ -266,6 +275,7 @@ impl CounterSnapshot {
             ("icmp_errors", self.icmp_errors),
             ("icmp_suppressed", self.icmp_suppressed),
             ("fragments_created", self.fragments_created),
+            ("path_mtu_lowered", self.path_mtu_lowered),
             ("ecn_unused_combination", self.ecn_unused_combination),
         ];
         let mut names: BTreeMap<String, u64> =
@@ -296,6 +306,7 @@ impl AddAssign<&Self> for CounterSnapshot {
         self.icmp_errors += other.icmp_errors;
         self.icmp_suppressed += other.icmp_suppressed;
         self.fragments_created += other.fragments_created;
+        self.path_mtu_lowered += other.path_mtu_lowered;
         self.ecn_unused_combination += other.ecn_unused_combination;
         for (mine, theirs) in self.drops.iter_mut().zip(&other.drops) {
             *mine += theirs;

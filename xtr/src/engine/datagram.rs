@@ -44,6 +44,16 @@ pub(super) fn parse(buffer: &mut [u8]) -> Option<Received<'_>> {
     Some(Received { source, fields, segment_size: segment_size.max(1), payload })
 }
 
+/// The payload alone, of a socket that gives no ancillary data; `None` when something was cut off.
+pub(super) fn raw_payload(buffer: &[u8]) -> Option<&[u8]> {
+    let (head, payload) = buffer.split_at_checked(PAYLOAD_START)?;
+    let (len, flags) = (read_u32(&head[8..])? as usize, read_u32(&head[12..])?);
+    if flags & libc::MSG_TRUNC as u32 != 0 {
+        return None;
+    }
+    payload.get(..len)
+}
+
 fn source(name: &[u8]) -> Option<IpAddr> {
     let family = c_int::from(u16::from_ne_bytes(*name.first_chunk()?));
     match family {

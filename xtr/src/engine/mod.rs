@@ -14,7 +14,7 @@
 use crate::config::DataConfig;
 use crate::counters::{CounterSnapshot, WorkerCounters};
 use crate::fib::FibReaderFactory;
-use crate::forward::{Forwarder, HoldLimits, Settings};
+use crate::forward::{Forwarder, HoldLimits, PathMtus, Settings};
 use crate::packet::Marking;
 use crate::packet::icmp::Rate;
 use crate::policy::Policy;
@@ -51,7 +51,6 @@ pub struct Engine {
     tun_name: String,
     tun_index: u32,
     tun_mtu: u16,
-    ports: PortPool,
     started: Instant,
     failure: Arc<OnceLock<String>>,
     workers: Vec<Handle>,
@@ -81,25 +80,28 @@ impl Engine {
         let started = Instant::now();
         let seed: [u8; 32] = rand::random();
         raise_descriptor_limit();
-        let (ports, sockets) = udp::open_for_workers(config, count, &seed)?;
-        let settings = settings(config, &ports, seed, started, count);
+        let path_mtus = Arc::<PathMtus>::default();
         let mut engine = Self {
             tun_name: tun.name,
             tun_index: tun.index,
             tun_mtu: tun.mtu,
-            ports,
             started,
             failure: Arc::default(),
             workers: Vec::with_capacity(count),
         };
-        for (queue, sockets) in tun.queues.into_iter().zip(sockets) {
-            let descriptors = Descriptors { tun: queue, sockets };
+        for queue in tun.queues {
+            let mut sockets = Sockets::open(config, &ports)?;
+            if engine.workers.is_empty() {
+                sockets.listen_to_icmp(&config.rlocs);
+            }
+            let descriptors = Descriptors { tun: queue, sockets, ports };
             let (pool_len, zero_checksum) = (ports.len(), config.zero_udp_checksum);
             let counters = Arc::<WorkerCounters>::default();
             let forwarder = Forwarder::new(
                 settings.clone(),
                 Arc::clone(&policy),
                 Arc::clone(&counters),
+                Arc::clone(&path_mtus),
                 punts.clone(),
             );
             let reader = fib.reader();
@@ -145,11 +147,6 @@ impl Engine {
     /// The MTU of the TUN device: larger than any packet, the engine looks after sizes itself.
     pub fn tun_mtu(&self) -> u16 {
         self.tun_mtu
-    }
-
-    /// Whether encapsulated packets may come from this source port: what an ICMP error quotes must (MT-12).
-    pub fn owns_source_port(&self, port: u16) -> bool {
-        self.ports.contains(port)
     }
 
     /// How many workers run.

@@ -20,6 +20,8 @@ pub(super) enum Operation {
     Tun,
     /// The multishot receive of the socket numbered so.
     Receive(u16),
+    /// The multishot receive of the ICMP socket numbered so.
+    Icmp(u16),
     /// A burst.
     Send(u16),
     /// A write to the TUN.
@@ -34,6 +36,7 @@ impl Operation {
             Self::Receive(index) => (2, index),
             Self::Send(index) => (3, index),
             Self::Write(index) => (4, index),
+            Self::Icmp(index) => (5, index),
         };
         kind << 16 | u64::from(index)
     }
@@ -46,6 +49,7 @@ impl Operation {
             2 => Some(Self::Receive(index)),
             3 => Some(Self::Send(index)),
             4 => Some(Self::Write(index)),
+            5 => Some(Self::Icmp(index)),
             _ => None,
         }
     }
@@ -105,11 +109,11 @@ impl Ring {
         file: u32,
         group: u16,
         template: *const libc::msghdr,
-        socket: u16,
+        operation: Operation,
     ) -> io::Result<()> {
         let entry = opcode::RecvMsgMulti::new(Fixed(file), template, group).build();
         // SAFETY: the caller's promise.
-        unsafe { self.push(entry, Operation::Receive(socket)) }
+        unsafe { self.push(entry, operation) }
     }
 
     /// Sends a burst; never waits for room, so that bursts leave in the order they were pushed.
@@ -243,6 +247,7 @@ mod tests {
             Operation::Receive(3),
             Operation::Send(u16::MAX),
             Operation::Write(255),
+            Operation::Icmp(1),
         ] {
             assert_eq!(Operation::decode(operation.encode()), Some(operation));
         }

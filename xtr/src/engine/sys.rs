@@ -121,6 +121,25 @@ pub(super) fn set_option(
     })
 }
 
+/// Sets a socket option that is an array of 32-bit words.
+pub(super) fn set_words(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    words: &[u32],
+) -> io::Result<()> {
+    // SAFETY: the pointer and length describe `words`, which outlive the call.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            words.as_ptr().cast(),
+            size_of_val(words) as libc::socklen_t,
+        )
+    })
+}
+
 /// A `struct msghdr` of nothing.
 pub(super) fn empty_message() -> libc::msghdr {
     // SAFETY: all fields are integers and raw pointers, for which zero is a value.

@@ -1,7 +1,7 @@
 //! The UDP sockets of one worker: one per own RLOC to receive on port 4341, and the pool of source ports to send from.
-use super::sys::set_option;
+use super::sys::{set_option, set_words};
 use crate::config::DataConfig;
-use crate::packet::lisp;
+use crate::packet::{Family, lisp};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +19,11 @@ const BIND_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Linux's values that libc lacks.
 const UDP_NO_CHECK6_TX: i32 = 101;
 const UDP_NO_CHECK6_RX: i32 = 102;
+const ICMP_FILTER: i32 = 1;
+const ICMPV6_FILTER: i32 = 1;
+
+const ICMP_UNREACHABLE: u32 = 3;
+const ICMPV6_TOO_BIG: u32 = 2;
 
 /// All sockets of one worker, for each own RLOC in the order of the configuration.
 #[derive(Debug)]
@@ -27,27 +32,20 @@ pub(super) struct Sockets {
     pub(super) receive: Vec<Socket>,
     /// `source_ports` sockets per own RLOC, then one whose packets may be fragmented outside (MT-08).
     pub(super) send: Vec<Socket>,
+    /// Raw sockets for reports about our packets, one per family; empty without the privilege and in all workers but one.
+    pub(super) icmp: Vec<(Family, Socket)>,
 }
 
-/// Opens the sockets of `count` workers in the caller's network namespace, all with the same pool of source ports.
-///
-/// The pool lies where the kernel also takes ports for other programs: one that is in use moves the whole pool.
-pub(super) fn open_for_workers(
-    config: &DataConfig,
-    count: usize,
-    seed: &[u8; 32],
-) -> io::Result<(PortPool, Vec<Sockets>)> {
-    let receive: Vec<Vec<Socket>> =
-        (0..count).map(|_| receive_sockets(config)).collect::<io::Result<_>>()?;
-    let mut in_use = None;
-    for seed in seed.as_chunks::<2>().0 {
-        let ports = PortPool::new(config.source_ports, u16::from_be_bytes(*seed));
-        let send: io::Result<Vec<_>> = (0..count).map(|_| send_sockets(config, &ports)).collect();
-        match send {
-            Ok(send) => {
-                let sockets = receive.into_iter().zip(send);
-                let sockets = sockets.map(|(receive, send)| Sockets { receive, send }).collect();
-                return Ok((ports, sockets));
+impl Sockets {
+    /// Binds them all in the caller's network namespace.
+    pub(super) fn open(config: &DataConfig, ports: &PortPool) -> io::Result<Self> {
+        let mut sockets = Self { receive: Vec::new(), send: Vec::new(), icmp: Vec::new() };
+        for &rloc in &config.rlocs {
+            sockets.receive.push(receive_socket(rloc)?);
+            for index in 0..ports.len() {
+                let socket = send_socket(rloc, ports.port(index), config.zero_udp_checksum)?;
+                dont_fragment(&socket, rloc, true)?;
+                sockets.send.push(socket);
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => in_use = Some(error),
             Err(error) => return Err(error),
@@ -56,26 +54,19 @@ pub(super) fn open_for_workers(
     Err(in_use.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
 }
 
-fn receive_sockets(config: &DataConfig) -> io::Result<Vec<Socket>> {
-    config.rlocs.iter().map(|&rloc| receive_socket(rloc)).collect()
-}
-
-fn send_sockets(config: &DataConfig, ports: &PortPool) -> io::Result<Vec<Socket>> {
-    let mut sockets = Vec::new();
-    for &rloc in &config.rlocs {
-        for index in 0..ports.len() {
-            let socket = send_socket(rloc, ports.port(index), config.zero_udp_checksum)?;
-            dont_fragment(&socket, rloc, true)?;
-            sockets.push(socket);
+    /// Opens the ICMP sockets of the families of `rlocs`. Without CAP_NET_RAW there are none: the configured MTUs hold (MT-11).
+    pub(super) fn listen_to_icmp(&mut self, rlocs: &[IpAddr]) {
+        for family in [Family::V4, Family::V6] {
+            if !rlocs.iter().any(|rloc| Family::of(rloc) == family) {
+                continue;
+            }
+            match icmp_socket(family) {
+                Ok(socket) => self.icmp.push((family, socket)),
+                Err(error) => tracing::warn!(%error, "path MTU reports cannot be received"),
+            }
         }
-        let fragmenting = send_socket(rloc, ports.port(0), config.zero_udp_checksum)?;
-        dont_fragment(&fragmenting, rloc, false)?;
-        sockets.push(fragmenting);
     }
-    Ok(sockets)
-}
 
-impl Sockets {
     /// The index in `send` of a pool socket; `port` equal to the pool's length names the fragmenting one.
     pub(super) fn send_index(rloc: usize, port: u16, pool_len: u16) -> usize {
         rloc * (usize::from(pool_len) + 1) + usize::from(port.min(pool_len))
@@ -138,6 +129,29 @@ fn receive_socket(rloc: IpAddr) -> io::Result<Socket> {
     }
     option(libc::IPPROTO_UDP, libc::UDP_GRO)?;
     force_buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF);
+    Ok(socket)
+}
+
+/// Only the type that reports an MTU gets through its filter: destination unreachable, or Packet Too Big.
+fn icmp_socket(family: Family) -> io::Result<Socket> {
+    let (domain, protocol) = match family {
+        Family::V4 => (Domain::IPV4, Protocol::ICMPV4),
+        Family::V6 => (Domain::IPV6, Protocol::ICMPV6),
+    };
+    let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    match family {
+        Family::V4 => {
+            let blocked = !(1u32 << ICMP_UNREACHABLE);
+            set_option(socket.as_fd(), libc::SOL_RAW, ICMP_FILTER, blocked as i32)?;
+        }
+        Family::V6 => {
+            // One bit per type, set = blocked; 256 bits as eight words.
+            let mut blocked = [u32::MAX; 8];
+            blocked[0] &= !(1 << ICMPV6_TOO_BIG);
+            set_words(socket.as_fd(), libc::SOL_ICMPV6, ICMPV6_FILTER, &blocked)?;
+        }
+    }
     Ok(socket)
 }
 

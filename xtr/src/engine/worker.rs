@@ -5,13 +5,13 @@ use super::datagram;
 use super::outbound::{Bursts, Current};
 use super::parked::Parked;
 use super::ring::{Completion, Operation, Ring};
-use super::udp::Sockets;
+use super::udp::{PortPool, Sockets};
 use super::writes::Writes;
 use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibReader, FibView};
 use crate::forward::{Forwarder, Outer, Output};
-use crate::packet::Inner;
+use crate::packet::{Family, Inner};
 use crate::policy::Policy;
 use nix::sys::eventfd::EventFd;
 use std::collections::VecDeque;
@@ -48,6 +48,7 @@ pub(super) struct Control {
 pub(super) struct Descriptors {
     pub(super) tun: OwnedFd,
     pub(super) sockets: Sockets,
+    pub(super) ports: PortPool,
 }
 
 /// One worker. Its thread creates, runs and drops it.
@@ -73,6 +74,9 @@ struct Io {
     /// Bursts and writes the kernel has.
     in_flight: usize,
     receive_files: u32,
+    /// The first ICMP socket's index among the files.
+    icmp_files: u32,
+    ports: PortPool,
     /// The table changed.
     woken: bool,
     template: Box<libc::msghdr>,
@@ -139,6 +143,7 @@ impl<P: Policy> Worker<P> {
             io.make_room()?;
             match completion.operation {
                 Operation::Tun => io.forward_frame(completion, now, forwarder, &mut view),
+                Operation::Icmp(socket) => io.take_icmp(socket, completion, now, forwarder),
                 _ => io.forward_datagrams(completion, now, forwarder, &mut view),
             }
         }
@@ -167,12 +172,15 @@ impl Io {
         let receive_files = sockets.receive.len() as u32;
         let mut files: Vec<RawFd> = vec![descriptors.tun.as_raw_fd(), control.event.as_raw_fd()];
         files.extend(sockets.receive.iter().chain(&sockets.send).map(AsRawFd::as_raw_fd));
+        let icmp_files = files.len() as u32;
+        files.extend(sockets.icmp.iter().map(|(_, socket)| socket.as_raw_fd()));
         let ring = Ring::new(&files)?;
         let mut template = Box::new(super::sys::empty_message());
         template.msg_namelen = datagram::NAME_LEN as libc::socklen_t;
         template.msg_controllen = datagram::CONTROL_LEN as _;
         let mut to_arm = vec![Operation::Wake, Operation::Tun];
         to_arm.extend((0..receive_files as u16).map(Operation::Receive));
+        to_arm.extend((0..sockets.icmp.len() as u16).map(Operation::Icmp));
         Ok(Self {
             tun: Buffers::new(ring.uring(), 0, BUFFERS)?,
             udp: Buffers::new(ring.uring(), 1, BUFFERS)?,
@@ -184,6 +192,8 @@ impl Io {
             to_arm,
             in_flight: 0,
             receive_files,
+            icmp_files,
+            ports: descriptors.ports,
             template,
             wake_count: Box::new(0),
             counters,
@@ -202,7 +212,7 @@ impl Io {
 
     /// Starts the reads that ended or never began, if the kernel has buffers for them.
     fn arm(&mut self) -> io::Result<()> {
-        let Self { ring, tun, udp, to_arm, template, wake_count, .. } = self;
+        let Self { ring, tun, udp, to_arm, template, wake_count, icmp_files, .. } = self;
         let mut result = Ok(());
         to_arm.retain(|operation| {
             let started = match operation {
@@ -212,11 +222,15 @@ impl Io {
                     unsafe { ring.read_counter(WAKE_FILE, count) }
                 }
                 Operation::Tun if tun.any_with_kernel() => ring.read_multi(TUN_FILE, tun.group()),
-                Operation::Receive(socket) if udp.any_with_kernel() => {
-                    let file = FIRST_SOCKET_FILE + u32::from(*socket);
+                Operation::Receive(socket) | Operation::Icmp(socket) if udp.any_with_kernel() => {
+                    let first = match operation {
+                        Operation::Icmp(_) => *icmp_files,
+                        _ => FIRST_SOCKET_FILE,
+                    };
+                    let file = first + u32::from(*socket);
                     let template = &raw const **template;
                     // SAFETY: the box lives as long as the ring, and what is in it never changes.
-                    unsafe { ring.receive_multi(file, udp.group(), template, *socket) }
+                    unsafe { ring.receive_multi(file, udp.group(), template, *operation) }
                 }
                 _ => return true,
             };
@@ -250,7 +264,7 @@ impl Io {
                     self.woken = true;
                     self.to_arm.push(Operation::Wake);
                 }
-                operation @ (Operation::Tun | Operation::Receive(_)) => {
+                operation @ (Operation::Tun | Operation::Receive(_) | Operation::Icmp(_)) => {
                     if !completion.more {
                         self.to_arm.push(operation);
                     }
@@ -307,6 +321,34 @@ impl Io {
         forwarder.from_native(now, view, frame, &mut out);
         let operations = out.operations;
         self.tun.settle(id, operations);
+    }
+
+    fn take_icmp<P: Policy>(
+        &mut self,
+        socket: u16,
+        completion: Completion,
+        now: Instant,
+        forwarder: &mut Forwarder<P>,
+    ) {
+        let (Some(id), len) = (completion.buffer, completion.result as usize) else { return };
+        let Some(octets) = self.udp.claim(id, len) else { return };
+        let family = self.descriptors.sockets.icmp.get(usize::from(socket)).map(|icmp| icmp.0);
+        if let (Some(family), Some(message)) = (family, datagram::raw_payload(octets)) {
+            let message = match family {
+                // A raw IPv4 socket gives the IP header too.
+                Family::V4 => {
+                    Inner::parse(message).ok().and_then(|ip| message.get(ip.header_len..))
+                }
+                Family::V6 => Some(message),
+            };
+            let ports = self.ports;
+            if let Some(message) = message
+                && forwarder.handle_icmp(now, family, message, |port| ports.contains(port))
+            {
+                self.counters.path_mtu_lowered();
+            }
+        }
+        self.udp.settle(id, 0);
     }
 
     fn forward_datagrams<P: Policy>(

@@ -44,7 +44,8 @@ impl<P: Policy> Forwarder<P> {
             Ok(route) => route,
             Err(reason) => return self.discard(reason, work.traffic.packets),
         };
-        let limit = mtu::inner_limit(adjacency.mtu, Family::of(&adjacency.destination));
+        let mtu = self.path_mtus.effective(now, &adjacency.destination, adjacency.mtu);
+        let limit = mtu::inner_limit(mtu, Family::of(&adjacency.destination));
         let segments = match self.prepare(&mut work) {
             Ok(segments) => segments,
             Err(reason) => return self.discard(reason, work.traffic.packets),

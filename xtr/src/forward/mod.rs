@@ -12,7 +12,7 @@ use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibView, Verdict};
 use crate::packet::{
-    FlowHasher, IcmpError, IcmpLimiter, Inner, Marking, Offload, OuterFields, Segments,
+    Family, FlowHasher, IcmpError, IcmpLimiter, Inner, Marking, Offload, OuterFields, Segments,
     VirtioNetHeader, decapsulate, icmp, icmp::Rate, lisp, martian,
 };
 use crate::policy::{Onward, Policy};
@@ -26,9 +26,11 @@ use zerocopy::{FromBytes, IntoBytes};
 mod encapsulate;
 mod hold;
 mod output;
+mod path_mtu;
 
 pub use hold::{Held, HoldLimits};
 pub use output::{Outer, Output};
+pub use path_mtu::{PathMtus, PathReport};
 
 /// Octets that must lie before every packet: a virtio-net header on the native side, a LISP header on the core side fits as well.
 pub const HEADROOM: usize = VirtioNetHeader::LEN;
@@ -59,6 +61,7 @@ pub struct Forwarder<P> {
     settings: Settings,
     hasher: FlowHasher,
     counters: Arc<WorkerCounters>,
+    path_mtus: Arc<PathMtus>,
     punts: PuntSender,
     icmp_limiter: IcmpLimiter,
     hold: hold::Hold,
@@ -94,12 +97,14 @@ impl<P: Policy> Forwarder<P> {
         settings: Settings,
         policy: Arc<P>,
         counters: Arc<WorkerCounters>,
+        path_mtus: Arc<PathMtus>,
         punts: PuntSender,
     ) -> Self {
         Self {
             policy,
             hasher: FlowHasher::new(settings.seed),
             counters,
+            path_mtus,
             punts,
             icmp_limiter: IcmpLimiter::new(settings.icmp_rate, settings.seed),
             hold: hold::Hold::new(settings.hold),
@@ -157,6 +162,21 @@ impl<P: Policy> Forwarder<P> {
     pub fn drop_from_core(&mut self, reason: DropReason) {
         self.counters.core_in(Traffic::packet(0));
         self.discard(reason, 1);
+    }
+
+    /// An ICMP error about an encapsulated packet of ours, without IP header. True if it lowered the MTU of a locator (MT-11).
+    pub fn handle_icmp(
+        &mut self,
+        now: Instant,
+        family: Family,
+        message: &[u8],
+        owns_port: impl FnOnce(u16) -> bool,
+    ) -> bool {
+        PathReport::parse(family, message).is_some_and(|report| {
+            self.settings.rlocs.contains(&report.source)
+                && owns_port(report.source_port)
+                && self.path_mtus.lower(now, report.destination, report.mtu)
+        })
     }
 
     /// The table changed: packets whose mapping came are to be taken with [`Self::next_released`].

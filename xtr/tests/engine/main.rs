@@ -439,6 +439,58 @@ fn mt_06_mt_07_too_big_packets_are_answered() {
 }
 
 #[test]
+fn mt_11_mt_14_a_report_from_the_path_lowers_the_mtu() {
+    for addresses in [Addresses::new(false, true), Addresses::new(true, false)] {
+        let Some(mut node) = Node::alone(addresses) else { return };
+        node.learn(1500);
+        let peer = node.peer_socket();
+        let host = node.socket(addresses.local_eid, 5000);
+        let to = SocketAddr::new(addresses.remote_eid, 7000);
+        host.send_to(&[7; 1300], to).expect("fits");
+        let arrived = receive(&peer);
+        let v4 = addresses.own_rloc.is_ipv4();
+        let [domain, protocol] = if v4 { [libc::AF_INET, 1] } else { [libc::AF_INET6, 58] };
+        let message = too_big(addresses, arrived.source.port(), 1300);
+        let router = SocketAddr::new(addresses.peer_rloc, 0);
+        let own = SocketAddr::new(addresses.own_rloc, 0);
+        node.namespace.run(move || {
+            let socket =
+                socket2::Socket::new(domain.into(), socket2::Type::RAW, Some(protocol.into()))
+                    .expect("a raw socket");
+            socket.bind(&router.into()).expect("an own address");
+            socket.send_to(&message, &own.into()).expect("sent");
+        });
+        node.settled(|counters| counters.path_mtu_lowered == 1);
+        host.send_to(&[7; 1350], to).expect("sent");
+        let counters = node.settled(|counters| counters.native_in.packets == 2);
+        assert_eq!(counters.dropped(DropReason::PacketTooBig), 1, "{:?}", non_zero(&counters));
+        match node.punts.pop() {
+            Some(Punt::IcmpError { message, .. }) => {
+                let inner_mtu: u32 = if v4 { 1300 - 36 } else { 1300 - 56 };
+                // An IPv6 source cannot be told less than 1280.
+                let told = if v4 { inner_mtu.max(1280) } else { inner_mtu };
+                assert_eq!(message[4..8], told.to_be_bytes());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What a router says about a packet of ours that it could not pass on.
+fn too_big(addresses: Addresses, port: u16, mtu: u16) -> Vec<u8> {
+    let from = SocketAddr::new(addresses.own_rloc, port);
+    let to = SocketAddr::new(addresses.peer_rloc, lisp::DATA_PORT);
+    let quoted = udp_packet(from, to, 60, 0, &[0; 100]);
+    let kind = if addresses.own_rloc.is_ipv4() { [3, 4] } else { [2, 0] };
+    let mut message = [&kind[..], &[0, 0, 0, 0], &mtu.to_be_bytes(), &quoted].concat();
+    if addresses.own_rloc.is_ipv4() {
+        let checksum = checksum::internet(&message);
+        message[2..4].copy_from_slice(&checksum);
+    }
+    message
+}
+
+#[test]
 fn a_removed_tun_ends_the_worker_with_a_reason() {
     let addresses = Addresses::new(true, true);
     let Some(node) = Node::alone(addresses) else { return };

@@ -143,7 +143,13 @@ impl Bench {
             icmp_rate: Rate::default(),
             started: now,
         };
-        let forwarder = Forwarder::new(settings, Arc::new(rules), Arc::clone(&counters), sender);
+        let forwarder = Forwarder::new(
+            settings,
+            Arc::new(rules),
+            Arc::clone(&counters),
+            Arc::default(),
+            sender,
+        );
         Self {
             forwarder,
             counters,

@@ -338,3 +338,35 @@ fn broken_frames_are_malformed() {
     bench.native_frame(virtio, &whole);
     bench.assert_dropped(DropReason::InnerMalformed);
 }
+
+#[test]
+fn mt_11_mt_12_mt_14_a_report_lowers_what_fits() {
+    let mut bench = Bench::new();
+    bench.map("203.0.113.0/24", PEER_V4, 1500);
+    let mut outer = Vec::new();
+    let (source, destination) = ([198, 51, 100, 1].into(), [198, 51, 100, 2].into());
+    let addresses = crate::packet::outer::OuterAddresses::V4 { source, destination };
+    crate::packet::outer::build(
+        addresses,
+        FIELDS,
+        50_000,
+        InstanceId::DEFAULT,
+        &[0; 40],
+        &mut outer,
+    );
+    let message = [&[3, 4, 0, 0, 0, 0, 5, 0][..], &outer].concat();
+    let packet = Build::v4(udp(), payload(1300)).bytes();
+    let report = |bench: &mut Bench, message: &[u8], owned| {
+        bench.forwarder.handle_icmp(bench.now, Family::V4, message, |port| port == owned)
+    };
+    assert!(!report(&mut bench, &message, 50_001), "not a port of ours");
+    let mut foreign = message.clone();
+    foreign[8 + 15] = 99;
+    assert!(!report(&mut bench, &foreign, 50_000), "not an RLOC of ours");
+    bench.native(&packet);
+    assert_eq!(bench.out.sent.len(), 1);
+    assert!(report(&mut bench, &message, 50_000));
+    bench.native(&packet);
+    assert_eq!(bench.out.sent.len(), 1);
+    assert_eq!(bench.icmp_errors()[0].1[4..8], (1280u32 - 36).to_be_bytes());
+}

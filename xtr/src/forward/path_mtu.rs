@@ -1,0 +1,233 @@
+//! PURE. The path MTU per locator, as routers on the way report it (stateful mode, RFC 9300 §7.2).
+//!
+//! A report is believed only if it quotes a packet that we could have sent (MT-12); it can only lower the configured L, and ages out.
+use crate::packet::headers::{Ipv4Header, Ipv6Header, UdpHeader, protocol};
+use crate::packet::mtu::IPV6_MIN_MTU;
+use crate::packet::{Family, lisp};
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use zerocopy::FromBytes;
+
+/// How long a lowered MTU holds: not less than 5 minutes (MT-15, RFC 8201 §4).
+const LIFETIME: Duration = Duration::from_secs(600);
+/// The smallest IPv4 estimate (MT-13, RFC 1191 §3).
+const IPV4_MIN_MTU: u16 = 68;
+/// Locators remembered; a report about one more is ignored.
+const MAX_LOCATORS: usize = 1024;
+
+/// What an ICMP message says about one of our encapsulated packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathReport {
+    /// Outer source of the quoted packet: to be an own RLOC.
+    pub source: IpAddr,
+    /// Outer source port: to be of the pool.
+    pub source_port: u16,
+    /// The locator it was on its way to.
+    pub destination: IpAddr,
+    /// The largest outer packet that gets through, octets.
+    pub mtu: u16,
+}
+
+impl PathReport {
+    /// Reads an ICMPv4 message of type 3 code 4 or an ICMPv6 one of type 2, without IP header. `None` for everything else, and
+    /// when the quoted packet is no LISP data or the MTU is impossible (MT-13).
+    pub fn parse(family: Family, message: &[u8]) -> Option<Self> {
+        let (head, quoted) = message.split_at_checked(8)?;
+        let &[kind, code, _, _, a, b, c, d] = head else { return None };
+        match (family, kind, code) {
+            (Family::V4, 3, 4) => Self::quoting_v4(u16::from_be_bytes([c, d]), quoted),
+            (Family::V6, 2, _) => {
+                let mtu = u32::from_be_bytes([a, b, c, d]);
+                Self::quoting_v6(u16::try_from(mtu).unwrap_or(u16::MAX), quoted)
+            }
+            _ => None,
+        }
+    }
+
+    fn quoting_v4(mtu: u16, quoted: &[u8]) -> Option<Self> {
+        let (header, _) = Ipv4Header::ref_from_prefix(quoted).ok()?;
+        let header_len = usize::from(header.version_ihl & 0x0f) * 4;
+        let is_udp = header.version_ihl >> 4 == 4 && header.protocol == protocol::UDP;
+        // 0 is what routers before RFC 1191 say: they do not know.
+        if !is_udp || mtu == 0 {
+            return None;
+        }
+        let (source, destination) = (header.source.into(), header.destination.into());
+        Self::quoting_udp(source, destination, mtu.max(IPV4_MIN_MTU), quoted.get(header_len..)?)
+    }
+
+    fn quoting_v6(mtu: u16, quoted: &[u8]) -> Option<Self> {
+        let (header, udp) = Ipv6Header::ref_from_prefix(quoted).ok()?;
+        let is_udp = quoted[0] >> 4 == 6 && header.next_header == protocol::UDP;
+        if !is_udp || usize::from(mtu) < IPV6_MIN_MTU {
+            return None;
+        }
+        Self::quoting_udp(header.source.into(), header.destination.into(), mtu, udp)
+    }
+
+    fn quoting_udp(source: IpAddr, destination: IpAddr, mtu: u16, udp: &[u8]) -> Option<Self> {
+        let (udp, _) = UdpHeader::ref_from_prefix(udp).ok()?;
+        (udp.destination_port.get() == lisp::DATA_PORT).then_some(Self {
+            source,
+            source_port: udp.source_port.get(),
+            destination,
+            mtu,
+        })
+    }
+}
+
+/// The lowered MTUs of all locators, shared by the workers. Costs one load per packet while there are none.
+#[derive(Debug, Default)]
+pub struct PathMtus {
+    any: AtomicBool,
+    lowered: ArcSwap<BTreeMap<IpAddr, Lowered>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lowered {
+    mtu: u16,
+    until: Instant,
+}
+
+impl PathMtus {
+    /// L towards `destination`: `configured`, or less while a report says so (MT-10, MT-14).
+    #[inline]
+    pub fn effective(&self, now: Instant, destination: &IpAddr, configured: u16) -> u16 {
+        if self.any.load(Ordering::Relaxed) {
+            self.lowered_to(now, destination, configured)
+        } else {
+            configured
+        }
+    }
+
+    #[cold]
+    fn lowered_to(&self, now: Instant, destination: &IpAddr, configured: u16) -> u16 {
+        match self.lowered.load().get(destination) {
+            Some(lowered) if now < lowered.until => configured.min(lowered.mtu),
+            _ => configured,
+        }
+    }
+
+    /// Takes a report that was checked; one above the current estimate changes nothing (MT-11, MT-13). True if it lowered something.
+    pub fn lower(&self, now: Instant, destination: IpAddr, mtu: u16) -> bool {
+        let current = self.lowered.load();
+        let is_news = match current.get(&destination) {
+            Some(known) => now >= known.until || mtu < known.mtu,
+            None => true,
+        };
+        if !is_news {
+            return false;
+        }
+        let mut lowered = BTreeMap::clone(&current);
+        lowered.retain(|_, lowered| now < lowered.until);
+        if lowered.len() >= MAX_LOCATORS && !lowered.contains_key(&destination) {
+            return false;
+        }
+        lowered.insert(destination, Lowered { mtu, until: now + LIFETIME });
+        self.lowered.store(lowered.into());
+        self.any.store(true, Ordering::Relaxed);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::OuterFields;
+    use crate::packet::outer::{OuterAddresses, build};
+    use mapping::eid::InstanceId;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    const V4: OuterAddresses = OuterAddresses::V4 {
+        source: Ipv4Addr::new(198, 51, 100, 1),
+        destination: Ipv4Addr::new(198, 51, 100, 2),
+    };
+    const V6: OuterAddresses = OuterAddresses::V6 {
+        source: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
+        destination: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2),
+        flow_label: 7,
+    };
+
+    fn quoted(addresses: OuterAddresses) -> Vec<u8> {
+        let mut packet = Vec::new();
+        let fields = OuterFields { ttl: 60, tos: 0 };
+        build(addresses, fields, 50_001, InstanceId::DEFAULT, &[0x45; 40], &mut packet);
+        packet
+    }
+
+    fn message(kind: u8, code: u8, mtu: u32, quoted: &[u8]) -> Vec<u8> {
+        [&[kind, code, 0, 0][..], &mtu.to_be_bytes(), quoted].concat()
+    }
+
+    #[test]
+    fn mt_11_reports_about_our_packets_are_read() {
+        let report = PathReport::parse(Family::V4, &message(3, 4, 1400, &quoted(V4)[..28]));
+        let report = report.expect("a report");
+        assert_eq!((report.source_port, report.mtu), (50_001, 1400));
+        assert_eq!(report.source, Ipv4Addr::new(198, 51, 100, 1));
+        assert_eq!(report.destination, Ipv4Addr::new(198, 51, 100, 2));
+        let report = PathReport::parse(Family::V6, &message(2, 0, 1300, &quoted(V6)));
+        assert_eq!(report.map(|report| (report.source_port, report.mtu)), Some((50_001, 1300)));
+    }
+
+    #[test]
+    fn mt_12_other_packets_are_no_concern() {
+        for (offset, value) in [(9, 6), (0, 0x65), (23, 0)] {
+            let mut other = quoted(V4);
+            other[offset] = value;
+            assert_eq!(PathReport::parse(Family::V4, &message(3, 4, 1400, &other)), None);
+        }
+        for (kind, code) in [(3, 1), (11, 0), (4, 0)] {
+            assert_eq!(
+                PathReport::parse(Family::V4, &message(kind, code, 1400, &quoted(V4))),
+                None
+            );
+        }
+        let whole = message(3, 4, 1400, &quoted(V4)[..28]);
+        for len in 0..whole.len() {
+            assert_eq!(PathReport::parse(Family::V4, &whole[..len]), None, "{len}");
+        }
+    }
+
+    #[test]
+    fn mt_13_impossible_mtus_are_not_believed() {
+        let v4 = |mtu| PathReport::parse(Family::V4, &message(3, 4, mtu, &quoted(V4)));
+        assert_eq!(v4(0), None);
+        assert_eq!(v4(40).map(|report| report.mtu), Some(68));
+        let v6 = |mtu| PathReport::parse(Family::V6, &message(2, 0, mtu, &quoted(V6)));
+        assert_eq!(v6(1279), None);
+        assert_eq!(v6(1 << 20).map(|report| report.mtu), Some(u16::MAX));
+    }
+
+    #[test]
+    fn mt_10_mt_13_mt_15_an_mtu_is_lowered_never_raised_and_ages_out() {
+        let now = Instant::now();
+        let paths = PathMtus::default();
+        let [a, b] = [1, 2].map(|last| IpAddr::from([198, 51, 100, last]));
+        assert_eq!(paths.effective(now, &a, 1500), 1500);
+        assert!(paths.lower(now, a, 1400));
+        assert_eq!(paths.effective(now, &a, 1500), 1400);
+        assert_eq!(paths.effective(now, &a, 1300), 1300, "never above L");
+        assert_eq!(paths.effective(now, &b, 1500), 1500, "another locator");
+        assert!(!paths.lower(now, a, 1450));
+        assert_eq!(paths.effective(now, &a, 1500), 1400);
+        assert_eq!(paths.effective(now + Duration::from_secs(599), &a, 1500), 1400);
+        assert_eq!(paths.effective(now + Duration::from_secs(600), &a, 1500), 1500);
+        assert!(paths.lower(now + Duration::from_secs(601), a, 1450), "the old one is forgotten");
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let now = Instant::now();
+        let paths = PathMtus::default();
+        let locator = |i: u32| IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 + i));
+        for i in 0..MAX_LOCATORS as u32 {
+            assert!(paths.lower(now, locator(i), 1400));
+        }
+        assert!(!paths.lower(now, locator(u32::MAX >> 8), 1400));
+        assert!(paths.lower(now, locator(0), 1300), "a known one still counts");
+    }
+}
