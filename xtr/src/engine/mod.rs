@@ -80,6 +80,8 @@ impl Engine {
         let started = Instant::now();
         let seed: [u8; 32] = rand::random();
         raise_descriptor_limit();
+        let (ports, sockets) = udp::open_for_workers(config, count, &seed)?;
+        let settings = settings(config, &ports, seed, started, count);
         let path_mtus = Arc::<PathMtus>::default();
         let mut engine = Self {
             tun_name: tun.name,
@@ -89,8 +91,7 @@ impl Engine {
             failure: Arc::default(),
             workers: Vec::with_capacity(count),
         };
-        for queue in tun.queues {
-            let mut sockets = Sockets::open(config, &ports)?;
+        for (queue, mut sockets) in tun.queues.into_iter().zip(sockets) {
             if engine.workers.is_empty() {
                 sockets.listen_to_icmp(&config.rlocs);
             }

@@ -36,16 +36,27 @@ pub(super) struct Sockets {
     pub(super) icmp: Vec<(Family, Socket)>,
 }
 
-impl Sockets {
-    /// Binds them all in the caller's network namespace.
-    pub(super) fn open(config: &DataConfig, ports: &PortPool) -> io::Result<Self> {
-        let mut sockets = Self { receive: Vec::new(), send: Vec::new(), icmp: Vec::new() };
-        for &rloc in &config.rlocs {
-            sockets.receive.push(receive_socket(rloc)?);
-            for index in 0..ports.len() {
-                let socket = send_socket(rloc, ports.port(index), config.zero_udp_checksum)?;
-                dont_fragment(&socket, rloc, true)?;
-                sockets.send.push(socket);
+/// Opens the sockets of `count` workers in the caller's network namespace, all with the same pool of source ports.
+///
+/// The pool lies where the kernel also takes ports for other programs: one that is in use moves the whole pool.
+pub(super) fn open_for_workers(
+    config: &DataConfig,
+    count: usize,
+    seed: &[u8; 32],
+) -> io::Result<(PortPool, Vec<Sockets>)> {
+    let receive: Vec<Vec<Socket>> =
+        (0..count).map(|_| receive_sockets(config)).collect::<io::Result<_>>()?;
+    let mut in_use = None;
+    for seed in seed.as_chunks::<2>().0 {
+        let ports = PortPool::new(config.source_ports, u16::from_be_bytes(*seed));
+        let send: io::Result<Vec<_>> = (0..count).map(|_| send_sockets(config, &ports)).collect();
+        match send {
+            Ok(send) => {
+                let sockets = receive.into_iter().zip(send);
+                let sockets = sockets
+                    .map(|(receive, send)| Sockets { receive, send, icmp: Vec::new() })
+                    .collect();
+                return Ok((ports, sockets));
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => in_use = Some(error),
             Err(error) => return Err(error),
@@ -54,6 +65,7 @@ impl Sockets {
     Err(in_use.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
 }
 
+impl Sockets {
     /// Opens the ICMP sockets of the families of `rlocs`. Without CAP_NET_RAW there are none: the configured MTUs hold (MT-11).
     pub(super) fn listen_to_icmp(&mut self, rlocs: &[IpAddr]) {
         for family in [Family::V4, Family::V6] {
@@ -103,6 +115,25 @@ impl PortPool {
     pub(super) const fn port(&self, index: u16) -> u16 {
         FIRST_DYNAMIC_PORT + index * self.stride + self.offset
     }
+}
+
+fn receive_sockets(config: &DataConfig) -> io::Result<Vec<Socket>> {
+    config.rlocs.iter().map(|&rloc| receive_socket(rloc)).collect()
+}
+
+fn send_sockets(config: &DataConfig, ports: &PortPool) -> io::Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    for &rloc in &config.rlocs {
+        for index in 0..ports.len() {
+            let socket = send_socket(rloc, ports.port(index), config.zero_udp_checksum)?;
+            dont_fragment(&socket, rloc, true)?;
+            sockets.push(socket);
+        }
+        let fragmenting = send_socket(rloc, ports.port(0), config.zero_udp_checksum)?;
+        dont_fragment(&fragmenting, rloc, false)?;
+        sockets.push(fragmenting);
+    }
+    Ok(sockets)
 }
 
 fn receive_socket(rloc: IpAddr) -> io::Result<Socket> {
