@@ -17,7 +17,7 @@ use rtnetlink::{IpVersion, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use super::namespace::Namespace;
 
 /// Joins two namespaces by a veth pair; both ends are still down.
-pub(crate) fn connect(
+pub fn connect(
     mtu: u32,
     (near, near_name): (&Namespace, &'static str),
     (far, far_name): (&Namespace, &'static str),
@@ -37,7 +37,7 @@ pub(crate) fn connect(
 }
 
 /// Makes a link hand over one wire-sized packet at a time, as a physical link would: no GSO super-packets.
-pub(crate) fn wire_sized(namespace: &Namespace, name: &'static str) -> io::Result<()> {
+pub fn wire_sized(namespace: &Namespace, name: &'static str) -> io::Result<()> {
     namespace.netlink(move |netlink| async move {
         let change = LinkUnspec::new_with_name(name)
             .append_extra_attribute(LinkAttribute::GsoMaxSegs(1))
@@ -47,14 +47,14 @@ pub(crate) fn wire_sized(namespace: &Namespace, name: &'static str) -> io::Resul
 }
 
 /// Sets a link up.
-pub(crate) fn up(namespace: &Namespace, name: &'static str) -> io::Result<()> {
+pub fn up(namespace: &Namespace, name: &'static str) -> io::Result<()> {
     namespace.netlink(move |netlink| async move {
         netlink.link().set(LinkUnspec::new_with_name(name).up().build()).execute().await
     })
 }
 
 /// Gives a link an address; IPv6 addresses are usable at once (no duplicate address detection).
-pub(crate) fn address(namespace: &Namespace, name: &'static str, address: IpNet) -> io::Result<()> {
+pub fn address(namespace: &Namespace, name: &'static str, address: IpNet) -> io::Result<()> {
     let index = index(namespace, name)?;
     namespace.netlink(move |netlink| async move {
         let mut request = netlink.address().add(index, address.addr(), address.prefix_len());
@@ -67,7 +67,7 @@ pub(crate) fn address(namespace: &Namespace, name: &'static str, address: IpNet)
 }
 
 /// A route: straight onto a link, or through a gateway that is taken to be on that link.
-pub(crate) fn route(
+pub fn route(
     namespace: &Namespace,
     destination: IpNet,
     gateway: Option<IpAddr>,
@@ -100,7 +100,7 @@ pub(crate) fn route(
 }
 
 /// Destinations of the routes with routing protocol number `protocol` in the namespace's main table.
-pub(crate) fn routes_of_protocol(namespace: &Namespace, protocol: u8) -> io::Result<Vec<IpNet>> {
+pub fn routes_of_protocol(namespace: &Namespace, protocol: u8) -> io::Result<Vec<IpNet>> {
     namespace.netlink(move |netlink| async move {
         let mut found = Vec::new();
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
@@ -129,7 +129,7 @@ pub(crate) fn routes_of_protocol(namespace: &Namespace, protocol: u8) -> io::Res
 }
 
 /// How many policy rules have routing protocol number `protocol`, both families together.
-pub(crate) fn rules_of_protocol(namespace: &Namespace, protocol: u8) -> io::Result<usize> {
+pub fn rules_of_protocol(namespace: &Namespace, protocol: u8) -> io::Result<usize> {
     namespace.netlink(move |netlink| async move {
         let mut found = 0;
         for version in [IpVersion::V4, IpVersion::V6] {
@@ -144,7 +144,7 @@ pub(crate) fn rules_of_protocol(namespace: &Namespace, protocol: u8) -> io::Resu
 }
 
 /// Writes kernel settings below /proc/sys/net; a link that the setting names must exist.
-pub(crate) fn settings(
+pub fn settings(
     namespace: &Namespace,
     settings: &'static [(&'static str, &'static str)],
 ) -> io::Result<()> {
@@ -160,6 +160,6 @@ pub(crate) fn settings(
 }
 
 /// The interface index of a link.
-pub(crate) fn index(namespace: &Namespace, name: &'static str) -> io::Result<u32> {
+pub fn index(namespace: &Namespace, name: &'static str) -> io::Result<u32> {
     Ok(namespace.run(move || if_nametoindex(name))??)
 }

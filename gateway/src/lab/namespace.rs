@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 type Job = Box<dyn FnOnce(&Executor) + Send>;
 
 /// A network namespace. Dropping it ends its thread, and with the thread the namespace and its links.
-pub(crate) struct Namespace {
+pub struct Namespace {
     name: &'static str,
     thread_id: Pid,
     file: File,
@@ -31,7 +31,7 @@ struct Executor {
 
 impl Namespace {
     /// Makes a new network namespace with its loopback link still down.
-    pub(crate) fn create(name: &'static str) -> io::Result<Self> {
+    pub fn create(name: &'static str) -> io::Result<Self> {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let (report, born) = mpsc::channel();
         let thread = thread::Builder::new().name(format!("ns-{name}")).spawn(move || {
@@ -49,22 +49,22 @@ impl Namespace {
     }
 
     /// The name shown to people.
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         self.name
     }
 
     /// The kernel's id of the thread that holds the namespace.
-    pub(crate) fn thread_id(&self) -> Pid {
+    pub fn thread_id(&self) -> Pid {
         self.thread_id
     }
 
     /// The namespace as a file, to move links into it.
-    pub(crate) fn file(&self) -> &File {
+    pub fn file(&self) -> &File {
         &self.file
     }
 
     /// Runs `work` inside the namespace and waits for its result. Sockets it returns stay in the namespace.
-    pub(crate) fn run<R: Send + 'static>(
+    pub fn run<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> io::Result<R> {
@@ -72,10 +72,7 @@ impl Namespace {
     }
 
     /// Runs netlink requests inside the namespace.
-    pub(crate) fn netlink<R, F>(
-        &self,
-        work: impl FnOnce(Handle) -> F + Send + 'static,
-    ) -> io::Result<R>
+    pub fn netlink<R, F>(&self, work: impl FnOnce(Handle) -> F + Send + 'static) -> io::Result<R>
     where
         R: Send + 'static,
         F: Future<Output = Result<R, rtnetlink::Error>>,
@@ -85,7 +82,7 @@ impl Namespace {
     }
 
     /// Starts a thread inside the namespace.
-    pub(crate) fn spawn<R: Send + 'static>(
+    pub fn spawn<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> io::Result<JoinHandle<R>> {
@@ -93,7 +90,7 @@ impl Namespace {
     }
 
     /// Starts a process inside the namespace.
-    pub(crate) fn start(&self, mut command: Command) -> io::Result<Child> {
+    pub fn start(&self, mut command: Command) -> io::Result<Child> {
         self.run(move || command.spawn())?
     }
 

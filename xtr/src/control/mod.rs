@@ -177,6 +177,7 @@ impl ControlPlane {
         from: SocketAddr,
         payload: &[u8],
     ) {
+        self.count("messages_received");
         if local.port() != CONTROL_PORT && from.port() != CONTROL_PORT {
             return self.discard(Discard::WrongPort);
         }

@@ -1,0 +1,97 @@
+//! A daemon of the suite, run as its own process inside a namespace.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use gateway::admin::client;
+use gateway::lab::namespace::Namespace;
+use mapping::admin::Query;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a daemon may take until it answers.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// A running daemon; dropping it ends the process and removes its files.
+pub struct Daemon {
+    child: Child,
+    directory: TempDir,
+}
+
+impl Daemon {
+    /// Starts `isthmus ROLE` in `namespace` and waits until it answers; `KEY` in `config` becomes the path of a key file.
+    ///
+    /// # Errors
+    /// When the program is not built yet (`cargo build -p gateway` does), ends early or stays silent; with its log.
+    pub fn start(namespace: &Namespace, role: &str, config: &str) -> io::Result<Self> {
+        let directory = TempDir::new()?;
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("site.key"), "a secret for tests only")?;
+        fs::write(path("daemon.toml"), config.replace("KEY", &path("site.key").to_string_lossy()))?;
+        let log = File::create(path("log"))?;
+        let mut command = Command::new(program()?);
+        command
+            .args([role, "--log", "warn", "--config"])
+            .arg(path("daemon.toml"))
+            .arg("--socket")
+            .arg(path("socket"))
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let child = namespace.start(command)?;
+        let mut daemon = Self { child, directory };
+        let deadline = Instant::now() + START_LIMIT;
+        while let Err(error) = daemon.ask(&Query::Status) {
+            if daemon.has_ended() || Instant::now() > deadline {
+                return Err(io::Error::other(format!("{role}: {error}\n{}", daemon.log())));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(daemon)
+    }
+
+    /// Asks on the admin socket.
+    pub fn ask(&self, query: &Query) -> io::Result<Value> {
+        let socket = self.directory.path().join("socket");
+        client::ask(&socket, query).map_err(|error| io::Error::other(error.to_string()))
+    }
+
+    /// A counter of `show counters`; 0 if it is not there.
+    pub fn counter(&self, name: &str) -> io::Result<u64> {
+        Ok(self.ask(&Query::Counters)?[name].as_u64().unwrap_or_default())
+    }
+
+    /// Whether the process is gone.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Both fail only for a process that is gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `isthmus` of the same build: beside the directory of the test programs.
+pub fn program() -> io::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let directory = test.ancestors().nth(2).ok_or(io::ErrorKind::NotFound)?;
+    let program = directory.join("isthmus");
+    if program.exists() {
+        return Ok(program);
+    }
+    let text = format!("{} is not built: run `cargo build -p gateway`", program.display());
+    Err(io::Error::new(io::ErrorKind::NotFound, text))
+}
