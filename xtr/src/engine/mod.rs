@@ -97,7 +97,6 @@ impl Engine {
                 sockets.listen_to_icmp(&config.rlocs);
             }
             let descriptors = Descriptors { tun: queue, sockets, ports };
-            let (pool_len, zero_checksum) = (ports.len(), config.zero_udp_checksum);
             let counters = Arc::<WorkerCounters>::default();
             let forwarder = Forwarder::new(
                 settings.clone(),
@@ -107,10 +106,12 @@ impl Engine {
                 punts.clone(),
             );
             let reader = fib.reader();
-            let worker_counters = Arc::clone(&counters);
+            let shared = (Arc::clone(&counters), Arc::clone(&path_mtus));
+            let (pool_len, zero_checksum) = (ports.len(), config.zero_udp_checksum);
             engine.spawn(counters, move |control| {
+                let (counters, path_mtus) = shared;
                 let bursts = Bursts::new(pool_len, zero_checksum);
-                Worker::new(descriptors, forwarder, reader, control, worker_counters, bursts)
+                Worker::new(descriptors, forwarder, reader, control, counters, path_mtus, bursts)
             })?;
         }
         Ok(engine)

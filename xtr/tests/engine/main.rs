@@ -476,6 +476,24 @@ fn mt_11_mt_14_a_report_from_the_path_lowers_the_mtu() {
     }
 }
 
+#[test]
+fn mt_10_an_own_interface_smaller_than_l_is_found_out() {
+    let addresses = Addresses::new(false, false);
+    let Some([client, server]) = Node::pair(addresses, |config| config) else { return };
+    client.namespace.set_mtu("core0", 1400);
+    let host = client.socket(addresses.local_eid, 5000);
+    let remote = server.socket(addresses.remote_eid, 7000);
+    let to = SocketAddr::new(addresses.remote_eid, 7000);
+    host.send_to(&[7; 1380], to).expect("sent");
+    let counters = client.settled(|counters| counters.dropped(DropReason::SendFailed) == 1);
+    assert_eq!(counters.path_mtu_lowered, 1);
+    host.send_to(&[7; 1380], to).expect("sent");
+    client.settled(|counters| counters.dropped(DropReason::PacketTooBig) == 1);
+    assert!(matches!(client.punts.pop(), Some(Punt::IcmpError { .. })));
+    host.send_to(&[7; 1200], to).expect("sent");
+    assert_eq!(remote.recv(&mut [0; 2000]).expect("what fits arrives"), 1200);
+}
+
 /// What a router says about a packet of ours that it could not pass on.
 fn too_big(addresses: Addresses, port: u16, mtu: u16) -> Vec<u8> {
     let from = SocketAddr::new(addresses.own_rloc, port);
