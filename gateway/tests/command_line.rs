@@ -1,10 +1,13 @@
 //! What scripts rely on: exit statuses, and which stream says what.
 
 use std::fs::{self, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
 
 use gateway::config::Host;
 use nix::unistd::Uid;
@@ -72,6 +75,19 @@ fn runnable_copy(directory: &Path) -> std::path::PathBuf {
     copy
 }
 
+/// A program just written cannot be run while a process forked meanwhile by another test still has it open for writing.
+fn output_of_fresh_copy(command: &mut Command) -> Output {
+    for _ in 0..500 {
+        match command.output() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            result => return result.expect("isthmus runs"),
+        }
+    }
+    panic!("the copy of the program stays busy");
+}
+
 #[test]
 fn a_missing_privilege_is_77() {
     let host = Host::read().expect("own addresses");
@@ -95,7 +111,7 @@ fn a_missing_privilege_is_77() {
     if Uid::effective().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
-    let output = command.output().expect("isthmus runs");
+    let output = output_of_fresh_copy(&mut command);
     assert_eq!(output.status.code(), Some(77), "{}", said(&output));
     assert!(said(&output).starts_with("isthmus: missing privilege: "), "{}", said(&output));
 }

@@ -28,7 +28,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use tun::Tun;
-use udp::{PortPool, Sockets};
+use udp::PortPool;
 use worker::{Control, Descriptors, Worker};
 
 mod buffers;
@@ -79,9 +79,9 @@ impl Engine {
         let tun = Tun::create(&config.tun_name, count)?;
         let started = Instant::now();
         let seed: [u8; 32] = rand::random();
-        let ports = PortPool::new(config.source_ports, u16::from_be_bytes([seed[0], seed[1]]));
-        let settings = settings(config, &ports, seed, started, count);
         raise_descriptor_limit();
+        let (ports, sockets) = udp::open_for_workers(config, count, &seed)?;
+        let settings = settings(config, &ports, seed, started, count);
         let path_mtus = Arc::<PathMtus>::default();
         let mut engine = Self {
             tun_name: tun.name,
@@ -91,8 +91,7 @@ impl Engine {
             failure: Arc::default(),
             workers: Vec::with_capacity(count),
         };
-        for queue in tun.queues {
-            let mut sockets = Sockets::open(config, &ports)?;
+        for (queue, mut sockets) in tun.queues.into_iter().zip(sockets) {
             if engine.workers.is_empty() {
                 sockets.listen_to_icmp(&config.rlocs);
             }

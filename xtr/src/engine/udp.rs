@@ -36,24 +36,36 @@ pub(super) struct Sockets {
     pub(super) icmp: Vec<(Family, Socket)>,
 }
 
-impl Sockets {
-    /// Binds them all in the caller's network namespace.
-    pub(super) fn open(config: &DataConfig, ports: &PortPool) -> io::Result<Self> {
-        let mut sockets = Self { receive: Vec::new(), send: Vec::new(), icmp: Vec::new() };
-        for &rloc in &config.rlocs {
-            sockets.receive.push(receive_socket(rloc)?);
-            for index in 0..ports.len() {
-                let socket = send_socket(rloc, ports.port(index), config.zero_udp_checksum)?;
-                dont_fragment(&socket, rloc, true)?;
-                sockets.send.push(socket);
+/// Opens the sockets of `count` workers in the caller's network namespace, all with the same pool of source ports.
+///
+/// The pool lies where the kernel also takes ports for other programs: one that is in use moves the whole pool.
+pub(super) fn open_for_workers(
+    config: &DataConfig,
+    count: usize,
+    seed: &[u8; 32],
+) -> io::Result<(PortPool, Vec<Sockets>)> {
+    let receive: Vec<Vec<Socket>> =
+        (0..count).map(|_| receive_sockets(config)).collect::<io::Result<_>>()?;
+    let mut in_use = None;
+    for seed in seed.as_chunks::<2>().0 {
+        let ports = PortPool::new(config.source_ports, u16::from_be_bytes(*seed));
+        let send: io::Result<Vec<_>> = (0..count).map(|_| send_sockets(config, &ports)).collect();
+        match send {
+            Ok(send) => {
+                let sockets = receive.into_iter().zip(send);
+                let sockets = sockets
+                    .map(|(receive, send)| Sockets { receive, send, icmp: Vec::new() })
+                    .collect();
+                return Ok((ports, sockets));
             }
-            let fragmenting = send_socket(rloc, ports.port(0), config.zero_udp_checksum)?;
-            dont_fragment(&fragmenting, rloc, false)?;
-            sockets.send.push(fragmenting);
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => in_use = Some(error),
+            Err(error) => return Err(error),
         }
-        Ok(sockets)
     }
+    Err(in_use.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
+}
 
+impl Sockets {
     /// Opens the ICMP sockets of the families of `rlocs`. Without CAP_NET_RAW there are none: the configured MTUs hold (MT-11).
     pub(super) fn listen_to_icmp(&mut self, rlocs: &[IpAddr]) {
         for family in [Family::V4, Family::V6] {
@@ -105,8 +117,35 @@ impl PortPool {
     }
 }
 
+fn receive_sockets(config: &DataConfig) -> io::Result<Vec<Socket>> {
+    config.rlocs.iter().map(|&rloc| receive_socket(rloc)).collect()
+}
+
+fn send_sockets(config: &DataConfig, ports: &PortPool) -> io::Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    for &rloc in &config.rlocs {
+        for index in 0..ports.len() {
+            let socket = send_socket(rloc, ports.port(index), config.zero_udp_checksum)?;
+            dont_fragment(&socket, rloc, true)?;
+            sockets.push(socket);
+        }
+        let fragmenting = send_socket(rloc, ports.port(0), config.zero_udp_checksum)?;
+        dont_fragment(&fragmenting, rloc, false)?;
+        sockets.push(fragmenting);
+    }
+    Ok(sockets)
+}
+
 fn receive_socket(rloc: IpAddr) -> io::Result<Socket> {
-    let socket = bound_socket(rloc, lisp::DATA_PORT)?;
+    let socket = unbound_socket(rloc)?;
+    let mut retries = 0;
+    while let Err(error) = bind(&socket, rloc, lisp::DATA_PORT) {
+        if error.kind() != io::ErrorKind::AddrInUse || retries == BIND_RETRIES {
+            return Err(error);
+        }
+        retries += 1;
+        std::thread::sleep(BIND_RETRY_INTERVAL);
+    }
     let option = |level, name| set_option(socket.as_fd(), level, name, 1);
     match rloc {
         IpAddr::V4(_) => {
@@ -148,7 +187,8 @@ fn icmp_socket(family: Family) -> io::Result<Socket> {
 }
 
 fn send_socket(rloc: IpAddr, port: u16, zero_checksum: bool) -> io::Result<Socket> {
-    let socket = bound_socket(rloc, port)?;
+    let socket = unbound_socket(rloc)?;
+    bind(&socket, rloc, port)?;
     if zero_checksum {
         match rloc {
             IpAddr::V4(_) => set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)?,
@@ -176,7 +216,7 @@ fn dont_fragment(socket: &Socket, rloc: IpAddr, on: bool) -> io::Result<()> {
     set_option(socket.as_fd(), level, option, value)
 }
 
-fn bound_socket(rloc: IpAddr, port: u16) -> io::Result<Socket> {
+fn unbound_socket(rloc: IpAddr) -> io::Result<Socket> {
     let domain = if rloc.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
@@ -184,21 +224,13 @@ fn bound_socket(rloc: IpAddr, port: u16) -> io::Result<Socket> {
     if rloc.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    let address = SockAddr::from(SocketAddr::new(rloc, port));
-    let mut retries = 0;
-    loop {
-        match socket.bind(&address) {
-            Ok(()) => return Ok(socket),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && retries < BIND_RETRIES => {
-                retries += 1;
-                std::thread::sleep(BIND_RETRY_INTERVAL);
-            }
-            Err(error) => {
-                let text = format!("cannot bind UDP {rloc} port {port}: {error}");
-                return Err(io::Error::new(error.kind(), text));
-            }
-        }
-    }
+    Ok(socket)
+}
+
+fn bind(socket: &Socket, rloc: IpAddr, port: u16) -> io::Result<()> {
+    socket.bind(&SockAddr::from(SocketAddr::new(rloc, port))).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot bind UDP {rloc} port {port}: {error}"))
+    })
 }
 
 /// Beyond the system's limit if privileged, else as much as it allows: a smaller buffer is no reason to fail.
@@ -223,6 +255,30 @@ mod tests {
                 );
                 assert!(!pool.contains(lisp::DATA_PORT) && !pool.contains(0));
             }
+        }
+    }
+
+    #[test]
+    fn en_16_a_port_in_use_moves_the_pool() {
+        let rloc = IpAddr::V4(std::net::Ipv4Addr::new(127, 43, 41, 1));
+        let config = DataConfig {
+            rlocs: vec![rloc],
+            tun_name: "unused".to_owned(),
+            queues: None,
+            source_ports: 64,
+            zero_udp_checksum: false,
+            copy_dscp: true,
+            copy_ecn: true,
+        };
+        let mut seed = [7; 32];
+        seed[1] = 8;
+        let wanted = PortPool::new(64, u16::from_be_bytes([7, 8]));
+        let _other_program = std::net::UdpSocket::bind((rloc, wanted.port(20))).unwrap();
+        let (pool, sockets) = open_for_workers(&config, 2, &seed).unwrap();
+        assert_eq!(pool, PortPool::new(64, u16::from_be_bytes([7, 7])));
+        assert_eq!(sockets.len(), 2);
+        for worker in &sockets {
+            assert_eq!(worker.send.len(), Sockets::send_index(1, 0, 64));
         }
     }
 
