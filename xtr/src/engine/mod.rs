@@ -11,6 +11,9 @@
 //!
 //! Packets of one flow stay in order: bursts and writes are handed over in the order they were begun, and none of them waits in the
 //! kernel (`MSG_DONTWAIT`, a non-blocking TUN), so they complete in that order.
+//!
+//! A worker takes at most its buffers' worth of packets per turn, so that a flood cannot keep it from sending. Under a flood of small
+//! packets a worker that shares its core with the network card's interrupts starves: keep them on different cores.
 use crate::config::DataConfig;
 use crate::counters::{CounterSnapshot, WorkerCounters};
 use crate::fib::FibReaderFactory;

@@ -17,6 +17,7 @@ use xtr::drops::DropReason;
 use xtr::engine::Engine;
 use xtr::fib::FibWriter;
 use xtr::packet::{checksum, lisp};
+use xtr::policy::Onward;
 use xtr::punt::{self, Punt};
 
 mod namespace;
@@ -93,6 +94,33 @@ fn de_01_de_07_de_09_lisp_packets_come_out_of_the_tun() {
         assert_eq!((counters.core_in.packets, counters.decapsulated), (20, 20));
         assert_eq!(counters.dropped_total(), 0, "{:?}", non_zero(&counters));
     }
+}
+
+#[test]
+fn en_32_an_rtr_sends_on_what_it_receives() {
+    let addresses = Addresses::new(false, true);
+    let Some(mut node) = Node::alone_with(addresses, Onward::Reencapsulate) else { return };
+    node.learn(1500);
+    let peer = node.peer_socket();
+    let from = SocketAddr::new(addresses.local_eid, 5000);
+    let to = SocketAddr::new(addresses.remote_eid, 7000);
+    // More packets than there are buffers: every one comes back to the kernel.
+    for round in 0..60u8 {
+        let data = |index: u8| [vec![round, index], vec![round; usize::from(index) * 60]].concat();
+        for index in 0..20 {
+            let mut datagram = lisp::encode(InstanceId::DEFAULT).to_vec();
+            datagram.extend(udp_packet(from, to, 60, 0, &data(index)));
+            let own = SocketAddr::new(addresses.own_rloc, lisp::DATA_PORT);
+            peer.send_to(&datagram, own).expect("sent");
+        }
+        for index in 0..20 {
+            let arrived = receive(&peer);
+            assert_eq!(arrived.ttl, 59);
+            assert_eq!(arrived.payload[8..], udp_packet(from, to, 59, 0, &data(index)));
+        }
+    }
+    let counters = node.settled(|counters| counters.core_out.packets == 1200);
+    assert_eq!((counters.reencapsulated, counters.dropped_total()), (1200, 0));
 }
 
 #[test]
@@ -325,7 +353,14 @@ fn an_engine_restarts_at_once() {
         let (_, factory) = FibWriter::new();
         let engine = node
             .namespace
-            .run(move || Engine::start(&config, Arc::new(Open), &factory, punt::queue(1).0))
+            .run(move || {
+                Engine::start(
+                    &config,
+                    Arc::new(Open { onward: Onward::Deliver }),
+                    &factory,
+                    punt::queue(1).0,
+                )
+            })
             .expect("restarts");
         assert_eq!(engine.workers(), 2);
         node.engine = Some(engine);
@@ -339,7 +374,12 @@ fn a_failed_start_says_what_failed() {
     let error = namespace
         .run(move || {
             let (_, factory) = FibWriter::new();
-            Engine::start(&config, Arc::new(Open), &factory, punt::queue(1).0)
+            Engine::start(
+                &config,
+                Arc::new(Open { onward: Onward::Deliver }),
+                &factory,
+                punt::queue(1).0,
+            )
         })
         .expect_err("the RLOC is on no interface");
     assert!(error.to_string().contains("198.51.100.1 port 4341"), "{error}");

@@ -22,8 +22,10 @@ use xtr::punt::{self, PuntReceiver};
 pub(crate) const TUN: &str = "lisp0";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Lets everything through.
-pub(crate) struct Open;
+/// Lets everything through; what comes from the core goes where `onward` says.
+pub(crate) struct Open {
+    pub(crate) onward: Onward,
+}
 
 impl Policy for Open {
     fn admit_native(&self, _: IpAddr, _: IpAddr) -> Result<InstanceId, DropReason> {
@@ -37,7 +39,7 @@ impl Policy for Open {
         _: IpAddr,
         _: IpAddr,
     ) -> Result<Onward, DropReason> {
-        Ok(Onward::Deliver)
+        Ok(self.onward)
     }
 
     fn admit_native_forward(&self) -> Result<(), DropReason> {
@@ -117,11 +119,16 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn start(namespace: Namespace, addresses: Addresses, config: DataConfig) -> Self {
+    pub(crate) fn start(
+        namespace: Namespace,
+        addresses: Addresses,
+        config: DataConfig,
+        onward: Onward,
+    ) -> Self {
         let (fib, factory) = FibWriter::new();
         let (sender, punts) = punt::queue(64);
         let engine = namespace
-            .run(move || Engine::start(&config, Arc::new(Open), &factory, sender))
+            .run(move || Engine::start(&config, Arc::new(Open { onward }), &factory, sender))
             .expect("the engine starts");
         assert_eq!(engine.tun_name(), TUN);
         namespace.add_addresses("lo", vec![(addresses.local_eid, host_len(addresses.local_eid))]);
@@ -132,10 +139,15 @@ impl Node {
 
     /// Alone: own and peer RLOC on `lo`.
     pub(crate) fn alone(addresses: Addresses) -> Option<Self> {
+        Self::alone_with(addresses, Onward::Deliver)
+    }
+
+    /// Alone, with a policy.
+    pub(crate) fn alone_with(addresses: Addresses, onward: Onward) -> Option<Self> {
         let namespace = Namespace::new()?;
         let rlocs = [addresses.own_rloc, addresses.peer_rloc];
         namespace.add_addresses("lo", rlocs.map(|rloc| (rloc, host_len(rloc))).to_vec());
-        Some(Self::start(namespace, addresses, config(addresses, 1)))
+        Some(Self::start(namespace, addresses, config(addresses, 1), onward))
     }
 
     /// Two, joined by a veth pair, each with the other's EIDs mapped.
@@ -150,7 +162,7 @@ impl Node {
         right.add_addresses("core0", vec![(addresses.peer_rloc, rloc_len)]);
         let mut pair =
             [(left, addresses), (right, addresses.swapped())].map(|(namespace, addresses)| {
-                Self::start(namespace, addresses, change(config(addresses, 2)))
+                Self::start(namespace, addresses, change(config(addresses, 2)), Onward::Deliver)
             });
         pair.iter_mut().for_each(|node| node.learn(1500));
         Some(pair)
