@@ -11,6 +11,9 @@
 //!
 //! Packets of one flow stay in order: bursts and writes are handed over in the order they were begun, and none of them waits in the
 //! kernel (`MSG_DONTWAIT`, a non-blocking TUN), so they complete in that order.
+//!
+//! A worker takes at most its buffers' worth of packets per turn, so that a flood cannot keep it from sending. Under a flood of small
+//! packets a worker that shares its core with the network card's interrupts starves: keep them on different cores.
 use crate::config::DataConfig;
 use crate::counters::{CounterSnapshot, WorkerCounters};
 use crate::fib::FibReaderFactory;
@@ -96,7 +99,6 @@ impl Engine {
                 sockets.listen_to_icmp(&config.rlocs);
             }
             let descriptors = Descriptors { tun: queue, sockets, ports };
-            let (pool_len, zero_checksum) = (ports.len(), config.zero_udp_checksum);
             let counters = Arc::<WorkerCounters>::default();
             let forwarder = Forwarder::new(
                 settings.clone(),
@@ -106,10 +108,12 @@ impl Engine {
                 punts.clone(),
             );
             let reader = fib.reader();
-            let worker_counters = Arc::clone(&counters);
+            let shared = (Arc::clone(&counters), Arc::clone(&path_mtus));
+            let (pool_len, zero_checksum) = (ports.len(), config.zero_udp_checksum);
             engine.spawn(counters, move |control| {
+                let (counters, path_mtus) = shared;
                 let bursts = Bursts::new(pool_len, zero_checksum);
-                Worker::new(descriptors, forwarder, reader, control, worker_counters, bursts)
+                Worker::new(descriptors, forwarder, reader, control, counters, path_mtus, bursts)
             })?;
         }
         Ok(engine)

@@ -8,7 +8,7 @@ use super::udp::Sockets;
 use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::forward::Outer;
-use crate::packet::{OuterFields, lisp};
+use crate::packet::{Family, OuterFields, lisp, mtu};
 use libc::{c_int, c_void, iovec};
 use socket2::SockAddr;
 use std::net::{IpAddr, SocketAddr};
@@ -132,15 +132,16 @@ impl Bursts {
         })
     }
 
-    /// A burst is done: counts it, frees it, and gives back the buffers it pointed into.
+    /// A burst is done: counts it, frees it, and gives back the buffers it pointed into. If our own interface refused its packets for
+    /// their size, returns where they went and the octets of the largest, headers included.
     pub(super) fn completed(
         &mut self,
         index: u16,
         result: i32,
         counters: &WorkerCounters,
         mut release: impl FnMut(BufferRef),
-    ) {
-        let Some(burst) = self.slots.get_mut(usize::from(index)) else { return };
+    ) -> Option<(IpAddr, usize)> {
+        let burst = self.slots.get_mut(usize::from(index))?;
         let segments = u64::from(burst.segments);
         if result >= 0 {
             let lisp_headers = usize::from(burst.segments) * lisp::HEADER_LEN;
@@ -157,6 +158,7 @@ impl Bursts {
         burst.buffers[..burst.buffer_count].iter().for_each(|&buffer| release(buffer));
         burst.buffer_count = 0;
         self.free.push(index);
+        (-result == libc::EMSGSIZE).then(|| burst.largest_packet())
     }
 }
 
@@ -267,6 +269,11 @@ impl Burst {
         self.iovecs[self.iovec_count] =
             iovec { iov_base: start.cast_mut().cast::<c_void>(), iov_len: len };
         self.iovec_count += 1;
+    }
+
+    fn largest_packet(&self) -> (IpAddr, usize) {
+        let overhead = mtu::overhead(Family::of(&self.destination)) - lisp::HEADER_LEN;
+        (self.destination, self.segment_size + overhead)
     }
 
     /// Everything filled in; valid until the burst is begun anew.

@@ -92,6 +92,13 @@ pub(super) fn set_mtu(control: BorrowedFd<'_>, name: &str, mtu: u16) -> io::Resu
     request.ioctl(control, libc::SIOCSIFMTU)
 }
 
+/// Sets how many packets the interface queues (per queue of a TUN).
+pub(super) fn set_queue_len(control: BorrowedFd<'_>, name: &str, len: u16) -> io::Result<()> {
+    let mut request = InterfaceRequest::new(name)?;
+    request.value.number = c_int::from(len);
+    request.ioctl(control, libc::SIOCSIFTXQLEN)
+}
+
 /// Brings the interface up.
 pub(super) fn set_up(control: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     let mut request = InterfaceRequest::new(name)?;

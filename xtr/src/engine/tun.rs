@@ -7,6 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 /// Tried in turn: no packet is refused by the device, the engine looks after sizes itself.
 const MTUS: [u16; 3] = [65_535, 32_768, 9_000];
 
+/// Packets that wait for a worker, per queue.
+const QUEUE_LEN: u16 = 2_000;
+
 /// A TUN device that is up. It goes when all its queues are closed.
 #[derive(Debug)]
 pub(super) struct Tun {
@@ -28,6 +31,8 @@ impl Tun {
         let control = Socket::new(Domain::IPV4, Type::DGRAM, None)
             .or_else(|_| Socket::new(Domain::IPV6, Type::DGRAM, None))?;
         let mtu = MTUS.into_iter().find(|&mtu| sys::set_mtu(control.as_fd(), &name, mtu).is_ok());
+        // The default of 500 is less than small packets need while a worker sends a batch.
+        let _ = sys::set_queue_len(control.as_fd(), &name, QUEUE_LEN);
         // No link-local address and no router solicitations of its own; where there is no such switch, they are dropped as martians.
         let switch = format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode");
         let _ = std::fs::write(switch, "1");

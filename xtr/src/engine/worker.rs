@@ -10,12 +10,13 @@ use super::writes::Writes;
 use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibReader, FibView};
-use crate::forward::{Forwarder, Outer, Output};
+use crate::forward::{Forwarder, Outer, Output, PathMtus};
 use crate::packet::{Family, Inner};
 use crate::policy::Policy;
 use nix::sys::eventfd::EventFd;
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,6 +83,7 @@ struct Io {
     template: Box<libc::msghdr>,
     wake_count: Box<u64>,
     counters: Arc<WorkerCounters>,
+    path_mtus: Arc<PathMtus>,
     descriptors: Descriptors,
 }
 
@@ -93,9 +95,10 @@ impl<P: Policy> Worker<P> {
         fib: FibReader,
         control: Arc<Control>,
         counters: Arc<WorkerCounters>,
+        path_mtus: Arc<PathMtus>,
         bursts: Bursts,
     ) -> io::Result<Self> {
-        let io = Io::new(descriptors, &control, counters, bursts)?;
+        let io = Io::new(descriptors, &control, counters, path_mtus, bursts)?;
         Ok(Self { io, forwarder, fib, control })
     }
 
@@ -166,6 +169,7 @@ impl Io {
         descriptors: Descriptors,
         control: &Control,
         counters: Arc<WorkerCounters>,
+        path_mtus: Arc<PathMtus>,
         bursts: Bursts,
     ) -> io::Result<Self> {
         let sockets = &descriptors.sockets;
@@ -197,6 +201,7 @@ impl Io {
             template,
             wake_count: Box::new(0),
             counters,
+            path_mtus,
             woken: false,
             descriptors,
         })
@@ -249,9 +254,12 @@ impl Io {
                 Operation::Send(burst) => {
                     self.in_flight -= 1;
                     let Self { bursts, tun, udp, parked, counters, .. } = self;
-                    bursts.completed(burst, completion.result, counters, |buffer| {
+                    let refused = bursts.completed(burst, completion.result, counters, |buffer| {
                         release(buffer, tun, udp, parked);
                     });
+                    if let Some((locator, len)) = refused {
+                        self.refused_for_size(locator, len);
+                    }
                 }
                 Operation::Write(write) => {
                     self.in_flight -= 1;
@@ -277,6 +285,13 @@ impl Io {
             }
         }
         Ok(())
+    }
+
+    #[cold]
+    fn refused_for_size(&self, locator: IpAddr, len: usize) {
+        if self.path_mtus.refused(Instant::now(), locator, len) {
+            self.counters.path_mtu_lowered();
+        }
     }
 
     /// Makes sure that one more buffer's packets find slots, as far as that is in our hands.

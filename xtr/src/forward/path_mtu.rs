@@ -79,6 +79,12 @@ impl PathReport {
     }
 }
 
+/// Common MTUs, largest first (RFC 1191 §7, and what tunnels and access lines have today).
+const PLATEAUS: [u16; 18] = [
+    32_000, 17_914, 9_000, 8_166, 4_352, 2_002, 1_500, 1_492, 1_480, 1_460, 1_420, 1_400, 1_350,
+    1_280, 1_006, 508, 296, 68,
+];
+
 /// The lowered MTUs of all locators, shared by the workers. Costs one load per packet while there are none.
 #[derive(Debug, Default)]
 pub struct PathMtus {
@@ -109,6 +115,13 @@ impl PathMtus {
             Some(lowered) if now < lowered.until => configured.min(lowered.mtu),
             _ => configured,
         }
+    }
+
+    /// Our own interface refused an outer packet of `len` octets: tries the next common MTU below. True if it lowered something.
+    pub fn refused(&self, now: Instant, destination: IpAddr, len: usize) -> bool {
+        let least = if destination.is_ipv4() { IPV4_MIN_MTU } else { IPV6_MIN_MTU as u16 };
+        let below = PLATEAUS.into_iter().find(|&mtu| usize::from(mtu) < len);
+        below.is_some_and(|mtu| mtu >= least && self.lower(now, destination, mtu))
     }
 
     /// Takes a report that was checked; one above the current estimate changes nothing (MT-11, MT-13). True if it lowered something.
@@ -217,6 +230,20 @@ mod tests {
         assert_eq!(paths.effective(now + Duration::from_secs(599), &a, 1500), 1400);
         assert_eq!(paths.effective(now + Duration::from_secs(600), &a, 1500), 1500);
         assert!(paths.lower(now + Duration::from_secs(601), a, 1450), "the old one is forgotten");
+    }
+
+    #[test]
+    fn mt_10_a_refused_packet_lowers_the_mtu_step_by_step() {
+        let now = Instant::now();
+        let paths = PathMtus::default();
+        let [v4, v6] = [IpAddr::from([198, 51, 100, 2]), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        assert!(paths.refused(now, v4, 1500));
+        assert_eq!(paths.effective(now, &v4, 1500), 1492);
+        assert!(!paths.refused(now, v4, 1496), "sent before that was known");
+        assert!(paths.refused(now, v4, 1450));
+        assert_eq!(paths.effective(now, &v4, 1500), 1420);
+        assert!(!paths.refused(now, v4, 60));
+        assert!(!paths.refused(now, v6, 1280), "IPv6 links carry 1280");
     }
 
     #[test]

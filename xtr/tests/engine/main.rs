@@ -4,306 +4,24 @@
 //! one namespace:   local EID on lo --route--> TUN -- engine -- own RLOC on lo <--UDP/4341--> peer RLOC on lo, played by the test
 //! two namespaces:  EID -- TUN -- engine -- RLOC ---veth--- RLOC -- engine -- TUN -- EID
 //! ```
-use ipnet::IpNet;
-use mapping::eid::{EidPrefix, InstanceId};
+use mapping::eid::InstanceId;
 use namespace::Namespace;
-use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
-};
-use std::io::{IoSliceMut, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::AsRawFd;
+use nix::sys::socket::{setsockopt, sockopt};
+use node::{Addresses, Node, Open, PATIENCE, TUN, config, non_zero, receive, udp_packet};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use xtr::config::DataConfig;
-use xtr::counters::CounterSnapshot;
 use xtr::drops::DropReason;
 use xtr::engine::Engine;
-use xtr::fib::{Adjacency, FibUpdate, FibWriter, LocatorSet, Verdict};
+use xtr::fib::FibWriter;
 use xtr::packet::{checksum, lisp};
-use xtr::policy::{Onward, Policy};
-use xtr::punt::{self, Punt, PuntReceiver};
+use xtr::policy::Onward;
+use xtr::punt::{self, Punt};
 
 mod namespace;
-
-const TUN: &str = "lisp0";
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Lets everything through.
-struct Open;
-
-impl Policy for Open {
-    fn admit_native(&self, _: IpAddr, _: IpAddr) -> Result<InstanceId, DropReason> {
-        Ok(InstanceId::DEFAULT)
-    }
-
-    fn admit_decapsulated(
-        &self,
-        _: IpAddr,
-        _: InstanceId,
-        _: IpAddr,
-        _: IpAddr,
-    ) -> Result<Onward, DropReason> {
-        Ok(Onward::Deliver)
-    }
-
-    fn admit_native_forward(&self) -> Result<(), DropReason> {
-        Err(DropReason::NativeWouldLoop)
-    }
-}
-
-/// Addresses of one combination of families.
-#[derive(Clone, Copy, Debug)]
-struct Addresses {
-    local_eid: IpAddr,
-    remote_eid: IpAddr,
-    own_rloc: IpAddr,
-    peer_rloc: IpAddr,
-}
-
-impl Addresses {
-    fn new(inner_v4: bool, outer_v4: bool) -> Self {
-        let ip = |text: &str| text.parse().expect("an address");
-        let (local_eid, remote_eid) = if inner_v4 {
-            (ip("192.0.2.1"), ip("203.0.113.9"))
-        } else {
-            (ip("2001:db8:a::1"), ip("2001:db8:b::9"))
-        };
-        let (own_rloc, peer_rloc) = if outer_v4 {
-            (ip("198.51.100.1"), ip("198.51.100.2"))
-        } else {
-            (ip("2001:db8:c0::1"), ip("2001:db8:c0::2"))
-        };
-        Self { local_eid, remote_eid, own_rloc, peer_rloc }
-    }
-
-    fn all() -> impl Iterator<Item = Self> {
-        [(true, true), (true, false), (false, true), (false, false)]
-            .into_iter()
-            .map(|(inner, outer)| Self::new(inner, outer))
-    }
-
-    fn swapped(self) -> Self {
-        Self {
-            local_eid: self.remote_eid,
-            remote_eid: self.local_eid,
-            own_rloc: self.peer_rloc,
-            peer_rloc: self.own_rloc,
-        }
-    }
-}
-
-fn host_len(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-fn wide_prefix(address: IpAddr) -> (IpAddr, u8) {
-    let prefix = IpNet::new(address, if address.is_ipv4() { 24 } else { 48 }).expect("a prefix");
-    (prefix.network(), prefix.prefix_len())
-}
-
-fn config(addresses: Addresses, queues: usize) -> DataConfig {
-    DataConfig {
-        rlocs: vec![addresses.own_rloc],
-        tun_name: TUN.to_owned(),
-        queues: Some(queues),
-        source_ports: 16,
-        zero_udp_checksum: false,
-        copy_dscp: true,
-        copy_ecn: true,
-    }
-}
-
-/// A running engine in its namespace, with what the control plane would hold.
-struct Node {
-    namespace: Namespace,
-    engine: Option<Engine>,
-    fib: FibWriter,
-    punts: PuntReceiver,
-    addresses: Addresses,
-}
-
-impl Node {
-    fn start(namespace: Namespace, addresses: Addresses, config: DataConfig) -> Self {
-        let (fib, factory) = FibWriter::new();
-        let (sender, punts) = punt::queue(64);
-        let engine = namespace
-            .run(move || Engine::start(&config, Arc::new(Open), &factory, sender))
-            .expect("the engine starts");
-        assert_eq!(engine.tun_name(), TUN);
-        namespace.add_addresses("lo", vec![(addresses.local_eid, host_len(addresses.local_eid))]);
-        let route = wide_prefix(addresses.remote_eid);
-        namespace.add_route(route, TUN, addresses.local_eid);
-        Self { namespace, engine: Some(engine), fib, punts, addresses }
-    }
-
-    /// Alone: own and peer RLOC on `lo`.
-    fn alone(addresses: Addresses) -> Option<Self> {
-        let namespace = Namespace::new()?;
-        let rlocs = [addresses.own_rloc, addresses.peer_rloc];
-        namespace.add_addresses("lo", rlocs.map(|rloc| (rloc, host_len(rloc))).to_vec());
-        Some(Self::start(namespace, addresses, config(addresses, 1)))
-    }
-
-    /// Two, joined by a veth pair, each with the other's EIDs mapped.
-    fn pair(addresses: Addresses, change: impl Fn(DataConfig) -> DataConfig) -> Option<[Self; 2]> {
-        let (left, right) = (Namespace::new()?, Namespace::new()?);
-        left.join(&right, "core0");
-        let rloc_len = if addresses.own_rloc.is_ipv4() { 24 } else { 64 };
-        left.add_addresses("core0", vec![(addresses.own_rloc, rloc_len)]);
-        right.add_addresses("core0", vec![(addresses.peer_rloc, rloc_len)]);
-        let mut pair =
-            [(left, addresses), (right, addresses.swapped())].map(|(namespace, addresses)| {
-                Self::start(namespace, addresses, change(config(addresses, 2)))
-            });
-        pair.iter_mut().for_each(|node| node.learn(1500));
-        Some(pair)
-    }
-
-    fn engine(&self) -> &Engine {
-        self.engine.as_ref().expect("running")
-    }
-
-    fn learn(&mut self, mtu: u16) {
-        let Addresses { remote_eid, own_rloc, peer_rloc, .. } = self.addresses;
-        let (network, len) = wide_prefix(remote_eid);
-        let prefix =
-            EidPrefix::new(InstanceId::DEFAULT, IpNet::new(network, len).expect("a prefix"));
-        let adjacency = Adjacency {
-            source: own_rloc,
-            destination: peer_rloc,
-            weight: 100,
-            mtu,
-            traffic: Arc::default(),
-        };
-        let set = LocatorSet { adjacencies: Box::new([adjacency]), last_used: 0.into() };
-        self.fib.apply([FibUpdate::Insert(prefix, Verdict::Encapsulate(Arc::new(set)))]);
-        self.engine().wake();
-    }
-
-    fn socket(&self, address: IpAddr, port: u16) -> UdpSocket {
-        let socket = self
-            .namespace
-            .run(move || UdpSocket::bind(SocketAddr::new(address, port)))
-            .expect("a socket");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        socket
-    }
-
-    /// Plays the peer's ETR.
-    fn peer_socket(&self) -> UdpSocket {
-        let socket = self.socket(self.addresses.peer_rloc, lisp::DATA_PORT);
-        if self.addresses.peer_rloc.is_ipv4() {
-            setsockopt(&socket, sockopt::Ipv4RecvTtl, &true).expect("option");
-            setsockopt(&socket, sockopt::IpRecvTos, &true).expect("option");
-        } else {
-            setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true).expect("option");
-            setsockopt(&socket, sockopt::Ipv6RecvTClass, &true).expect("option");
-        }
-        socket
-    }
-
-    /// Waits until all packets are out, then checks that none got lost on the books.
-    fn settled(&self, done: impl Fn(&CounterSnapshot) -> bool) -> CounterSnapshot {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let counters = self.engine().counters();
-            if done(&counters) && counters.is_conserved() {
-                return counters;
-            }
-            assert!(Instant::now() < deadline, "{:#?}", non_zero(&counters));
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-fn non_zero(counters: &CounterSnapshot) -> Vec<(String, u64)> {
-    counters.by_name().into_iter().filter(|(_, value)| *value > 0).collect()
-}
-
-/// What arrived at the peer.
-#[derive(Debug)]
-struct Arrived {
-    payload: Vec<u8>,
-    source: SocketAddr,
-    ttl: u8,
-    tos: u8,
-}
-
-fn receive(socket: &UdpSocket) -> Arrived {
-    let mut buffer = vec![0; 65_536];
-    let mut control = nix::cmsg_space!([u8; 64]);
-    let mut iov = [IoSliceMut::new(&mut buffer)];
-    let message = recvmsg::<SockaddrStorage>(
-        socket.as_raw_fd(),
-        &mut iov,
-        Some(&mut control),
-        MsgFlags::empty(),
-    )
-    .expect("a packet arrives");
-    let (mut ttl, mut tos) = (0, 0);
-    for message in message.cmsgs().expect("complete") {
-        match message {
-            ControlMessageOwned::Ipv4Ttl(value) => ttl = value as u8,
-            ControlMessageOwned::Ipv6HopLimit(value) => ttl = value as u8,
-            ControlMessageOwned::Ipv4Tos(value) => tos = value,
-            ControlMessageOwned::Ipv6TClass(value) => tos = value as u8,
-            _ => {}
-        }
-    }
-    let address = message.address.expect("a source");
-    let source = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-        (Some(v4), _) => SocketAddr::from(std::net::SocketAddrV4::from(*v4)),
-        (_, Some(v6)) => SocketAddr::from(std::net::SocketAddrV6::from(*v6)),
-        _ => panic!("not an internet address"),
-    };
-    let len = message.bytes;
-    buffer.truncate(len);
-    Arrived { payload: buffer, source, ttl, tos }
-}
-
-/// An inner UDP packet with correct checksums.
-fn udp_packet(
-    source: SocketAddr,
-    destination: SocketAddr,
-    ttl: u8,
-    tos: u8,
-    data: &[u8],
-) -> Vec<u8> {
-    let udp_len = (8 + data.len()) as u16;
-    let mut udp = Vec::new();
-    udp.extend_from_slice(&source.port().to_be_bytes());
-    udp.extend_from_slice(&destination.port().to_be_bytes());
-    udp.extend_from_slice(&udp_len.to_be_bytes());
-    udp.extend_from_slice(&[0, 0]);
-    udp.extend_from_slice(data);
-    let sum =
-        checksum::pseudo_header(source.ip(), destination.ip(), 17, udp.len()).add_octets(&udp);
-    udp[6..8].copy_from_slice(&sum.complement());
-    let mut packet = match (source.ip(), destination.ip()) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let mut header = vec![0x45, tos];
-            header.extend_from_slice(&(20 + udp_len).to_be_bytes());
-            header.extend_from_slice(&[0, 1, 0x40, 0, ttl, 17, 0, 0]);
-            header.extend_from_slice(&source.octets());
-            header.extend_from_slice(&destination.octets());
-            let checksum = checksum::internet(&header);
-            header[10..12].copy_from_slice(&checksum);
-            header
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            let mut header = vec![0x60 | tos >> 4, tos << 4, 0, 0];
-            header.extend_from_slice(&udp_len.to_be_bytes());
-            header.extend_from_slice(&[17, ttl]);
-            header.extend_from_slice(&source.octets());
-            header.extend_from_slice(&destination.octets());
-            header
-        }
-        _ => panic!("one family"),
-    };
-    packet.extend_from_slice(&udp);
-    packet
-}
+mod node;
 
 #[test]
 fn en_01_en_02_en_04_en_08_en_13_native_packets_come_out_encapsulated() {
@@ -376,6 +94,33 @@ fn de_01_de_07_de_09_lisp_packets_come_out_of_the_tun() {
         assert_eq!((counters.core_in.packets, counters.decapsulated), (20, 20));
         assert_eq!(counters.dropped_total(), 0, "{:?}", non_zero(&counters));
     }
+}
+
+#[test]
+fn en_32_an_rtr_sends_on_what_it_receives() {
+    let addresses = Addresses::new(false, true);
+    let Some(mut node) = Node::alone_with(addresses, Onward::Reencapsulate) else { return };
+    node.learn(1500);
+    let peer = node.peer_socket();
+    let from = SocketAddr::new(addresses.local_eid, 5000);
+    let to = SocketAddr::new(addresses.remote_eid, 7000);
+    // More packets than there are buffers: every one comes back to the kernel.
+    for round in 0..60u8 {
+        let data = |index: u8| [vec![round, index], vec![round; usize::from(index) * 60]].concat();
+        for index in 0..20 {
+            let mut datagram = lisp::encode(InstanceId::DEFAULT).to_vec();
+            datagram.extend(udp_packet(from, to, 60, 0, &data(index)));
+            let own = SocketAddr::new(addresses.own_rloc, lisp::DATA_PORT);
+            peer.send_to(&datagram, own).expect("sent");
+        }
+        for index in 0..20 {
+            let arrived = receive(&peer);
+            assert_eq!(arrived.ttl, 59);
+            assert_eq!(arrived.payload[8..], udp_packet(from, to, 59, 0, &data(index)));
+        }
+    }
+    let counters = node.settled(|counters| counters.core_out.packets == 1200);
+    assert_eq!((counters.reencapsulated, counters.dropped_total()), (1200, 0));
 }
 
 #[test]
@@ -474,6 +219,24 @@ fn mt_11_mt_14_a_report_from_the_path_lowers_the_mtu() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn mt_10_an_own_interface_smaller_than_l_is_found_out() {
+    let addresses = Addresses::new(false, false);
+    let Some([client, server]) = Node::pair(addresses, |config| config) else { return };
+    client.namespace.set_mtu("core0", 1400);
+    let host = client.socket(addresses.local_eid, 5000);
+    let remote = server.socket(addresses.remote_eid, 7000);
+    let to = SocketAddr::new(addresses.remote_eid, 7000);
+    host.send_to(&[7; 1380], to).expect("sent");
+    let counters = client.settled(|counters| counters.path_mtu_lowered == 1);
+    assert_eq!(counters.dropped(DropReason::SendFailed), 1);
+    host.send_to(&[7; 1380], to).expect("sent");
+    client.settled(|counters| counters.dropped(DropReason::PacketTooBig) == 1);
+    assert!(matches!(client.punts.pop(), Some(Punt::IcmpError { .. })));
+    host.send_to(&[7; 1200], to).expect("sent");
+    assert_eq!(remote.recv(&mut [0; 2000]).expect("what fits arrives"), 1200);
 }
 
 /// What a router says about a packet of ours that it could not pass on.
@@ -590,7 +353,14 @@ fn an_engine_restarts_at_once() {
         let (_, factory) = FibWriter::new();
         let engine = node
             .namespace
-            .run(move || Engine::start(&config, Arc::new(Open), &factory, punt::queue(1).0))
+            .run(move || {
+                Engine::start(
+                    &config,
+                    Arc::new(Open { onward: Onward::Deliver }),
+                    &factory,
+                    punt::queue(1).0,
+                )
+            })
             .expect("restarts");
         assert_eq!(engine.workers(), 2);
         node.engine = Some(engine);
@@ -604,7 +374,12 @@ fn a_failed_start_says_what_failed() {
     let error = namespace
         .run(move || {
             let (_, factory) = FibWriter::new();
-            Engine::start(&config, Arc::new(Open), &factory, punt::queue(1).0)
+            Engine::start(
+                &config,
+                Arc::new(Open { onward: Onward::Deliver }),
+                &factory,
+                punt::queue(1).0,
+            )
         })
         .expect_err("the RLOC is on no interface");
     assert!(error.to_string().contains("198.51.100.1 port 4341"), "{error}");

@@ -84,6 +84,17 @@ impl Namespace {
         });
     }
 
+    /// Changes an interface's MTU.
+    pub(crate) fn set_mtu(&self, interface: &'static str, mtu: u32) {
+        self.run(move || {
+            netlink(async |handle| {
+                let index = index(&handle, interface).await;
+                let link = LinkUnspec::new_with_index(index).mtu(mtu).build();
+                handle.link().set(link).execute().await.expect("an MTU");
+            });
+        });
+    }
+
     /// Removes an interface.
     pub(crate) fn delete_link(&self, interface: &'static str) {
         self.run(move || {
