@@ -33,6 +33,7 @@ use worker::{Control, Descriptors, Worker};
 
 mod buffers;
 mod datagram;
+mod exclusive;
 mod outbound;
 mod parked;
 mod ring;
@@ -80,7 +81,8 @@ impl Engine {
         let tun = Tun::create(&config.tun_name, count)?;
         let started = Instant::now();
         let seed: [u8; 32] = rand::random();
-        let ports = PortPool::new(config.source_ports, u16::from_be_bytes([seed[0], seed[1]]));
+        exclusive::await_data_ports(&config.rlocs)?;
+        let ports = exclusive::free_pool(config, u16::from_be_bytes([seed[0], seed[1]]));
         let settings = settings(config, &ports, seed, started, count);
         raise_descriptor_limit();
         let mut engine = Self {
