@@ -31,11 +31,12 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use tun::Tun;
-use udp::PortPool;
+use udp::{PortPool, Sockets};
 use worker::{Control, Descriptors, Worker};
 
 mod buffers;
 mod datagram;
+mod exclusive;
 mod outbound;
 mod parked;
 mod ring;
@@ -82,9 +83,10 @@ impl Engine {
         let tun = Tun::create(&config.tun_name, count)?;
         let started = Instant::now();
         let seed: [u8; 32] = rand::random();
-        raise_descriptor_limit();
-        let (ports, sockets) = udp::open_for_workers(config, count, &seed)?;
+        exclusive::await_data_ports(&config.rlocs)?;
+        let ports = exclusive::free_pool(config, u16::from_be_bytes([seed[0], seed[1]]));
         let settings = settings(config, &ports, seed, started, count);
+        raise_descriptor_limit();
         let path_mtus = Arc::<PathMtus>::default();
         let mut engine = Self {
             tun_name: tun.name,
@@ -94,7 +96,8 @@ impl Engine {
             failure: Arc::default(),
             workers: Vec::with_capacity(count),
         };
-        for (queue, mut sockets) in tun.queues.into_iter().zip(sockets) {
+        for queue in tun.queues {
+            let mut sockets = Sockets::open(config, &ports)?;
             if engine.workers.is_empty() {
                 sockets.listen_to_icmp(&config.rlocs);
             }

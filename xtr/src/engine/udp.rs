@@ -6,15 +6,11 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 /// The first port of the dynamic range, from which the pool is taken (EN-16).
 const FIRST_DYNAMIC_PORT: u16 = 49_152;
 /// Asked for in both directions; the default receive buffer holds 256 small packets.
 const SOCKET_BUFFER: i32 = 16 << 20;
-/// A predecessor's sockets can linger for a moment after it died.
-const BIND_RETRIES: u32 = 20;
-const BIND_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Linux's values that libc lacks.
 const UDP_NO_CHECK6_TX: i32 = 101;
@@ -36,36 +32,24 @@ pub(super) struct Sockets {
     pub(super) icmp: Vec<(Family, Socket)>,
 }
 
-/// Opens the sockets of `count` workers in the caller's network namespace, all with the same pool of source ports.
-///
-/// The pool lies where the kernel also takes ports for other programs: one that is in use moves the whole pool.
-pub(super) fn open_for_workers(
-    config: &DataConfig,
-    count: usize,
-    seed: &[u8; 32],
-) -> io::Result<(PortPool, Vec<Sockets>)> {
-    let receive: Vec<Vec<Socket>> =
-        (0..count).map(|_| receive_sockets(config)).collect::<io::Result<_>>()?;
-    let mut in_use = None;
-    for seed in seed.as_chunks::<2>().0 {
-        let ports = PortPool::new(config.source_ports, u16::from_be_bytes(*seed));
-        let send: io::Result<Vec<_>> = (0..count).map(|_| send_sockets(config, &ports)).collect();
-        match send {
-            Ok(send) => {
-                let sockets = receive.into_iter().zip(send);
-                let sockets = sockets
-                    .map(|(receive, send)| Sockets { receive, send, icmp: Vec::new() })
-                    .collect();
-                return Ok((ports, sockets));
-            }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => in_use = Some(error),
-            Err(error) => return Err(error),
-        }
-    }
-    Err(in_use.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
-}
-
 impl Sockets {
+    /// Binds them all in the caller's network namespace.
+    pub(super) fn open(config: &DataConfig, ports: &PortPool) -> io::Result<Self> {
+        let mut sockets = Self { receive: Vec::new(), send: Vec::new(), icmp: Vec::new() };
+        for &rloc in &config.rlocs {
+            sockets.receive.push(receive_socket(rloc)?);
+            for index in 0..ports.len() {
+                let socket = send_socket(rloc, ports.port(index), config.zero_udp_checksum)?;
+                dont_fragment(&socket, rloc, true)?;
+                sockets.send.push(socket);
+            }
+            let fragmenting = send_socket(rloc, ports.port(0), config.zero_udp_checksum)?;
+            dont_fragment(&fragmenting, rloc, false)?;
+            sockets.send.push(fragmenting);
+        }
+        Ok(sockets)
+    }
+
     /// Opens the ICMP sockets of the families of `rlocs`. Without CAP_NET_RAW there are none: the configured MTUs hold (MT-11).
     pub(super) fn listen_to_icmp(&mut self, rlocs: &[IpAddr]) {
         for family in [Family::V4, Family::V6] {
@@ -117,35 +101,8 @@ impl PortPool {
     }
 }
 
-fn receive_sockets(config: &DataConfig) -> io::Result<Vec<Socket>> {
-    config.rlocs.iter().map(|&rloc| receive_socket(rloc)).collect()
-}
-
-fn send_sockets(config: &DataConfig, ports: &PortPool) -> io::Result<Vec<Socket>> {
-    let mut sockets = Vec::new();
-    for &rloc in &config.rlocs {
-        for index in 0..ports.len() {
-            let socket = send_socket(rloc, ports.port(index), config.zero_udp_checksum)?;
-            dont_fragment(&socket, rloc, true)?;
-            sockets.push(socket);
-        }
-        let fragmenting = send_socket(rloc, ports.port(0), config.zero_udp_checksum)?;
-        dont_fragment(&fragmenting, rloc, false)?;
-        sockets.push(fragmenting);
-    }
-    Ok(sockets)
-}
-
 fn receive_socket(rloc: IpAddr) -> io::Result<Socket> {
-    let socket = unbound_socket(rloc)?;
-    let mut retries = 0;
-    while let Err(error) = bind(&socket, rloc, lisp::DATA_PORT) {
-        if error.kind() != io::ErrorKind::AddrInUse || retries == BIND_RETRIES {
-            return Err(error);
-        }
-        retries += 1;
-        std::thread::sleep(BIND_RETRY_INTERVAL);
-    }
+    let socket = bound_socket(rloc, lisp::DATA_PORT)?;
     let option = |level, name| set_option(socket.as_fd(), level, name, 1);
     match rloc {
         IpAddr::V4(_) => {
@@ -187,8 +144,7 @@ fn icmp_socket(family: Family) -> io::Result<Socket> {
 }
 
 fn send_socket(rloc: IpAddr, port: u16, zero_checksum: bool) -> io::Result<Socket> {
-    let socket = unbound_socket(rloc)?;
-    bind(&socket, rloc, port)?;
+    let socket = bound_socket(rloc, port)?;
     if zero_checksum {
         match rloc {
             IpAddr::V4(_) => set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)?,
@@ -216,7 +172,7 @@ fn dont_fragment(socket: &Socket, rloc: IpAddr, on: bool) -> io::Result<()> {
     set_option(socket.as_fd(), level, option, value)
 }
 
-fn unbound_socket(rloc: IpAddr) -> io::Result<Socket> {
+fn bound_socket(rloc: IpAddr, port: u16) -> io::Result<Socket> {
     let domain = if rloc.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
@@ -224,13 +180,10 @@ fn unbound_socket(rloc: IpAddr) -> io::Result<Socket> {
     if rloc.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    Ok(socket)
-}
-
-fn bind(socket: &Socket, rloc: IpAddr, port: u16) -> io::Result<()> {
     socket.bind(&SockAddr::from(SocketAddr::new(rloc, port))).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot bind UDP {rloc} port {port}: {error}"))
-    })
+    })?;
+    Ok(socket)
 }
 
 /// Beyond the system's limit if privileged, else as much as it allows: a smaller buffer is no reason to fail.
@@ -255,30 +208,6 @@ mod tests {
                 );
                 assert!(!pool.contains(lisp::DATA_PORT) && !pool.contains(0));
             }
-        }
-    }
-
-    #[test]
-    fn en_16_a_port_in_use_moves_the_pool() {
-        let rloc = IpAddr::V4(std::net::Ipv4Addr::new(127, 43, 41, 1));
-        let config = DataConfig {
-            rlocs: vec![rloc],
-            tun_name: "unused".to_owned(),
-            queues: None,
-            source_ports: 64,
-            zero_udp_checksum: false,
-            copy_dscp: true,
-            copy_ecn: true,
-        };
-        let mut seed = [7; 32];
-        seed[1] = 8;
-        let wanted = PortPool::new(64, u16::from_be_bytes([7, 8]));
-        let _other_program = std::net::UdpSocket::bind((rloc, wanted.port(20))).unwrap();
-        let (pool, sockets) = open_for_workers(&config, 2, &seed).unwrap();
-        assert_eq!(pool, PortPool::new(64, u16::from_be_bytes([7, 7])));
-        assert_eq!(sockets.len(), 2);
-        for worker in &sockets {
-            assert_eq!(worker.send.len(), Sockets::send_index(1, 0, 64));
         }
     }
 
