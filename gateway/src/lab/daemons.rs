@@ -24,7 +24,7 @@ use super::processes::Running;
 use super::topology::Topology;
 
 /// How long a daemon may take until it answers on its admin socket.
-const START_LIMIT: Duration = Duration::from_secs(10);
+const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long an answer on an admin socket may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// Lines of a log shown with a failure.
