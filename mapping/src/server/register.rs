@@ -159,10 +159,13 @@ impl MapServer {
         freshness: Freshness,
     ) -> Result<(), Discard> {
         let prefix = self.sites.judge(sender.site, record)?;
+        let withdrawn = record.ttl_minutes == 0;
         if freshness == Freshness::Retransmission {
-            return Ok(());
+            let held =
+                withdrawn || !self.registry.is_full() || self.registry.get(&prefix).is_some();
+            return held.then_some(()).ok_or(Discard::RegistryFull);
         }
-        if record.ttl_minutes == 0 {
+        if withdrawn {
             self.withdraw(now, sender, prefix);
         } else {
             self.store(now, sender, register, record, prefix)?;

@@ -321,3 +321,30 @@ fn au_20_secrets_are_in_no_debug_output() {
     assert!(!format!("{:?}", bench.server).contains("secret-a"));
     assert!(!format!("{:?}", bench.events()).contains("secret"));
 }
+
+#[test]
+fn ms_17_merged_registrations_count_against_the_bound_too() {
+    let mut bench = Bench::new();
+    bench.server.registry = Registry::with_capacity(2);
+    let part = |xtr, rloc| {
+        register(1, vec![record("10.1.0.0/16", &[rloc])])
+            .xtr(xtr)
+            .edit(|message| message.merge = true)
+    };
+    bench.register(&part(1, ETR));
+    bench.register(&part(2, OTHER_ETR));
+    assert!(bench.register(&part(3, "198.51.100.13")).is_empty());
+    assert_eq!(bench.discarded(Discard::RegistryFull), 1);
+    assert_eq!(bench.server.registry.len(), 2);
+}
+
+#[test]
+fn au_18_what_was_refused_is_not_acknowledged_when_it_comes_again() {
+    let mut bench = Bench::new();
+    bench.server.registry = Registry::with_capacity(1);
+    let both = vec![record("10.1.0.0/16", &[ETR]), record("10.9.0.0/16", &[ETR])];
+    let registration = register(1, both);
+    let first = bench.register(&registration);
+    assert_eq!(notify(&first[0]).records.len(), 1);
+    assert_eq!(bench.register(&registration), first);
+}
