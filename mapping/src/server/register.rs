@@ -122,7 +122,9 @@ impl MapServer {
         if register.records.is_empty() {
             return Err((None, Discard::Malformed));
         }
-        let mut refusal = (None, Discard::NotASite);
+        let supported = register.records.iter().any(|record| record.eid.prefix().is_some());
+        let mut refusal =
+            (None, if supported { Discard::NotASite } else { Discard::UnsupportedEid });
         for site in self.sites.candidates(&register.records, MAX_CANDIDATE_PREFIXES) {
             match self.sites.authenticate(site, register, octets) {
                 Ok(signer) => return Ok((site, signer)),

@@ -386,3 +386,13 @@ fn cw_33_what_is_nobodys_address_is_no_locator() {
     }
     assert_eq!(bench.discarded(Discard::LocatorRefused), 5);
 }
+
+#[test]
+fn cw_10_an_eid_that_is_no_prefix_is_told_as_such() {
+    let mut bench = Bench::new();
+    let mac = crate::wire::EidField::new(Address::Mac([2, 0, 0, 0, 0, 1]), 48).unwrap();
+    let unsupported = EidRecord { eid: mac, ..record("10.9.0.0/16", &[ETR]) };
+    assert!(bench.register(&register(1, vec![unsupported])).is_empty());
+    assert_eq!(bench.discarded(Discard::UnsupportedEid), 1);
+    assert_eq!(bench.discarded(Discard::NotASite), 0);
+}
