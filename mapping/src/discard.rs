@@ -44,12 +44,12 @@ discards! {
     UnexpectedMessage "unexpected_message" "A well-formed message that this role has no use for, such as a Map-Register at an ETR or a Map-Reply at a Map-Server (MS-20).";
     UnexpectedInner "unexpected_inner" "An Encapsulated Control Message carries something other than a Map-Request (EC-09).";
     SourceMartian "source_martian" "The source address of the message can be nobody's: unspecified, multicast or broadcast.";
-    SourceRateLimited "source_rate_limited" "The source sends more control messages than its share; dropped before any MAC was computed (MS-23).";
+    SourceRateLimited "source_rate_limited" "The source sends more control messages, or asks for more EIDs in them, than its share; dropped before any MAC was computed (MS-23).";
     UnsupportedEid "unsupported_eid" "The EID of the record is no IP prefix of a supported instance (CW-10).";
     NotASite "not_a_site" "No configured site has an EID-prefix that covers this record: add it to a [[site]] (MS-01).";
     MoreSpecificRefused "more_specific_refused" "A more-specific of a configured EID-prefix: set accept-more-specifics on the prefix to allow it (MS-02).";
     OtherSite "other_site" "The record belongs to another site than the one whose key signed the message (MS-01, MS-22).";
-    LocatorRefused "locator_refused" "A locator of the record lies outside the site's allowed-locators (MS-01).";
+    LocatorRefused "locator_refused" "A locator of the record lies outside the site's allowed-locators (MS-01), or is unspecified, broadcast or link-local multicast (CW-33).";
     KeyUnknown "key_unknown" "The site has no key with this Key ID: compare key-id at both ends (AU-09).";
     AlgorithmRefused "algorithm_refused" "The authentication algorithm is unknown or not allowed with this key (AU-04, AU-12, AU-15).";
     AuthenticationFailed "authentication_failed" "The Authentication Data does not verify: compare the keys at both ends (AU-11, AU-13).";
@@ -61,7 +61,7 @@ discards! {
     ProbeRefused "probe_refused" "A Map-Request with the P-bit came through the mapping system (RQ-20, EC-06).";
     SmrRefused "smr_refused" "A Map-Request with the S-bit came to the mapping system, where it is no lookup (SM-04).";
     NoItrRloc "no_itr_rloc" "No ITR-RLOC of an address family of ours can be answered (RQ-06, RP-03).";
-    ItrRlocMartian "itr_rloc_martian" "An ITR-RLOC is multicast, broadcast, loopback or unspecified (RP-20).";
+    ItrRlocMartian "itr_rloc_martian" "Every ITR-RLOC is multicast, broadcast, loopback, link-local, reserved or the answering node itself (RP-20).";
     ReplyRateLimited "reply_rate_limited" "The same EID-prefix was just answered to the same RLOC (RP-15).";
     DontMapReply "dont_map_reply" "The Map-Request has the D-bit: no Map-Reply is wanted (RQ-18).";
     NotAuthoritative "not_authoritative" "A Map-Request for an EID in none of our EID-prefixes (RP-01).";

@@ -40,7 +40,7 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// Whether a Map-Reply made of `other` would read differently.
+    /// Whether a Map-Reply made of `other` may read differently.
     fn differs(&self, other: &Self) -> bool {
         self.locators != other.locators
             || self.ttl_minutes != other.ttl_minutes
@@ -80,6 +80,13 @@ impl Entry {
         record
     }
 
+    /// [`Self::record`] with its locators in the order of the wire, to compare.
+    fn mapping(&self, prefix: EidPrefix) -> EidRecord {
+        let mut record = self.record(prefix);
+        record.locators.sort_by(|a, b| a.address.cmp(&b.address));
+        record
+    }
+
     /// The locators that Map-Requests can be forwarded to (MS-15): with the R-bit, best priority first.
     pub(super) fn reachable(&self) -> Vec<IpAddr> {
         let mut locators: Vec<(u8, IpAddr)> = self
@@ -98,7 +105,7 @@ impl Entry {
 /// What a registration changed.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Nothing: it lives longer now.
+    /// Nothing in the mapping: it lives longer now.
     Refreshed,
     /// The EID-prefix is registered for the first time.
     New,
@@ -111,10 +118,17 @@ pub(super) enum Outcome {
 pub(super) struct Full;
 
 /// Every registration, found by prefix and by expiry.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Registry {
+    capacity: usize,
     table: EidTable<Entry>,
     expiries: BTreeSet<(Instant, EidPrefix, Registrant)>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::with_capacity(MAX_REGISTRATIONS)
+    }
 }
 
 impl Occupied for Registry {
@@ -124,6 +138,11 @@ impl Occupied for Registry {
 }
 
 impl Registry {
+    /// An empty registry of at most `capacity` registrations.
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Self { capacity, table: EidTable::default(), expiries: BTreeSet::new() }
+    }
+
     pub(super) fn get(&self, prefix: &EidPrefix) -> Option<&Entry> {
         self.table.get(prefix)
     }
@@ -167,14 +186,20 @@ impl Registry {
         self.expiries.len()
     }
 
+    /// Whether there is no room for another registration.
+    pub(super) fn is_full(&self) -> bool {
+        self.len() >= self.capacity
+    }
+
     /// Adds or refreshes a registration: beside those of other xTRs if all ask for merging (MS-17), else in their place (MS-18).
     pub(super) fn register(
         &mut self,
         prefix: EidPrefix,
         mut new: Registration,
     ) -> Result<Outcome, Full> {
+        let full = self.is_full();
         let Some(entry) = self.table.get_mut(&prefix) else {
-            if self.expiries.len() >= MAX_REGISTRATIONS {
+            if full {
                 return Err(Full);
             }
             self.expiries.insert((new.expires, prefix, new.registrant));
@@ -183,15 +208,15 @@ impl Registry {
         };
         let merged = new.merge && entry.registrations.iter().all(|registration| registration.merge);
         let own = entry.registrations.iter().position(|r| r.registrant == new.registrant);
-        if merged && own.is_none() && entry.registrations.len() >= MAX_REGISTRANTS {
+        if merged && own.is_none() && (full || entry.registrations.len() >= MAX_REGISTRANTS) {
             return Err(Full);
         }
-        let mut changed = true;
-        let own = own.map(|at| entry.registrations.remove(at));
-        if let Some(own) = &own {
+        let replaces_others = !merged && entry.registrations.len() > usize::from(own.is_some());
+        let changed = replaces_others || own.is_none_or(|at| entry.registrations[at].differs(&new));
+        let before = changed.then(|| entry.mapping(prefix));
+        if let Some(own) = own.map(|at| entry.registrations.remove(at)) {
             self.expiries.remove(&(own.expires, prefix, own.registrant));
             new.since = own.since;
-            changed = own.differs(&new) || (!merged && !entry.registrations.is_empty());
         }
         let others = if !changed {
             Vec::new()
@@ -205,7 +230,11 @@ impl Registry {
         };
         self.expiries.insert((new.expires, prefix, new.registrant));
         entry.registrations.push(new);
-        Ok(if changed { Outcome::Changed(others) } else { Outcome::Refreshed })
+        // Every ETR of a site may register the locators of all of them (RG-06): the same mapping again is no change.
+        match before {
+            Some(before) if before != entry.mapping(prefix) => Ok(Outcome::Changed(others)),
+            _ => Ok(Outcome::Refreshed),
+        }
     }
 
     /// Removes the registration of one xTR (MS-21); what is left of others is in the table still.
