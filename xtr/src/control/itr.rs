@@ -98,14 +98,15 @@ impl Lookups {
         Some(self.blocked.map_or(first, |blocked| first.max(blocked)))
     }
 
-    /// Asks again at once where nobody could be asked so far.
+    /// Asks at once where nobody could be asked so far: a pause after tries that were never sent spares nobody (RQ-13).
     pub(super) fn retry_now(&mut self, now: Instant) {
-        let waiting: Vec<EidPrefix> = self
-            .lookups
-            .iter()
-            .filter(|(_, lookup)| lookup.phase == Phase::Asking && lookup.last_sent.is_none())
-            .map(|(prefix, _)| *prefix)
-            .collect();
+        let mut waiting = Vec::new();
+        for (prefix, lookup) in &mut self.lookups {
+            if lookup.last_sent.is_none() {
+                (lookup.phase, lookup.sent) = (Phase::Asking, 0);
+                waiting.push(*prefix);
+            }
+        }
         for prefix in waiting {
             self.reschedule(prefix, now);
         }

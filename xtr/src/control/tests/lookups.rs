@@ -305,3 +305,27 @@ fn mc_12_send_map_request_asks_for_every_packet_within_the_rate() {
     }
     assert_eq!(node.take_sent().len(), 2);
 }
+
+#[test]
+fn rq_13_what_could_never_be_asked_is_asked_once_a_name_resolves() {
+    let map_resolvers = vec![Endpoint::Name("mr.example.net".to_owned())];
+    let mut node = Node::new(ControlConfig { map_resolvers, ..config() });
+    node.miss("10.2.0.9");
+    node.advance(seconds(15));
+    assert!(node.take_sent().is_empty());
+    node.control.set_name(node.now, "mr.example.net", &[ip(RESOLVER)]);
+    node.miss("10.2.0.9");
+    let (transmit, _, _) = node.take_lookup();
+    assert_eq!(transmit.destination, control_port(RESOLVER));
+}
+
+#[test]
+fn mc_27_every_evicted_entry_is_counted() {
+    let mut node = Node::new(ControlConfig { map_cache_limit: 128, ..config() });
+    for net in 0..129 {
+        let eid = format!("10.2.{net}.9");
+        node.learn(&eid, vec![record(&format!("10.2.{net}.0/24"), 1440, &[PEER])]);
+    }
+    let counters = node.control.counters_view();
+    assert_eq!(counters["map_cache_entries"] + counters["map_cache_evictions"], 129);
+}
