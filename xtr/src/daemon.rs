@@ -3,7 +3,7 @@
 //! One task owns everything. It waits for a control message, a punt of the data plane, a question of the operator, news of DNS or of the
 //! kernel, or a timer; lets the control plane handle it; and carries out what the control plane wants: datagrams, changes of the
 //! forwarding table, path look-ups. The data plane never waits for it.
-use crate::config::{Endpoint, Role, RouterConfig};
+use crate::config::{Endpoint, HostConfig, Role, RouterConfig};
 use crate::control::{ControlPlane, Event};
 use crate::drops::DropReason;
 use crate::engine::Engine;
@@ -123,7 +123,7 @@ struct Daemon {
     paths_checked: Instant,
     /// RLOCs whose path is not known yet.
     new_rlocs: Vec<IpAddr>,
-    /// What was wrong with the host at the start.
+    /// What could not be set up at the start.
     notes: Vec<String>,
     /// No unanswered lookup is logged before.
     quiet_until: Option<Instant>,
@@ -154,7 +154,10 @@ impl Daemon {
             engine.stop();
             return Err(error.into());
         }
-        let notes = host_notes(&config, engine.tun_name());
+        let notes = sysctl::configure_tun(engine.tun_name());
+        for note in notes.iter().chain(&switch_notes(&config.host)) {
+            tracing::warn!("{note}");
+        }
         let (path_questions, questions) = mpsc::channel(PATH_QUEUE);
         let (answers, path_answers) = mpsc::channel(PATH_QUEUE);
         let (handle, tun) = (netlink.handle(), engine.tun_index());
@@ -424,6 +427,7 @@ impl Daemon {
 
     fn status(&self, now: Instant) -> StatusView {
         let mut notes = self.notes.clone();
+        notes.extend(switch_notes(&self.config.host));
         notes.extend(
             self.missing_rlocs
                 .iter()
@@ -499,18 +503,13 @@ async fn check_host(netlink: &Netlink, config: &RouterConfig) -> Result<(), Daem
     Ok(())
 }
 
-/// What keeps traffic from flowing although everything of ours is in place.
-fn host_notes(config: &RouterConfig, tun: &str) -> Vec<String> {
-    let prefixes = || config.host.announce.iter().chain(&config.host.site_prefixes);
+/// Which switches of the host keep traffic from flowing now, although everything of ours is in place.
+fn switch_notes(config: &HostConfig) -> Vec<String> {
+    let prefixes = || config.announce.iter().chain(&config.site_prefixes);
     let ipv4 = prefixes().any(|prefix| prefix.addr().is_ipv4());
     let ipv6 = prefixes().any(|prefix| prefix.addr().is_ipv6());
     let both = !ipv4 && !ipv6;
-    let mut notes = sysctl::configure_tun(tun);
-    notes.extend(sysctl::check_host(ipv4 || both, ipv6 || both));
-    for note in &notes {
-        tracing::warn!("{note}");
-    }
-    notes
+    sysctl::check_host(ipv4 || both, ipv6 || both)
 }
 
 fn names_of(config: &RouterConfig) -> BTreeSet<String> {
