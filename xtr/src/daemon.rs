@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 
 /// How long an orderly end waits for Map-Servers to acknowledge the deregistration.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
-/// Punts and messages handled before the forwarding table is written and others get their turn.
+/// Control messages and path answers handled before the forwarding table is written and others get their turn.
 const BATCH: usize = 256;
 /// After a change in the kernel, own RLOCs and paths are looked at again this much later: changes come in flocks.
 const CHANGE_DELAY: Duration = Duration::from_millis(20);
@@ -42,8 +42,10 @@ const PATH_INTERVAL: Duration = Duration::from_secs(60);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the data plane's health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
-/// Questions and answers about paths under way.
-const PATH_QUEUE: usize = 64;
+/// Lists of questions about paths waiting: what comes meanwhile joins the next list, so that a slow kernel is asked everything once.
+const PATH_QUESTIONS: usize = 1;
+/// Answers about paths under way.
+const PATH_ANSWERS: usize = 64;
 
 /// Why a tunnel router could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -158,8 +160,8 @@ impl Daemon {
         for note in notes.iter().chain(&switch_notes(&config.host)) {
             tracing::warn!("{note}");
         }
-        let (path_questions, questions) = mpsc::channel(PATH_QUEUE);
-        let (answers, path_answers) = mpsc::channel(PATH_QUEUE);
+        let (path_questions, questions) = mpsc::channel(PATH_QUESTIONS);
+        let (answers, path_answers) = mpsc::channel(PATH_ANSWERS);
         let (handle, tun) = (netlink.handle(), engine.tun_index());
         let path_task = tokio::spawn(underlay::answer_paths(handle, tun, questions, answers));
         Ok(Self {
@@ -271,9 +273,11 @@ impl Daemon {
         }
     }
 
-    /// Drains the queue: a wake-up may stand for many messages.
+    /// Drains the queue: a wake-up may stand for many messages. What comes beyond one full queue brings a wake-up of its own, so that a
+    /// flood of misses keeps nobody else from their turn.
     fn handle_punts(&mut self, now: Instant) {
-        while let Some(punt) = self.punts.pop() {
+        for _ in 0..punt::DEFAULT_CAPACITY {
+            let Some(punt) = self.punts.pop() else { return };
             match &punt {
                 Punt::Miss { .. } => self.control.handle_punt(now, &punt),
                 Punt::IcmpError { destination, message } => {
