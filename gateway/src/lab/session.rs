@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mapping::admin::Query;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::addresses::{SITES, Site};
+use super::addresses::{M_POLICIES, SITES, Site};
 use super::capture::Capture;
 use super::daemons::Daemons;
 use super::namespace::Namespace;
@@ -22,6 +22,8 @@ use super::topology::Topology;
 
 /// How long all registrations may take.
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(10);
+/// EID-prefixes of all sites together.
+const EID_PREFIXES: usize = 2 * SITES.len() + M_POLICIES.len();
 /// Exit status after Ctrl-C: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
@@ -135,14 +137,14 @@ impl Lab {
         loop {
             let registrations = map_server.ask(&Query::Registrations)?;
             let count = registrations.as_array().map_or(0, Vec::len);
-            if count >= 2 * SITES.len() {
+            if count >= EID_PREFIXES {
                 return Ok(());
             }
             if Instant::now() > deadline {
                 let logs: String = self.daemons.all().iter().map(|d| d.log_tail()).collect();
                 return Err(io::Error::other(format!(
                     "only {count} of {} EID-prefixes are registered\n{logs}",
-                    2 * SITES.len()
+                    EID_PREFIXES
                 )));
             }
             thread::sleep(Duration::from_millis(20));
