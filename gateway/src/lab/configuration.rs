@@ -76,7 +76,7 @@ pub(crate) fn xtr(site: &Site, key_directory: &str) -> String {
         format!("use-petr = [{{ address = \"{petr}\", priority = 1, weight = 100 }}]\n")
     };
     // Site A is the one that has to notice a locator's death.
-    let probing = if name == &SITE_A.name { "probe-interval = \"1s\"\n" } else { "" };
+    let probing = if name == &SITE_A.name { "probe-interval = \"500ms\"\n" } else { "" };
     let mut text = format!(
         "[xtr]\nname = \"xtr-{name}\"\n\
          rlocs = {{ {core} = {{ address = \"{rloc}\", priority = 1, weight = 100 }} }}\n\

@@ -143,8 +143,7 @@ impl Lab {
             if Instant::now() > deadline {
                 let logs: String = self.daemons.all().iter().map(|d| d.log_tail()).collect();
                 return Err(io::Error::other(format!(
-                    "only {count} of {} EID-prefixes are registered\n{logs}",
-                    EID_PREFIXES
+                    "only {count} of {EID_PREFIXES} EID-prefixes are registered\n{logs}"
                 )));
             }
             thread::sleep(Duration::from_millis(20));

@@ -79,7 +79,7 @@ impl ControlPlane {
             locator.backoff = (locator.backoff * 2).min(interval);
             locator.backoff
         } else {
-            timers::PROBE_RETRY
+            timers::PROBE_RETRY.min(interval)
         };
         locator.tries = locator.tries.saturating_add(1);
         self.schedule_probe(rloc, now + wait);

@@ -20,8 +20,8 @@ pub(crate) const TITLE: &str =
     "inbound traffic of site M by priority and weight, and around a dead locator";
 
 const FLOWS: u16 = 1000;
-/// Three probes a second apart, the first up to a second away, and a second to answer the last.
-const DETECTION: Duration = Duration::from_secs(5);
+/// Site A probes every 500 ms (and up to a tenth more): three probes and the time to answer the last are 2.1 s.
+const DETECTION: Duration = Duration::from_secs(3);
 const RETURN: Duration = Duration::from_secs(5);
 const FIRST_LIMIT: Duration = Duration::from_secs(3);
 /// One ping of the series that measures an outage.
