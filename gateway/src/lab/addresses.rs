@@ -140,6 +140,9 @@ pub(crate) const M_POLICIES: [&[(u8, u8)]; 4] = [
     &[(1, 100), (2, 100)],
 ];
 
+/// EID-prefixes of all sites together, as many as are registered when all is well.
+pub(crate) const EID_PREFIXES: usize = 2 * SITES.len() + M_POLICIES.len();
+
 /// The locators of site M's `policy`th EID-prefix.
 pub(crate) fn m_rlocs(policy: usize) -> Vec<IpAddr> {
     let before: usize = M_POLICIES[..policy].iter().map(|set| set.len()).sum();

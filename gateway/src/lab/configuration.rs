@@ -2,12 +2,16 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::addresses::{
     EID_AGGREGATES, M_POLICIES, MS4, MS6, PXTR4, PXTR6, RLOC_RANGES, SITE_A, SITE_B, SITES, Site,
     m_prefix, m_rlocs,
 };
 use super::topology::SITE_LINK;
+
+/// Between two registrations of a site: shorter than the usual minute, so that scenario F1 need not wait for one.
+pub(crate) const REGISTRATION_INTERVAL: Duration = Duration::from_secs(4);
 
 /// The Map-Server and Map-Resolver: every site may register its EID-prefixes from its core.
 pub(crate) fn mapping(key_directory: &str) -> String {
@@ -61,8 +65,9 @@ pub(crate) fn xtr_m(key_directory: &str) -> String {
     format!(
         "[xtr]\nname = \"xtr-m\"\nrlocs = {{ {} }}\n\
          map-servers = [{{ address = \"{MS4}\", key-id = 1, key-file = \"{key_directory}/site-m.key\" }}]\n\
-         map-resolvers = [\"{MS4}\"]\ntun = {{ queues = 1 }}\n{eids}",
-        rlocs.join(", ")
+         map-resolvers = [\"{MS4}\"]\nregistration-interval = \"{}s\"\ntun = {{ queues = 1 }}\n{eids}",
+        rlocs.join(", "),
+        REGISTRATION_INTERVAL.as_secs()
     )
 }
 
@@ -82,7 +87,8 @@ pub(crate) fn xtr(site: &Site, key_directory: &str) -> String {
          rlocs = {{ {core} = {{ address = \"{rloc}\", priority = 1, weight = 100 }} }}\n\
          map-servers = [{{ address = \"{map_server}\", key-id = 1, key-file = \"{key_directory}/site-{name}.key\", \
          algorithm = \"hmac-sha-256-128-hkdf\" }}]\n\
-         map-resolvers = [\"{map_server}\"]\nproxy-reply = true\n{probing}{use_petr}"
+         map-resolvers = [\"{map_server}\"]\nproxy-reply = true\nregistration-interval = \"{}s\"\n{probing}{use_petr}",
+        REGISTRATION_INTERVAL.as_secs()
     );
     for prefix in [site.prefix6(), site.prefix4()] {
         // Writing to a String cannot fail.

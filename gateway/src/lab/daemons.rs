@@ -127,7 +127,7 @@ impl Daemons {
             .process_group(0);
         let child = namespace.start(command)?;
         daemon.pid.store(child.id(), Ordering::Relaxed);
-        self.running.add(child)
+        self.running.add(child, daemon.role == "mapping")
     }
 
     fn wait_until_ready(&self, daemon: &Daemon) -> io::Result<()> {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mapping::admin::Query;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::addresses::{M_POLICIES, SITES, Site};
+use super::addresses::{EID_PREFIXES, SITES, Site};
 use super::capture::Capture;
 use super::daemons::Daemons;
 use super::namespace::Namespace;
@@ -22,8 +22,6 @@ use super::topology::Topology;
 
 /// How long all registrations may take.
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(10);
-/// EID-prefixes of all sites together.
-const EID_PREFIXES: usize = 2 * SITES.len() + M_POLICIES.len();
 /// Exit status after Ctrl-C: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
