@@ -88,7 +88,7 @@ impl ControlPlane {
             locator.backoff = (locator.backoff * 2).min(interval);
             locator.backoff
         } else {
-            timers::PROBE_RETRY
+            timers::PROBE_RETRY.min(interval)
         };
         if locator.tries > 0 {
             locator.turn = locator.turn.wrapping_add(1);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mapping::admin::Query;
 
-use crate::lab::addresses::{SITE_A, SITE_B, SITES};
+use crate::lab::addresses::{EID_PREFIXES, SITE_A, SITE_B};
 use crate::lab::configuration::REGISTRATION_INTERVAL;
 use crate::lab::probe::craft::Header;
 use crate::lab::probe::ping::ping;
@@ -42,7 +42,7 @@ pub(crate) fn run(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
     thread::sleep(OUTAGE.saturating_sub(killed.elapsed()));
     let restarted = Instant::now();
     lab.daemons.restart(map_server, &lab.topology.ms)?;
-    let expected = 2 * SITES.len();
+    let expected = EID_PREFIXES;
     let limit = REGISTRATION_INTERVAL + Duration::from_secs(1);
     let back = lab.wait_for(limit, || Ok(registrations(lab)? == expected))?;
     let observed = if back {
