@@ -107,17 +107,18 @@ impl ControlPlane {
                 let state = registration.state(prefix, address.is_some());
                 let what = match state {
                     RegistrationState::Registered | RegistrationState::Pending => continue,
-                    RegistrationState::Unresolved => "has no address that can be reached",
+                    RegistrationState::Unresolved => "has no address that can be reached.",
                     RegistrationState::Unanswered => {
-                        "does not answer: compare key, key-id, algorithm and EID-prefix with its site"
+                        "does not answer: is it running, is there a path to it, and do key, key-id, algorithm and EID-prefix \
+                         agree with its site?"
                     }
-                    RegistrationState::Refused => "acknowledged the message without this prefix",
+                    RegistrationState::Refused => "acknowledged the message without this prefix.",
                 };
                 let server = match &self.config.map_servers[registration.server].endpoint {
                     Endpoint::Address(address) => address.to_string(),
                     Endpoint::Name(name) => name.clone(),
                 };
-                notes.push(format!("{prefix} is not registered: Map-Server {server} {what}."));
+                notes.push(format!("{prefix} is not registered: Map-Server {server} {what}"));
             }
         }
         notes
