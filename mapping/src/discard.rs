@@ -55,7 +55,7 @@ discards! {
     AuthenticationFailed "authentication_failed" "The Authentication Data does not verify: compare the keys at both ends (AU-11, AU-13).";
     Replayed "replayed" "The nonce is not greater than the last accepted one of this xTR and key: a replay, or a peer that does not count its nonces (AU-16, AU-19).";
     MapVersionOlder "map_version_older" "The Map-Version is older than the registered one (MS-19).";
-    RegistryFull "registry_full" "The registration would exceed the bound on registrations.";
+    RegistryFull "registry_full" "The registration would exceed the bound on registrations or on their locators.";
     AckNotExpected "ack_not_expected" "A Map-Notify-Ack that answers no outstanding Map-Notify (MS-09).";
     PlainMapRequest "plain_map_request" "A Map-Request outside an Encapsulated Control Message, which is no lookup (MR-09).";
     ProbeRefused "probe_refused" "A Map-Request with the P-bit came through the mapping system (RQ-20, EC-06).";

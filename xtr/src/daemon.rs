@@ -331,7 +331,8 @@ impl Daemon {
             }
             Event::RegistrationUnanswered { prefix, map_server } => tracing::warn!(
                 %prefix, %map_server,
-                "registration unanswered: compare key, key-id, algorithm and EID-prefix with the Map-Server's site"
+                "registration unanswered: is the Map-Server running and is there a path to it? If so, compare key, key-id, algorithm and \
+                 EID-prefix with its site"
             ),
             Event::RegistrationRefused { prefix, map_server } => {
                 tracing::warn!(%prefix, %map_server, "the Map-Server does not accept this EID-prefix");

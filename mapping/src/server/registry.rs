@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use crate::eid::{EidPrefix, EidTable};
 use crate::resolver::negative::Occupied;
-use crate::timers::{MAX_LOCATORS, MAX_REGISTRANTS, MAX_REGISTRATIONS};
+use crate::timers::{
+    CONTROL_PACKET_IPV6, MAX_LOCATORS, MAX_REGISTERED_OCTETS, MAX_REGISTRANTS, MAX_REGISTRATIONS,
+};
 use crate::wire::{EidRecord, LocatorRecord, XtrIdentity};
 
 use super::site::{Signer, SiteIndex};
@@ -40,6 +42,11 @@ pub(super) struct Registration {
 }
 
 impl Registration {
+    /// What its locators take of the bound on octets.
+    fn octets(&self) -> usize {
+        self.locators.iter().map(LocatorRecord::encoded_len).sum()
+    }
+
     /// Whether a Map-Reply made of `other` may read differently.
     fn differs(&self, other: &Self) -> bool {
         self.locators != other.locators
@@ -121,13 +128,16 @@ pub(super) struct Full;
 #[derive(Debug)]
 pub(super) struct Registry {
     capacity: usize,
+    /// Of all locators, and the bound on it.
+    pub(super) octets: usize,
+    max_octets: usize,
     table: EidTable<Entry>,
     expiries: BTreeSet<(Instant, EidPrefix, Registrant)>,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Self::with_capacity(MAX_REGISTRATIONS)
+        Self::with_bounds(MAX_REGISTRATIONS, MAX_REGISTERED_OCTETS)
     }
 }
 
@@ -138,9 +148,10 @@ impl Occupied for Registry {
 }
 
 impl Registry {
-    /// An empty registry of at most `capacity` registrations.
-    pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { capacity, table: EidTable::default(), expiries: BTreeSet::new() }
+    /// An empty registry of at most `capacity` registrations with at most `max_octets` of locators.
+    pub(super) fn with_bounds(capacity: usize, max_octets: usize) -> Self {
+        let (table, expiries) = (EidTable::default(), BTreeSet::new());
+        Self { capacity, octets: 0, max_octets, table, expiries }
     }
 
     pub(super) fn get(&self, prefix: &EidPrefix) -> Option<&Entry> {
@@ -186,9 +197,16 @@ impl Registry {
         self.expiries.len()
     }
 
-    /// Whether there is no room for another registration.
+    /// Whether there is no room for another registration of any size that one control packet can carry.
     pub(super) fn is_full(&self) -> bool {
-        self.len() >= self.capacity
+        self.len() >= self.capacity || self.octets + CONTROL_PACKET_IPV6 > self.max_octets
+    }
+
+    /// What `new` takes beyond what its xTR has for `prefix` already.
+    fn growth(&self, prefix: &EidPrefix, new: &Registration) -> usize {
+        let registrations = self.table.get(prefix).map_or(&[][..], Entry::registrations);
+        let own = registrations.iter().find(|r| r.registrant == new.registrant);
+        new.octets().saturating_sub(own.map_or(0, Registration::octets))
     }
 
     /// Adds or refreshes a registration: beside those of other xTRs if all ask for merging (MS-17), else in their place (MS-18).
@@ -198,10 +216,14 @@ impl Registry {
         mut new: Registration,
     ) -> Result<Outcome, Full> {
         let full = self.is_full();
+        if self.octets + self.growth(&prefix, &new) > self.max_octets {
+            return Err(Full);
+        }
         let Some(entry) = self.table.get_mut(&prefix) else {
             if full {
                 return Err(Full);
             }
+            self.octets += new.octets();
             self.expiries.insert((new.expires, prefix, new.registrant));
             self.table.insert(prefix, Entry { registrations: vec![new] });
             return Ok(Outcome::New);
@@ -215,6 +237,7 @@ impl Registry {
         let changed = replaces_others || own.is_none_or(|at| entry.registrations[at].differs(&new));
         let before = changed.then(|| entry.mapping(prefix));
         if let Some(own) = own.map(|at| entry.registrations.remove(at)) {
+            self.octets -= own.octets();
             self.expiries.remove(&(own.expires, prefix, own.registrant));
             new.since = own.since;
         }
@@ -224,10 +247,12 @@ impl Registry {
             entry.registrations.clone()
         } else {
             for other in &entry.registrations {
+                self.octets -= other.octets();
                 self.expiries.remove(&(other.expires, prefix, other.registrant));
             }
             std::mem::take(&mut entry.registrations)
         };
+        self.octets += new.octets();
         self.expiries.insert((new.expires, prefix, new.registrant));
         entry.registrations.push(new);
         // Every ETR of a site may register the locators of all of them (RG-06): the same mapping again is no change.
@@ -249,6 +274,7 @@ impl Registry {
         if entry.registrations.is_empty() {
             self.table.remove(prefix);
         }
+        self.octets -= removed.octets();
         self.expiries.remove(&(removed.expires, *prefix, registrant));
         Some(removed)
     }

@@ -10,6 +10,8 @@
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `etr` | registration with the Map-Servers |
 //! | `answer` | Map-Requests and RLOC-probes answered |
+//! | `own` | own RLOCs and whether the host can use them |
+//! | `limit` | token buckets |
 //! | `show` | views for the operator |
 //!
 //! Drive it like every state machine of the suite: feed [`ControlPlane::handle_input`] and [`ControlPlane::handle_punt`], call

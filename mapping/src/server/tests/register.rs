@@ -325,7 +325,7 @@ fn au_20_secrets_are_in_no_debug_output() {
 #[test]
 fn ms_17_merged_registrations_count_against_the_bound_too() {
     let mut bench = Bench::new();
-    bench.server.registry = Registry::with_capacity(2);
+    bench.server.registry = Registry::with_bounds(2, 1 << 20);
     let part = |xtr, rloc| {
         register(1, vec![record("10.1.0.0/16", &[rloc])])
             .xtr(xtr)
@@ -341,7 +341,7 @@ fn ms_17_merged_registrations_count_against_the_bound_too() {
 #[test]
 fn au_18_what_was_refused_is_not_acknowledged_when_it_comes_again() {
     let mut bench = Bench::new();
-    bench.server.registry = Registry::with_capacity(1);
+    bench.server.registry = Registry::with_bounds(1, 1 << 20);
     let both = vec![record("10.1.0.0/16", &[ETR]), record("10.9.0.0/16", &[ETR])];
     let registration = register(1, both);
     let first = bench.register(&registration);
@@ -395,4 +395,22 @@ fn cw_10_an_eid_that_is_no_prefix_is_told_as_such() {
     assert!(bench.register(&register(1, vec![unsupported])).is_empty());
     assert_eq!(bench.discarded(Discard::UnsupportedEid), 1);
     assert_eq!(bench.discarded(Discard::NotASite), 0);
+}
+
+#[test]
+fn ms_01_registered_locators_are_bounded_in_octets() {
+    let mut bench = Bench::new();
+    bench.server.registry = Registry::with_bounds(100, 2_000);
+    let rlocs: Vec<_> = (1..=200).map(|host| format!("198.51.100.{host}")).collect();
+    let of = |count: usize| -> Vec<&str> { rlocs[..count].iter().map(String::as_str).collect() };
+    bench.register(&register(1, vec![record("10.1.0.0/16", &of(50))]));
+    bench.register(&register(2, vec![record("10.1.0.0/16", &of(200))]));
+    assert_eq!(bench.discarded(Discard::RegistryFull), 1, "not by growing either");
+    assert_eq!(bench.rlocs("10.1.0.0/16").len(), 50);
+    bench.register(&register(3, vec![record("10.1.0.0/16", &of(100))]));
+    bench.register(&register(4, vec![record("10.1.1.0/24", &of(1))]));
+    assert_eq!(bench.discarded(Discard::RegistryFull), 2);
+    bench.advance(180);
+    bench.register(&register(5, vec![record("10.1.1.0/24", &of(1))]));
+    assert_eq!(bench.prefixes(), ["10.1.1.0/24"]);
 }

@@ -219,6 +219,7 @@ fn a_silent_map_server_is_reported_and_its_next_address_tried() {
     node.advance(seconds(30));
     let view = node.control.registrations_view(node.now);
     assert_eq!(view[0].state, RegistrationState::Unanswered);
+    assert!(node.control.notes()[0].contains("is it running, is there a path"));
     assert!(
         node.events.contains(&Event::RegistrationUnanswered {
             prefix: prefix("10.1.0.0/16"),
