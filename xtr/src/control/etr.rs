@@ -27,6 +27,8 @@ pub(super) struct Registration {
     address: usize,
     /// The Map-Register that awaits its Map-Notify, octet for octet (RG-04).
     outstanding: Option<(u64, Vec<u8>)>,
+    /// Of the last fresh Map-Register.
+    nonce: u64,
     retry: Duration,
     retry_at: Option<Instant>,
     pub(super) next: Instant,
@@ -176,17 +178,25 @@ impl ControlPlane {
         self.register_nonce = nonce;
         let registration = &mut self.registrations[index];
         registration.next = now + interval;
+        registration.nonce = nonce;
         if signed.is_ok() {
             registration.outstanding = Some((nonce, octets));
             self.send_register(now, index);
         }
     }
 
-    /// The same octets again, waiting twice as long (RG-04).
+    /// The same octets again, waiting twice as long (RG-04); new ones when the Map-Server has had a later nonce from us, for which
+    /// it would take the old ones for a replay (RFC 9301 §5.6).
     fn retransmit(&mut self, now: Instant, index: usize) {
         let registration = &mut self.registrations[index];
         registration.retry = (registration.retry * 2).min(timers::REGISTER_RETRY_MAX);
-        self.send_register(now, index);
+        let (server, nonce) = (registration.server, registration.nonce);
+        let overtaken = |other: &Registration| other.server == server && other.nonce > nonce;
+        if self.registrations.iter().any(overtaken) {
+            self.register(now, index);
+        } else {
+            self.send_register(now, index);
+        }
     }
 
     fn send_register(&mut self, now: Instant, index: usize) {
@@ -368,6 +378,7 @@ impl Registration {
             prefixes,
             address: 0,
             outstanding: None,
+            nonce: 0,
             retry: timers::REGISTER_RETRY_FIRST,
             retry_at: None,
             next: now,

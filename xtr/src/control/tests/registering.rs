@@ -157,8 +157,7 @@ fn au_15_another_algorithm_than_the_configured_is_refused() {
     assert_eq!(node.discarded(Discard::AlgorithmRefused), 1);
 }
 
-#[test]
-fn cw_06_many_prefixes_go_in_several_messages_that_fit_any_path() {
+fn with_many_prefixes() -> ControlConfig {
     let eids = (0..200u32)
         .map(|net| LocalEid {
             prefix: EidPrefix::new(
@@ -168,7 +167,27 @@ fn cw_06_many_prefixes_go_in_several_messages_that_fit_any_path() {
             locator_set: Vec::new(),
         })
         .collect();
-    let mut node = started(ControlConfig { eids, ..registering() });
+    ControlConfig { eids, ..registering() }
+}
+
+#[test]
+fn rg_12_a_message_overtaken_by_a_later_nonce_goes_again_with_a_new_one() {
+    let mut node = started(with_many_prefixes());
+    let mut registers: Vec<MapRegister> = node.take_sent().iter().map(register_of).collect();
+    let last = registers.iter().map(|register| register.nonce).max().expect("several");
+    let lost = registers.remove(0);
+    for register in registers {
+        receive_notify(&mut node, &notify(register.nonce, register.records, b"site key"));
+    }
+    node.advance(seconds(2));
+    let again = register_of(&node.take_one());
+    assert_eq!(again.records, lost.records);
+    assert!(again.nonce > last, "a replay to the Map-Server");
+}
+
+#[test]
+fn cw_06_many_prefixes_go_in_several_messages_that_fit_any_path() {
+    let mut node = started(with_many_prefixes());
     let sent = node.take_sent();
     assert!(sent.len() > 1);
     assert!(sent.iter().all(|transmit| transmit.payload.len() + 28 <= 576));
