@@ -11,9 +11,11 @@ use serde_json::Value;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
+use tracing::Level;
 
 use crate::admin::{Query, Request};
 use crate::config::MappingConfig;
+use crate::discard::Discard;
 use crate::limits::{Rate, TokenBucket};
 use crate::server::{Event, MapServer};
 use crate::transmit::{SourcePort, Transmit};
@@ -30,7 +32,7 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 const MAX_DATAGRAM: usize = 65_535;
 /// Datagrams taken from one socket before the others get their turn.
 const BATCH: usize = 64;
-/// Log lines per second that received packets may cause (CW-38), and how many at once.
+/// Log lines per second of one kind that received packets may cause (CW-38), and how many at once.
 const LOG_PER_SECOND: u32 = 10;
 const LOG_BURST: u32 = 50;
 
@@ -276,19 +278,25 @@ fn refuse_zero_checksums(socket: &Socket) -> io::Result<()> {
     ])
 }
 
-/// Events to the log, no more than a reader can follow (CW-38).
+/// Events to the log, no more than a reader can follow (CW-38); what anybody can cause has a share of its own.
 #[derive(Default)]
 struct EventLog {
-    bucket: TokenBucket,
+    refusals: TokenBucket,
+    changes: TokenBucket,
     suppressed: u64,
 }
 
 impl EventLog {
     fn write(&mut self, now: Instant, event: &Event) {
-        if matches!(event, Event::Discarded { .. }) && !tracing::enabled!(tracing::Level::DEBUG) {
+        let level = level(event);
+        if level == Level::DEBUG && !tracing::enabled!(Level::DEBUG) {
             return;
         }
-        if !self.bucket.take(now, Rate::new(LOG_PER_SECOND, LOG_BURST)) {
+        let bucket = match event {
+            Event::Refused(_) | Event::Discarded { .. } => &mut self.refusals,
+            _ => &mut self.changes,
+        };
+        if !bucket.take(now, Rate::new(LOG_PER_SECOND, LOG_BURST)) {
             self.suppressed += 1;
             return;
         }
@@ -296,11 +304,25 @@ impl EventLog {
             tracing::info!(events = self.suppressed, "more events were not logged");
             self.suppressed = 0;
         }
-        match event {
-            Event::Discarded { .. } => tracing::debug!("{event}"),
-            Event::Refused(_) | Event::NotifyUnacknowledged { .. } => tracing::warn!("{event}"),
+        match level {
+            Level::DEBUG => tracing::debug!("{event}"),
+            Level::WARN => tracing::warn!("{event}"),
             _ => tracing::info!("{event}"),
         }
+    }
+}
+
+/// Messages that are not understood have to be logged (CW-07, CW-10, CW-11); of other noise the counters tell enough.
+fn level(event: &Event) -> Level {
+    match event {
+        Event::Discarded {
+            reason: Discard::UnknownAfi | Discard::UnsupportedEid | Discard::UnknownVendor,
+            ..
+        }
+        | Event::Refused(_)
+        | Event::NotifyUnacknowledged { .. } => Level::WARN,
+        Event::Discarded { .. } => Level::DEBUG,
+        _ => Level::INFO,
     }
 }
 

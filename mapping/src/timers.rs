@@ -98,7 +98,7 @@ pub const fn control_payload_limit(destination: std::net::IpAddr) -> usize {
 pub const REGISTERS_PER_SECOND: u32 = 2_000;
 /// Burst of [`REGISTERS_PER_SECOND`].
 pub const REGISTERS_BURST: u32 = 10_000;
-/// Other control messages per second accepted of one source (MS-23).
+/// Other control messages, and records of a Map-Request beyond its first, per second accepted of one source (MS-23).
 pub const REQUESTS_PER_SECOND: u32 = 2_000;
 /// Burst of [`REQUESTS_PER_SECOND`].
 pub const REQUESTS_BURST: u32 = 10_000;
@@ -112,6 +112,8 @@ pub const REPLIES_BURST: u32 = 5_000;
 pub const TRACKED_REPLIES: usize = 262_144;
 /// Registrations held, over all sites: one per EID-prefix and xTR.
 pub const MAX_REGISTRATIONS: usize = 2_000_000;
+/// Octets of the locators of all registrations as on the wire: ten IPv4 locators for each of [`MAX_REGISTRATIONS`].
+pub const MAX_REGISTERED_OCTETS: usize = 256 << 20;
 /// xTRs of one EID-prefix whose registrations are merged (MS-17).
 pub const MAX_REGISTRANTS: usize = 64;
 /// Locators of one EID-prefix: Locator Count is 8 bits (RFC 9301 §5.4).

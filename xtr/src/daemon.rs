@@ -3,7 +3,7 @@
 //! One task owns everything. It waits for a control message, a punt of the data plane, a question of the operator, news of DNS or of the
 //! kernel, or a timer; lets the control plane handle it; and carries out what the control plane wants: datagrams, changes of the
 //! forwarding table, path look-ups. The data plane never waits for it.
-use crate::config::{Endpoint, Role, RouterConfig};
+use crate::config::{Endpoint, HostConfig, Role, RouterConfig};
 use crate::control::{ControlPlane, Event};
 use crate::drops::DropReason;
 use crate::engine::Engine;
@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 
 /// How long an orderly end waits for Map-Servers to acknowledge the deregistration.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
-/// Punts and messages handled before the forwarding table is written and others get their turn.
+/// Control messages and path answers handled before the forwarding table is written and others get their turn.
 const BATCH: usize = 256;
 /// After a change in the kernel, own RLOCs and paths are looked at again this much later: changes come in flocks.
 const CHANGE_DELAY: Duration = Duration::from_millis(20);
@@ -42,8 +42,10 @@ const PATH_INTERVAL: Duration = Duration::from_secs(60);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the data plane's health is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
-/// Questions and answers about paths under way.
-const PATH_QUEUE: usize = 64;
+/// Lists of questions about paths waiting: what comes meanwhile joins the next list, so that a slow kernel is asked everything once.
+const PATH_QUESTIONS: usize = 1;
+/// Answers about paths under way.
+const PATH_ANSWERS: usize = 64;
 
 /// Why a tunnel router could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +125,7 @@ struct Daemon {
     paths_checked: Instant,
     /// RLOCs whose path is not known yet.
     new_rlocs: Vec<IpAddr>,
-    /// What was wrong with the host at the start.
+    /// What could not be set up at the start.
     notes: Vec<String>,
     /// No unanswered lookup is logged before.
     quiet_until: Option<Instant>,
@@ -154,9 +156,12 @@ impl Daemon {
             engine.stop();
             return Err(error.into());
         }
-        let notes = host_notes(&config, engine.tun_name());
-        let (path_questions, questions) = mpsc::channel(PATH_QUEUE);
-        let (answers, path_answers) = mpsc::channel(PATH_QUEUE);
+        let notes = sysctl::configure_tun(engine.tun_name());
+        for note in notes.iter().chain(&switch_notes(&config.host)) {
+            tracing::warn!("{note}");
+        }
+        let (path_questions, questions) = mpsc::channel(PATH_QUESTIONS);
+        let (answers, path_answers) = mpsc::channel(PATH_ANSWERS);
         let (handle, tun) = (netlink.handle(), engine.tun_index());
         let path_task = tokio::spawn(underlay::answer_paths(handle, tun, questions, answers));
         Ok(Self {
@@ -268,9 +273,11 @@ impl Daemon {
         }
     }
 
-    /// Drains the queue: a wake-up may stand for many messages.
+    /// Drains the queue: a wake-up may stand for many messages. What comes beyond one full queue brings a wake-up of its own, so that a
+    /// flood of misses keeps nobody else from their turn.
     fn handle_punts(&mut self, now: Instant) {
-        while let Some(punt) = self.punts.pop() {
+        for _ in 0..punt::DEFAULT_CAPACITY {
+            let Some(punt) = self.punts.pop() else { return };
             match &punt {
                 Punt::Miss { .. } => self.control.handle_punt(now, &punt),
                 Punt::IcmpError { destination, message } => {
@@ -324,7 +331,8 @@ impl Daemon {
             }
             Event::RegistrationUnanswered { prefix, map_server } => tracing::warn!(
                 %prefix, %map_server,
-                "registration unanswered: compare key, key-id, algorithm and EID-prefix with the Map-Server's site"
+                "registration unanswered: is the Map-Server running and is there a path to it? If so, compare key, key-id, algorithm and \
+                 EID-prefix with its site"
             ),
             Event::RegistrationRefused { prefix, map_server } => {
                 tracing::warn!(%prefix, %map_server, "the Map-Server does not accept this EID-prefix");
@@ -424,6 +432,7 @@ impl Daemon {
 
     fn status(&self, now: Instant) -> StatusView {
         let mut notes = self.notes.clone();
+        notes.extend(switch_notes(&self.config.host));
         notes.extend(
             self.missing_rlocs
                 .iter()
@@ -499,18 +508,13 @@ async fn check_host(netlink: &Netlink, config: &RouterConfig) -> Result<(), Daem
     Ok(())
 }
 
-/// What keeps traffic from flowing although everything of ours is in place.
-fn host_notes(config: &RouterConfig, tun: &str) -> Vec<String> {
-    let prefixes = || config.host.announce.iter().chain(&config.host.site_prefixes);
+/// Which switches of the host keep traffic from flowing now, although everything of ours is in place.
+fn switch_notes(config: &HostConfig) -> Vec<String> {
+    let prefixes = || config.announce.iter().chain(&config.site_prefixes);
     let ipv4 = prefixes().any(|prefix| prefix.addr().is_ipv4());
     let ipv6 = prefixes().any(|prefix| prefix.addr().is_ipv6());
     let both = !ipv4 && !ipv6;
-    let mut notes = sysctl::configure_tun(tun);
-    notes.extend(sysctl::check_host(ipv4 || both, ipv6 || both));
-    for note in &notes {
-        tracing::warn!("{note}");
-    }
-    notes
+    sysctl::check_host(ipv4 || both, ipv6 || both)
 }
 
 fn names_of(config: &RouterConfig) -> BTreeSet<String> {

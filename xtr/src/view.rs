@@ -42,8 +42,6 @@ pub struct MapCacheEntryView {
 pub enum Via {
     /// A Map-Reply with locators.
     MapReply,
-    /// Configuration.
-    Static,
     /// A negative Map-Reply (RFC 9301 §5.4: Locator Count 0).
     Negative,
 }
@@ -53,7 +51,6 @@ impl Via {
     pub const fn name(self) -> &'static str {
         match self {
             Self::MapReply => "map-reply",
-            Self::Static => "static",
             Self::Negative => "negative",
         }
     }

@@ -312,9 +312,16 @@ fn the_daemon_registers_resolves_forwards_and_cleans_up() {
         assert!(counters["map_requests_sent"].as_u64() >= Some(1));
         let status = daemon.ask(Query::Status).await;
         assert_eq!((&status["role"], &status["name"]), (&"xtr".into(), &"site-a".into()));
-        let noted = status["notes"].to_string().contains("net.ipv4.ip_forward");
-        let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward");
-        assert_eq!(noted, forwards.is_ok_and(|value| value.trim() == "0"));
+        let forwarding = "/proc/sys/net/ipv4/ip_forward";
+        let noted = |status: &Value| status["notes"].to_string().contains("net.ipv4.ip_forward");
+        let forwards = std::fs::read_to_string(forwarding);
+        assert_eq!(noted(&status), forwards.is_ok_and(|value| value.trim() == "0"));
+        // A switch is noted as it is now, not as it was at the start.
+        for value in ["1", "0"] {
+            if std::fs::write(forwarding, value).is_ok() {
+                assert_eq!(noted(&daemon.ask(Query::Status).await), value == "0");
+            }
+        }
         assert!(daemon.ask(Query::Drops).await.is_array());
 
         // The link loses its carrier, and gets it back.

@@ -65,6 +65,7 @@ struct Network {
     sent: u64,
     /// Nodes that are cut off.
     cut: Vec<IpAddr>,
+    mapping: MappingConfig,
 }
 
 impl Network {
@@ -86,6 +87,7 @@ impl Network {
             sites: vec![site("a", "10.1.0.0/16"), site("b", "10.2.0.0/16")],
             registration_timeout: Duration::from_secs(180),
         };
+        let server = Node::Server(Box::new(MapServer::new(mapping.clone(), [seed; 32])));
         let mut network = Self {
             now,
             weather,
@@ -94,8 +96,8 @@ impl Network {
             datagrams: BTreeMap::new(),
             sent: 0,
             cut: Vec::new(),
+            mapping,
         };
-        let server = Node::Server(Box::new(MapServer::new(mapping, [seed; 32])));
         network.nodes.insert(ip(SERVER), server);
         for (number, (role, eid)) in [
             (Role::Xtr, Some("10.1.0.0/16")),
@@ -173,6 +175,17 @@ impl Network {
                     .insert((self.now + delay, self.sent), (from, destination, payload.clone()));
             }
         }
+    }
+
+    /// The Map-Server dies without a word.
+    fn kill_server(&mut self) {
+        self.nodes.remove(&ip(SERVER));
+    }
+
+    /// The Map-Server starts anew and knows nothing.
+    fn start_server(&mut self) {
+        let server = Node::Server(Box::new(MapServer::new(self.mapping.clone(), [99; 32])));
+        self.nodes.insert(ip(SERVER), server);
     }
 
     fn chance(&mut self, percent: u32) -> bool {
@@ -365,6 +378,47 @@ fn a_site_that_goes_is_noticed_and_comes_back() {
     // Its registration timed out meanwhile and was renewed: RG-02.
     network.run(Duration::from_secs(61));
     assert_eq!(network.registration("192.0.2.2"), RegistrationState::Registered);
+}
+
+#[test]
+fn established_traffic_survives_the_mapping_system_and_registrations_come_back() {
+    for (proxy_reply, outage) in [(false, 7), (true, 7), (false, 1800), (true, 1800)] {
+        // With a TTL of a minute the entries are refreshed many times while nobody but the ETRs can answer.
+        let mut network = Network::new(6, FAIR, proxy_reply, 1);
+        network.run(Duration::from_secs(400));
+        network.miss("192.0.2.1", "10.2.0.9");
+        network.miss("192.0.2.2", "10.1.0.9");
+        network.run(Duration::from_secs(1));
+        network.kill_server();
+        let established = |network: &mut Network, clock: u32| {
+            for (router, eid, rloc) in [
+                ("192.0.2.1", "10.2.0.0/16", "192.0.2.2"),
+                ("192.0.2.2", "10.1.0.0/16", "192.0.2.1"),
+            ] {
+                let verdict = network.router(router).1.get(&prefix(eid));
+                let Some(Verdict::Encapsulate(set)) = verdict else {
+                    panic!("{router} has {verdict:?} in second {clock}");
+                };
+                assert_eq!(set.adjacencies[0].destination, ip(rloc));
+                set.last_used.store(clock, Ordering::Relaxed);
+            }
+        };
+        for clock in 1..=outage {
+            established(&mut network, clock);
+            network.run(Duration::from_secs(1));
+        }
+        network.start_server();
+        for clock in 1..=61 {
+            established(&mut network, outage + clock);
+            network.run(Duration::from_secs(1));
+        }
+        for router in ["192.0.2.1", "192.0.2.2"] {
+            assert_eq!(network.registration(router), RegistrationState::Registered, "{router}");
+        }
+        network.miss("192.0.2.3", "10.1.0.9");
+        network.run(Duration::from_secs(1));
+        assert_eq!(network.destinations("192.0.2.3", "10.1.0.0/16"), [ip("192.0.2.1")]);
+    }
 }
 
 #[test]

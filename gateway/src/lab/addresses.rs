@@ -132,6 +132,42 @@ impl Site {
     }
 }
 
+/// Site M's locator-sets, one per EID-prefix: priority and weight of each locator.
+pub(crate) const M_POLICIES: [&[(u8, u8)]; 4] = [
+    &[(1, 50), (1, 50)],
+    &[(1, 70), (1, 30)],
+    &[(1, 30), (1, 20), (1, 20), (1, 10)],
+    &[(1, 100), (2, 100)],
+];
+
+/// EID-prefixes of all sites together, as many as are registered when all is well.
+pub(crate) const EID_PREFIXES: usize = 2 * SITES.len() + M_POLICIES.len();
+
+/// The locators of site M's `policy`th EID-prefix.
+pub(crate) fn m_rlocs(policy: usize) -> Vec<IpAddr> {
+    let before: usize = M_POLICIES[..policy].iter().map(|set| set.len()).sum();
+    (before..before + M_POLICIES[policy].len()).map(|n| core4(21 + n as u8)).collect()
+}
+
+/// Site M's `policy`th EID-prefix.
+pub(crate) fn m_prefix(policy: usize) -> IpNet {
+    net(m_address(policy, 0), 64)
+}
+
+/// The xTR's address in it.
+pub(crate) fn m_gateway(policy: usize) -> IpAddr {
+    m_address(policy, 1)
+}
+
+/// The host's address in it.
+pub(crate) fn m_host(policy: usize) -> IpAddr {
+    m_address(policy, 0x10)
+}
+
+fn m_address(policy: usize, last: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xe007, 1 + policy as u16, 0, 0, 0, last))
+}
+
 /// A prefix from an address and a length that fits its family.
 pub(crate) fn net(address: IpAddr, length: u8) -> IpNet {
     match address {

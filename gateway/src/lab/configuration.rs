@@ -2,9 +2,16 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use super::addresses::{EID_AGGREGATES, MS4, MS6, PXTR4, PXTR6, RLOC_RANGES, SITE_B, SITES, Site};
+use super::addresses::{
+    EID_AGGREGATES, M_POLICIES, MS4, MS6, PXTR4, PXTR6, RLOC_RANGES, SITE_A, SITE_B, SITES, Site,
+    m_prefix, m_rlocs,
+};
 use super::topology::SITE_LINK;
+
+/// Between two registrations of a site: shorter than the usual minute, so that scenario F1 need not wait for one.
+pub(crate) const REGISTRATION_INTERVAL: Duration = Duration::from_secs(4);
 
 /// The Map-Server and Map-Resolver: every site may register its EID-prefixes from its core.
 pub(crate) fn mapping(key_directory: &str) -> String {
@@ -21,7 +28,47 @@ pub(crate) fn mapping(key_directory: &str) -> String {
             name = site.name,
         );
     }
+    let prefixes: Vec<_> =
+        (0..M_POLICIES.len()).map(|policy| m_prefix(policy).to_string()).collect();
+    let prefixes: Vec<_> = prefixes.iter().map(String::as_str).collect();
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "\n[[site]]\nname = \"m\"\nkeys = [{{ id = 1, file = \"{key_directory}/site-m.key\" }}]\n\
+         eid-prefixes = {}\n",
+        quoted(&prefixes)
+    );
     text
+}
+
+/// Site M's xTR: a locator-set of its own for each EID-prefix.
+pub(crate) fn xtr_m(key_directory: &str) -> String {
+    let (mut rlocs, mut eids) = (Vec::new(), String::new());
+    for (policy, shares) in M_POLICIES.iter().enumerate() {
+        let mut names = Vec::new();
+        for (address, (priority, weight)) in m_rlocs(policy).iter().zip(*shares) {
+            let name = format!("m{}", rlocs.len());
+            rlocs.push(format!(
+                "{name} = {{ address = \"{address}\", priority = {priority}, weight = {weight} }}"
+            ));
+            names.push(name);
+        }
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        // Writing to a String cannot fail.
+        let _ = write!(
+            eids,
+            "\n[[eid]]\nprefix = \"{}\"\nlocator-set = {}\ninterfaces = [\"{SITE_LINK}\"]\n",
+            m_prefix(policy),
+            quoted(&names)
+        );
+    }
+    format!(
+        "[xtr]\nname = \"xtr-m\"\nrlocs = {{ {} }}\n\
+         map-servers = [{{ address = \"{MS4}\", key-id = 1, key-file = \"{key_directory}/site-m.key\" }}]\n\
+         map-resolvers = [\"{MS4}\"]\nregistration-interval = \"{}s\"\ntun = {{ queues = 1 }}\n{eids}",
+        rlocs.join(", "),
+        REGISTRATION_INTERVAL.as_secs()
+    )
 }
 
 /// A site's xTR. Site B has no PETR, which is what X1's negative case needs.
@@ -33,12 +80,15 @@ pub(crate) fn xtr(site: &Site, key_directory: &str) -> String {
     } else {
         format!("use-petr = [{{ address = \"{petr}\", priority = 1, weight = 100 }}]\n")
     };
+    // Site A is the one that has to notice a locator's death.
+    let probing = if name == &SITE_A.name { "probe-interval = \"500ms\"\n" } else { "" };
     let mut text = format!(
         "[xtr]\nname = \"xtr-{name}\"\n\
          rlocs = {{ {core} = {{ address = \"{rloc}\", priority = 1, weight = 100 }} }}\n\
          map-servers = [{{ address = \"{map_server}\", key-id = 1, key-file = \"{key_directory}/site-{name}.key\", \
          algorithm = \"hmac-sha-256-128-hkdf\" }}]\n\
-         map-resolvers = [\"{map_server}\"]\nproxy-reply = true\n{use_petr}"
+         map-resolvers = [\"{map_server}\"]\nproxy-reply = true\nregistration-interval = \"{}s\"\n{probing}{use_petr}",
+        REGISTRATION_INTERVAL.as_secs()
     );
     for prefix in [site.prefix6(), site.prefix4()] {
         // Writing to a String cannot fail.
@@ -78,18 +128,18 @@ mod tests {
 
     use super::*;
     use crate::config;
-    use crate::lab::addresses::{SITE_A, SITE_C};
+    use crate::lab::addresses::SITE_C;
 
     #[test]
     fn every_file_passes_the_products_own_check() {
         let directory = tempfile::tempdir().unwrap();
         let keys = directory.path().display().to_string();
-        for site in &SITES {
-            let key = directory.path().join(format!("site-{}.key", site.name));
+        for name in SITES.iter().map(|site| site.name).chain(["m"]) {
+            let key = directory.path().join(format!("site-{name}.key"));
             fs::write(&key, "0123456789abcdef").unwrap();
             fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         }
-        let mut files = vec![mapping(&keys), gateway()];
+        let mut files = vec![mapping(&keys), gateway(), xtr_m(&keys)];
         files.extend(SITES.iter().map(|site| xtr(site, &keys)));
         for text in files {
             let path = directory.path().join("file.toml");

@@ -24,7 +24,7 @@ use super::processes::Running;
 use super::topology::Topology;
 
 /// How long a daemon may take until it answers on its admin socket.
-const START_LIMIT: Duration = Duration::from_secs(10);
+const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long an answer on an admin socket may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// Lines of a log shown with a failure.
@@ -62,6 +62,7 @@ impl Daemons {
         for site in &topology.sites {
             daemons.launch("xtr", &site.xtr)?;
         }
+        daemons.launch("xtr", &topology.site_m.xtr)?;
         daemons.launch("gateway", &topology.pxtr)?;
         daemons.daemons.iter().try_for_each(|daemon| daemons.wait_until_ready(daemon))?;
         Ok(daemons)
@@ -126,7 +127,7 @@ impl Daemons {
             .process_group(0);
         let child = namespace.start(command)?;
         daemon.pid.store(child.id(), Ordering::Relaxed);
-        self.running.add(child)
+        self.running.add(child, daemon.role == "mapping")
     }
 
     fn wait_until_ready(&self, daemon: &Daemon) -> io::Result<()> {
@@ -211,9 +212,12 @@ fn write_files(directory: &Path) -> io::Result<()> {
     let keys = directory.display().to_string();
     fs::write(directory.join("ms.toml"), configuration::mapping(&keys))?;
     fs::write(directory.join("pxtr.toml"), configuration::gateway())?;
+    fs::write(directory.join("xtr-m.toml"), configuration::xtr_m(&keys))?;
     for site in &SITES {
-        let name = site.name;
-        fs::write(directory.join(format!("xtr-{name}.toml")), configuration::xtr(site, &keys))?;
+        let file = directory.join(format!("xtr-{}.toml", site.name));
+        fs::write(file, configuration::xtr(site, &keys))?;
+    }
+    for name in SITES.iter().map(|site| site.name).chain(["m"]) {
         let key = directory.join(format!("site-{name}.key"));
         let mut key = OpenOptions::new().write(true).create_new(true).mode(0o600).open(key)?;
         key.write_all(secret()?.as_bytes())?;

@@ -10,7 +10,9 @@ use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::LinkAttribute;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteScope};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteProtocol, RouteScope, RouteType,
+};
 use rtnetlink::packet_route::rule::RuleAttribute;
 use rtnetlink::{IpVersion, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
@@ -97,6 +99,23 @@ pub fn route(
         }
     };
     namespace.netlink(move |netlink| async move { netlink.route().add(message).execute().await })
+}
+
+/// Silently discards what goes to an IPv4 address, or takes that back with the link the address is behind.
+pub(crate) fn blackhole(
+    namespace: &Namespace,
+    address: Ipv4Addr,
+    behind: Option<&'static str>,
+) -> io::Result<()> {
+    let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32);
+    let route = match behind {
+        Some(link) => route.output_interface(index(namespace, link)?).scope(RouteScope::Link),
+        None => route.kind(RouteType::BlackHole),
+    };
+    let message = route.build();
+    namespace.netlink(move |netlink| async move {
+        netlink.route().add(message).replace().execute().await
+    })
 }
 
 /// Destinations of the routes with routing protocol number `protocol` in the namespace's main table.

@@ -20,8 +20,9 @@ pub(crate) struct Running {
 
 #[derive(Default)]
 struct Processes {
-    /// In the order of their start: the mapping system first.
     children: Vec<Child>,
+    /// The mapping system, which the others want to take their leave of.
+    last: Vec<Child>,
     keeper: Option<Keeper>,
     directory: Option<TempDir>,
 }
@@ -35,27 +36,31 @@ impl Running {
         Ok(())
     }
 
-    /// Takes charge of a process.
-    pub(crate) fn add(&self, child: Child) -> io::Result<()> {
+    /// Takes charge of a process, which ends after the others if it `ends_last`.
+    pub(crate) fn add(&self, child: Child, ends_last: bool) -> io::Result<()> {
         let mut processes = self.lock();
         let watched = processes.keeper.as_mut().map_or(Ok(()), |keeper| keeper.watch(&child));
-        processes.children.push(child);
+        let Processes { children, last, .. } = &mut *processes;
+        if ends_last {
+            last.push(child);
+        } else {
+            children.push(child);
+        }
         watched
     }
 
     /// Whether a process is no more.
     pub(crate) fn has_ended(&self, pid: u32) -> bool {
         let mut processes = self.lock();
-        let child = processes.children.iter_mut().find(|child| child.id() == pid);
+        let Processes { children, last, .. } = &mut *processes;
+        let child = children.iter_mut().chain(last).find(|child| child.id() == pid);
         child.is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
     }
 
     /// Sends one process a signal that ends it and waits for its end.
     pub(crate) fn stop(&self, pid: u32, signal: Signal) -> io::Result<ExitStatus> {
         let mut processes = self.lock();
-        let position = processes.children.iter().position(|child| child.id() == pid);
-        let position = position.ok_or_else(|| io::Error::other("no such daemon runs"))?;
-        let child = processes.children.remove(position);
+        let child = processes.take(pid).ok_or_else(|| io::Error::other("no such daemon runs"))?;
         signal_to(&child, signal);
         processes.see_off(child)
     }
@@ -63,9 +68,8 @@ impl Running {
     /// Ends every daemon, those that use the mapping system before it, and removes their files.
     pub(crate) fn end(&self) {
         let mut processes = self.lock();
-        let mut mapping = std::mem::take(&mut processes.children);
-        let others = mapping.split_off(mapping.len().min(1));
-        for group in [others, mapping] {
+        let groups = [std::mem::take(&mut processes.children), std::mem::take(&mut processes.last)];
+        for group in groups {
             group.iter().for_each(|child| signal_to(child, Signal::SIGTERM));
             for child in group {
                 // Whatever its exit status, it is gone.
@@ -82,6 +86,13 @@ impl Running {
 }
 
 impl Processes {
+    fn take(&mut self, pid: u32) -> Option<Child> {
+        [&mut self.children, &mut self.last].into_iter().find_map(|list| {
+            let position = list.iter().position(|child| child.id() == pid)?;
+            Some(list.remove(position))
+        })
+    }
+
     /// Waits for the end of a process that was told to end, and kills it if it takes too long.
     fn see_off(&mut self, mut child: Child) -> io::Result<ExitStatus> {
         let deadline = Instant::now() + GRACE;

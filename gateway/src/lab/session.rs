@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mapping::admin::Query;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::addresses::{SITES, Site};
+use super::addresses::{EID_PREFIXES, SITES, Site};
 use super::capture::Capture;
 use super::daemons::Daemons;
 use super::namespace::Namespace;
@@ -135,14 +135,13 @@ impl Lab {
         loop {
             let registrations = map_server.ask(&Query::Registrations)?;
             let count = registrations.as_array().map_or(0, Vec::len);
-            if count >= 2 * SITES.len() {
+            if count >= EID_PREFIXES {
                 return Ok(());
             }
             if Instant::now() > deadline {
                 let logs: String = self.daemons.all().iter().map(|d| d.log_tail()).collect();
                 return Err(io::Error::other(format!(
-                    "only {count} of {} EID-prefixes are registered\n{logs}",
-                    2 * SITES.len()
+                    "only {count} of {EID_PREFIXES} EID-prefixes are registered\n{logs}"
                 )));
             }
             thread::sleep(Duration::from_millis(20));

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use super::addresses::{
     self as at, CORE4, CORE6, CORE6_LINK_LOCAL, HOST_ADDRESSES, HOST_DEAD, HOST_N4, HOST_N6,
-    INTERNET4, INTERNET6, N_GATEWAY4, N_GATEWAY6, PXTR_NATIVE4, PXTR_NATIVE6, SITES, Site, host,
-    net,
+    INTERNET4, INTERNET6, M_POLICIES, N_GATEWAY4, N_GATEWAY6, PXTR_NATIVE4, PXTR_NATIVE6, SITES,
+    Site, host, net,
 };
 use super::link;
 use super::namespace::Namespace;
@@ -27,6 +27,7 @@ pub(crate) const DRAWING: &str = r"
                                           |
                                 internet (router) --- host-n 192.0.2.80, 2001:db8:ffff::80
                                                              (knows nothing of LISP)
+  also on core4: xtr-m 198.51.100.21 to .30 --- host-m 2001:db8:e007:1::10 to :4::10
 ";
 
 /// Name of a member's link to the IPv4 core.
@@ -82,6 +83,8 @@ pub(crate) struct Topology {
     pub(crate) core6: Namespace,
     /// A, B, C6, D6, in the order of [`SITES`].
     pub(crate) sites: Vec<SiteNamespaces>,
+    /// M, which has several locators.
+    pub(crate) site_m: SiteNamespaces,
     /// The proxy gateway.
     pub(crate) pxtr: Namespace,
     /// Map-Server and Map-Resolver.
@@ -106,6 +109,10 @@ impl Topology {
             core4: Namespace::create("core4")?,
             core6: Namespace::create("core6")?,
             sites: sites.collect::<io::Result<_>>()?,
+            site_m: SiteNamespaces {
+                xtr: Namespace::create("xtr-m")?,
+                host: Namespace::create("host-m")?,
+            },
             pxtr: Namespace::create("pxtr")?,
             ms: Namespace::create("ms")?,
             internet: Namespace::create("internet")?,
@@ -120,6 +127,7 @@ impl Topology {
             }
             attach_host(site, namespaces)?;
         }
+        lab.attach_site_m()?;
         join_core4(&lab.core4, &lab.ms, at::MS4, true)?;
         join_core6(&lab.core6, &lab.ms, at::MS6, true)?;
         join_core4(&lab.core4, &lab.pxtr, at::PXTR4, false)?;
@@ -130,7 +138,8 @@ impl Topology {
 
     /// Every namespace.
     pub(crate) fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
-        let sites = self.sites.iter().flat_map(|site| [&site.xtr, &site.host]);
+        let sites = self.sites.iter().chain([&self.site_m]);
+        let sites = sites.flat_map(|site| [&site.xtr, &site.host]);
         [&self.core4, &self.core6, &self.pxtr, &self.ms, &self.internet, &self.host_n]
             .into_iter()
             .chain(sites)
@@ -142,13 +151,35 @@ impl Topology {
             link::up(namespace, "lo")?;
         }
         link::settings(&self.core4, NO_IPV6)?;
-        let xtrs = self.sites.iter().map(|site| &site.xtr);
+        let xtrs = self.sites.iter().chain([&self.site_m]).map(|site| &site.xtr);
         for router in [&self.core4, &self.core6, &self.pxtr, &self.internet].into_iter().chain(xtrs)
         {
             link::settings(router, ROUTER)?;
         }
         link::address(&self.core4, "lo", host(CORE4))?;
         link::address(&self.core6, "lo", host(CORE6))
+    }
+
+    /// Site M: one link to the core with all its locators, one to its host with all its EID-prefixes.
+    fn attach_site_m(&self) -> io::Result<()> {
+        let SiteNamespaces { xtr, host: machine } = &self.site_m;
+        let mut rlocs = (0..M_POLICIES.len()).flat_map(at::m_rlocs);
+        if let Some(first) = rlocs.next() {
+            join_core4(&self.core4, xtr, first, true)?;
+        }
+        for rloc in rlocs {
+            link::address(xtr, TO_CORE4, host(rloc))?;
+            link::route(&self.core4, host(rloc), None, xtr.name())?;
+        }
+        link::connect(SITE_MTU, (xtr, SITE_LINK), (machine, HOST_LINK))?;
+        link::up(xtr, SITE_LINK)?;
+        link::up(machine, HOST_LINK)?;
+        for policy in 0..M_POLICIES.len() {
+            link::address(xtr, SITE_LINK, net(at::m_gateway(policy), 64))?;
+            link::address(machine, HOST_LINK, net(at::m_host(policy), 64))?;
+        }
+        let gateway = at::m_gateway(0);
+        link::route(machine, default_of(gateway), Some(gateway), HOST_LINK)
     }
 
     /// The native side of the gateway. The router I has the routes it would have learned by BGP.

@@ -9,6 +9,7 @@ use super::*;
 use crate::auth;
 use crate::config::{Algorithm, Secret, Site, SiteKey, SitePrefix};
 use crate::eid::{EidPrefix, InstanceId};
+use crate::server::Refusal;
 use crate::wire::{
     AuthenticationData, EidRecord, EncapsulatedControlMessage, LocatorRecord, MapNotify,
     MapRegister, MapReply, MapRequest, RequestedEid,
@@ -224,4 +225,25 @@ fn cw_38_events_beyond_the_rate_are_counted_not_logged() {
         log.write(now, &event);
     }
     assert_eq!(log.suppressed, 7);
+}
+
+#[test]
+fn cw_07_cw_10_cw_11_what_must_be_logged_is_a_warning() {
+    let level_of = |reason| level(&Event::Discarded { source: loopback(4, 1), reason });
+    for reason in [Discard::UnknownAfi, Discard::UnsupportedEid, Discard::UnknownVendor] {
+        assert_eq!(level_of(reason), tracing::Level::WARN);
+    }
+    assert_eq!(level_of(Discard::Truncated), tracing::Level::DEBUG);
+}
+
+#[test]
+fn cw_38_a_flood_of_forgeries_does_not_hide_what_happens() {
+    let (mut log, now) = (EventLog::default(), Instant::now());
+    let (source, reason) = (loopback(4, 1), Discard::AuthenticationFailed);
+    let refusal = Refusal { site: None, prefix: Some(prefix()), source, reason };
+    for _ in 0..LOG_BURST + 7 {
+        log.write(now, &Event::Refused(refusal.clone()));
+    }
+    log.write(now, &Event::Expired { site: "a".into(), prefix: prefix(), source });
+    assert_eq!(log.suppressed, 0, "told with the event that was logged");
 }

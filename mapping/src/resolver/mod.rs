@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::discard::Discard;
 use crate::timers::control_payload_limit;
-use crate::wire::{EidRecord, EncapsulatedControlMessage, MapReply, MapRequest};
+use crate::wire::{CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, MapRequest};
 
 /// The addresses this node serves on.
 #[derive(Clone, Debug)]
@@ -32,7 +32,8 @@ impl OwnAddresses {
 /// A Map-Request that is a lookup, out of its ECM.
 #[derive(Debug)]
 pub(crate) struct Lookup {
-    /// The ECM; its inner octets are what is forwarded.
+    /// What is passed on to an ETR: the inner message with its octets unchanged (MS-15, MR-05), without LISP-SEC data, whose
+    /// one-time key is for the hop it came over.
     pub(crate) ecm: EncapsulatedControlMessage,
     /// The Map-Request in it.
     pub(crate) request: MapRequest,
@@ -73,13 +74,17 @@ impl Lookup {
         if request.smr {
             return Err(Discard::SmrRefused);
         }
-        if ecm.source.port() == 0 {
+        let ecm = EncapsulatedControlMessage::new(ecm.source, ecm.destination, ecm.message);
+        let reply_port = ecm.source.port();
+        if reply_port == 0 || request.records.is_empty() {
             return Err(Discard::Malformed);
         }
         let mut martian = false;
         let mut itr_rlocs = Vec::new();
         for rloc in request.rlocs() {
-            if is_martian(rloc, local) || own.contains(rloc) {
+            // A client on this host may ask; the Map-Resolver itself does not.
+            let to_itself = own.contains(rloc) && reply_port == CONTROL_PORT;
+            if to_itself || is_martian(rloc, local) {
                 martian = true;
             } else {
                 itr_rlocs.push(rloc);

@@ -9,7 +9,7 @@ use crate::auth::Covered;
 use crate::discard::Discard;
 use crate::eid::EidPrefix;
 use crate::timers::{RECEIVER_CHOSEN_TTL, TTL_RECEIVER_CHOOSES, control_payload_limit};
-use crate::wire::{EidRecord, LocatorRecord, MapNotifyAck, MapRegister};
+use crate::wire::{Action, EidRecord, LocatorRecord, MapNotifyAck, MapRegister};
 
 use super::event::{Event, Refusal};
 use super::notify::{Due, signed_notify, to_control_port};
@@ -18,8 +18,9 @@ use super::replay::{Freshness, Peer};
 use super::site::{Signer, SiteIndex};
 use super::{Count, MapServer};
 
-/// Sites whose keys are tried on one message: a message has the records of one site, unless something is wrong.
-const MAX_CANDIDATE_SITES: usize = 4;
+/// Configured EID-prefixes whose sites' keys are tried on one message: a message has the records of one site, unless something is
+/// wrong.
+const MAX_CANDIDATE_PREFIXES: usize = 4;
 
 /// Who sent an authentic Map-Register.
 struct Sender {
@@ -67,7 +68,7 @@ impl MapServer {
         let mut accepted = Vec::new();
         for record in &register.records {
             match self.accept(now, &sender, register, record, freshness) {
-                Ok(()) => accepted.push(record.clone()),
+                Ok(()) => accepted.push(EidRecord { action: Action::NoAction, ..record.clone() }),
                 Err(reason) => {
                     self.refuse(Some(site), record.eid.prefix(), source, reason);
                 }
@@ -121,8 +122,10 @@ impl MapServer {
         if register.records.is_empty() {
             return Err((None, Discard::Malformed));
         }
-        let mut refusal = (None, Discard::NotASite);
-        for site in self.sites.candidates(&register.records, MAX_CANDIDATE_SITES) {
+        let supported = register.records.iter().any(|record| record.eid.prefix().is_some());
+        let mut refusal =
+            (None, if supported { Discard::NotASite } else { Discard::UnsupportedEid });
+        for site in self.sites.candidates(&register.records, MAX_CANDIDATE_PREFIXES) {
             match self.sites.authenticate(site, register, octets) {
                 Ok(signer) => return Ok((site, signer)),
                 // The first site's reason tells most, unless another one had the key at least.
@@ -159,10 +162,13 @@ impl MapServer {
         freshness: Freshness,
     ) -> Result<(), Discard> {
         let prefix = self.sites.judge(sender.site, record)?;
+        let withdrawn = record.ttl_minutes == 0;
         if freshness == Freshness::Retransmission {
-            return Ok(());
+            let held =
+                withdrawn || !self.registry.is_full() || self.registry.get(&prefix).is_some();
+            return held.then_some(()).ok_or(Discard::RegistryFull);
         }
-        if record.ttl_minutes == 0 {
+        if withdrawn {
             self.withdraw(now, sender, prefix);
         } else {
             self.store(now, sender, register, record, prefix)?;
@@ -277,7 +283,7 @@ impl MapServer {
         }
     }
 
-    /// Same nonce, same accepted records, signed as the Map-Register was (MS-05); never longer than it, so no CW-06 question.
+    /// Same nonce, same accepted records (ACT aside: RP-14), signed as the Map-Register was (MS-05); never longer than it, so no CW-06 question.
     fn acknowledge(&mut self, sender: &Sender, register: &MapRegister, records: Vec<EidRecord>) {
         let payload = signed_notify(register.nonce, records, register.identity, &sender.signer);
         if let Some(payload) = payload {

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use crate::eid::{EidPrefix, EidTable};
 use crate::resolver::negative::Occupied;
-use crate::timers::{MAX_LOCATORS, MAX_REGISTRANTS, MAX_REGISTRATIONS};
+use crate::timers::{
+    CONTROL_PACKET_IPV6, MAX_LOCATORS, MAX_REGISTERED_OCTETS, MAX_REGISTRANTS, MAX_REGISTRATIONS,
+};
 use crate::wire::{EidRecord, LocatorRecord, XtrIdentity};
 
 use super::site::{Signer, SiteIndex};
@@ -40,7 +42,12 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// Whether a Map-Reply made of `other` would read differently.
+    /// What its locators take of the bound on octets.
+    fn octets(&self) -> usize {
+        self.locators.iter().map(LocatorRecord::encoded_len).sum()
+    }
+
+    /// Whether a Map-Reply made of `other` may read differently.
     fn differs(&self, other: &Self) -> bool {
         self.locators != other.locators
             || self.ttl_minutes != other.ttl_minutes
@@ -80,6 +87,13 @@ impl Entry {
         record
     }
 
+    /// [`Self::record`] with its locators in the order of the wire, to compare.
+    fn mapping(&self, prefix: EidPrefix) -> EidRecord {
+        let mut record = self.record(prefix);
+        record.locators.sort_by(|a, b| a.address.cmp(&b.address));
+        record
+    }
+
     /// The locators that Map-Requests can be forwarded to (MS-15): with the R-bit, best priority first.
     pub(super) fn reachable(&self) -> Vec<IpAddr> {
         let mut locators: Vec<(u8, IpAddr)> = self
@@ -98,7 +112,7 @@ impl Entry {
 /// What a registration changed.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Nothing: it lives longer now.
+    /// Nothing in the mapping: it lives longer now.
     Refreshed,
     /// The EID-prefix is registered for the first time.
     New,
@@ -111,10 +125,20 @@ pub(super) enum Outcome {
 pub(super) struct Full;
 
 /// Every registration, found by prefix and by expiry.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Registry {
+    capacity: usize,
+    /// Of all locators, and the bound on it.
+    pub(super) octets: usize,
+    max_octets: usize,
     table: EidTable<Entry>,
     expiries: BTreeSet<(Instant, EidPrefix, Registrant)>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::with_bounds(MAX_REGISTRATIONS, MAX_REGISTERED_OCTETS)
+    }
 }
 
 impl Occupied for Registry {
@@ -124,6 +148,12 @@ impl Occupied for Registry {
 }
 
 impl Registry {
+    /// An empty registry of at most `capacity` registrations with at most `max_octets` of locators.
+    pub(super) fn with_bounds(capacity: usize, max_octets: usize) -> Self {
+        let (table, expiries) = (EidTable::default(), BTreeSet::new());
+        Self { capacity, octets: 0, max_octets, table, expiries }
+    }
+
     pub(super) fn get(&self, prefix: &EidPrefix) -> Option<&Entry> {
         self.table.get(prefix)
     }
@@ -167,31 +197,49 @@ impl Registry {
         self.expiries.len()
     }
 
+    /// Whether there is no room for another registration of any size that one control packet can carry.
+    pub(super) fn is_full(&self) -> bool {
+        self.len() >= self.capacity || self.octets + CONTROL_PACKET_IPV6 > self.max_octets
+    }
+
+    /// What `new` takes beyond what its xTR has for `prefix` already.
+    fn growth(&self, prefix: &EidPrefix, new: &Registration) -> usize {
+        let registrations = self.table.get(prefix).map_or(&[][..], Entry::registrations);
+        let own = registrations.iter().find(|r| r.registrant == new.registrant);
+        new.octets().saturating_sub(own.map_or(0, Registration::octets))
+    }
+
     /// Adds or refreshes a registration: beside those of other xTRs if all ask for merging (MS-17), else in their place (MS-18).
     pub(super) fn register(
         &mut self,
         prefix: EidPrefix,
         mut new: Registration,
     ) -> Result<Outcome, Full> {
+        let full = self.is_full();
+        if self.octets + self.growth(&prefix, &new) > self.max_octets {
+            return Err(Full);
+        }
         let Some(entry) = self.table.get_mut(&prefix) else {
-            if self.expiries.len() >= MAX_REGISTRATIONS {
+            if full {
                 return Err(Full);
             }
+            self.octets += new.octets();
             self.expiries.insert((new.expires, prefix, new.registrant));
             self.table.insert(prefix, Entry { registrations: vec![new] });
             return Ok(Outcome::New);
         };
         let merged = new.merge && entry.registrations.iter().all(|registration| registration.merge);
         let own = entry.registrations.iter().position(|r| r.registrant == new.registrant);
-        if merged && own.is_none() && entry.registrations.len() >= MAX_REGISTRANTS {
+        if merged && own.is_none() && (full || entry.registrations.len() >= MAX_REGISTRANTS) {
             return Err(Full);
         }
-        let mut changed = true;
-        let own = own.map(|at| entry.registrations.remove(at));
-        if let Some(own) = &own {
+        let replaces_others = !merged && entry.registrations.len() > usize::from(own.is_some());
+        let changed = replaces_others || own.is_none_or(|at| entry.registrations[at].differs(&new));
+        let before = changed.then(|| entry.mapping(prefix));
+        if let Some(own) = own.map(|at| entry.registrations.remove(at)) {
+            self.octets -= own.octets();
             self.expiries.remove(&(own.expires, prefix, own.registrant));
             new.since = own.since;
-            changed = own.differs(&new) || (!merged && !entry.registrations.is_empty());
         }
         let others = if !changed {
             Vec::new()
@@ -199,13 +247,19 @@ impl Registry {
             entry.registrations.clone()
         } else {
             for other in &entry.registrations {
+                self.octets -= other.octets();
                 self.expiries.remove(&(other.expires, prefix, other.registrant));
             }
             std::mem::take(&mut entry.registrations)
         };
+        self.octets += new.octets();
         self.expiries.insert((new.expires, prefix, new.registrant));
         entry.registrations.push(new);
-        Ok(if changed { Outcome::Changed(others) } else { Outcome::Refreshed })
+        // Every ETR of a site may register the locators of all of them (RG-06): the same mapping again is no change.
+        match before {
+            Some(before) if before != entry.mapping(prefix) => Ok(Outcome::Changed(others)),
+            _ => Ok(Outcome::Refreshed),
+        }
     }
 
     /// Removes the registration of one xTR (MS-21); what is left of others is in the table still.
@@ -220,6 +274,7 @@ impl Registry {
         if entry.registrations.is_empty() {
             self.table.remove(prefix);
         }
+        self.octets -= removed.octets();
         self.expiries.remove(&(removed.expires, *prefix, registrant));
         Some(removed)
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::discard::Discard;
 use crate::eid::EidPrefix;
+use crate::limits::source_key;
 use crate::resolver::negative::least_specific;
 use crate::resolver::{Lookup, is_martian, map_reply};
 use crate::timers::{NEGATIVE_TTL_MINUTES, UNREGISTERED_TTL_MINUTES, control_payload_limit};
@@ -43,12 +44,18 @@ impl MapServer {
         }
     }
 
-    /// Every record is processed (RQ-03); the answers go in one Map-Reply, since the ITR forgets the nonce with the first.
+    /// Every record is processed (RQ-03), and counts against the source's share like a message of its own (MS-23). The answers go in
+    /// one Map-Reply, since the ITR forgets the nonce with the first.
     fn handle_lookup(&mut self, now: Instant, from: SocketAddr, lookup: &Lookup) {
         self.count(Count::MapRequests);
         let mut answered: Vec<Vec<EidRecord>> = Vec::new();
         let mut etrs: Vec<IpAddr> = Vec::new();
-        for RequestedEid { eid, .. } in &lookup.request.records {
+        for (at, RequestedEid { eid, .. }) in lookup.request.records.iter().enumerate() {
+            // The first was paid for when the message was admitted.
+            if at > 0 && !self.requests.take(now, source_key(from.ip())) {
+                self.discard(from.ip(), Discard::SourceRateLimited);
+                break;
+            }
             let Some(prefix) = eid.prefix() else {
                 self.discard(from.ip(), Discard::UnsupportedEid);
                 continue;
@@ -110,9 +117,8 @@ impl MapServer {
             told &= entry.proxy_reply();
             records.push(entry.record(more));
         }
-        if records.len() == 1
-            || (told && encoded(&records).len() <= control_payload_limit(lookup.local))
-        {
+        let to = lookup.requester(&self.own).map_or(lookup.local, |to| to.destination.ip());
+        if records.len() == 1 || (told && encoded(&records).len() <= control_payload_limit(to)) {
             return records;
         }
         match least_specific(asked, prefix.mask_len() + 1, &[&self.registry]) {
@@ -157,7 +163,7 @@ impl MapServer {
         }
     }
 
-    /// An ETR that can be sent the Map-Request and can answer it (MS-15).
+    /// An ETR that can be sent the Map-Request, in one packet (CW-06), and can answer it (MS-15).
     ///
     /// `None` when there is none: then the Map-Server answers itself, since nobody else can. That is so too when no locator is of
     /// the family of an ITR-RLOC: the ETR could not reach the ITR. Retransmissions come with new nonces and so try other ETRs.
@@ -171,6 +177,7 @@ impl MapServer {
             .into_iter()
             .filter(|&rloc| self.own.source_for(rloc, lookup.local).is_some())
             .filter(|&rloc| !self.own.contains(rloc) && !is_martian(rloc, lookup.local))
+            .filter(|&rloc| lookup.ecm.encoded_len() <= control_payload_limit(rloc))
             .collect();
         let matching: Vec<IpAddr> =
             askable.iter().copied().filter(|&rloc| lookup.has_family_of(rloc)).collect();
@@ -179,19 +186,13 @@ impl MapServer {
         choice.get(turn).copied()
     }
 
-    /// Re-encapsulates the inner message with its octets unchanged (MS-15, MR-05). LISP-SEC data is not passed on: its one-time
-    /// key is for this hop only.
+    /// Re-encapsulates the inner message (MS-15, MR-05).
     fn forward(&mut self, lookup: &Lookup, etr: IpAddr) {
         let Some(source) = self.own.source_for(etr, lookup.local) else {
             return;
         };
-        let ecm = EncapsulatedControlMessage::new(
-            lookup.ecm.source,
-            lookup.ecm.destination,
-            lookup.ecm.message.clone(),
-        );
         let mut payload = Vec::new();
-        ecm.encode(&mut payload);
+        lookup.ecm.encode(&mut payload);
         self.count(Count::MapRequestsForwarded);
         self.transmits.push_back(Transmit {
             source,

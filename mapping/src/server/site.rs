@@ -101,19 +101,27 @@ impl Sites {
         self.prefixes.longest_match(prefix).map(|(found, _)| found)
     }
 
-    /// The sites that the records of a message may belong to, in the order of the records, each once, at most `limit`.
+    /// The sites that the records of a message may belong to, in the order of the records, each once: all those of the first
+    /// `limit` configured EID-prefixes.
     pub(super) fn candidates(&self, records: &[EidRecord], limit: usize) -> Vec<SiteIndex> {
-        let mut candidates = Vec::new();
-        let permissions = records
-            .iter()
-            .filter_map(|record| self.prefixes.longest_match(&record.eid.prefix()?))
-            .flat_map(|(_, permissions)| permissions);
-        for permission in permissions {
-            if candidates.len() >= limit {
+        let (mut looked_at, mut candidates) = (Vec::new(), Vec::new());
+        for record in records {
+            let Some((configured, permissions)) =
+                record.eid.prefix().and_then(|prefix| self.prefixes.longest_match(&prefix))
+            else {
+                continue;
+            };
+            if looked_at.contains(&configured) {
+                continue;
+            }
+            if looked_at.len() >= limit {
                 break;
             }
-            if !candidates.contains(&permission.site) {
-                candidates.push(permission.site);
+            looked_at.push(configured);
+            for permission in permissions {
+                if !candidates.contains(&permission.site) {
+                    candidates.push(permission.site);
+                }
             }
         }
         candidates
@@ -195,7 +203,11 @@ fn verify(key: &SiteKey, register: &MapRegister, octets: &[u8]) -> Result<Signer
     })
 }
 
-/// Addresses that no packet can be sent to as a unicast locator (CW-33). Multicast ones are locators of multicast EIDs.
+/// Addresses that no packet can be sent to as a locator (CW-33). Multicast ones beyond the link are locators of multicast EIDs.
 fn never_a_locator(rloc: IpAddr) -> bool {
-    rloc.is_unspecified() || matches!(rloc, IpAddr::V4(address) if address.is_broadcast())
+    let never = match rloc {
+        IpAddr::V4(address) => address.is_broadcast() || address.octets()[..3] == [224, 0, 0],
+        IpAddr::V6(address) => address.segments()[0] & 0xff0f == 0xff02,
+    };
+    never || rloc.is_unspecified()
 }

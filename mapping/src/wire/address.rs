@@ -118,6 +118,28 @@ impl Address {
         }
     }
 
+    /// The octets that [`Self::encode`] appends.
+    pub(super) fn encoded_len(&self) -> usize {
+        const AFI: usize = 2;
+        const LCAF_HEADER: usize = 6;
+        const INSTANCE_ID: usize = 4;
+        AFI + match self {
+            Self::None => 0,
+            Self::Ipv4(_) => 4,
+            Self::Ipv6(_) => 16,
+            Self::Mac(octets) => octets.len(),
+            Self::Name(name) => name.iter().take_while(|&&octet| octet != 0).count() + 1,
+            Self::Lcaf(lcaf) => {
+                LCAF_HEADER
+                    + match lcaf {
+                        Lcaf::AfiList(list) => list.iter().map(Self::encoded_len).sum(),
+                        Lcaf::InstanceId { address, .. } => INSTANCE_ID + address.encoded_len(),
+                        Lcaf::Unknown { body, .. } => body.len(),
+                    }
+            }
+        }
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.afi().to_be_bytes());
         match self {

@@ -11,7 +11,9 @@ use super::{DATA_PORT, MapRequest, WireError, open};
 const UDP: u8 = 17;
 /// TTL or hop limit of the inner header.
 const INNER_TTL: u8 = 64;
+const ECM_HEADER: usize = 4;
 const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
 const UDP_HEADER: usize = 8;
 
 /// Type 8. The inner message stays octets: a Map-Resolver forwards it unchanged.
@@ -60,6 +62,16 @@ impl EncapsulatedControlMessage {
     /// [`WireError::UnsupportedType`] for any other type.
     pub fn map_request(&self) -> Result<MapRequest, WireError> {
         MapRequest::parse(&self.message)
+    }
+
+    /// The octets that [`Self::encode`] appends.
+    pub fn encoded_len(&self) -> usize {
+        let ip_header = match (self.source, self.destination) {
+            (SocketAddr::V4(_), SocketAddr::V4(_)) => IPV4_HEADER,
+            _ => IPV6_HEADER,
+        };
+        let security = self.security.as_ref().map_or(0, Vec::len);
+        ECM_HEADER + security + ip_header + UDP_HEADER + self.message.len()
     }
 
     /// Appends the message to `out`, with inner lengths and checksums computed.

@@ -249,6 +249,12 @@ impl LocatorRecord {
         })
     }
 
+    /// The octets of this record in a message.
+    pub(crate) fn encoded_len(&self) -> usize {
+        const FIXED: usize = 6;
+        FIXED + self.address.encoded_len()
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let bit = |set: bool, mask: u16| if set { mask } else { 0 };
         let flags = bit(self.local, record::LOCAL)

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// Unanswered Map-Registers after which the operator hears of it and the Map-Server's next address is tried.
+/// Unanswered Map-Registers after which the operator hears of it and the Map-Server's addresses are tried in turn.
 const UNANSWERED: u64 = 3;
 
 /// What one Map-Register carries to one Map-Server.
@@ -200,8 +200,10 @@ impl ControlPlane {
             return;
         };
         registration.unanswered += 1;
-        if registration.unanswered == UNANSWERED + 1 {
+        if registration.unanswered > UNANSWERED {
             registration.address = registration.address.wrapping_add(1);
+        }
+        if registration.unanswered == UNANSWERED + 1 {
             let prefixes = registration.prefixes.clone();
             for prefix in prefixes {
                 self.event(Event::RegistrationUnanswered { prefix, map_server: destination });

@@ -21,8 +21,8 @@ impl ControlPlane {
         if self.cache.get(&prefix).is_none() && self.cache.is_full() {
             for victim in self.cache.least_recently_used() {
                 self.remove_entry(now, &victim);
+                self.count("map_cache_evictions");
             }
-            self.count("map_cache_evictions");
             self.event(Event::MapCacheFull);
         }
         let before: Vec<IpAddr> = self.locators_of(&prefix);

@@ -1,6 +1,6 @@
 //! Lookups: Map-Requests sent, and the Map-Replies to them (RFC 9301 §5.2 to §5.5).
 use super::limit::TokenBucket;
-use super::map_cache::{Mapping, lifetime};
+use super::map_cache::{Entry, Mapping, lifetime};
 use super::{ControlPlane, Event};
 use crate::fib::Verdict;
 use mapping::discard::Discard;
@@ -98,14 +98,15 @@ impl Lookups {
         Some(self.blocked.map_or(first, |blocked| first.max(blocked)))
     }
 
-    /// Asks again at once where nobody could be asked so far.
+    /// Asks at once where nobody could be asked so far: a pause after tries that were never sent spares nobody (RQ-13).
     pub(super) fn retry_now(&mut self, now: Instant) {
-        let waiting: Vec<EidPrefix> = self
-            .lookups
-            .iter()
-            .filter(|(_, lookup)| lookup.phase == Phase::Asking && lookup.last_sent.is_none())
-            .map(|(prefix, _)| *prefix)
-            .collect();
+        let mut waiting = Vec::new();
+        for (prefix, lookup) in &mut self.lookups {
+            if lookup.last_sent.is_none() {
+                (lookup.phase, lookup.sent) = (Phase::Asking, 0);
+                waiting.push(*prefix);
+            }
+        }
         for prefix in waiting {
             self.reschedule(prefix, now);
         }
@@ -147,9 +148,7 @@ impl ControlPlane {
 
     /// A mapping is about to expire (MC-25).
     pub(super) fn refresh_if_used(&mut self, now: Instant, prefix: EidPrefix) {
-        let Some(entry) = self.cache.get(&prefix) else { return };
-        // What holds no locators is asked for anew by the packet that misses it: its prefix may no longer be the right one.
-        if entry.is_in_use() && !entry.mapping.locators().is_empty() {
+        if self.cache.get(&prefix).is_some_and(Entry::is_in_use) {
             self.start_lookup(now, prefix, Purpose::Refresh);
         }
     }
@@ -316,6 +315,11 @@ impl ControlPlane {
         };
         let records = self.acceptable(requested, reply);
         if records.is_empty() {
+            // Sites now lie within what was nobody's: the entry goes when its time comes, and the next packet asks for its own EID.
+            let entry = self.cache.get(&requested);
+            if entry.is_some_and(|entry| entry.mapping.locators().is_empty()) {
+                self.answered(requested, reply.nonce);
+            }
             return;
         }
         self.count("map_replies_received");

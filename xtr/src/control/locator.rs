@@ -35,6 +35,15 @@ pub(super) enum Reachability {
     Down,
 }
 
+/// An RLOC-probe sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probe {
+    pub(super) nonce: u64,
+    pub(super) sent: Instant,
+    /// The EID-prefix asked about.
+    pub(super) prefix: EidPrefix,
+}
+
 /// One remote RLOC.
 #[derive(Debug)]
 pub(super) struct Locator {
@@ -46,10 +55,12 @@ pub(super) struct Locator {
     pub(super) reachability: Reachability,
     pub(super) round_trip: Option<Duration>,
     pub(super) last_reply: Option<Instant>,
-    /// Nonces of unanswered probes and when they were sent, oldest first.
-    pub(super) outstanding: Vec<(u64, Instant)>,
+    /// Unanswered probes, oldest first.
+    pub(super) outstanding: Vec<Probe>,
     /// Probes since the last answer.
     pub(super) tries: u32,
+    /// Which of `users` is asked about: the next one after each probe without answer, as its ETR may no longer serve the last.
+    pub(super) turn: usize,
     /// Before the next probe of a locator that is down.
     pub(super) backoff: Duration,
     /// When the next probe is due.
@@ -67,6 +78,7 @@ impl Locator {
             last_reply: None,
             outstanding: Vec::new(),
             tries: 0,
+            turn: 0,
             backoff: Duration::ZERO,
             due: None,
         }

@@ -10,6 +10,8 @@
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `etr` | registration with the Map-Servers |
 //! | `answer` | Map-Requests and RLOC-probes answered |
+//! | `own` | own RLOCs and whether the host can use them |
+//! | `limit` | token buckets |
 //! | `show` | views for the operator |
 //!
 //! Drive it like every state machine of the suite: feed [`ControlPlane::handle_input`] and [`ControlPlane::handle_punt`], call
@@ -278,19 +280,26 @@ impl ControlPlane {
         let path = mtu.map_or(Path::None, Path::Mtu);
         let Some(locator) = self.locators.get_mut(&rloc) else { return };
         if locator.path != path {
-            locator.path = path;
+            let is_back = std::mem::replace(&mut locator.path, path) == Path::None;
+            if is_back {
+                self.hasten_probe(now, rloc);
+            }
             self.locator_changed(now, rloc);
         }
     }
 
     /// Whether the host can use an own RLOC: its address is there and its interface has a carrier. A change is registered, and every
-    /// remote RLOC that got data in the last minute is solicited (SM-01); `clock` is the clock of
-    /// [`LocatorSet::last_used`](crate::fib::LocatorSet), whole seconds.
+    /// remote RLOC that got data in the last minute is solicited (SM-01); once it is up again, remote RLOCs that are down are probed at
+    /// once. `clock` is the clock of [`LocatorSet::last_used`](crate::fib::LocatorSet), whole seconds.
     pub fn set_own_rloc(&mut self, now: Instant, rloc: IpAddr, up: bool, clock: u32) {
         if self.own.set_up(rloc, up) {
             self.own_side_changed();
             self.register_change(now);
             self.solicit_all(now, clock);
+            if up {
+                let remote: Vec<IpAddr> = self.remote_rlocs().collect();
+                remote.into_iter().for_each(|remote| self.hasten_probe(now, remote));
+            }
         }
     }
 

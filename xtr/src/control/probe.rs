@@ -1,5 +1,5 @@
 //! RLOC-probing: one probe per RLOC serves every mapping that names it (RFC 9301 §7.1).
-use super::locator::{Candidate, Locator, Reachability};
+use super::locator::{Candidate, Locator, Probe, Reachability};
 use super::map_cache::Mapping;
 use super::{ControlPlane, Event};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -35,8 +35,17 @@ impl ControlPlane {
         if let Some(due) = locator.due.take() {
             self.probe_timers.remove(&(due, rloc));
         }
-        for (nonce, _) in locator.outstanding.drain(..) {
-            self.probe_nonces.remove(&nonce);
+        for probe in locator.outstanding.drain(..) {
+            self.probe_nonces.remove(&probe.nonce);
+        }
+    }
+
+    /// What kept a locator from answering may be gone: no need to wait for the end of its backoff.
+    pub(super) fn hasten_probe(&mut self, now: Instant, rloc: IpAddr) {
+        let Some(locator) = self.locators.get_mut(&rloc) else { return };
+        if locator.reachability == Reachability::Down {
+            locator.backoff = timers::PROBE_RETRY;
+            self.start_probing(now, rloc);
         }
     }
 
@@ -79,8 +88,11 @@ impl ControlPlane {
             locator.backoff = (locator.backoff * 2).min(interval);
             locator.backoff
         } else {
-            timers::PROBE_RETRY
+            timers::PROBE_RETRY.min(interval)
         };
+        if locator.tries > 0 {
+            locator.turn = locator.turn.wrapping_add(1);
+        }
         locator.tries = locator.tries.saturating_add(1);
         self.schedule_probe(rloc, now + wait);
         self.send_probe(now, rloc);
@@ -105,10 +117,10 @@ impl ControlPlane {
         request.probe = true;
         let Some(locator) = self.locators.get_mut(&rloc) else { return };
         if locator.outstanding.len() >= MAX_OUTSTANDING {
-            let (oldest, _) = locator.outstanding.remove(0);
-            self.probe_nonces.remove(&oldest);
+            let oldest = locator.outstanding.remove(0);
+            self.probe_nonces.remove(&oldest.nonce);
         }
-        locator.outstanding.push((nonce, now));
+        locator.outstanding.push(Probe { nonce, sent: now, prefix });
         self.probe_nonces.insert(nonce, rloc);
         self.count("probes_sent");
         let payload = Message::MapRequest(request).to_vec();
@@ -118,8 +130,8 @@ impl ControlPlane {
     /// The cached EID-prefix to probe an RLOC with; the default prefix for a PETR.
     fn probed_prefix(&self, rloc: IpAddr) -> Option<EidPrefix> {
         let locator = self.locators.get(&rloc)?;
-        if let Some(prefix) = locator.users.first() {
-            return Some(*prefix);
+        if !locator.users.is_empty() {
+            return locator.users.iter().nth(locator.turn % locator.users.len()).copied();
         }
         let ipv6_only = !self.config.eids.is_empty()
             && self.config.eids.iter().all(|eid| matches!(eid.prefix.prefix(), IpNet::V6(_)));
@@ -139,10 +151,9 @@ impl ControlPlane {
             return self.discard(Discard::ProbeNotAuthoritative);
         }
         self.count("probe_replies_received");
-        let sent = self.locators.get(&probed).and_then(|locator| {
-            locator.outstanding.iter().find(|(nonce, _)| *nonce == reply.nonce).map(|(_, at)| *at)
+        let probe = self.locators.get(&probed).and_then(|locator| {
+            locator.outstanding.iter().find(|probe| probe.nonce == reply.nonce).copied()
         });
-        let asked = self.probed_prefix(probed);
         self.forget_probe(probed, reply.nonce);
         let answering = reply
             .records
@@ -153,7 +164,8 @@ impl ControlPlane {
         if !self.locators.contains_key(&answering) {
             return self.discard(Discard::ProbeUnknownLocator);
         }
-        self.locator_answered(now, answering, sent);
+        self.locator_answered(now, answering, probe.map(|probe| probe.sent));
+        let asked = probe.map(|probe| probe.prefix);
         for record in &reply.records {
             if record.eid.prefix().is_some() && record.eid.prefix() == asked {
                 self.apply_probed_record(now, record);
@@ -168,8 +180,8 @@ impl ControlPlane {
         locator.tries = 0;
         locator.last_reply = Some(now);
         locator.round_trip = sent.map(|sent| now.saturating_duration_since(sent));
-        for (nonce, _) in locator.outstanding.drain(..) {
-            self.probe_nonces.remove(&nonce);
+        for probe in locator.outstanding.drain(..) {
+            self.probe_nonces.remove(&probe.nonce);
         }
         if let Some(interval) = self.config.probe_interval {
             let percent = self.rng.random_range(
@@ -188,7 +200,7 @@ impl ControlPlane {
     fn forget_probe(&mut self, rloc: IpAddr, nonce: u64) {
         self.probe_nonces.remove(&nonce);
         if let Some(locator) = self.locators.get_mut(&rloc) {
-            locator.outstanding.retain(|(known, _)| *known != nonce);
+            locator.outstanding.retain(|probe| probe.nonce != nonce);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the operator sees of the control plane.
 use super::ControlPlane;
+use super::etr::Registration;
 use super::locator::{Candidate, Locator};
 use super::map_cache::{Entry, Mapping, load};
 use crate::config::Endpoint;
@@ -53,10 +54,7 @@ impl ControlPlane {
         let mut views: Vec<OwnRegistrationView> = Vec::new();
         for registration in &self.registrations {
             let address = self.map_server_address(registration);
-            let map_server = match &self.config.map_servers[registration.server].endpoint {
-                Endpoint::Address(address) => address.to_string(),
-                Endpoint::Name(name) => name.clone(),
-            };
+            let map_server = self.map_server_name(registration);
             for prefix in &registration.prefixes {
                 views.push(OwnRegistrationView {
                     prefix: prefix.prefix(),
@@ -107,20 +105,26 @@ impl ControlPlane {
                 let state = registration.state(prefix, address.is_some());
                 let what = match state {
                     RegistrationState::Registered | RegistrationState::Pending => continue,
-                    RegistrationState::Unresolved => "has no address that can be reached",
+                    RegistrationState::Unresolved => "has no address that can be reached.",
                     RegistrationState::Unanswered => {
-                        "does not answer: compare key, key-id, algorithm and EID-prefix with its site"
+                        "does not answer: is it running, is there a path to it, and do key, key-id, algorithm and EID-prefix \
+                         agree with its site?"
                     }
-                    RegistrationState::Refused => "acknowledged the message without this prefix",
+                    RegistrationState::Refused => "acknowledged the message without this prefix.",
                 };
-                let server = match &self.config.map_servers[registration.server].endpoint {
-                    Endpoint::Address(address) => address.to_string(),
-                    Endpoint::Name(name) => name.clone(),
-                };
-                notes.push(format!("{prefix} is not registered: Map-Server {server} {what}."));
+                let server = self.map_server_name(registration);
+                notes.push(format!("{prefix} is not registered: Map-Server {server} {what}"));
             }
         }
         notes
+    }
+
+    /// As configured.
+    fn map_server_name(&self, registration: &Registration) -> String {
+        match &self.config.map_servers[registration.server].endpoint {
+            Endpoint::Address(address) => address.to_string(),
+            Endpoint::Name(name) => name.clone(),
+        }
     }
 
     fn entries_towards<'a>(

@@ -11,8 +11,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// How long a predecessor's sockets may linger.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a predecessor's sockets may linger; usually some ten milliseconds, seconds where the kernel is lazy about RCU.
+const PATIENCE: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_millis(5);
 /// Pools tried until one has no port in use.
 const POOLS: u16 = 32;
@@ -20,7 +20,7 @@ const POOLS: u16 = 32;
 /// Waits until nobody else has port 4341 of an own RLOC.
 ///
 /// # Errors
-/// `AddrInUse` if somebody still has it after five seconds; else what the kernel said.
+/// `AddrInUse` if somebody still has it after fifteen seconds; else what the kernel said.
 pub(super) fn await_data_ports(rlocs: &[IpAddr]) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     for &rloc in rlocs {

@@ -2,12 +2,12 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`worker`] | the loop: wait, forward a batch, hand over, again |
-//! | [`ring`] | the ring's operations, typed |
-//! | [`buffers`] | receive buffers the kernel fills; [`parked`]: frames that were held |
-//! | [`outbound`] | bursts of encapsulated packets; [`writes`]: frames for the TUN |
-//! | [`datagram`] | what a receive completion holds |
-//! | [`udp`], [`tun`] | sockets and device; [`sys`]: raw system calls |
+//! | `worker` | the loop: wait, forward a batch, hand over, again |
+//! | `ring` | the ring's operations, typed |
+//! | `buffers` | receive buffers the kernel fills; `parked`: frames that were held |
+//! | `outbound` | bursts of encapsulated packets; `writes`: frames for the TUN |
+//! | `datagram` | what a receive completion holds |
+//! | `udp`, `tun` | sockets and device; `sys`: raw system calls |
 //!
 //! Packets of one flow stay in order: bursts and writes are handed over in the order they were begun, and none of them waits in the
 //! kernel (`MSG_DONTWAIT`, a non-blocking TUN), so they complete in that order.

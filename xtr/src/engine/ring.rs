@@ -186,10 +186,12 @@ impl Ring {
         }
     }
 
-    /// Ends every operation, so that the kernel uses no memory of ours any more.
+    /// Ends every operation, so that the kernel uses no memory of ours any more, and lets go of the registered files:
+    /// the kernel takes the ring itself apart in the background, and TUN device and ports must not wait for that.
     pub(super) fn cancel_all(&mut self) {
         let timeout = Some(Timespec::from(Duration::from_secs(1)));
         let _ = self.uring.submitter().register_sync_cancel(timeout, CancelBuilder::any());
+        let _ = self.uring.submitter().unregister_files();
     }
 
     /// # Safety

@@ -1,6 +1,6 @@
 //! The forwarding table: EID to verdict. Written by the control plane, read by the workers without a lock.
 //!
-//! [`table`] holds the two copies and the longest-prefix match, [`select`] chooses the locator of a flow.
+//! `table` holds the two copies and the longest-prefix match, `select` chooses the locator of a flow.
 use crate::counters::TrafficCounters;
 use crate::drops::DropReason;
 use mapping::eid::EidPrefix;

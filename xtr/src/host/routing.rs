@@ -96,7 +96,7 @@ impl Routing {
         for rule in rules.into_iter().filter(is_own_rule) {
             tracing::info!("removing a policy rule of an earlier run");
             let removal = self.handle.rule().del(rule).execute().await;
-            removal.map_err(|error| netlink_error("remove a policy rule", &error))?;
+            unless_gone(removal).map_err(|error| netlink_error("remove a policy rule", &error))?;
         }
         Ok(())
     }
@@ -122,9 +122,21 @@ impl Routing {
         for route in routes.into_iter().filter(|route| is_own_route(config, route)) {
             tracing::info!(route = describe(&route), "removing a route of an earlier run");
             let removal = self.handle.route().del(route).execute().await;
-            removal.map_err(|error| netlink_error("remove a route", &error))?;
+            unless_gone(removal).map_err(|error| netlink_error("remove a route", &error))?;
         }
         Ok(())
+    }
+}
+
+/// A predecessor that is still dying takes its TUN, and the routes into it, along.
+fn unless_gone(removal: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
+    match removal {
+        Err(rtnetlink::Error::NetlinkError(message))
+            if [-libc::ESRCH, -libc::ENOENT].contains(&message.raw_code()) =>
+        {
+            Ok(())
+        }
+        other => other,
     }
 }
 
@@ -258,4 +270,22 @@ fn destination_of(route: &RouteMessage) -> Option<IpNet> {
 fn describe(route: &RouteMessage) -> String {
     let prefix = destination_of(route).map_or_else(String::new, |prefix| prefix.to_string());
     format!("{prefix} table {}", table_of(route))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rtnetlink::packet_core::ErrorMessage;
+    use std::num::NonZeroI32;
+
+    #[test]
+    fn what_is_gone_already_needs_no_removal() {
+        for (code, is_gone) in [(libc::ESRCH, true), (libc::ENOENT, true), (libc::EPERM, false)] {
+            let mut message = ErrorMessage::default();
+            message.code = NonZeroI32::new(-code);
+            let removal = unless_gone(Err(rtnetlink::Error::NetlinkError(message)));
+            assert_eq!(removal.is_ok(), is_gone, "{code}");
+        }
+        assert!(unless_gone(Ok(())).is_ok());
+    }
 }

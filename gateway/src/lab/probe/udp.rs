@@ -87,3 +87,64 @@ fn echoed(socket: &UdpSocket, content: &[u8]) -> bool {
     let mut buffer = [0u8; 65536];
     socket.recv(&mut buffer).is_ok_and(|length| &buffer[..length] == content)
 }
+
+/// A steady flow of small datagrams to an echo server, one a millisecond, until it is told to finish.
+pub(crate) struct Stream {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<io::Result<Echoes>>,
+}
+
+/// What became of a stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Echoes {
+    /// Datagrams sent.
+    pub(crate) sent: u64,
+    /// Echoes that came back.
+    pub(crate) received: u64,
+}
+
+/// How long the last echoes may take.
+const LAST_ECHOES: Duration = Duration::from_millis(500);
+
+impl Stream {
+    /// Starts to send from `source` in `namespace`.
+    pub(crate) fn start(
+        namespace: &Namespace,
+        source: IpAddr,
+        server: SocketAddr,
+    ) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = namespace.spawn(move || {
+            let socket = UdpSocket::bind((source, 0))?;
+            socket.connect(server)?;
+            stream_until(&socket, &stopped)
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Stops sending and waits for the last echoes.
+    pub(crate) fn finish(self) -> io::Result<Echoes> {
+        self.stop.store(true, Ordering::Release);
+        self.thread.join().map_err(|_| io::Error::other("the stream's thread panicked"))?
+    }
+}
+
+fn stream_until(socket: &UdpSocket, stop: &AtomicBool) -> io::Result<Echoes> {
+    let mut echoes = Echoes { sent: 0, received: 0 };
+    let mut buffer = [0u8; 64];
+    socket.set_read_timeout(Some(Duration::from_millis(1)))?;
+    while !stop.load(Ordering::Acquire) {
+        socket.send(&echoes.sent.to_be_bytes())?;
+        echoes.sent += 1;
+        if socket.recv(&mut buffer).is_ok() {
+            echoes.received += 1;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    socket.set_read_timeout(Some(LAST_ECHOES))?;
+    while echoes.received < echoes.sent && socket.recv(&mut buffer).is_ok() {
+        echoes.received += 1;
+    }
+    Ok(echoes)
+}

@@ -1,12 +1,14 @@
 //! The use cases of IPv6 migration, each as a list of things that must be seen.
 
 mod f1;
+mod f2;
 mod i1;
 mod i2;
 mod mtu;
 mod s1;
 mod s2;
 mod s3;
+mod t1;
 mod wire;
 mod x1;
 
@@ -33,7 +35,9 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
     Scenario { name: "i1", title: i1::TITLE, body: i1::run },
     Scenario { name: "i2", title: i2::TITLE, body: i2::run },
     Scenario { name: "x1", title: x1::TITLE, body: x1::run },
+    Scenario { name: "t1", title: t1::TITLE, body: t1::run },
     Scenario { name: "f1", title: f1::TITLE, body: f1::run },
+    Scenario { name: "f2", title: f2::TITLE, body: f2::run },
 ];
 
 impl Scenario {

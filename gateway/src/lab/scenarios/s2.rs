@@ -121,6 +121,14 @@ fn abuse(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
     let leaked = native.iter().filter(|packet| packet.source == forged.source).count();
     checks.equal("and seen on the native side", 0, leaked);
 
+    let before = pxtr.drops("petr_rloc_not_accepted")?;
+    let stranger = Header::new("192.88.99.1".parse().map_err(io::Error::other)?, PXTR4);
+    let inner = craft::echo_request(&Header::new(SITE_A.host6(0), HOST_N6), 0x4c42, 1, 100);
+    craft::send(&lab.topology.core4, craft::lisp(&stranger, 50_000, &inner, true), PXTR4)?;
+    lab.wait_for(LIMIT, || Ok(pxtr.drops("petr_rloc_not_accepted")? > before))?;
+    let dropped = pxtr.drops("petr_rloc_not_accepted")? - before;
+    checks.equal("PETR: an RLOC of no site is dropped and counted", 1, dropped);
+
     let before = pxtr.drops("source_in_aggregate")?;
     let spoofed = Header::new(SITE_A.host6(0), SITE_B.host6(0));
     let packet = craft::echo_request(&spoofed, 0x4c42, 1, 100);

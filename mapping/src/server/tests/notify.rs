@@ -133,3 +133,19 @@ fn ms_17_the_others_of_a_merged_set_are_told() {
     let sent = bench.register(&part(3, 2, OTHER_ETR, 0).from(OTHER_ETR));
     assert_eq!(rlocs_of(&notify(&to(&sent, ETR)[0]).records[0]), [ip(ETR)]);
 }
+
+#[test]
+fn ms_08_rg_06_nobody_is_told_of_the_same_mapping_from_another_etr() {
+    let mut bench = Bench::new();
+    let whole = |xtr, own: usize| {
+        let mut record = record("10.1.0.0/16", &[ETR, OTHER_ETR]);
+        record.locators[1 - own].local = false;
+        register(1, vec![record]).xtr(xtr)
+    };
+    bench.register(&whole(1, 0));
+    bench.events();
+    let sent = bench.register(&whole(2, 1).from(OTHER_ETR));
+    assert!(to(&sent, ETR).is_empty(), "every ETR registers every RLOC");
+    assert!(bench.events().is_empty());
+    assert_eq!(bench.server.registry.len(), 1, "it was replaced all the same");
+}

@@ -61,6 +61,7 @@ fn ms_17_ms_18_the_registry_agrees_with_a_dumb_oracle() {
 fn compare(bench: &Bench, oracle: &Oracle, round: u64) {
     let registry = &bench.server.registry;
     assert_eq!(registry.len(), oracle.0.len(), "round {round}");
+    assert_eq!(registry.octets, oracle.0.len() * 12, "one IPv4 locator each");
     let mut expected: EidTable<Vec<(u128, IpAddr)>> = EidTable::default();
     for &(prefix, xtr, _, _, rloc) in &oracle.0 {
         match expected.get_mut(&prefix) {

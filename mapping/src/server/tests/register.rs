@@ -321,3 +321,96 @@ fn au_20_secrets_are_in_no_debug_output() {
     assert!(!format!("{:?}", bench.server).contains("secret-a"));
     assert!(!format!("{:?}", bench.events()).contains("secret"));
 }
+
+#[test]
+fn ms_17_merged_registrations_count_against_the_bound_too() {
+    let mut bench = Bench::new();
+    bench.server.registry = Registry::with_bounds(2, 1 << 20);
+    let part = |xtr, rloc| {
+        register(1, vec![record("10.1.0.0/16", &[rloc])])
+            .xtr(xtr)
+            .edit(|message| message.merge = true)
+    };
+    bench.register(&part(1, ETR));
+    bench.register(&part(2, OTHER_ETR));
+    assert!(bench.register(&part(3, "198.51.100.13")).is_empty());
+    assert_eq!(bench.discarded(Discard::RegistryFull), 1);
+    assert_eq!(bench.server.registry.len(), 2);
+}
+
+#[test]
+fn au_18_what_was_refused_is_not_acknowledged_when_it_comes_again() {
+    let mut bench = Bench::new();
+    bench.server.registry = Registry::with_bounds(1, 1 << 20);
+    let both = vec![record("10.1.0.0/16", &[ETR]), record("10.9.0.0/16", &[ETR])];
+    let registration = register(1, both);
+    let first = bench.register(&registration);
+    assert_eq!(notify(&first[0]).records.len(), 1);
+    assert_eq!(bench.register(&registration), first);
+}
+
+#[test]
+fn ms_01_any_number_of_sites_may_share_a_prefix() {
+    let mut config = config();
+    let shared = config.sites[0].eid_prefixes[0].clone();
+    for number in 0..20 {
+        config.sites.push(Site {
+            name: format!("roaming-{number}"),
+            keys: vec![key(1, &format!("secret-{number}"))],
+            eid_prefixes: vec![shared.clone()],
+            allowed_locators: Vec::new(),
+        });
+    }
+    let mut bench = Bench { server: MapServer::new(config, [1; 32]), now: Instant::now() };
+    let last = register(1, vec![record("10.1.0.7/32", &[ETR])]).signed_by("secret-19");
+    assert_eq!(bench.register(&last).len(), 1);
+    assert_eq!(bench.server.registrations_view(bench.now)[0].site, "roaming-19");
+}
+
+#[test]
+fn ms_05_rp_14_the_action_is_zero_in_a_map_notify() {
+    let mut bench = Bench::new();
+    let mut none = record("10.1.0.0/16", &[]);
+    none.action = crate::wire::Action::Drop;
+    let sent = bench.register(&register(1, vec![none]));
+    assert_eq!(notify(&sent[0]).records[0].action, crate::wire::Action::NoAction);
+}
+
+#[test]
+fn cw_33_what_is_nobodys_address_is_no_locator() {
+    let mut bench = Bench::new();
+    for rloc in ["0.0.0.0", "255.255.255.255", "224.0.0.1", "ff02::1", "::"] {
+        let nonce = bench.server.get(Count::MapRegisters) + 1;
+        let refused = register(nonce, vec![record("10.9.0.0/16", &[rloc])]);
+        assert!(bench.register(&refused).is_empty(), "{rloc}");
+    }
+    assert_eq!(bench.discarded(Discard::LocatorRefused), 5);
+}
+
+#[test]
+fn cw_10_an_eid_that_is_no_prefix_is_told_as_such() {
+    let mut bench = Bench::new();
+    let mac = crate::wire::EidField::new(Address::Mac([2, 0, 0, 0, 0, 1]), 48).unwrap();
+    let unsupported = EidRecord { eid: mac, ..record("10.9.0.0/16", &[ETR]) };
+    assert!(bench.register(&register(1, vec![unsupported])).is_empty());
+    assert_eq!(bench.discarded(Discard::UnsupportedEid), 1);
+    assert_eq!(bench.discarded(Discard::NotASite), 0);
+}
+
+#[test]
+fn ms_01_registered_locators_are_bounded_in_octets() {
+    let mut bench = Bench::new();
+    bench.server.registry = Registry::with_bounds(100, 2_000);
+    let rlocs: Vec<_> = (1..=200).map(|host| format!("198.51.100.{host}")).collect();
+    let of = |count: usize| -> Vec<&str> { rlocs[..count].iter().map(String::as_str).collect() };
+    bench.register(&register(1, vec![record("10.1.0.0/16", &of(50))]));
+    bench.register(&register(2, vec![record("10.1.0.0/16", &of(200))]));
+    assert_eq!(bench.discarded(Discard::RegistryFull), 1, "not by growing either");
+    assert_eq!(bench.rlocs("10.1.0.0/16").len(), 50);
+    bench.register(&register(3, vec![record("10.1.0.0/16", &of(100))]));
+    bench.register(&register(4, vec![record("10.1.1.0/24", &of(1))]));
+    assert_eq!(bench.discarded(Discard::RegistryFull), 2);
+    bench.advance(180);
+    bench.register(&register(5, vec![record("10.1.1.0/24", &of(1))]));
+    assert_eq!(bench.prefixes(), ["10.1.1.0/24"]);
+}

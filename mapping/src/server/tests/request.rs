@@ -186,7 +186,7 @@ fn rq_03_every_record_of_a_request_is_processed() {
 #[test]
 fn rq_06_rp_20_only_usable_itr_rlocs_are_answered() {
     let mut bench = registered(true, vec![record("10.1.0.0/16", &[ETR])]);
-    let martians = ["224.0.0.1", "255.255.255.255", "127.0.0.1", "0.0.0.0", "ff02::1", "::1", OWN];
+    let martians = ["224.0.0.1", "255.255.255.255", "127.0.0.1", "0.0.0.0", "ff02::1", "::1"];
     for martian in martians {
         assert!(bench.ask(&request(1, &["10.1.0.1/32"], &[martian])).is_empty(), "{martian}");
     }
@@ -297,4 +297,69 @@ fn cw_24_instances_are_apart() {
     assert!(negative.is_negative());
     let all = EidPrefix::new(InstanceId::new(7).unwrap(), "0.0.0.0/0".parse().unwrap());
     assert_eq!(negative.eid.prefix(), Some(all));
+}
+
+#[test]
+fn rp_03_a_lookup_of_the_map_servers_own_host_is_answered() {
+    let mut bench = registered(true, vec![record("10.1.0.0/16", &[ETR])]);
+    let request = request(1, &["10.1.0.1/32"], &[OWN]);
+    let sent = bench.input(OWN, 40_001, &ecm(&request).to_octets());
+    assert_eq!(sent[0].destination, SocketAddr::new(ip(OWN), ITR_PORT));
+    let mut to_itself = ecm(&request);
+    to_itself.source.set_port(CONTROL_PORT);
+    bench.advance(3);
+    assert!(bench.input(OWN, 40_001, &to_itself.to_octets()).is_empty());
+    assert_eq!(bench.discarded(Discard::ItrRlocMartian), 1);
+}
+
+#[test]
+fn rp_07_what_fits_is_measured_on_the_way_to_the_itr_rloc() {
+    let mut bench = registered(true, vec![record("10.1.0.0/16", &[ETR])]);
+    let vms: Vec<_> = (0..30).map(|host| record(&format!("10.1.0.{host}/32"), &[ETR])).collect();
+    bench.register(&register(2, vms));
+    // Over IPv6 1232 octets would do for all of them; the answer goes over IPv4.
+    let octets = ecm(&request(1, &["10.1.77.1/32"], &[ITR])).to_octets();
+    let sent = bench.input("2001:db8::99", 40_001, &octets);
+    let records = reply(&sent[0]).records;
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].eid.prefix(), Some(eid_prefix("10.1.64.0/18")));
+}
+
+#[test]
+fn ms_23_every_record_of_a_request_counts_against_its_source() {
+    let mut bench = registered(true, vec![record("10.1.0.0/16", &[ETR])]);
+    let eids: Vec<_> = (0..250).map(|host| format!("10.1.0.{host}/32")).collect();
+    let eids: Vec<_> = eids.iter().map(String::as_str).collect();
+    let octets = ecm(&request(1, &eids, &[ITR])).to_octets();
+    for _ in 0..timers::REQUESTS_BURST / 250 {
+        bench.input(ITR, 40_001, &octets);
+    }
+    assert_eq!(bench.discarded(Discard::SourceRateLimited), 0);
+    bench.input(ITR, 40_001, &octets);
+    assert_eq!(bench.discarded(Discard::SourceRateLimited), 1);
+}
+
+#[test]
+fn cw_06_a_request_too_long_to_pass_on_is_answered() {
+    let mut bench = registered(false, vec![record("10.1.0.0/16", &[ETR])]);
+    let mut padded = ecm(&request(1, &["10.1.2.3/32"], &[ITR]));
+    padded.message.resize(548 - 4 - 28, 0);
+    let sent = bench.input(ITR, 40_001, &padded.to_octets());
+    assert_eq!((forwarded(&sent).0.ip(), sent[0].payload.len()), (ip(ETR), 548));
+    padded.message.push(0);
+    let sent = bench.input(ITR, 40_001, &padded.to_octets());
+    assert_eq!(sent[0].destination.ip(), ip(ITR));
+    assert_eq!(rlocs_of(&reply(&sent[0]).records[0]), [ip(ETR)]);
+}
+
+#[test]
+fn cw_19_a_request_for_nothing_is_counted() {
+    let mut bench = Bench::new();
+    let mut nothing = request(1, &["10.1.0.1/32"], &[ITR]);
+    let mut octets = ecm(&nothing);
+    nothing.records.clear();
+    octets.message.clear();
+    nothing.encode(&mut octets.message);
+    assert!(bench.input(ITR, 40_001, &octets.to_octets()).is_empty());
+    assert_eq!(bench.discarded(Discard::Malformed), 1);
 }

@@ -261,6 +261,18 @@ proptest! {
     }
 
     #[test]
+    fn cw_21_lengths_are_those_of_the_octets(record in any_record(), message in any_message()) {
+        for locator in record.locators {
+            let mut octets = Vec::new();
+            locator.encode(&mut octets);
+            prop_assert_eq!(locator.encoded_len(), octets.len());
+        }
+        if let Message::Encapsulated(ecm) = &message {
+            prop_assert_eq!(ecm.encoded_len(), message.to_vec().len());
+        }
+    }
+
+    #[test]
     fn cw_21_encoding_does_not_depend_on_the_order_of_locators(
         record in any_record(), turn in any::<usize>(),
     ) {

@@ -305,3 +305,61 @@ fn mc_12_send_map_request_asks_for_every_packet_within_the_rate() {
     }
     assert_eq!(node.take_sent().len(), 2);
 }
+
+#[test]
+fn rq_13_what_could_never_be_asked_is_asked_once_a_name_resolves() {
+    let map_resolvers = vec![Endpoint::Name("mr.example.net".to_owned())];
+    let mut node = Node::new(ControlConfig { map_resolvers, ..config() });
+    node.miss("10.2.0.9");
+    node.advance(seconds(15));
+    assert!(node.take_sent().is_empty());
+    node.control.set_name(node.now, "mr.example.net", &[ip(RESOLVER)]);
+    node.miss("10.2.0.9");
+    let (transmit, _, _) = node.take_lookup();
+    assert_eq!(transmit.destination, control_port(RESOLVER));
+}
+
+#[test]
+fn mc_27_every_evicted_entry_is_counted() {
+    let mut node = Node::new(ControlConfig { map_cache_limit: 128, ..config() });
+    for net in 0..129 {
+        let eid = format!("10.2.{net}.9");
+        node.learn(&eid, vec![record(&format!("10.2.{net}.0/24"), 1440, &[PEER])]);
+    }
+    let counters = node.control.counters_view();
+    assert_eq!(counters["map_cache_entries"] + counters["map_cache_evictions"], 129);
+}
+
+/// A negative entry whose packets go to the PETR, in use, at the time of its refresh.
+fn petr_entry_in_use() -> Node {
+    let mut node = Node::new(ControlConfig { use_petr: vec![petr("192.0.2.200")], ..config() });
+    node.learn("203.0.113.7", vec![negative("200.0.0.0/5", 15, Action::NativelyForward)]);
+    node.set("200.0.0.0/5").last_used.store(17, Ordering::Relaxed);
+    node.advance(seconds(15 * 60 - 90));
+    node
+}
+
+#[test]
+fn mc_25_an_entry_in_use_towards_a_petr_is_refreshed_too() {
+    let mut node = petr_entry_in_use();
+    let (transmit, _, request) = node.take_lookup();
+    assert_eq!(transmit.destination, control_port(RESOLVER));
+    assert_eq!(request.records[0].eid, EidField::from(prefix("200.0.0.0/5")), "RQ-08");
+    node.reply(request.nonce, vec![negative("200.0.0.0/5", 15, Action::NativelyForward)]);
+    node.advance(seconds(120));
+    assert_eq!(node.destinations("200.0.0.0/5"), ["192.0.2.200"]);
+    assert!(node.take_sent().is_empty());
+}
+
+#[test]
+fn mc_25_a_refresh_that_finds_a_site_within_a_negative_entry_lets_it_expire() {
+    let mut node = petr_entry_in_use();
+    let (_, _, request) = node.take_lookup();
+    node.reply(request.nonce, vec![negative("200.0.0.0/6", 15, Action::NativelyForward)]);
+    assert_eq!(node.cached(), ["200.0.0.0/5"]);
+    assert_eq!(node.discarded(Discard::ReplyPrefixMismatch), 1, "MC-32");
+    node.advance(seconds(120));
+    assert!(node.cached().is_empty());
+    assert!(node.take_sent().is_empty(), "asking again finds the same");
+    assert!(!node.events.iter().any(|event| matches!(event, Event::LookupUnanswered(_))));
+}

@@ -194,3 +194,59 @@ fn pb_13_without_probing_locators_are_taken_as_up() {
     assert!(node.take_sent().is_empty());
     assert_eq!(node.destinations("10.2.0.0/16"), [PEER]);
 }
+
+#[test]
+fn pb_18_a_prefix_the_etr_no_longer_serves_does_not_take_its_rloc_down() {
+    let mut node = Node::new(probing());
+    for net in [2, 3] {
+        let served = record(&format!("10.{net}.0.0/16"), 1440, &[PEER]);
+        node.learn(&format!("10.{net}.0.9"), vec![served]);
+    }
+    let gone = EidField::from(prefix("10.2.0.0/16"));
+    // The ETR answers for 10.3.0.0/16 only, and with a locator more than before (PB-12).
+    let current = record("10.3.0.0/16", 1440, &[PEER, "192.0.2.66"]);
+    for _ in 0..3000 {
+        node.advance(Duration::from_millis(100));
+        for (transmit, request) in probes(&mut node) {
+            if request.records[0].eid != gone {
+                let (to, reply) = (transmit.destination, current.clone());
+                node.receive(to, &probe_reply(request.nonce, reply, &to.ip().to_string()));
+            }
+        }
+    }
+    assert!(!node.events.contains(&Event::LocatorDown(ip(PEER))), "{:?}", node.events);
+    assert_eq!(node.destinations("10.3.0.0/16"), ["192.0.2.66", PEER], "PB-12");
+}
+
+/// A locator that has been down for so long that the next probe is far away.
+fn long_down() -> Node {
+    let mut node = Node::new(probing());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 1440, &[PEER])]);
+    node.advance(seconds(600));
+    let wait = node.control.next_probe().expect("a probe") - node.now;
+    node.advance(wait + seconds(1));
+    node.take_sent();
+    node
+}
+
+#[test]
+fn pb_11_a_locator_that_is_down_is_probed_at_once_when_the_own_side_is_back() {
+    let mut node = long_down();
+    node.control.set_own_rloc(node.now, ip(OWN_V4), false, 1);
+    node.advance(seconds(1));
+    assert!(probes(&mut node).is_empty());
+    node.control.set_own_rloc(node.now, ip(OWN_V4), true, 1);
+    node.advance(seconds(1));
+    assert_eq!(probes(&mut node).len(), 1);
+}
+
+#[test]
+fn pb_11_a_locator_that_is_down_is_probed_at_once_when_its_route_is_back() {
+    let mut node = long_down();
+    node.control.set_path(node.now, ip(PEER), None);
+    node.advance(seconds(1));
+    assert!(probes(&mut node).is_empty());
+    node.control.set_path(node.now, ip(PEER), Some(1500));
+    node.advance(seconds(1));
+    assert_eq!(probes(&mut node).len(), 1);
+}

@@ -219,6 +219,7 @@ fn a_silent_map_server_is_reported_and_its_next_address_tried() {
     node.advance(seconds(30));
     let view = node.control.registrations_view(node.now);
     assert_eq!(view[0].state, RegistrationState::Unanswered);
+    assert!(node.control.notes()[0].contains("is it running, is there a path"));
     assert!(
         node.events.contains(&Event::RegistrationUnanswered {
             prefix: prefix("10.1.0.0/16"),
@@ -230,4 +231,25 @@ fn a_silent_map_server_is_reported_and_its_next_address_tried() {
     );
     let used: BTreeSet<_> = node.take_sent().iter().map(|transmit| transmit.destination).collect();
     assert_eq!(used.len(), 2);
+}
+
+#[test]
+fn rg_04_the_addresses_of_a_silent_map_server_are_tried_in_turn() {
+    let mut config = registering();
+    config.map_servers[0].endpoint = Endpoint::Name("ms.example.net".to_owned());
+    let mut node = started(config);
+    let addresses = [ip("198.51.100.9"), ip("198.51.100.10")];
+    node.control.set_name(node.now, "ms.example.net", &addresses);
+    node.advance(seconds(600));
+    node.take_sent();
+    // Whichever of them comes back is found.
+    node.advance(seconds(121));
+    let used: BTreeSet<_> =
+        node.take_sent().iter().map(|transmit| transmit.destination.ip()).collect();
+    assert_eq!(used, BTreeSet::from(addresses));
+    assert_eq!(
+        node.events.iter().filter(|e| matches!(e, Event::RegistrationUnanswered { .. })).count(),
+        2,
+        "told once per prefix"
+    );
 }

@@ -1,0 +1,125 @@
+//! An independent dissector reads every packet that the lab produced: none is malformed, none has an expert error, and every
+//! control and data packet is recognised as LISP.
+
+use std::path::Path;
+use std::process::Command;
+
+use interop_tests::daemon;
+
+/// Set where the tools are provided, so that a missing one is a failure there.
+const TOOLS_REQUIRED: &str = "ISTHMUS_REQUIRE_TOOLS";
+
+#[test]
+fn a_foreign_dissector_finds_nothing_wrong_with_the_labs_packets() {
+    if Command::new("tshark").arg("--version").output().is_err() {
+        assert!(std::env::var_os(TOOLS_REQUIRED).is_none(), "tshark is not installed");
+        println!("SKIP: tshark is not installed");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let program = daemon::program().expect("isthmus is built");
+    let lab = Command::new(program)
+        .args(["lab", "--json", "--pcap"])
+        .arg(directory.path())
+        .output()
+        .expect("the lab runs");
+    if lab.status.code() == Some(77) {
+        println!("SKIP: {}", String::from_utf8_lossy(&lab.stderr).trim());
+        return;
+    }
+    assert!(lab.status.success(), "{}", String::from_utf8_lossy(&lab.stdout));
+    let guesses = guessing_dissectors();
+    let (mut captures, mut control, mut data) = (0, 0, 0);
+    for entry in std::fs::read_dir(directory.path()).expect("captures") {
+        let file = entry.expect("capture").path();
+        for frame in frames(&file, &guesses) {
+            let Frame { number, protocols, remarks, .. } = &frame;
+            let file = file.display();
+            assert!(frame.is_sound(), "{file}, frame {number}: {protocols}: {remarks}");
+            control += usize::from(frame.has("lisp"));
+            data += usize::from(frame.has("lisp-data"));
+        }
+        captures += 1;
+    }
+    assert!(captures >= 2 && control > 50 && data > 10_000, "{captures} {control} {data}");
+}
+
+/// What the dissector says of one frame.
+struct Frame {
+    number: String,
+    /// Every protocol found, outermost first, colons between.
+    protocols: String,
+    /// UDP ports, outermost first, commas between.
+    ports: String,
+    /// Severities of its remarks, commas between.
+    severities: String,
+    remarks: String,
+}
+
+/// Severity of an error, in the dissector's numbers; a malformed packet is one.
+const ERROR: u32 = 0x80_0000;
+
+impl Frame {
+    fn has(&self, protocol: &str) -> bool {
+        self.protocols.split(':').any(|found| found == protocol)
+    }
+
+    /// Nothing malformed, no error, and recognised as LISP if its ports say so.
+    fn is_sound(&self) -> bool {
+        let is_error = |text: &str| text.parse().is_ok_and(|severity: u32| severity >= ERROR);
+        let uses = |port: &str| self.ports.split(',').any(|found| found == port);
+        !self.severities.split(',').any(is_error)
+            && !self.protocols.contains("malformed")
+            && (self.has("lisp-data") || !uses("4341"))
+            && (self.has("lisp") || !uses("4342"))
+    }
+}
+
+fn frames(file: &Path, without: &[String]) -> Vec<Frame> {
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(file).args(["-T", "fields"]);
+    let fields = [
+        "frame.number",
+        "frame.protocols",
+        "udp.port",
+        "_ws.expert.severity",
+        "_ws.expert.message",
+    ];
+    for field in fields {
+        command.args(["-e", field]);
+    }
+    for name in without {
+        command.args(["--disable-protocol", name]);
+    }
+    let output = command.output().expect("tshark runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let frame = |line: &str| {
+        let mut columns = line.split('\t').map(str::to_owned);
+        let mut next = || columns.next().unwrap_or_default();
+        Frame {
+            number: next(),
+            protocols: next(),
+            ports: next(),
+            severities: next(),
+            remarks: next(),
+        }
+    };
+    String::from_utf8_lossy(&output.stdout).lines().map(frame).collect()
+}
+
+/// Protocols that tshark guesses from the payload alone: the lab's TCP and UDP payloads are patterns of no protocol.
+fn guessing_dissectors() -> Vec<String> {
+    let output = Command::new("tshark").args(["-G", "heuristic-decodes"]).output();
+    let output = output.expect("tshark runs");
+    let mut names: Vec<String> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| {
+            let mut columns = line.split('\t');
+            let below = columns.next()?;
+            matches!(below, "tcp" | "udp").then(|| columns.next().map(str::to_owned))?
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
