@@ -338,7 +338,8 @@ fn overlapping_aggregates() {
 #[test]
 fn empty_lists() {
     let text = GATEWAY.replace("[\"198.51.100.2\"]", "[]").replace("[\"203.0.113.0/24\"]", "[]");
-    let end = "is an empty list; write at least one element or leave the key out";
+    let end =
+        "is an empty list; write at least one element, or leave the key out where it is optional";
     refused_offline(
         "gateway.toml",
         &text,
@@ -358,6 +359,21 @@ fn pe_03_a_petr_without_sites_is_refused() {
         &[
             "gateway.toml:5: petr.accept-from: missing; write accept-from = { eids = [\"ADDRESS/LENGTH\"] }: \
            without it the PETR would relay for everybody",
+        ],
+    );
+}
+
+#[test]
+fn an_rtr_does_not_serve_its_own_rloc() {
+    let text = format!(
+        "{GATEWAY}\n[petr]\naccept-from = {{ eids = [\"203.0.113.0/24\"] }}\n[rtr]\neid-prefixes = [\"198.51.0.0/16\"]\n"
+    );
+    refused_offline(
+        "gateway.toml",
+        &text,
+        &[
+            "gateway.toml:11: rtr.eid-prefixes[0]: 198.51.0.0/16 contains the own RLOC 198.51.100.1; \
+           EIDs and RLOCs are separate address spaces: correct one of them",
         ],
     );
 }
@@ -424,6 +440,15 @@ name = "a"
 keys = [{ id = 1, file = "a.key" }]
 eid-prefixes = ["2001:db8:e001::/48"]
 "#;
+
+#[test]
+fn a_list_of_sections_in_single_brackets() {
+    refused_offline(
+        "mapping.toml",
+        &MAPPING.replace("[[site]]", "[site]"),
+        &["mapping.toml:4: site: is a table; write [[site]] in double brackets"],
+    );
+}
 
 #[test]
 fn sites_that_collide() {

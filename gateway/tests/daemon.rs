@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 use tempfile::TempDir;
 
 /// Ends the daemon when a test fails.
@@ -80,7 +81,7 @@ fn a_map_server_starts_answers_and_stops_in_order() {
     fs::write(&key, "secret").expect("key");
     fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("mode");
     let text = format!(
-        "[mapping]\nlisten = [\"{}\"]\n[[site]]\nname = \"a\"\nkeys = [{{ id = 1, file = \"a.key\" }}]\n\
+        "[mapping]\nname = \"ms7\"\nlisten = [\"{}\"]\n[[site]]\nname = \"a\"\nkeys = [{{ id = 1, file = \"a.key\" }}]\n\
          eid-prefixes = [\"203.0.113.0/26\"]\n",
         own_loopback()
     );
@@ -102,7 +103,7 @@ fn a_map_server_starts_answers_and_stops_in_order() {
 
     let status = show(path, &["status", "--json"]);
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
-    assert_eq!(status["role"], "mapping");
+    assert_eq!((&status["role"], &status["name"]), (&json!("mapping"), &json!("ms7")));
     let sites = show(path, &["sites"]);
     let sites = String::from_utf8_lossy(&sites.stdout);
     assert!(sites.starts_with("LISP sites, 1 site\n\na: 0 EID-prefixes registered"), "{sites}");

@@ -42,6 +42,8 @@ pub enum Algorithm {
 /// A Map-Server and Map-Resolver.
 #[derive(Clone, Debug)]
 pub struct MappingConfig {
+    /// Shown in `show status`.
+    pub name: String,
     /// Own addresses to serve on, port 4342.
     pub listen: Vec<IpAddr>,
     /// Sites that may register.

@@ -48,14 +48,16 @@ pub async fn run(
 ) -> io::Result<()> {
     let sockets = Sockets::bind(&config.listen).await?;
     let started = Instant::now();
+    let name = config.name.clone();
     let server = MapServer::new(config, rand::random());
     ready();
-    let mut daemon = Daemon { server, sockets, started, log: EventLog::default() };
+    let mut daemon = Daemon { name, server, sockets, started, log: EventLog::default() };
     daemon.serve(requests, shutdown).await;
     Ok(())
 }
 
 struct Daemon {
+    name: String,
     server: MapServer,
     sockets: Sockets,
     started: Instant,
@@ -141,7 +143,7 @@ impl Daemon {
         }
         StatusView {
             role: "mapping".to_owned(),
-            name: "mapping".to_owned(),
+            name: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             healthy: true,

@@ -176,6 +176,7 @@ async fn serve_mapping_system() {
         allowed_locators: Vec::new(),
     };
     let config = MappingConfig {
+        name: "ms".to_owned(),
         listen: vec![ip(SERVER)],
         sites: vec![site("a", "10.1.0.0/16"), site("b", "10.2.0.0/16")],
         registration_timeout: Duration::from_secs(180),

@@ -82,6 +82,7 @@ impl Network {
             allowed_locators: Vec::new(),
         };
         let mapping = MappingConfig {
+            name: "ms".to_owned(),
             listen: vec![ip(SERVER)],
             sites: vec![site("a", "10.1.0.0/16"), site("b", "10.2.0.0/16")],
             registration_timeout: Duration::from_secs(180),

@@ -23,7 +23,7 @@ const WAITING_QUESTIONS: usize = 32;
 #[derive(Debug, Args)]
 #[command(
     after_help = "The daemon stays in the foreground, logs to standard error and tells systemd when it \
-is ready and alive. SIGTERM and SIGINT end it in order; a second one ends it at once."
+is ready and alive. SIGTERM, SIGINT and SIGHUP end it in order; a second one ends it at once."
 )]
 pub(crate) struct DaemonArgs {
     /// The configuration file [default: /etc/isthmus/ROLE.toml]

@@ -42,7 +42,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
     };
     let pitr = root.get("pitr").and_then(|node| read_pitr(&node, &rlocs, &mut host));
     let petr = root.get("petr").and_then(|node| read_petr(&node));
-    let rtr = root.get("rtr").and_then(|node| read_rtr(&node, root));
+    let rtr = root.get("rtr").and_then(|node| read_rtr(&node, root, &rlocs));
     if !root.has("pitr")
         && !root.has("petr")
         && let Some(table) = &table
@@ -162,7 +162,7 @@ fn read_petr(node: &Node<'_>) -> Option<PetrConfig> {
     })
 }
 
-fn read_rtr(node: &Node<'_>, root: &Table<'_>) -> Option<RtrConfig> {
+fn read_rtr(node: &Node<'_>, root: &Table<'_>, rlocs: &[IpAddr]) -> Option<RtrConfig> {
     let table = node.table()?;
     if !root.has("petr") {
         table.error(
@@ -175,6 +175,9 @@ fn read_rtr(node: &Node<'_>, root: &Table<'_>) -> Option<RtrConfig> {
         .map(|node| node.list_of(|node| Some((node.clone(), values::eid_prefix(node)?))))
         .unwrap_or_default();
     overlap::check_list(&prefixes);
+    for (node, prefix) in &prefixes {
+        router::check_holds_no_rloc(node, *prefix, rlocs);
+    }
     table.finish();
     Some(RtrConfig { eid_prefixes: prefixes.into_iter().map(|(_, prefix)| prefix).collect() })
 }

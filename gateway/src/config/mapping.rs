@@ -20,11 +20,13 @@ const REGISTRATION_TIMEOUTS: std::ops::RangeInclusive<Duration> =
 /// Reads the sections of a Map-Server and Map-Resolver.
 pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig {
     let mut config = MappingConfig {
+        name: String::new(),
         listen: Vec::new(),
         sites: Vec::new(),
         registration_timeout: DEFAULT_REGISTRATION_TIMEOUT,
     };
     if let Some(table) = root.get("mapping").and_then(|node| node.table()) {
+        config.name = table.or("name", "mapping".to_owned(), owned_text);
         config.listen = listen(&table, environment);
         config.registration_timeout =
             table.or("registration-timeout", DEFAULT_REGISTRATION_TIMEOUT, |node| {

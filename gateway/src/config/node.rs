@@ -90,10 +90,17 @@ impl<'a> Node<'a> {
     /// A list with at least one element.
     pub(crate) fn list(&self) -> Option<Vec<Node<'a>>> {
         let ValueKind::Array(values) = &self.value.kind else {
-            return self.wrong_type("write a list in [ ]");
+            // `[site]` instead of `[[site]]`: only a list of sections stands at the top of the file.
+            let top = !self.path.contains(['.', '[']);
+            let section = format!("write [[{}]] in double brackets", self.path);
+            let is_section = top && self.is_table();
+            return self.wrong_type(if is_section { &section } else { "write a list in [ ]" });
         };
         if values.is_empty() {
-            self.error("is an empty list", "write at least one element or leave the key out");
+            self.error(
+                "is an empty list",
+                "write at least one element, or leave the key out where it is optional",
+            );
             return None;
         }
         let node =

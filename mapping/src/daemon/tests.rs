@@ -36,6 +36,7 @@ fn prefix() -> EidPrefix {
 
 fn config(listen: IpAddr) -> MappingConfig {
     MappingConfig {
+        name: "ms".to_owned(),
         listen: vec![listen],
         registration_timeout: crate::timers::REGISTRATION_TIMEOUT,
         sites: vec![Site {

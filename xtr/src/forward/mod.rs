@@ -358,18 +358,13 @@ impl<P: Policy> Forwarder<P> {
             Verdict::Encapsulate(set) => {
                 self.encapsulate(now, set, eid.instance_id, work, out);
             }
-            Verdict::Native => self.forward_natively(&work, out),
-            Verdict::Drop(reason) => {
-                if *reason == DropReason::NoCommonRlocFamily {
-                    self.answer(now, &work, IcmpError::HostUnreachable);
-                }
-                self.discard(*reason, work.traffic.packets);
-            }
+            Verdict::Native => self.forward_natively(now, &work, out),
+            Verdict::Drop(reason) => self.refuse(now, &work, *reason),
             Verdict::Miss => self.hold_back(now, eid, &work),
         }
     }
 
-    fn forward_natively(&self, work: &Work<'_>, out: &mut impl Output) {
+    fn forward_natively(&mut self, now: Instant, work: &Work<'_>, out: &mut impl Output) {
         let sent = self.policy.admit_native_forward().and_then(|()| {
             if work.from_core {
                 out.delivered(self.hasher.hash(&work.inner), &work.inner, work.packet())
@@ -381,8 +376,23 @@ impl<P: Policy> Forwarder<P> {
         match sent {
             Ok(()) if work.from_core => self.counters.decapsulated(work.traffic.packets),
             Ok(()) => {}
-            Err(reason) => self.discard(reason, work.traffic.packets),
+            Err(reason) => self.refuse(now, work, reason),
         }
+    }
+
+    /// Drops a packet that its mapping leads nowhere; the source is told where EN-25, MC-13, PB-19 and PI-05 say so.
+    fn refuse(&mut self, now: Instant, work: &Work<'_>, reason: DropReason) {
+        let unreachable = matches!(
+            reason,
+            DropReason::NoCommonRlocFamily
+                | DropReason::NoUsableLocator
+                | DropReason::ActionDrop
+                | DropReason::NativeWouldLoop
+        );
+        if unreachable {
+            self.answer(now, work, IcmpError::HostUnreachable);
+        }
+        self.discard(reason, work.traffic.packets);
     }
 
     /// Punts the EID if that is due and holds the packet.

@@ -33,6 +33,7 @@ fn config() -> MappingConfig {
         accept_more_specifics,
     };
     MappingConfig {
+        name: "ms".to_owned(),
         listen: vec![ip(OWN), ip(OWN6)],
         registration_timeout: timers::REGISTRATION_TIMEOUT,
         sites: vec![

@@ -319,6 +319,23 @@ fn native_verdicts_go_back_to_the_kernel_if_the_role_allows() {
 }
 
 #[test]
+fn pi_05_mc_13_pb_19_the_source_learns_that_its_destination_cannot_be_reached() {
+    for (verdict, reason) in [
+        (Verdict::Native, DropReason::NativeWouldLoop),
+        (Verdict::Drop(DropReason::ActionDrop), DropReason::ActionDrop),
+        (Verdict::Drop(DropReason::NoUsableLocator), DropReason::NoUsableLocator),
+    ] {
+        let mut bench = Bench::new();
+        bench.verdict(0, "203.0.113.0/24", verdict);
+        bench.native(&Build::v4(udp(), payload(8)).bytes());
+        bench.assert_dropped(reason);
+        let errors = bench.icmp_errors();
+        assert_eq!(errors.len(), 1, "{reason:?}");
+        assert_eq!(&errors[0].1[..2], [3, 1], "host unreachable: {reason:?}");
+    }
+}
+
+#[test]
 fn broken_frames_are_malformed() {
     let whole = Build::v4(udp(), payload(20)).bytes();
     for packet in [&[][..], &whole[..19], &whole[..40], &[0; 40]] {
