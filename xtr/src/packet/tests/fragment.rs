@@ -125,6 +125,15 @@ fn malformed_options_end_the_copy() {
 }
 
 #[test]
+fn a_wrong_header_checksum_stays_wrong() {
+    let mut packet = fragmentable(600).bytes();
+    packet[8] ^= 0x10;
+    for piece in fragments(&packet, 400).unwrap() {
+        assert_ne!(rfc1071(&piece[..20]), 0xffff);
+    }
+}
+
+#[test]
 fn no_fragment_ends_beyond_the_largest_datagram() {
     let mut build = fragmentable(600);
     build.flags_offset = 0x1fff;
