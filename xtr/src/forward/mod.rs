@@ -274,14 +274,17 @@ impl<P: Policy> Forwarder<P> {
             if depth >= lisp::MAX_NESTING {
                 return Err(DropReason::NestedTooDeep);
             }
-            decapsulate::apply(packet, &mut inner, outer, self.settings.marking)?;
+            let applied = decapsulate::apply(packet, &mut inner, outer, self.settings.marking)?;
+            if applied.unusual_ecn {
+                self.counters.ecn_unused_combination();
+            }
             let payload = inner.transport_offset + UDP_HEADER_LEN;
             let nested = packet.get_mut(payload..).ok_or(DropReason::LispHeaderTruncated)?;
             let fields = OuterFields { ttl: inner.ttl, tos: inner.tos };
             return self.decapsulate(now, fib, inner.source, fields, nested, depth + 1, out);
         }
         martian::inner_source(inner.source, &self.settings.rlocs)?;
-        martian::inner_destination(inner.destination, &[])?;
+        martian::inner_destination(inner.destination, &self.settings.rlocs)?;
         let onward = self.policy.admit_decapsulated(
             outer_source,
             instance_id,

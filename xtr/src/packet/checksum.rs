@@ -26,13 +26,6 @@ impl Sum {
         self.add_word(u64::from(value.to_be()))
     }
 
-    /// Adds another sum.
-    #[inline]
-    #[must_use]
-    pub fn add_sum(self, other: Self) -> Self {
-        self.add_word(other.0)
-    }
-
     /// The checksum field for what was summed: the complement.
     #[inline]
     pub fn complement(self) -> [u8; 2] {

@@ -85,12 +85,6 @@ impl Coalescer {
         self.packets
     }
 
-    /// Whether nothing is pending.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.packets == 0
-    }
-
     /// Offers the next packet, after [`super::decapsulate::apply`]; `inner` are its headers. On [`Offer::Started`] and [`Offer::Joined`]
     /// the caller keeps the payload range (and the buffer) until the super-packet is written. A packet that nothing can join (the
     /// last of a batch with nothing pending) need not be offered: it would be summed for nothing.

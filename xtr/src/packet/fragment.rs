@@ -1,6 +1,6 @@
 //! IPv4 fragmentation before encapsulation (RFC 9300 §7.1, RFC 791 §3.2), without copying payload.
 
-use super::checksum;
+use super::checksum::Sum;
 use super::headers::Ipv4Header;
 use super::inner::{Family, Inner};
 use super::{MAX_HEADERS_LEN, Piece};
@@ -20,6 +20,8 @@ pub struct Fragments {
     /// The options that every fragment carries, padded to words.
     copied_options: [u8; MAX_OPTIONS],
     copied_options_len: usize,
+    /// The sum of the original header: all ones, which adds nothing, unless its checksum is wrong.
+    header_sum: Sum,
 }
 
 const MAX_OPTIONS: usize = 40;
@@ -53,6 +55,7 @@ impl Fragments {
             flags_offset,
             copied_options,
             copied_options_len,
+            header_sum: Sum::default().add_octets(header),
         })
     }
 
@@ -93,8 +96,9 @@ impl Fragments {
         header[2..4].copy_from_slice(&total_len.to_be_bytes());
         header[6..8].copy_from_slice(&flags_offset.to_be_bytes());
         header[10..12].fill(0);
-        let checksum = checksum::internet(header);
-        header[10..12].copy_from_slice(&checksum);
+        // A header that arrived damaged must not leave as if it were sound: what its sum was off by, these are off by.
+        let sum = self.header_sum.add_octets(header);
+        header[10..12].copy_from_slice(&sum.complement());
     }
 }
 

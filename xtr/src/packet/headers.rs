@@ -163,7 +163,7 @@ impl LispHeader {
 )]
 #[repr(C)]
 pub struct VirtioNetHeader {
-    /// [`Self::NEEDS_CSUM`], [`Self::DATA_VALID`].
+    /// [`Self::NEEDS_CSUM`]; what else the kernel says there is ignored.
     pub flags: u8,
     /// One of the `GSO_` values, perhaps with [`Self::GSO_ECN`].
     pub gso_type: u8,
@@ -182,8 +182,6 @@ impl VirtioNetHeader {
     pub const LEN: usize = 10;
     /// The transport checksum holds only the pseudo-header's sum.
     pub const NEEDS_CSUM: u8 = 1;
-    /// The transport checksum was verified.
-    pub const DATA_VALID: u8 = 2;
     /// Not a super-packet.
     pub const GSO_NONE: u8 = 0;
     /// TCP over IPv4.

@@ -18,8 +18,6 @@ pub enum IcmpError {
     HopLimitExceeded,
     /// ICMPv4 3/1 or ICMPv6 1/3 (EN-25).
     HostUnreachable,
-    /// ICMPv4 3/13 or ICMPv6 1/1.
-    Prohibited,
 }
 
 /// The ICMP message about `packet`, without IP header: it quotes as much as fits 576 octets in all (IPv4) or 1280 (IPv6) (MT-17).
@@ -78,8 +76,6 @@ const fn type_and_code(error: IcmpError, family: Family) -> (u8, u8) {
         (IcmpError::HopLimitExceeded, Family::V6) => (3, 0),
         (IcmpError::HostUnreachable, Family::V4) => (3, 1),
         (IcmpError::HostUnreachable, Family::V6) => (1, 3),
-        (IcmpError::Prohibited, Family::V4) => (3, 13),
-        (IcmpError::Prohibited, Family::V6) => (1, 1),
     }
 }
 

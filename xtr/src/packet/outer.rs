@@ -1,4 +1,4 @@
-//! What the outer header takes from the inner one. The kernel builds the outer IP and UDP headers; [`build`] does it here for tests, benches and explanations.
+//! What the outer header takes from the inner one. The kernel builds the outer IP and UDP headers; [`build`] does it here for tests and benches.
 
 use super::checksum;
 use super::headers::{Ipv4Header, Ipv6Header, UdpHeader, protocol};

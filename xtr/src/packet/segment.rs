@@ -1,7 +1,7 @@
 //! A TUN super-packet into the packets it stands for (EN-28, EN-29), without copying payload.
 
 use super::checksum::{self, Sum};
-use super::headers::{TcpHeader, UdpHeader, VirtioNetHeader, protocol};
+use super::headers::{Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, VirtioNetHeader, protocol};
 use super::inner::{Family, Fragment, Inner};
 use super::{MAX_HEADERS_LEN, Piece};
 use crate::drops::DropReason;
@@ -94,7 +94,7 @@ impl Segments {
             next: headers_len,
             remaining: (packet.len() - headers_len).div_ceil(segment_size).max(1),
             index: 0,
-            pseudo: checksum::pseudo_header(inner.source, inner.destination, expected, 0),
+            pseudo: pseudo_header(packet, inner, virtio),
         })
     }
 
@@ -176,6 +176,27 @@ impl Segments {
     }
 }
 
+/// The pseudo-header's sum but for the length. IP options and extension headers can name other endpoints than the IP header (source
+/// routes, RFC 8200 §8.1; home addresses): there the sum that the sender left in the checksum field is taken, less the length.
+#[inline]
+fn pseudo_header(packet: &[u8], inner: &Inner, virtio: &VirtioNetHeader) -> Sum {
+    let plain = match inner.family() {
+        Family::V4 => Ipv4Header::LEN,
+        Family::V6 => Ipv6Header::LEN,
+    };
+    if inner.transport_offset != plain && virtio.flags & VirtioNetHeader::NEEDS_CSUM != 0 {
+        let field = match inner.protocol {
+            protocol::TCP => checksum::TCP_CHECKSUM_OFFSET,
+            _ => checksum::UDP_CHECKSUM_OFFSET,
+        };
+        let transport = &packet[inner.transport_offset..];
+        if let Some(partial) = transport.get(usize::from(field)..usize::from(field) + 2) {
+            return Sum::default().add_octets(partial).add_u16(!(transport.len() as u16));
+        }
+    }
+    checksum::pseudo_header(inner.source, inner.destination, inner.protocol, 0)
+}
+
 /// Octets up to the end of the transport header; `None` when it is cut short.
 #[inline]
 fn headers_len(packet: &[u8], inner: &Inner) -> Option<usize> {
@@ -203,7 +224,7 @@ fn set_length(ip: &mut [u8], family: Family, transport_len: usize, index: u16) {
             ip[10..12].copy_from_slice(&checksum);
         }
         Family::V6 => {
-            let len = (ip.len() - super::headers::Ipv6Header::LEN + transport_len) as u16;
+            let len = (ip.len() - Ipv6Header::LEN + transport_len) as u16;
             ip[4..6].copy_from_slice(&len.to_be_bytes());
         }
     }

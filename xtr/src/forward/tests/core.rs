@@ -90,6 +90,7 @@ fn de_20_de_21_de_22_martians_are_dropped() {
         (PEER_V4, OWN_V4, "192.0.2.2", DropReason::InnerSourceMartian),
         (PEER_V4, "192.0.2.1", "224.0.0.5", DropReason::InnerDestinationMartian),
         (PEER_V4, "192.0.2.1", "127.0.0.1", DropReason::InnerDestinationMartian),
+        (PEER_V4, "192.0.2.1", OWN_V4, DropReason::InnerDestinationMartian),
     ] {
         let mut bench = Bench::new();
         let packet = Build { source: ip(source), destination: ip(destination), ..good.clone() };
@@ -122,6 +123,15 @@ fn de_24_a_nested_packet_is_decapsulated_once_more() {
     let thrice = wrapped(&wrapped(&innermost.bytes()).bytes()).bytes();
     bench.core(PEER_V4, FIELDS, &lisp(0, &thrice));
     bench.assert_dropped(DropReason::NestedTooDeep);
+}
+
+#[test]
+fn de_14_unused_ecn_combinations_are_counted_around_a_nested_packet_too() {
+    let mut bench = Bench::new();
+    let innermost = Build::v6(udp(), payload(8)).bytes();
+    let outer = OuterFields { ttl: 64, tos: 0b01 };
+    bench.core(PEER_V4, outer, &lisp(0, &wrapped(&innermost).bytes()));
+    assert_eq!(bench.counters().ecn_unused_combination, 1);
 }
 
 #[test]

@@ -270,6 +270,58 @@ fn truncated_transport_headers_go_alone() {
     }
 }
 
+#[test]
+fn header_fields_that_differ_keep_ipv6_packets_apart() {
+    let first = Build::v6(tcp(1000, 0x10), payload(100)).bytes();
+    let second = Build::v6(tcp(1100, 0x10), payload(100)).bytes();
+    assert_eq!(written(&[first.clone(), second.clone()]).len(), 1);
+    // Traffic class, both ends of the flow label, hop limit: none is covered by a checksum.
+    for (at, bit) in [(0, 0x01), (1, 0x10), (1, 0x08), (3, 0x01), (7, 0x01)] {
+        let mut other = second.clone();
+        other[at] ^= bit;
+        let packets = [first.clone(), other];
+        let written = written(&packets);
+        assert_eq!(written.len(), 2, "{at} {bit:#x}");
+        assert_eq!(cut(&written), packets);
+    }
+}
+
+#[test]
+fn the_reserved_bits_of_tcp_and_an_urgent_pointer_keep_segments_apart() {
+    let first = Build::v4(tcp(1000, 0x10), payload(100)).bytes();
+    for (at, bit) in [(32, 0x01), (32, 0x08), (39, 0x01)] {
+        let mut second = Build::v4(tcp(1100, 0x10), payload(100)).bytes();
+        second[at] ^= bit;
+        second[36..38].fill(0);
+        let sum = super::support::pseudo_and_data(
+            super::support::ip("198.51.100.7"),
+            super::support::ip("203.0.113.5"),
+            6,
+            &second[20..],
+        );
+        second[36..38].copy_from_slice(&(!sum).to_be_bytes());
+        let packets = [first.clone(), second];
+        let written = written(&packets);
+        assert_eq!(written.len(), 2, "{at} {bit:#x}");
+        assert_eq!(cut(&written), packets);
+    }
+}
+
+#[test]
+fn a_super_packet_may_fill_65535_octets_and_no_more() {
+    for is_v6 in [false, true] {
+        let headers = if is_v6 { 72 } else { 52 };
+        let room = 65_535 - headers - 60_000;
+        for (last, expected) in [(room, 1), (room + 1, 2)] {
+            let sizes = [20_000, 20_000, 20_000, last];
+            let packets = stream(is_v6, &sizes, false);
+            let written = written(&packets);
+            assert_eq!(written.len(), expected);
+            assert_eq!(cut(&written), packets);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn cutting_gives_back_what_was_merged(

@@ -125,6 +125,15 @@ fn malformed_options_end_the_copy() {
 }
 
 #[test]
+fn a_wrong_header_checksum_stays_wrong() {
+    let mut packet = fragmentable(600).bytes();
+    packet[8] ^= 0x10;
+    for piece in fragments(&packet, 400).unwrap() {
+        assert_ne!(rfc1071(&piece[..20]), 0xffff);
+    }
+}
+
+#[test]
 fn no_fragment_ends_beyond_the_largest_datagram() {
     let mut build = fragmentable(600);
     build.flags_offset = 0x1fff;
@@ -148,6 +157,48 @@ fn a_scratch_too_short_gives_nothing() {
     let mut fragments = Fragments::new(&packet, &inner, 400).unwrap();
     assert_eq!(fragments.next_into(&packet, &mut [0; 19]), None);
     assert!(fragments.next_into(&packet, &mut [0; 20]).is_some());
+}
+
+#[test]
+fn mt_03_mt_05_every_size_around_every_limit_reassembles() {
+    for header_options in [0, 4, 40] {
+        for len in (1..200).chain(1400..1420) {
+            let mut build = fragmentable(len.max(8) - 8);
+            // Copied into every fragment: no operation of their own can be left out.
+            build.ip_options = (0..header_options / 4).flat_map(|_| [148, 4, 0, 0]).collect();
+            let packet = build.bytes();
+            for limit in [28, 29, 35, 36, 67, 68, 75, 76, 100, 1231] {
+                let Some(pieces) = fragments(&packet, limit) else {
+                    assert!(limit < 28 + header_options);
+                    continue;
+                };
+                assert_eq!(reassembled(&pieces), packet[20 + header_options..]);
+                if packet.len() > limit {
+                    assert!(pieces.iter().all(|piece| piece.len() <= limit), "{len} {limit}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn mt_09_a_fragment_with_df_is_not_fragmented_again() {
+    for flags_offset in [0x6000, 0x4010, 0x6010] {
+        let build = Build { flags_offset, ..fragmentable(1000) };
+        assert_eq!(fragments(&build.bytes(), 400), None);
+    }
+}
+
+#[test]
+fn the_largest_datagram_is_fragmented_and_its_reserved_bit_kept() {
+    let mut build = fragmentable(65_507);
+    build.flags_offset = 0x8000;
+    let packet = build.bytes();
+    assert_eq!(packet.len(), 65_535);
+    let pieces = fragments(&packet, 68).unwrap();
+    assert_eq!(pieces.len(), 65_515usize.div_ceil(48));
+    assert_eq!(reassembled(&pieces), packet[20..]);
+    assert!(pieces.iter().all(|piece| piece[6] & 0x80 != 0));
 }
 
 proptest! {

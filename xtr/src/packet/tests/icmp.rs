@@ -4,12 +4,8 @@ use super::support::{Build, Transport, ip, payload, rfc1071, tcp, udp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-const ERRORS: [IcmpError; 4] = [
-    IcmpError::TooBig(1400),
-    IcmpError::HopLimitExceeded,
-    IcmpError::HostUnreachable,
-    IcmpError::Prohibited,
-];
+const ERRORS: [IcmpError; 3] =
+    [IcmpError::TooBig(1400), IcmpError::HopLimitExceeded, IcmpError::HostUnreachable];
 
 fn message(error: IcmpError, packet: &[u8]) -> Box<[u8]> {
     build(error, &Inner::parse(packet).unwrap(), packet)
@@ -50,7 +46,6 @@ fn en_05_en_25_the_other_errors_have_their_codes() {
     for (error, code_v4, code_v6) in [
         (IcmpError::HopLimitExceeded, [11, 0], [3, 0]),
         (IcmpError::HostUnreachable, [3, 1], [1, 3]),
-        (IcmpError::Prohibited, [3, 13], [1, 1]),
     ] {
         for (packet, code) in [(&v4, code_v4), (&v6, code_v6)] {
             let message = message(error, packet);
@@ -80,7 +75,10 @@ fn mt_17_octets_after_the_packet_are_not_quoted() {
     let packet = Build::v4(udp(), payload(10)).bytes();
     let mut padded = packet.clone();
     padded.extend([0; 100]);
-    assert_eq!(message(IcmpError::Prohibited, &padded), message(IcmpError::Prohibited, &packet));
+    assert_eq!(
+        message(IcmpError::HostUnreachable, &padded),
+        message(IcmpError::HostUnreachable, &packet)
+    );
 }
 
 #[test]
@@ -139,6 +137,19 @@ fn mt_19_no_error_to_a_source_that_is_no_single_host() {
 fn mt_21_source_quench_is_never_built() {
     let packet = Build::v4(udp(), payload(20)).bytes();
     assert!(ERRORS.iter().all(|&error| message(error, &packet)[0] != 4));
+}
+
+#[test]
+fn mt_19_an_icmpv6_error_behind_extension_headers_is_one() {
+    for (kind, expected) in [(1, false), (2, false), (137, false), (128, true), (135, true)] {
+        // Hop-by-Hop Options, Destination Options, an atomic Fragment header.
+        let mut body = vec![60, 0, 1, 4, 0, 0, 0, 0];
+        body.extend([44, 0, 1, 4, 0, 0, 0, 0]);
+        body.extend([58, 0, 0, 0, 0, 0, 0, 1]);
+        body.extend([kind, 0, 0, 0, 0, 0, 0, 0]);
+        let packet = Build::v6(Transport::Raw { protocol: 0 }, body).bytes();
+        assert_eq!(answerable(IcmpError::HopLimitExceeded, &packet), expected, "{kind}");
+    }
 }
 
 fn limiter() -> IcmpLimiter {

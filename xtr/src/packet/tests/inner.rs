@@ -120,6 +120,29 @@ fn ipv6_extension_headers_are_walked() {
 }
 
 #[test]
+fn no_next_header_and_encryption_end_the_walk() {
+    for number in [59, 50] {
+        let mut body = vec![number, 0, 1, 4, 0, 0, 0, 0];
+        body.extend([0x9c, 0x40, 1, 0xbb, 0, 8, 0, 0]);
+        let packet = Build::v6(Transport::Raw { protocol: 60 }, body).bytes();
+        let inner = Inner::parse(&packet).unwrap();
+        assert_eq!((inner.protocol, inner.transport_offset, inner.ports), (number, 48, None));
+    }
+}
+
+#[test]
+fn what_follows_the_header_of_a_later_ipv6_fragment_is_not_read() {
+    // Payload that looks like a Destination Options header with ports behind it.
+    let mut body = vec![60, 0, 0, 8, 0, 0, 0, 1];
+    body.extend([17, 0, 1, 4, 0, 0, 0, 0, 0x9c, 0x40, 0x10, 0xf5, 0, 8, 0, 0]);
+    let packet = Build::v6(Transport::Raw { protocol: 44 }, body).bytes();
+    let inner = Inner::parse(&packet).unwrap();
+    assert_eq!((inner.fragment, inner.transport_offset), (Fragment::Later, 48));
+    assert_eq!(inner.ports, None);
+    assert!(!super::super::lisp::is_data(&inner));
+}
+
+#[test]
 fn ipv6_fragment_headers_are_told_apart() {
     for (offset_more, fragment) in [
         (0x0000u16, Fragment::Whole),

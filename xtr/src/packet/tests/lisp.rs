@@ -19,12 +19,12 @@ fn dh_01_the_instance_flag_is_bit_4() {
 }
 
 #[test]
-fn dh_06_dh_14_nothing_but_the_instance_is_ever_sent() {
+fn dh_02_dh_05_dh_06_dh_08_dh_09_dh_14_nothing_but_the_instance_is_ever_sent() {
     for value in [1, 42, 0x0012_3456, InstanceId::MAX] {
         let header = lisp::encode(instance(value));
         assert_eq!(header[..4], [0x08, 0, 0, 0]);
         assert_eq!(header[4..7], value.to_be_bytes()[1..]);
-        // DH-09: the low 8 bits are Locator-Status-Bits, sent as 0.
+        // The low 8 bits are Locator-Status-Bits.
         assert_eq!(header[7], 0);
     }
 }
@@ -35,7 +35,7 @@ fn dh_10_en_27_instance_0_is_sent_as_all_zero() {
 }
 
 #[test]
-fn dh_03_dh_04_dh_06_dh_11_dh_15_other_flags_change_nothing() {
+fn dh_03_dh_04_dh_06_dh_07_dh_09_dh_10_dh_11_dh_15_other_flags_change_nothing() {
     for flags in 0u8..=255 {
         if flags & 0x03 != 0 {
             continue;

@@ -57,6 +57,27 @@ fn fields(tos: u8, ttl: u8, marking: Marking) -> OuterFields {
 }
 
 #[test]
+fn en_07_en_26_the_inner_packet_is_copied_octet_for_octet_whatever_its_marks() {
+    for tos in [0x00, 0x01, 0x02, 0x03, 0xb8, 0xff] {
+        for (is_v6, marking) in [
+            (false, Marking::default()),
+            (true, Marking::default()),
+            (true, Marking { copy_dscp: false, copy_ecn: false }),
+        ] {
+            let packet = Build { tos, ..Build::family(is_v6, udp(), vec![7; 33]) }.bytes();
+            let fields = marking.outer_fields(&Inner::parse(&packet).unwrap());
+            let addresses = OuterAddresses::V4 {
+                source: "192.0.2.1".parse().unwrap(),
+                destination: "192.0.2.129".parse().unwrap(),
+            };
+            let mut out = Vec::new();
+            build(addresses, fields, 50_000, InstanceId::DEFAULT, &packet, &mut out);
+            assert_eq!(out[36..], packet);
+        }
+    }
+}
+
+#[test]
 fn en_04_outer_ttl_is_a_copy() {
     for ttl in [1, 2, 63, 255] {
         assert_eq!(fields(0, ttl, Marking::default()).ttl, ttl);

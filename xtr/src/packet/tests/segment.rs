@@ -1,7 +1,9 @@
+use super::super::checksum::pseudo_header;
 use super::super::{Inner, Offload, Segments, VirtioNetHeader};
-use super::support::{Build, Transport, assert_intact, payload, tcp, udp};
+use super::support::{Build, Transport, assert_intact, ip, payload, pseudo_and_data, tcp, udp};
 use crate::drops::DropReason::InnerMalformed;
 use proptest::prelude::*;
+use std::net::Ipv6Addr;
 use zerocopy::FromZeros;
 use zerocopy::native_endian::U16;
 
@@ -156,6 +158,45 @@ fn en_29_headers_longer_than_the_scratch_are_refused() {
     let inner = Inner::parse(&packet).unwrap();
     let refused = Segments::new(&packet, &inner, &virtio(VirtioNetHeader::GSO_UDP_L4, 50));
     assert_eq!(refused.err(), Some(InnerMalformed));
+}
+
+/// An IPv6 TCP super-packet with this extension header, whose checksum field holds the sum of a pseudo-header with these addresses.
+fn extended(number: u8, mut header: Vec<u8>, source: &str, destination: &str) -> Vec<u8> {
+    let mut build = Build::v6(tcp(1, 0x18), payload(3000));
+    (build.source, build.destination) = (ip(source), ip(destination));
+    let mut transport = build.bytes().split_off(40);
+    let partial = pseudo_header(build.source, build.destination, 6, transport.len()).partial();
+    transport[16..18].copy_from_slice(&partial);
+    header[0] = 6;
+    header.extend(transport);
+    Build::v6(Transport::Raw { protocol: number }, header).bytes()
+}
+
+#[test]
+fn en_28_a_pseudo_header_with_other_addresses_than_the_ip_header_is_kept() {
+    let plain = Build::v6(udp(), vec![]);
+    let (source, destination) = (plain.source.to_string(), plain.destination.to_string());
+    let (last, home) = ("2001:db8:ffff::9", "2001:db8:eeee::8");
+    // A Routing header with one segment left: the final destination counts (RFC 8200 §8.1).
+    let routing = [&[0, 2, 2, 1, 0, 0, 0, 0][..], &Ipv6Addr::octets(&last.parse().unwrap())];
+    // A Home Address option: the home address counts (RFC 6275 §11.3.1).
+    let address = [&[0, 2, 1, 2, 0, 0, 201, 16][..], &Ipv6Addr::octets(&home.parse().unwrap())];
+    for (number, header, source, destination) in
+        [(43, routing.concat(), &*source, last), (60, address.concat(), home, &*destination)]
+    {
+        let packet = extended(number, header, source, destination);
+        let inner = Inner::parse(&packet).unwrap();
+        let virtio = virtio(VirtioNetHeader::GSO_TCPV6, 1000);
+        let mut segments = Segments::new(&packet, &inner, &virtio).unwrap();
+        let mut scratch = [0; super::super::MAX_HEADERS_LEN];
+        assert_eq!(segments.remaining(), 3);
+        while let Some(piece) = segments.next_into(&packet, &mut scratch) {
+            let headers = &scratch[inner.transport_offset..piece.headers_len];
+            let segment = [headers, &packet[piece.payload]].concat();
+            let sum = pseudo_and_data(ip(source), ip(destination), 6, &segment);
+            assert_eq!(sum, 0xffff, "{number}");
+        }
+    }
 }
 
 #[test]
