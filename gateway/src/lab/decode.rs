@@ -1,21 +1,21 @@
 //! A small decoder of its own for what the lab captures, so that the product's parser is not its own witness.
+//!
+//! `pnet_packet` reads the IP, UDP and ICMP headers. It checks no version and no length, so that is done here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-
-use super::checksum;
+use pnet_packet::Packet;
+use pnet_packet::icmp::IcmpPacket;
+use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
+use pnet_packet::ipv4::{Ipv4Flags, Ipv4Packet};
+use pnet_packet::ipv6::{FragmentPacket, Ipv6Packet};
+use pnet_packet::udp::{self, UdpPacket};
 
 /// UDP port of LISP data packets (RFC 9300 §5.3).
 pub(crate) const LISP_DATA: u16 = 4341;
 /// UDP port of LISP control messages (RFC 9301 §5).
 pub(crate) const LISP_CONTROL: u16 = 4342;
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
-const IPV6_FRAGMENT: u8 = 44;
 
 /// An IP packet as far as it was captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +125,22 @@ pub(crate) fn datagram(octets: &[u8]) -> Option<Datagram> {
     }
 }
 
+/// The checksum that belongs into a whole UDP datagram, never 0 (RFC 768); `None` if it has no whole header
+/// or the addresses are of two families.
+pub(crate) fn udp_checksum(addresses: (IpAddr, IpAddr), datagram: &[u8]) -> Option<u16> {
+    let datagram = UdpPacket::new(datagram)?;
+    let checksum = match addresses {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            udp::ipv4_checksum(&datagram, &source, &destination)
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            udp::ipv6_checksum(&datagram, &source, &destination)
+        }
+        _ => return None,
+    };
+    Some(if checksum == 0 { 0xffff } else { checksum })
+}
+
 impl Datagram {
     /// The two low bits of the traffic class (RFC 3168).
     pub(crate) fn ecn(&self) -> u8 {
@@ -181,19 +197,21 @@ impl Datagram {
 }
 
 fn ipv4(octets: &[u8]) -> Option<Datagram> {
-    let header = octets.get(..20)?;
-    let header_length = usize::from(header[0] & 15) * 4;
-    let fragment = u16_at(header, 6)?;
+    let header = Ipv4Packet::new(octets)?;
+    let header_length = usize::from(header.get_header_length()) * 4;
+    if header_length < Ipv4Packet::minimum_packet_size() {
+        return None;
+    }
     let mut packet = Datagram {
-        source: IpAddr::V4(ipv4_at(header, 12)?),
-        destination: IpAddr::V4(ipv4_at(header, 16)?),
-        hop_limit: header[8],
-        traffic_class: header[1],
-        protocol: header[9],
-        dont_fragment: fragment & 0x4000 != 0,
-        more_fragments: fragment & 0x2000 != 0,
-        fragment_offset: (fragment & 0x1fff) * 8,
-        length: usize::from(u16_at(header, 2)?),
+        source: header.get_source().into(),
+        destination: header.get_destination().into(),
+        hop_limit: header.get_ttl(),
+        traffic_class: header.get_dscp() << 2 | header.get_ecn(),
+        protocol: header.get_next_level_protocol().0,
+        dont_fragment: header.get_flags() & Ipv4Flags::DontFragment != 0,
+        more_fragments: header.get_flags() & Ipv4Flags::MoreFragments != 0,
+        fragment_offset: header.get_fragment_offset() * 8,
+        length: usize::from(header.get_total_length()),
         payload: Payload::Opaque,
     };
     packet.payload = payload(&packet, octets.get(header_length..packet.length.min(octets.len()))?);
@@ -201,27 +219,28 @@ fn ipv4(octets: &[u8]) -> Option<Datagram> {
 }
 
 fn ipv6(octets: &[u8]) -> Option<Datagram> {
-    let header = octets.get(..40)?;
+    let header = Ipv6Packet::new(octets)?;
+    let header_length = Ipv6Packet::minimum_packet_size();
     let mut packet = Datagram {
-        source: IpAddr::V6(ipv6_at(header, 8)?),
-        destination: IpAddr::V6(ipv6_at(header, 24)?),
-        hop_limit: header[7],
-        traffic_class: (u16_at(header, 0)? >> 4) as u8,
-        protocol: header[6],
+        source: header.get_source().into(),
+        destination: header.get_destination().into(),
+        hop_limit: header.get_hop_limit(),
+        traffic_class: header.get_traffic_class(),
+        protocol: header.get_next_header().0,
         dont_fragment: true,
         more_fragments: false,
         fragment_offset: 0,
-        length: 40 + usize::from(u16_at(header, 4)?),
+        length: header_length + usize::from(header.get_payload_length()),
         payload: Payload::Opaque,
     };
-    let mut rest = octets.get(40..packet.length.min(octets.len()))?;
-    if packet.protocol == IPV6_FRAGMENT {
-        let fragment = rest.get(..8)?;
-        let offset = u16_at(fragment, 2)?;
-        packet.protocol = fragment[0];
-        packet.fragment_offset = offset & 0xfff8;
-        packet.more_fragments = offset & 1 != 0;
-        rest = &rest[8..];
+    let mut rest = octets.get(header_length..packet.length.min(octets.len()))?;
+    if header.get_next_header() == IpNextHeaderProtocols::Ipv6Frag {
+        let fragment = FragmentPacket::new(rest)?;
+        packet.protocol = fragment.get_next_header().0;
+        // Not get_fragment_offset(): that leaves a reserved bit in.
+        packet.fragment_offset = fragment.get_fragment_offset_with_flags() & 0xfff8;
+        packet.more_fragments = !fragment.is_last_fragment();
+        rest = rest.get(FragmentPacket::minimum_packet_size()..)?;
     }
     packet.payload = payload(&packet, rest);
     Some(packet)
@@ -231,33 +250,40 @@ fn payload(packet: &Datagram, octets: &[u8]) -> Payload {
     if packet.fragment_offset != 0 {
         return Payload::Opaque;
     }
-    let decoded = match packet.protocol {
-        UDP => udp(packet, octets).map(Payload::Udp),
-        TCP => u16_at(octets, 0)
+    let decoded = match IpNextHeaderProtocol(packet.protocol) {
+        IpNextHeaderProtocols::Udp => udp(packet, octets).map(Payload::Udp),
+        // No TcpPacket: an ICMP error may quote as little as 8 octets.
+        IpNextHeaderProtocols::Tcp => u16_at(octets, 0)
             .zip(u16_at(octets, 2))
             .map(|(source_port, destination_port)| Payload::Tcp { source_port, destination_port }),
-        ICMP | ICMPV6 => octets.get(..8).and_then(|octets| {
-            let rest = u32_at(octets, 4)?;
-            Some(Payload::Icmp(Icmp { kind: octets[0], code: octets[1], rest }))
-        }),
+        IpNextHeaderProtocols::Icmp | IpNextHeaderProtocols::Icmpv6 => {
+            icmp(octets).map(Payload::Icmp)
+        }
         _ => None,
     };
     decoded.unwrap_or(Payload::Opaque)
 }
 
+/// ICMP or ICMPv6: the layout is the same (RFC 4443 §2.1).
+fn icmp(octets: &[u8]) -> Option<Icmp> {
+    let message = IcmpPacket::new(octets)?;
+    let rest = u32_at(message.payload(), 0)?;
+    Some(Icmp { kind: message.get_icmp_type().0, code: message.get_icmp_code().0, rest })
+}
+
 fn udp(packet: &Datagram, octets: &[u8]) -> Option<Udp> {
-    let (source_port, destination_port) = (u16_at(octets, 0)?, u16_at(octets, 2)?);
-    let length = usize::from(u16_at(octets, 4)?);
-    let checksum = u16_at(octets, 6)?;
-    let whole = octets.get(..length).filter(|_| checksum != 0 && !packet.more_fragments);
-    let checksum_is_right = whole.map(|datagram| {
-        checksum::upper_layer((packet.source, packet.destination), UDP, datagram) == 0
-    });
-    let body = octets.get(8..)?;
+    let datagram = UdpPacket::new(octets)?;
+    let (source_port, destination_port) = (datagram.get_source(), datagram.get_destination());
+    let checksum = datagram.get_checksum();
+    let whole = octets
+        .get(..usize::from(datagram.get_length()))
+        .filter(|_| checksum != 0 && !packet.more_fragments);
+    let addresses = (packet.source, packet.destination);
+    let checksum_is_right = whole.map(|whole| udp_checksum(addresses, whole) == Some(checksum));
     let content = match (source_port, destination_port) {
-        (_, LISP_DATA) => lisp(body).map_or(Content::Other, Content::Lisp),
+        (_, LISP_DATA) => lisp(datagram.payload()).map_or(Content::Other, Content::Lisp),
         (LISP_CONTROL, _) | (_, LISP_CONTROL) => {
-            control(body).map_or(Content::Other, Content::Control)
+            control(datagram.payload()).map_or(Content::Other, Content::Control)
         }
         _ => Content::Other,
     };
@@ -403,6 +429,63 @@ mod tests {
         }
         assert_eq!(datagram(&packet[..19]), None);
         assert_eq!(datagram(&[0x50; 64]), None);
+    }
+
+    #[test]
+    fn no_header_length_or_total_length_leads_out_of_the_packet() {
+        let packet = encapsulated();
+        for header_length in 0..=15 {
+            for total_length in [0u16, 19, 20, 36, 84, 0xffff] {
+                let mut bent = packet.clone();
+                bent[0] = 0x40 | header_length;
+                bent[2..4].copy_from_slice(&total_length.to_be_bytes());
+                let decoded = datagram(&bent);
+                let fits = (5..=15).contains(&header_length)
+                    && usize::from(header_length) * 4 <= usize::from(total_length);
+                assert_eq!(decoded.is_some(), fits, "{header_length} {total_length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_udp_length_shorter_than_its_header_is_a_wrong_checksum() {
+        let mut packet = encapsulated();
+        assert_eq!(datagram(&packet).unwrap().udp().unwrap().checksum_is_right, Some(false));
+        packet[24..26].copy_from_slice(&[0, 7]);
+        assert_eq!(datagram(&packet).unwrap().udp().unwrap().checksum_is_right, Some(false));
+        packet[24..26].copy_from_slice(&[0xff, 0xff]);
+        assert_eq!(datagram(&packet).unwrap().udp().unwrap().checksum_is_right, None);
+    }
+
+    #[test]
+    fn the_fragments_of_both_families_are_told_apart() {
+        let mut v4 = encapsulated();
+        v4[6..8].copy_from_slice(&[0x20, 0x02]);
+        let packet = datagram(&v4).unwrap();
+        assert_eq!((packet.dont_fragment, packet.more_fragments), (false, true));
+        assert_eq!((packet.fragment_offset, &packet.payload), (16, &Payload::Opaque));
+        let mut v6 = vec![0x60, 0, 0, 0, 0, 16, 44, 64];
+        v6.extend([0; 32]);
+        // Offset 0 with the reserved bits set and More Fragments.
+        v6.extend([17, 0, 0x00, 0x07, 0, 0, 0, 9]);
+        v6.extend([0x03, 0xe8, 0x07, 0xd0, 0, 8, 0xab, 0xcd]);
+        let packet = datagram(&v6).unwrap();
+        assert_eq!((packet.protocol, packet.fragment_offset), (17, 0));
+        assert!(packet.more_fragments);
+        assert_eq!(packet.udp().unwrap().source_port, 1000);
+        v6[42..44].copy_from_slice(&[0x05, 0x98]);
+        let packet = datagram(&v6).unwrap();
+        assert_eq!((packet.fragment_offset, packet.more_fragments), (1432, false));
+        assert_eq!(packet.payload, Payload::Opaque);
+    }
+
+    #[test]
+    fn the_ports_of_a_tcp_header_quoted_in_part_are_read() {
+        let mut packet = vec![0x45, 0, 0, 60, 0, 0, 0, 0, 64, 6, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        packet.extend([0x03, 0xe8, 0x07, 0xd0, 0, 0, 0, 1]);
+        let decoded = datagram(&packet).unwrap();
+        let ports = Payload::Tcp { source_port: 1000, destination_port: 2000 };
+        assert_eq!(decoded.payload, ports);
     }
 
     #[test]

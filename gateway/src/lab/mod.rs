@@ -6,7 +6,6 @@
 
 mod addresses;
 mod capture;
-mod checksum;
 mod configuration;
 mod daemons;
 mod decode;
