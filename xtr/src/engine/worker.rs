@@ -104,12 +104,6 @@ impl<P: Policy> Worker<P> {
 
     /// Runs until stopped; an error is the end of the data plane.
     pub(super) fn run(&mut self) -> io::Result<()> {
-        let result = self.turn_until_stopped();
-        self.io.ring.cancel_all();
-        result
-    }
-
-    fn turn_until_stopped(&mut self) -> io::Result<()> {
         let mut next_check = Instant::now() + TUN_CHECK_INTERVAL;
         while !self.control.stop.load(Ordering::Acquire) {
             self.io.arm()?;
