@@ -344,10 +344,7 @@ impl Io {
         let family = self.descriptors.sockets.icmp.get(usize::from(socket)).map(|icmp| icmp.0);
         if let (Some(family), Some(message)) = (family, datagram::raw_payload(octets)) {
             let message = match family {
-                // A raw IPv4 socket gives the IP header too.
-                Family::V4 => {
-                    Inner::parse(message).ok().and_then(|ip| message.get(ip.header_len..))
-                }
+                Family::V4 => datagram::icmpv4(message),
                 Family::V6 => Some(message),
             };
             let ports = self.ports;
