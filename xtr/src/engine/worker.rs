@@ -134,25 +134,19 @@ impl<P: Policy> Worker<P> {
         let Self { io, forwarder, fib, .. } = self;
         let mut view = fib.enter();
         if std::mem::take(&mut io.woken) {
-            forwarder.handle_fib_change(&mut view);
+            forwarder.handle_fib_change();
         }
+        io.forward_released(now, forwarder, &mut view)?;
         while let Some(completion) = io.pending.pop_front() {
             io.make_room()?;
             match completion.operation {
                 Operation::Tun => io.forward_frame(completion, now, forwarder, &mut view),
-                Operation::Icmp(socket) => io.take_icmp(socket, completion, now, forwarder),
+                Operation::Icmp(socket) => {
+                    io.take_icmp(socket, completion, now, forwarder);
+                }
                 _ => io.forward_datagrams(completion, now, forwarder, &mut view),
             }
-        }
-        while io.parked.has_room() {
-            let Some(held) = forwarder.next_released() else { break };
-            io.make_room()?;
-            let (frame, resumed) = held.into_parts();
-            let Some((buffer, frame)) = io.parked.park(frame) else { break };
-            let mut out = Outbound::new(&mut io.bursts, &mut io.writes, buffer, frame);
-            forwarder.resume(now, &mut view, resumed, frame, &mut out);
-            let operations = out.operations;
-            io.parked.settle(buffer.id, operations);
+            io.forward_released(now, forwarder, &mut view)?;
         }
         Ok(())
     }
@@ -288,9 +282,34 @@ impl Io {
         }
     }
 
+    /// Forwards what was held and need not wait any longer, before anything that came later.
+    fn forward_released<P: Policy>(
+        &mut self,
+        now: Instant,
+        forwarder: &mut Forwarder<P>,
+        view: &mut FibView<'_>,
+    ) -> io::Result<()> {
+        while let Some(held) = forwarder.next_released(view) {
+            self.make_room()?;
+            let (frame, resumed) = held.into_parts();
+            let Some((buffer, frame)) = self.parked.park(frame) else {
+                self.counters.dropped(DropReason::BuffersExhausted, resumed.packets());
+                continue;
+            };
+            let mut out = Outbound::new(&mut self.bursts, &mut self.writes, buffer, frame);
+            forwarder.resume(now, view, resumed, frame, &mut out);
+            let operations = out.operations;
+            self.parked.settle(buffer.id, operations);
+        }
+        Ok(())
+    }
+
     /// Makes sure that one more buffer's packets find slots, as far as that is in our hands.
     fn make_room(&mut self) -> io::Result<()> {
-        if self.bursts.room() < ROOM_PER_BUFFER || self.writes.room() < ROOM_PER_BUFFER {
+        let is_full = self.bursts.room() < ROOM_PER_BUFFER
+            || self.writes.room() < ROOM_PER_BUFFER
+            || !self.parked.has_room();
+        if is_full {
             self.flush()?;
             self.ring.submit()?;
             self.reap()?;
