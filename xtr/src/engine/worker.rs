@@ -142,7 +142,7 @@ impl<P: Policy> Worker<P> {
             match completion.operation {
                 Operation::Tun => io.forward_frame(completion, now, forwarder, &mut view),
                 Operation::Icmp(socket) => {
-                    io.take_icmp(socket, completion, now, forwarder);
+                    io.take_icmp(socket, completion, now, forwarder, &view);
                 }
                 _ => io.forward_datagrams(completion, now, forwarder, &mut view),
             }
@@ -357,6 +357,7 @@ impl Io {
         completion: Completion,
         now: Instant,
         forwarder: &mut Forwarder<P>,
+        view: &FibView<'_>,
     ) {
         let (Some(id), len) = (completion.buffer, completion.result as usize) else { return };
         let Some(octets) = self.udp.claim(id, len) else { return };
@@ -368,7 +369,7 @@ impl Io {
             };
             let ports = self.ports;
             if let Some(message) = message
-                && forwarder.handle_icmp(now, family, message, |port| ports.contains(port))
+                && forwarder.handle_icmp(now, view, family, message, |port| ports.contains(port))
             {
                 self.counters.path_mtu_lowered();
             }

@@ -167,10 +167,12 @@ impl<P: Policy> Forwarder<P> {
         self.discard(reason, 1);
     }
 
-    /// An ICMP error about an encapsulated packet of ours, without IP header. True if it lowered the MTU of a locator (MT-11).
+    /// An ICMP error about an encapsulated packet of ours, without IP header. True if it lowered the MTU of a locator (MT-11):
+    /// the packet it quotes must be one that we could have sent (MT-12).
     pub fn handle_icmp(
         &mut self,
         now: Instant,
+        fib: &FibView<'_>,
         family: Family,
         message: &[u8],
         owns_port: impl FnOnce(u16) -> bool,
@@ -178,6 +180,7 @@ impl<P: Policy> Forwarder<P> {
         PathReport::parse(family, message).is_some_and(|report| {
             self.settings.rlocs.contains(&report.source)
                 && owns_port(report.source_port)
+                && fib.is_locator(report.destination)
                 && self.path_mtus.lower(now, report.destination, report.mtu)
         })
     }
