@@ -58,7 +58,7 @@ drop_reasons! {
     PetrDestinationIsEid "petr_destination_is_eid" "The inner destination is an EID and this gateway is no RTR for it (PE-06): configure [rtr].";
     PetrDestinationPrivate "petr_destination_private" "The inner destination is private, shared, or this gateway's own address (PE-07): set petr.allow-private-destinations if it is meant.";
     OuterTruncated "outer_truncated" "The datagram did not fit its buffer or its control data was missing.";
-    BuffersExhausted "buffers_exhausted" "No send slot was free: the worker is overloaded.";
+    BuffersExhausted "buffers_exhausted" "No send slot or socket buffer was free: the worker or its interface is overloaded.";
     SendFailed "send_failed" "The kernel refused to send the encapsulated packet: no route to the RLOC, or the interface is down.";
     TunWriteFailed "tun_write_failed" "The kernel refused the decapsulated packet.";
 }

@@ -1,5 +1,5 @@
 //! What a multishot receive puts into a buffer: a header, the source address, ancillary data, the payload.
-use crate::packet::OuterFields;
+use crate::packet::{Inner, OuterFields, checksum};
 use std::ffi::c_int;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -52,6 +52,13 @@ pub(super) fn raw_payload(buffer: &[u8]) -> Option<&[u8]> {
         return None;
     }
     payload.get(..len)
+}
+
+/// The ICMP message in an IPv4 packet, if its checksum is right: a raw socket gets the packet whole and unchecked.
+pub(super) fn icmpv4(packet: &[u8]) -> Option<&[u8]> {
+    let ip = Inner::parse(packet).ok()?;
+    let message = packet.get(ip.header_len..ip.total_len)?;
+    (checksum::internet(message) == [0, 0]).then_some(message)
 }
 
 fn source(name: &[u8]) -> Option<IpAddr> {
@@ -163,6 +170,19 @@ mod tests {
         for len in 0..whole.len() {
             assert!(parse(&mut whole[..len].to_vec()).is_none(), "{len}");
         }
+    }
+
+    #[test]
+    fn mt_12_an_icmp_message_is_believed_only_with_its_checksum() {
+        let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
+        packet.extend_from_slice(&[3, 4, 0, 0, 0, 0, 5, 0]);
+        assert_eq!(icmpv4(&packet), None, "no checksum");
+        let checksum = checksum::internet(&packet[20..]);
+        packet[22..24].copy_from_slice(&checksum);
+        assert_eq!(icmpv4(&packet), Some(&packet[20..]));
+        assert_eq!(icmpv4(&[&packet[..], &[7; 3]].concat()), Some(&packet[20..]), "trimmed");
+        packet[27] ^= 1;
+        assert_eq!(icmpv4(&packet), None);
     }
 
     #[test]

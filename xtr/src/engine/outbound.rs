@@ -100,7 +100,9 @@ impl Bursts {
         }
         let port = if outer.may_fragment { self.pool_len } else { outer.port };
         let socket = Sockets::send_index(outer.own_rloc, port, self.pool_len);
-        let slot = open_slot(socket, outer.destination);
+        // The slot of the flow even if this packet takes another socket: it ends the burst before it, which nothing may join any more.
+        let flow_socket = Sockets::send_index(outer.own_rloc, outer.port, self.pool_len);
+        let slot = open_slot(flow_socket, outer.destination);
         let open = self.open[slot];
         let max_segments = if outer.may_fragment { 1 } else { self.max_segments };
         let fits = |burst: &Burst| {
@@ -158,8 +160,13 @@ impl Bursts {
         burst.buffers[..burst.buffer_count].iter().for_each(|&buffer| release(buffer));
         burst.buffer_count = 0;
         self.free.push(index);
-        (-result == libc::EMSGSIZE).then(|| burst.largest_packet())
+        is_refused_for_size(-result, burst.segments).then(|| burst.largest_packet())
     }
+}
+
+/// Kernels before 6.14 say EINVAL when the segments of a burst exceed the interface's MTU.
+fn is_refused_for_size(errno: c_int, segments: u16) -> bool {
+    errno == libc::EMSGSIZE || errno == libc::EINVAL && segments > 1
 }
 
 fn send_failure(errno: c_int) -> DropReason {
@@ -350,5 +357,66 @@ impl Control {
         rest[4..8].copy_from_slice(&kind.to_ne_bytes());
         rest[8..8 + data.len()].copy_from_slice(data);
         self.used += aligned;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POOL: u16 = 4;
+
+    fn outer(port: u16, may_fragment: bool) -> Outer {
+        Outer {
+            own_rloc: 0,
+            destination: IpAddr::from([198, 51, 100, 2]),
+            port,
+            fields: OuterFields { ttl: 64, tos: 0 },
+            may_fragment,
+        }
+    }
+
+    fn add(bursts: &mut Bursts, outer: &Outer, len: usize) {
+        let nowhere = Current { buffer: BufferRef::default(), start: std::ptr::null(), len: 0 };
+        let new_buffer = bursts.add(outer, &[0; 8], &vec![0; len], &nowhere);
+        assert_eq!(new_buffer, Ok(false), "all is copied");
+    }
+
+    /// Segments per burst, in the order of submission.
+    fn segments(bursts: &mut Bursts) -> Vec<(u16, u16)> {
+        let order: Vec<u16> = bursts.flush().map(|(index, ..)| index).collect();
+        order.into_iter().map(|index| (index, bursts.slots[usize::from(index)].segments)).collect()
+    }
+
+    #[test]
+    fn mt_08_a_flow_stays_in_order_when_a_packet_may_be_fragmented_outside() {
+        let mut bursts = Bursts::new(POOL, false);
+        for may_fragment in [false, true, false] {
+            add(&mut bursts, &outer(1, may_fragment), 100);
+        }
+        let counts: Vec<u16> = segments(&mut bursts).into_iter().map(|(_, count)| count).collect();
+        assert_eq!(counts, [1, 1, 1], "the third does not join the first");
+    }
+
+    #[test]
+    fn mt_10_a_burst_too_large_for_the_interface_is_told_from_other_failures() {
+        for (packets, errno, refused) in [
+            (1, libc::EMSGSIZE, true),
+            (2, libc::EMSGSIZE, true),
+            (2, libc::EINVAL, true),
+            (1, libc::EINVAL, false),
+            (2, libc::ENETUNREACH, false),
+        ] {
+            let counters = WorkerCounters::default();
+            let mut bursts = Bursts::new(POOL, false);
+            (0..packets).for_each(|_| add(&mut bursts, &outer(0, false), 100));
+            let [(index, count)] = segments(&mut bursts)[..] else { panic!("one burst") };
+            assert_eq!(count, packets);
+            let told = bursts.completed(index, -errno, &counters, |_| panic!("no buffer"));
+            let largest = (IpAddr::from([198, 51, 100, 2]), 108 + 28);
+            assert_eq!(told, refused.then_some(largest), "{packets} packets, errno {errno}");
+            assert_eq!(counters.snapshot().dropped(DropReason::SendFailed), u64::from(packets));
+            assert_eq!(bursts.room(), usize::from(BURSTS));
+        }
     }
 }

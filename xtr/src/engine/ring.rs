@@ -186,14 +186,6 @@ impl Ring {
         }
     }
 
-    /// Ends every operation, so that the kernel uses no memory of ours any more, and lets go of the registered files:
-    /// the kernel takes the ring itself apart in the background, and TUN device and ports must not wait for that.
-    pub(super) fn cancel_all(&mut self) {
-        let timeout = Some(Timespec::from(Duration::from_secs(1)));
-        let _ = self.uring.submitter().register_sync_cancel(timeout, CancelBuilder::any());
-        let _ = self.uring.submitter().unregister_files();
-    }
-
     /// # Safety
     /// What `entry` points at must stay valid until the operation ends.
     unsafe fn push(&mut self, entry: squeue::Entry, operation: Operation) -> io::Result<()> {
@@ -206,6 +198,16 @@ impl Ring {
         // SAFETY: the caller's promise.
         unsafe { self.uring.submission().push(&entry) }
             .map_err(|_| io::Error::other("the submission queue stays full"))
+    }
+}
+
+impl Drop for Ring {
+    /// Ends every operation, also after a panic, so that the kernel uses no memory of ours any more, and lets go of the registered
+    /// files: the kernel takes the ring itself apart in the background, and TUN device and ports must not wait for that.
+    fn drop(&mut self) {
+        let timeout = Some(Timespec::from(Duration::from_secs(1)));
+        let _ = self.uring.submitter().register_sync_cancel(timeout, CancelBuilder::any());
+        let _ = self.uring.submitter().unregister_files();
     }
 }
 

@@ -104,12 +104,6 @@ impl<P: Policy> Worker<P> {
 
     /// Runs until stopped; an error is the end of the data plane.
     pub(super) fn run(&mut self) -> io::Result<()> {
-        let result = self.turn_until_stopped();
-        self.io.ring.cancel_all();
-        result
-    }
-
-    fn turn_until_stopped(&mut self) -> io::Result<()> {
         let mut next_check = Instant::now() + TUN_CHECK_INTERVAL;
         while !self.control.stop.load(Ordering::Acquire) {
             self.io.arm()?;
@@ -140,25 +134,19 @@ impl<P: Policy> Worker<P> {
         let Self { io, forwarder, fib, .. } = self;
         let mut view = fib.enter();
         if std::mem::take(&mut io.woken) {
-            forwarder.handle_fib_change(&mut view);
+            forwarder.handle_fib_change();
         }
+        io.forward_released(now, forwarder, &mut view)?;
         while let Some(completion) = io.pending.pop_front() {
             io.make_room()?;
             match completion.operation {
                 Operation::Tun => io.forward_frame(completion, now, forwarder, &mut view),
-                Operation::Icmp(socket) => io.take_icmp(socket, completion, now, forwarder),
+                Operation::Icmp(socket) => {
+                    io.take_icmp(socket, completion, now, forwarder, &view);
+                }
                 _ => io.forward_datagrams(completion, now, forwarder, &mut view),
             }
-        }
-        while io.parked.has_room() {
-            let Some(held) = forwarder.next_released() else { break };
-            io.make_room()?;
-            let (frame, resumed) = held.into_parts();
-            let Some((buffer, frame)) = io.parked.park(frame) else { break };
-            let mut out = Outbound::new(&mut io.bursts, &mut io.writes, buffer, frame);
-            forwarder.resume(now, &mut view, resumed, frame, &mut out);
-            let operations = out.operations;
-            io.parked.settle(buffer.id, operations);
+            io.forward_released(now, forwarder, &mut view)?;
         }
         Ok(())
     }
@@ -294,9 +282,34 @@ impl Io {
         }
     }
 
+    /// Forwards what was held and need not wait any longer, before anything that came later.
+    fn forward_released<P: Policy>(
+        &mut self,
+        now: Instant,
+        forwarder: &mut Forwarder<P>,
+        view: &mut FibView<'_>,
+    ) -> io::Result<()> {
+        while let Some(held) = forwarder.next_released(view) {
+            self.make_room()?;
+            let (frame, resumed) = held.into_parts();
+            let Some((buffer, frame)) = self.parked.park(frame) else {
+                self.counters.dropped(DropReason::BuffersExhausted, resumed.packets());
+                continue;
+            };
+            let mut out = Outbound::new(&mut self.bursts, &mut self.writes, buffer, frame);
+            forwarder.resume(now, view, resumed, frame, &mut out);
+            let operations = out.operations;
+            self.parked.settle(buffer.id, operations);
+        }
+        Ok(())
+    }
+
     /// Makes sure that one more buffer's packets find slots, as far as that is in our hands.
     fn make_room(&mut self) -> io::Result<()> {
-        if self.bursts.room() < ROOM_PER_BUFFER || self.writes.room() < ROOM_PER_BUFFER {
+        let is_full = self.bursts.room() < ROOM_PER_BUFFER
+            || self.writes.room() < ROOM_PER_BUFFER
+            || !self.parked.has_room();
+        if is_full {
             self.flush()?;
             self.ring.submit()?;
             self.reap()?;
@@ -344,21 +357,19 @@ impl Io {
         completion: Completion,
         now: Instant,
         forwarder: &mut Forwarder<P>,
+        view: &FibView<'_>,
     ) {
         let (Some(id), len) = (completion.buffer, completion.result as usize) else { return };
         let Some(octets) = self.udp.claim(id, len) else { return };
         let family = self.descriptors.sockets.icmp.get(usize::from(socket)).map(|icmp| icmp.0);
         if let (Some(family), Some(message)) = (family, datagram::raw_payload(octets)) {
             let message = match family {
-                // A raw IPv4 socket gives the IP header too.
-                Family::V4 => {
-                    Inner::parse(message).ok().and_then(|ip| message.get(ip.header_len..))
-                }
+                Family::V4 => datagram::icmpv4(message),
                 Family::V6 => Some(message),
             };
             let ports = self.ports;
             if let Some(message) = message
-                && forwarder.handle_icmp(now, family, message, |port| ports.contains(port))
+                && forwarder.handle_icmp(now, view, family, message, |port| ports.contains(port))
             {
                 self.counters.path_mtu_lowered();
             }

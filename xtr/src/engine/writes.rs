@@ -204,7 +204,7 @@ impl Write {
 
     /// Returns whether the buffer is new to this write.
     fn push(&mut self, octets: &[u8], current: &Current) -> bool {
-        debug_assert!(current.holds(octets), "written octets must stay until the write is done");
+        assert!(current.holds(octets), "written octets must stay until the write is done");
         if !octets.is_empty() {
             self.iovecs[self.iovec_count] =
                 iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };

@@ -27,6 +27,13 @@ pub enum Verdict {
     Miss,
 }
 
+impl Verdict {
+    /// Whether nothing is known.
+    pub const fn is_miss(&self) -> bool {
+        matches!(self, Self::Miss)
+    }
+}
+
 /// The usable locators of one mapping: best priority only, reachable, of a family we have.
 #[derive(Debug)]
 pub struct LocatorSet {

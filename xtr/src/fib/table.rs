@@ -1,10 +1,12 @@
 //! Two copies of the table, one read while the other is written (left-right).
 use super::recent::Recent;
-use super::{FibUpdate, Verdict};
+use super::{Adjacency, FibUpdate, Verdict};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use left_right::{Absorb, ReadGuard, ReadHandle, ReadHandleFactory, WriteHandle};
 use mapping::eid::{EidPrefix, InstanceId};
 use prefix_trie::PrefixMap;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -91,6 +93,11 @@ impl FibView<'_> {
             table.lookup(instance_id, destination).cloned().unwrap_or(Verdict::Miss)
         })
     }
+
+    /// Whether any entry encapsulates to `address` (MT-12).
+    pub fn is_locator(&self, address: IpAddr) -> bool {
+        self.table.as_ref().is_some_and(|table| table.locators.contains_key(&address))
+    }
 }
 
 impl fmt::Debug for FibView<'_> {
@@ -103,6 +110,8 @@ impl fmt::Debug for FibView<'_> {
 #[derive(Default)]
 struct Table {
     instances: Vec<(InstanceId, Tries)>,
+    /// Every locator in use, with how many adjacencies lead to it.
+    locators: HashMap<IpAddr, usize>,
     /// Changes made so far; the same in both copies once they hold the same.
     version: u64,
 }
@@ -132,26 +141,49 @@ impl Table {
             vacant
         });
         let tries = &mut self.instances[position].1;
-        match prefix.prefix() {
-            IpNet::V4(prefix) => drop(tries.v4.insert(prefix, verdict)),
-            IpNet::V6(prefix) => drop(tries.v6.insert(prefix, verdict)),
+        for adjacency in adjacencies(&verdict) {
+            *self.locators.entry(adjacency.destination).or_default() += 1;
         }
+        let replaced = match prefix.prefix() {
+            IpNet::V4(prefix) => tries.v4.insert(prefix, verdict),
+            IpNet::V6(prefix) => tries.v6.insert(prefix, verdict),
+        };
+        self.forget_locators(replaced);
     }
 
     fn remove(&mut self, prefix: &EidPrefix) {
         let Ok(position) = self.position(prefix.instance_id()) else { return };
         let tries = &mut self.instances[position].1;
-        match prefix.prefix() {
-            IpNet::V4(prefix) => drop(tries.v4.remove(&prefix)),
-            IpNet::V6(prefix) => drop(tries.v6.remove(&prefix)),
-        }
+        let removed = match prefix.prefix() {
+            IpNet::V4(prefix) => tries.v4.remove(&prefix),
+            IpNet::V6(prefix) => tries.v6.remove(&prefix),
+        };
         if tries.v4.is_empty() && tries.v6.is_empty() {
             self.instances.remove(position);
+        }
+        self.forget_locators(removed);
+    }
+
+    fn forget_locators(&mut self, verdict: Option<Verdict>) {
+        for adjacency in verdict.iter().flat_map(adjacencies) {
+            if let Entry::Occupied(mut count) = self.locators.entry(adjacency.destination) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
         }
     }
 
     fn position(&self, instance_id: InstanceId) -> Result<usize, usize> {
         self.instances.binary_search_by_key(&instance_id, |(id, _)| *id)
+    }
+}
+
+fn adjacencies(verdict: &Verdict) -> &[Adjacency] {
+    match verdict {
+        Verdict::Encapsulate(set) => &set.adjacencies,
+        _ => &[],
     }
 }
 
@@ -170,6 +202,7 @@ impl Absorb<FibUpdate> for Table {
 
     fn sync_with(&mut self, first: &Self) {
         self.version = first.version;
+        self.locators.clone_from(&first.locators);
         self.instances.clear();
         for (instance_id, tries) in &first.instances {
             let copy = Tries { v4: tries.v4.clone(), v6: tries.v6.clone() };

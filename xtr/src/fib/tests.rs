@@ -91,6 +91,37 @@ fn readers_on_other_threads_see_whole_batches() {
     });
 }
 
+#[test]
+fn mt_12_locators_are_known_while_an_entry_uses_them() {
+    let (mut writer, factory) = FibWriter::new();
+    let mut reader = factory.reader();
+    let set = |locators: &[u8]| {
+        let adjacency = |&last: &u8| Adjacency {
+            source: Ipv4Addr::new(198, 51, 100, 1).into(),
+            destination: Ipv4Addr::new(198, 51, 100, last).into(),
+            weight: 1,
+            mtu: 1500,
+            traffic: Arc::default(),
+        };
+        let adjacencies = locators.iter().map(adjacency).collect();
+        Verdict::Encapsulate(Arc::new(LocatorSet { adjacencies, last_used: 0.into() }))
+    };
+    let mut known = |expected: &[u8]| {
+        let view = reader.enter();
+        let is_known = |&last: &u8| view.is_locator(Ipv4Addr::new(198, 51, 100, last).into());
+        assert_eq!((1..9).filter(is_known).collect::<Vec<_>>(), expected);
+    };
+    let (a, b) = (prefix(0, "192.0.2.0/24"), prefix(7, "2001:db8::/32"));
+    writer.apply([FibUpdate::Insert(a, set(&[2, 3])), FibUpdate::Insert(b, set(&[3, 4]))]);
+    known(&[2, 3, 4]);
+    writer.apply([FibUpdate::Insert(a, set(&[5]))]);
+    known(&[3, 4, 5]);
+    writer.apply([FibUpdate::Insert(a, Verdict::Native), FibUpdate::Remove(b)]);
+    known(&[]);
+    writer.apply([FibUpdate::Insert(b, set(&[6]))]);
+    known(&[6]);
+}
+
 /// A few nested prefixes, so that longest match, replacement and removal all happen.
 fn any_prefix() -> impl Strategy<Value = EidPrefix> {
     let v4 = (0u32..16, 0u8..=32).prop_map(|(bits, len)| {

@@ -65,6 +65,8 @@ pub struct Forwarder<P> {
     punts: PuntSender,
     icmp_limiter: IcmpLimiter,
     hold: hold::Hold,
+    /// What is held may have its mapping by now.
+    recheck_held: bool,
     /// Whole seconds since the start, plus 1.
     clock: u32,
     scratch: encapsulate::Scratch,
@@ -108,6 +110,7 @@ impl<P: Policy> Forwarder<P> {
             punts,
             icmp_limiter: IcmpLimiter::new(settings.icmp_rate, settings.seed),
             hold: hold::Hold::new(settings.hold),
+            recheck_held: false,
             clock: 1,
             scratch: encapsulate::Scratch::default(),
             settings,
@@ -164,10 +167,12 @@ impl<P: Policy> Forwarder<P> {
         self.discard(reason, 1);
     }
 
-    /// An ICMP error about an encapsulated packet of ours, without IP header. True if it lowered the MTU of a locator (MT-11).
+    /// An ICMP error about an encapsulated packet of ours, without IP header. True if it lowered the MTU of a locator (MT-11):
+    /// the packet it quotes must be one that we could have sent (MT-12).
     pub fn handle_icmp(
         &mut self,
         now: Instant,
+        fib: &FibView<'_>,
         family: Family,
         message: &[u8],
         owns_port: impl FnOnce(u16) -> bool,
@@ -175,20 +180,25 @@ impl<P: Policy> Forwarder<P> {
         PathReport::parse(family, message).is_some_and(|report| {
             self.settings.rlocs.contains(&report.source)
                 && owns_port(report.source_port)
+                && fib.is_locator(report.destination)
                 && self.path_mtus.lower(now, report.destination, report.mtu)
         })
     }
 
     /// The table changed: packets whose mapping came are to be taken with [`Self::next_released`].
-    pub fn handle_fib_change(&mut self, fib: &mut FibView<'_>) {
-        self.hold.release(|eid| !matches!(fib.lookup(eid.instance_id, eid.address), Verdict::Miss));
+    pub fn handle_fib_change(&mut self) {
+        self.recheck_held = true;
     }
 
-    /// The next packet that need not wait any longer; give it to [`Self::resume`].
-    pub fn next_released(&mut self) -> Option<Held> {
-        let held = self.hold.pop_released();
+    /// The next packet that need not wait any longer; give it to [`Self::resume`]. Take them all after a change of the table and
+    /// after every buffer, before the next: later packets of their flows must not overtake them.
+    pub fn next_released(&mut self, fib: &mut FibView<'_>) -> Option<Held> {
+        if std::mem::take(&mut self.recheck_held) {
+            self.hold.release(|eid| !fib.lookup(eid.instance_id, eid.address).is_miss());
+        }
+        let held = self.hold.pop_released()?;
         self.counters.set_held(self.hold.packets());
-        held
+        Some(held)
     }
 
     /// Forwards a packet that was held; `held.frame` moved to where [`Output`] can point into it.
@@ -341,9 +351,7 @@ impl<P: Policy> Forwarder<P> {
         if self.hold.is_waiting(&eid) {
             // Behind those that came before, even if the mapping is there by now.
             self.hold_back(now, eid, &work);
-            if !matches!(fib.lookup(eid.instance_id, eid.address), Verdict::Miss) {
-                self.hold.release(|waiting| *waiting == eid);
-            }
+            self.recheck_held |= !fib.lookup(eid.instance_id, eid.address).is_miss();
             return;
         }
         self.dispatch(now, fib, eid, work, out);
@@ -443,6 +451,13 @@ pub struct Resumed {
     eid: Eid,
     traffic: Traffic,
     from_core: bool,
+}
+
+impl Resumed {
+    /// Packets it stands for: itself, or the segments of a super-packet.
+    pub const fn packets(&self) -> u64 {
+        self.traffic.packets
+    }
 }
 
 impl Held {

@@ -104,6 +104,18 @@ mod tests {
     }
 
     #[test]
+    fn de_25_control_messages_in_data_are_not_taken() {
+        let site = site(&[(0, "192.0.2.0/24")]);
+        let verdict = site.admit_decapsulated(
+            ip("198.51.100.2"),
+            id(0xff_ffff),
+            ip("203.0.113.1"),
+            ip("192.0.2.1"),
+        );
+        assert_eq!(verdict, Err(DropReason::InstanceUnknown));
+    }
+
+    #[test]
     fn de_16_an_instance_not_configured_is_dropped() {
         let policy = site(&[(7, "203.0.113.0/26")]);
         assert_eq!(decapsulated(&policy, 7, "203.0.113.1"), Ok(Onward::Deliver));

@@ -138,6 +138,37 @@ fn de_05_de_28_bad_packets_are_dropped_and_counted() {
 }
 
 #[test]
+fn de_03_de_27_a_wrong_checksum_is_dropped_in_silence() {
+    let addresses = Addresses::new(true, true);
+    let Some(node) = Node::alone(addresses) else { return };
+    let own = SocketAddr::new(addresses.own_rloc, lisp::DATA_PORT);
+    let peer = SocketAddr::new(addresses.peer_rloc, 50_000);
+    let listener = node.namespace.run(move || {
+        let icmp = Some(socket2::Protocol::ICMPV4);
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, icmp)
+            .expect("a raw socket");
+        listener.set_nonblocking(true).expect("an option");
+        let sender = socket2::Socket::new(
+            socket2::Domain::IPV4,
+            socket2::Type::RAW,
+            Some(socket2::Protocol::from(libc::IPPROTO_RAW)),
+        )
+        .expect("a raw socket");
+        let mut packet = udp_packet(peer, own, 60, 0, &[0; 60]);
+        packet[26] ^= 0x55;
+        sender.send_to(&packet, &own.into()).expect("sent");
+        packet[26] ^= 0x55;
+        sender.send_to(&packet, &own.into()).expect("sent");
+        listener
+    });
+    let counters = node.settled(|counters| counters.core_in.packets > 0);
+    assert_eq!(counters.core_in.packets, 1, "only the one with the right checksum");
+    assert_eq!(counters.dropped(DropReason::InnerMalformed), 1);
+    let answer = std::io::Read::read(&mut &listener, &mut [0; 100]);
+    assert_eq!(answer.expect_err("no answer").kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
 fn the_first_packet_is_held_until_its_mapping_comes() {
     let addresses = Addresses::new(false, true);
     let Some(mut node) = Node::alone(addresses) else { return };
@@ -162,6 +193,34 @@ fn the_first_packet_is_held_until_its_mapping_comes() {
     assert!(receive(&peer).payload.ends_with(b"third"));
     let counters = node.settled(|counters| counters.held == 0);
     assert_eq!((counters.core_out.packets, counters.dropped_total()), (3, 0));
+}
+
+#[test]
+fn held_packets_leave_before_those_that_came_later() {
+    let addresses = Addresses::new(false, true);
+    let Some(mut node) = Node::alone(addresses) else { return };
+    let peer = node.peer_socket();
+    let to = SocketAddr::new(addresses.remote_eid, 7000);
+    for round in 0..60 {
+        let host = node.socket(addresses.local_eid, 0);
+        let sender = std::thread::spawn(move || {
+            for number in 0..14u8 {
+                host.send_to(&[number], to).expect("sent");
+                // Long enough for the mapping to come in the middle.
+                (0..number).for_each(|_| std::thread::yield_now());
+            }
+        });
+        while node.engine().counters().held == 0 {
+            std::thread::yield_now();
+        }
+        node.learn(1500);
+        let numbers: Vec<u8> =
+            (0..14).map(|_| *receive(&peer).payload.last().expect("an octet")).collect();
+        assert!(numbers.is_sorted(), "round {round}: {numbers:?}");
+        sender.join().expect("all sent");
+        node.forget();
+    }
+    node.settled(|counters| counters.core_out.packets == 60 * 14);
 }
 
 #[test]

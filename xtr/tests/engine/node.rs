@@ -172,11 +172,20 @@ impl Node {
         self.engine.as_ref().expect("running")
     }
 
+    fn remote_prefix(&self) -> EidPrefix {
+        let (network, len) = wide_prefix(self.addresses.remote_eid);
+        EidPrefix::new(InstanceId::DEFAULT, IpNet::new(network, len).expect("a prefix"))
+    }
+
+    pub(crate) fn forget(&mut self) {
+        let prefix = self.remote_prefix();
+        self.fib.apply([FibUpdate::Remove(prefix)]);
+        self.engine().wake();
+    }
+
     pub(crate) fn learn(&mut self, mtu: u16) {
-        let Addresses { remote_eid, own_rloc, peer_rloc, .. } = self.addresses;
-        let (network, len) = wide_prefix(remote_eid);
-        let prefix =
-            EidPrefix::new(InstanceId::DEFAULT, IpNet::new(network, len).expect("a prefix"));
+        let Addresses { own_rloc, peer_rloc, .. } = self.addresses;
+        let prefix = self.remote_prefix();
         let adjacency = Adjacency {
             source: own_rloc,
             destination: peer_rloc,

@@ -198,9 +198,9 @@ impl Bench {
     fn release(&mut self, changed: bool) {
         let mut view = self.reader.enter();
         if changed {
-            self.forwarder.handle_fib_change(&mut view);
+            self.forwarder.handle_fib_change();
         }
-        while let Some(held) = self.forwarder.next_released() {
+        while let Some(held) = self.forwarder.next_released(&mut view) {
             let (mut frame, resumed) = held.into_parts();
             self.forwarder.resume(self.now, &mut view, resumed, &mut frame, &mut self.out);
         }

@@ -16,7 +16,7 @@ fn both() -> [(Build, &'static str, &'static str); 4] {
 }
 
 #[test]
-fn en_01_en_04_en_06_en_08_en_26_the_packet_goes_to_its_locator_unchanged() {
+fn en_01_en_04_en_06_en_07_en_08_en_26_the_packet_goes_to_its_locator_unchanged() {
     for (mut packet, prefix, rloc) in both() {
         for tos in 0..=255 {
             packet.tos = tos;
@@ -374,12 +374,16 @@ fn mt_11_mt_12_mt_14_a_report_lowers_what_fits() {
     let message = [&[3, 4, 0, 0, 0, 0, 5, 0][..], &outer].concat();
     let packet = Build::v4(udp(), payload(1300)).bytes();
     let report = |bench: &mut Bench, message: &[u8], owned| {
-        bench.forwarder.handle_icmp(bench.now, Family::V4, message, |port| port == owned)
+        let view = bench.reader.enter();
+        bench.forwarder.handle_icmp(bench.now, &view, Family::V4, message, |port| port == owned)
     };
     assert!(!report(&mut bench, &message, 50_001), "not a port of ours");
     let mut foreign = message.clone();
     foreign[8 + 15] = 99;
     assert!(!report(&mut bench, &foreign, 50_000), "not an RLOC of ours");
+    let mut elsewhere = message.clone();
+    elsewhere[8 + 19] = 99;
+    assert!(!report(&mut bench, &elsewhere, 50_000), "not a locator in use");
     bench.native(&packet);
     assert_eq!(bench.out.sent.len(), 1);
     assert!(report(&mut bench, &message, 50_000));
