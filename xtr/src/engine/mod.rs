@@ -11,7 +11,8 @@
 //!
 //! Packets of one flow stay in order: bursts and writes are handed over in the order they were begun, and none of them waits in the
 //! kernel (`MSG_DONTWAIT`, a non-blocking TUN), so they complete in that order; what was held goes before anything that came later.
-//! The kernel keeps both directions of a flow on the worker that its reverse direction arrives at.
+//! A flow stays with one worker: SO_REUSEPORT chooses by the outer ports, and the TUN gives a flow to the queue that its reverse
+//! direction was last written to.
 //!
 //! A worker takes at most its buffers' worth of packets per turn, so that a flood cannot keep it from sending. Under a flood of small
 //! packets a worker that shares its core with the network card's interrupts starves: keep them on different cores.
