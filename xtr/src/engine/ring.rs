@@ -1,9 +1,9 @@
 //! One io_uring: the operations the worker needs, typed.
 #![allow(unsafe_code, reason = "submission of operations that point into memory")]
-use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 /// Submissions that fit before they must be handed over.
@@ -89,13 +89,12 @@ impl Ring {
         &self.uring
     }
 
-    /// Reads packets from `file` into buffers of `group` until there are none.
-    pub(super) fn read_multi(&mut self, file: u32, group: u16) -> io::Result<()> {
-        // The crate overwrites the flags of this operation: without FIXED_FILE again the index would be taken for a descriptor.
-        let entry = opcode::ReadMulti::new(Fixed(file), 0, group)
-            .offset(u64::MAX)
-            .build()
-            .flags(squeue::Flags::FIXED_FILE | squeue::Flags::BUFFER_SELECT);
+    /// Reads packets from `tun` into buffers of `group` until there are none.
+    ///
+    /// The TUN is no registered file: the kernel lets those of a killed process go some time later, and the device has to go at
+    /// once, with its routes.
+    pub(super) fn read_multi(&mut self, tun: BorrowedFd<'_>, group: u16) -> io::Result<()> {
+        let entry = opcode::ReadMulti::new(Fd(tun.as_raw_fd()), 0, group).offset(u64::MAX).build();
         // SAFETY: the operation points at no memory of ours but the registered buffers.
         unsafe { self.push(entry, Operation::Tun) }
     }
@@ -138,12 +137,13 @@ impl Ring {
     /// The `count` iovecs and all they point at must stay valid and unchanged until the operation ends.
     pub(super) unsafe fn write(
         &mut self,
-        file: u32,
+        tun: BorrowedFd<'_>,
         iovecs: *const libc::iovec,
         count: u32,
         write: u16,
     ) -> io::Result<()> {
-        let entry = opcode::Writev::new(Fixed(file), iovecs, count).offset(u64::MAX).build();
+        let tun = Fd(tun.as_raw_fd());
+        let entry = opcode::Writev::new(tun, iovecs, count).offset(u64::MAX).build();
         // SAFETY: the caller's promise.
         unsafe { self.push(entry, Operation::Write(write)) }
     }

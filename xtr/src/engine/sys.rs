@@ -52,8 +52,6 @@ impl InterfaceRequest {
 
 /// Checksum, TSO4, TSO6, TSO with ECN, USO4, USO6: the super-packets the kernel may hand us.
 const TUN_OFFLOADS: libc::c_ulong = 0x6f;
-/// Without UDP super-packets, for kernels before 6.2.
-const TUN_OFFLOADS_TCP: libc::c_ulong = 0x0f;
 
 /// Opens one queue of the TUN device `name` (`%d` is a number the kernel chooses) and returns the device's name.
 pub(super) fn open_tun_queue(name: &str) -> io::Result<(OwnedFd, String)> {
@@ -72,11 +70,8 @@ pub(super) fn open_tun_queue(name: &str) -> io::Result<(OwnedFd, String)> {
     check(unsafe {
         libc::ioctl(tun.as_raw_fd(), libc::TUNSETVNETHDRSZ, std::ptr::from_ref(&header_len))
     })?;
-    let offload = |flags: libc::c_ulong| {
-        // SAFETY: TUNSETOFFLOAD takes its flags by value.
-        check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, flags) })
-    };
-    offload(TUN_OFFLOADS).or_else(|_| offload(TUN_OFFLOADS_TCP))?;
+    // SAFETY: TUNSETOFFLOAD takes its flags by value.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, TUN_OFFLOADS) })?;
     Ok((tun.into(), request.name()))
 }
 

@@ -24,10 +24,9 @@ use std::time::{Duration, Instant};
 
 /// Buffers per pool: with the largest packets 8 MiB each, but only pages that were written exist.
 const BUFFERS: u16 = 128;
-/// Registered files: the TUN queue, the wake-up counter, then the sockets.
-const TUN_FILE: u32 = 0;
-const WAKE_FILE: u32 = 1;
-const FIRST_SOCKET_FILE: u32 = 2;
+/// Registered files: the wake-up counter, then the sockets.
+const WAKE_FILE: u32 = 0;
+const FIRST_SOCKET_FILE: u32 = 1;
 /// A frame or a datagram train becomes at most so many bursts or writes; with less room the worker first hands over what it has.
 const ROOM_PER_BUFFER: usize = 64;
 /// How long to wait for operations that should have completed at once.
@@ -162,7 +161,7 @@ impl Io {
     ) -> io::Result<Self> {
         let sockets = &descriptors.sockets;
         let receive_files = sockets.receive.len() as u32;
-        let mut files: Vec<RawFd> = vec![descriptors.tun.as_raw_fd(), control.event.as_raw_fd()];
+        let mut files: Vec<RawFd> = vec![control.event.as_raw_fd()];
         files.extend(sockets.receive.iter().chain(&sockets.send).map(AsRawFd::as_raw_fd));
         let icmp_files = files.len() as u32;
         files.extend(sockets.icmp.iter().map(|(_, socket)| socket.as_raw_fd()));
@@ -205,7 +204,8 @@ impl Io {
 
     /// Starts the reads that ended or never began, if the kernel has buffers for them.
     fn arm(&mut self) -> io::Result<()> {
-        let Self { ring, tun, udp, to_arm, template, wake_count, icmp_files, .. } = self;
+        let Self { ring, tun, udp, to_arm, template, wake_count, icmp_files, descriptors, .. } =
+            self;
         let mut result = Ok(());
         to_arm.retain(|operation| {
             let started = match operation {
@@ -214,7 +214,9 @@ impl Io {
                     // SAFETY: the box lives as long as the ring, and nobody else uses what is in it.
                     unsafe { ring.read_counter(WAKE_FILE, count) }
                 }
-                Operation::Tun if tun.any_with_kernel() => ring.read_multi(TUN_FILE, tun.group()),
+                Operation::Tun if tun.any_with_kernel() => {
+                    ring.read_multi(descriptors.tun.as_fd(), tun.group())
+                }
                 Operation::Receive(socket) | Operation::Icmp(socket) if udp.any_with_kernel() => {
                     let first = match operation {
                         Operation::Icmp(_) => *icmp_files,
@@ -319,7 +321,7 @@ impl Io {
 
     /// Puts everything that was gathered into the ring, in order.
     fn flush(&mut self) -> io::Result<()> {
-        let Self { ring, bursts, writes, in_flight, receive_files, .. } = self;
+        let Self { ring, bursts, writes, in_flight, receive_files, descriptors, .. } = self;
         let first_send = FIRST_SOCKET_FILE + *receive_files;
         for (index, socket, message) in bursts.flush() {
             // SAFETY: the burst's slot, its scratch and the buffers it points into stay until its completion is reaped, and live
@@ -329,7 +331,7 @@ impl Io {
         }
         for (index, iovecs, count) in writes.flush() {
             // SAFETY: as above, for the write's slot.
-            unsafe { ring.write(TUN_FILE, iovecs, count, index) }?;
+            unsafe { ring.write(descriptors.tun.as_fd(), iovecs, count, index) }?;
             *in_flight += 1;
         }
         Ok(())

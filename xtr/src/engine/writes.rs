@@ -3,6 +3,7 @@ use super::buffers::BufferRef;
 use super::outbound::{Current, EMPTY_IOVEC};
 use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
+use crate::packet::coalesce::MAX_PACKETS;
 use crate::packet::{Coalescer, Inner, MAX_HEADERS_LEN, Offer, VirtioNetHeader};
 use libc::iovec;
 use std::ops::Range;
@@ -10,8 +11,6 @@ use zerocopy::IntoBytes;
 
 /// Writes one worker can have under way.
 const WRITES: u16 = 256;
-/// Packets merged into one write.
-const MAX_MERGED: usize = 64;
 /// Flows merged at a time; a power of two.
 const MERGERS: usize = 64;
 /// Room for the virtio-net header and the headers of a super-packet.
@@ -22,9 +21,9 @@ struct Write {
     head: [u8; HEAD_LEN],
     head_len: usize,
     /// The first is for the head.
-    iovecs: [iovec; MAX_MERGED + 1],
+    iovecs: [iovec; MAX_PACKETS + 1],
     iovec_count: usize,
-    buffers: [BufferRef; MAX_MERGED],
+    buffers: [BufferRef; MAX_PACKETS],
     buffer_count: usize,
     traffic: Traffic,
 }
@@ -83,7 +82,7 @@ impl Writes {
         current: &Current,
     ) -> Result<bool, DropReason> {
         let slot = flow_hash as usize % MERGERS;
-        if self.mergers[slot].coalescer.packets() >= MAX_MERGED {
+        if self.mergers[slot].coalescer.packets() >= MAX_PACKETS {
             self.finish(slot);
         }
         let mut offer = self.mergers[slot].coalescer.offer(packet, inner);
@@ -180,9 +179,9 @@ impl Write {
         Self {
             head: [0; HEAD_LEN],
             head_len: 0,
-            iovecs: [EMPTY_IOVEC; MAX_MERGED + 1],
+            iovecs: [EMPTY_IOVEC; MAX_PACKETS + 1],
             iovec_count: 1,
-            buffers: [BufferRef::default(); MAX_MERGED],
+            buffers: [BufferRef::default(); MAX_PACKETS],
             buffer_count: 0,
             traffic: Traffic::default(),
         }

@@ -72,6 +72,16 @@ pub struct Forwarder<P> {
     scratch: encapsulate::Scratch,
 }
 
+/// What a LISP header came behind.
+#[derive(Clone, Copy)]
+struct Carrier {
+    /// Source of the datagram as the network delivered it.
+    sender: IpAddr,
+    /// Source of the header right before this LISP header; another one than `sender` in a nested packet.
+    source: IpAddr,
+    fields: OuterFields,
+}
+
 /// A packet on its way to the table: it starts at `start` in `frame`, at least 8 octets in.
 struct Work<'a> {
     frame: &'a mut [u8],
@@ -156,7 +166,8 @@ impl<P: Policy> Forwarder<P> {
     ) {
         let octets = datagram.len().saturating_sub(lisp::HEADER_LEN);
         self.counters.core_in(Traffic::packet(octets));
-        if let Err(reason) = self.decapsulate(now, fib, outer_source, outer, datagram, 1, out) {
+        let carrier = Carrier { sender: outer_source, source: outer_source, fields: outer };
+        if let Err(reason) = self.decapsulate(now, fib, carrier, datagram, 1, out) {
             self.discard(reason, 1);
         }
     }
@@ -261,21 +272,16 @@ impl<P: Policy> Forwarder<P> {
     }
 
     /// `depth` counts the LISP headers taken off, this one included.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one packet's whole context, passed once more for a nested packet"
-    )]
     fn decapsulate(
         &mut self,
         now: Instant,
         fib: &mut FibView<'_>,
-        outer_source: IpAddr,
-        outer: OuterFields,
+        carrier: Carrier,
         datagram: &mut [u8],
         depth: usize,
         out: &mut impl Output,
     ) -> Result<(), DropReason> {
-        martian::outer_source(outer_source, &self.settings.rlocs)?;
+        martian::outer_source(carrier.source, &self.settings.rlocs)?;
         let instance_id = lisp::parse(datagram)?;
         let mut inner = Inner::parse(&datagram[lisp::HEADER_LEN..])?;
         let end = lisp::HEADER_LEN + inner.total_len;
@@ -284,24 +290,29 @@ impl<P: Policy> Forwarder<P> {
             if depth >= lisp::MAX_NESTING {
                 return Err(DropReason::NestedTooDeep);
             }
-            let applied = decapsulate::apply(packet, &mut inner, outer, self.settings.marking)?;
+            let applied =
+                decapsulate::apply(packet, &mut inner, carrier.fields, self.settings.marking)?;
             if applied.unusual_ecn {
                 self.counters.ecn_unused_combination();
             }
             let payload = inner.transport_offset + UDP_HEADER_LEN;
             let nested = packet.get_mut(payload..).ok_or(DropReason::LispHeaderTruncated)?;
             let fields = OuterFields { ttl: inner.ttl, tos: inner.tos };
-            return self.decapsulate(now, fib, inner.source, fields, nested, depth + 1, out);
+            let carrier = Carrier { sender: carrier.sender, source: inner.source, fields };
+            return self.decapsulate(now, fib, carrier, nested, depth + 1, out);
         }
         martian::inner_source(inner.source, &self.settings.rlocs)?;
         martian::inner_destination(inner.destination, &self.settings.rlocs)?;
-        let onward = self.policy.admit_decapsulated(
-            outer_source,
-            instance_id,
-            inner.source,
-            inner.destination,
-        )?;
-        let applied = decapsulate::apply(packet, &mut inner, outer, self.settings.marking)?;
+        let admit = |rloc| {
+            self.policy.admit_decapsulated(rloc, instance_id, inner.source, inner.destination)
+        };
+        if depth > 1 {
+            // What is inside the tunnel cannot vouch for whoever sent the packet.
+            admit(carrier.sender)?;
+        }
+        let onward = admit(carrier.source)?;
+        let applied =
+            decapsulate::apply(packet, &mut inner, carrier.fields, self.settings.marking)?;
         if applied.unusual_ecn {
             self.counters.ecn_unused_combination();
         }

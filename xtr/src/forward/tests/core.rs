@@ -126,6 +126,16 @@ fn de_24_a_nested_packet_is_decapsulated_once_more() {
 }
 
 #[test]
+fn pe_04_the_sender_of_a_nested_packet_must_be_accepted_too() {
+    let innermost = Build::v6(udp(), payload(8)).bytes();
+    let nested = lisp(0, &wrapped(&innermost).bytes());
+    let mut bench =
+        Bench::with(Rules { foreign_rlocs: vec![ip("198.51.100.66")], ..Rules::default() });
+    bench.core("198.51.100.66", FIELDS, &nested);
+    bench.assert_dropped(DropReason::PetrRlocNotAccepted);
+}
+
+#[test]
 fn de_14_unused_ecn_combinations_are_counted_around_a_nested_packet_too() {
     let mut bench = Bench::new();
     let innermost = Build::v6(udp(), payload(8)).bytes();

@@ -23,6 +23,7 @@ const PEER_V6: &str = "2001:db8:c0::2";
 /// A policy of lists; everything not named is let through.
 #[derive(Debug, Default)]
 struct Rules {
+    foreign_rlocs: Vec<IpAddr>,
     unknown_instances: BTreeSet<u32>,
     foreign_destinations: Vec<IpNet>,
     reencapsulate: Vec<IpNet>,
@@ -40,12 +41,14 @@ impl Policy for Rules {
 
     fn admit_decapsulated(
         &self,
-        _: IpAddr,
+        outer_source: IpAddr,
         instance_id: InstanceId,
         _: IpAddr,
         destination: IpAddr,
     ) -> Result<Onward, DropReason> {
-        if self.unknown_instances.contains(&instance_id.get()) {
+        if self.foreign_rlocs.contains(&outer_source) {
+            Err(DropReason::PetrRlocNotAccepted)
+        } else if self.unknown_instances.contains(&instance_id.get()) {
             Err(DropReason::InstanceUnknown)
         } else if self.foreign_destinations.iter().any(|net| net.contains(&destination)) {
             Err(DropReason::DestinationNotLocalEid)
