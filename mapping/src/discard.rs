@@ -5,33 +5,10 @@ use std::fmt;
 use crate::admin::DropCount;
 use crate::wire::WireError;
 
-macro_rules! discards {
-    ($($variant:ident $name:literal $help:literal;)*) => {
-        /// Why a control message, or one record of it, was discarded.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum Discard { $(#[doc = concat!("Counted as `", $name, "`; [`Self::help`] says what it means.")] $variant,)* }
+crate::named! {
+    /// Why a control message, or one record of it, was discarded.
+    Discard;
 
-        impl Discard {
-            /// Every reason, in the order of its number.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-            /// How many there are.
-            pub const COUNT: usize = Self::ALL.len();
-
-            /// The counter's name.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-
-            /// What it means and what to do about it.
-            pub const fn help(self) -> &'static str {
-                match self { $(Self::$variant => $help,)* }
-            }
-        }
-    };
-}
-
-discards! {
     Truncated "truncated" "The message ends inside a field: counts or lengths point beyond its end (CW-19).";
     UnsupportedType "unsupported_type" "A message type this node does not handle (CW-13).";
     UnknownAfi "unknown_afi" "An address family without a known length makes the message unreadable (CW-07).";

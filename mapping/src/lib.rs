@@ -18,7 +18,8 @@
 //! ```
 //!
 //! Beside them: [`config`] (what a Map-Server is given), [`timers`] (every interval, retry and bound with its source),
-//! [`discard`] (every reason to drop a control message), [`view`] and [`admin`] (what `show` asks and gets), [`transmit`].
+//! [`discard`] (every reason to drop a control message; [`mod@named`] makes such lists), [`view`] and [`admin`] (what `show` asks and gets),
+//! [`transmit`].
 //! The tunnel router uses `eid`, `wire`, `auth`, `limits`, `timers`, `discard`, `admin` and `transmit` for its own control plane.
 //!
 //! # Data flow
@@ -50,6 +51,7 @@ pub mod daemon;
 pub mod discard;
 pub mod eid;
 pub mod limits;
+pub mod named;
 mod resolver;
 pub mod server;
 pub mod timers;

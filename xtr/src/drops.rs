@@ -1,32 +1,9 @@
 //! Why a packet was dropped: the one list that counters, `show drops`, metrics and explanations share.
 
-macro_rules! drop_reasons {
-    ($($variant:ident $name:literal $help:literal;)*) => {
-        /// Why the data plane dropped a packet.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum DropReason { $(#[doc = concat!("Counted as `", $name, "`; [`Self::help`] says what it means.")] $variant,)* }
+mapping::named! {
+    /// Why the data plane dropped a packet.
+    DropReason;
 
-        impl DropReason {
-            /// Every reason, in the order of its number.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-            /// How many there are.
-            pub const COUNT: usize = Self::ALL.len();
-
-            /// The counter's name.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-
-            /// What it means and what to do about it.
-            pub const fn help(self) -> &'static str {
-                match self { $(Self::$variant => $help,)* }
-            }
-        }
-    };
-}
-
-drop_reasons! {
     InnerMalformed "inner_malformed" "Not a well-formed IPv4 or IPv6 packet: version, header length or total length is wrong (DE-05).";
     InnerSourceMartian "inner_source_martian" "The inner source can be nobody's: unspecified, loopback, link-local, multicast, reserved (DE-20).";
     InnerDestinationMartian "inner_destination_martian" "The inner destination is loopback, link-local, multicast, broadcast or unspecified (DE-22, EN-31).";

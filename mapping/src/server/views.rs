@@ -12,28 +12,10 @@ use super::MapServer;
 use super::registry::{Registrant, Registration};
 use super::site::{SiteIndex, SiteState};
 
-macro_rules! counts {
-    ($($variant:ident $name:literal $help:literal;)*) => {
-        /// What a Map-Server counts beside what it discards.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum Count { $(#[doc = $help] $variant,)* }
+crate::named! {
+    /// What a Map-Server counts beside what it discards.
+    Count;
 
-        impl Count {
-            /// Every counter, in the order of its number.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-            /// How many there are.
-            pub const COUNT: usize = Self::ALL.len();
-
-            /// The counter's name.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-        }
-    };
-}
-
-counts! {
     MessagesReceived "messages_received" "Datagrams received.";
     MapRegisters "map_registers_received" "Map-Registers received, refused ones included.";
     RecordsAccepted "records_accepted" "Records of Map-Registers that were accepted.";
