@@ -351,6 +351,45 @@ fn empty_lists() {
 }
 
 #[test]
+fn pi_07_native_interfaces_that_are_none() {
+    let text = format!("{GATEWAY}native-interfaces = [\"eth0:1\", 7]\n");
+    refused_offline(
+        "gateway.toml",
+        &text,
+        &[
+            "gateway.toml:7: pitr.native-interfaces[0]: \"eth0:1\" is no interface name; \
+             write 1 to 15 letters without space, '/' or ':'",
+            "gateway.toml:7: pitr.native-interfaces[1]: is a number (7); write text in quotes",
+        ],
+    );
+    let text = format!("{GATEWAY}native-interfaces = [\"lo\", \"lost\"]\n");
+    refused(
+        "gateway.toml",
+        &text,
+        &[],
+        &[
+            "gateway.toml:2: gateway.rlocs[0]: 198.51.100.1 is not an address of this host; \
+             assign it to an interface first, or write one that `ip address` lists",
+            "gateway.toml:7: pitr.native-interfaces[1]: this host has no interface lost; \
+             write one that `ip link` lists",
+        ],
+    );
+}
+
+#[test]
+fn tables_that_aggregates_cannot_be_announced_in() {
+    let end = "write \"main\" or a table number other than 0, 255 and 4341";
+    for (table, what) in [
+        (255, "255 is the kernel's local table"),
+        (4341, "4341 holds what is refused from the underlay"),
+    ] {
+        let text = format!("{GATEWAY}announce = {{ table = {table} }}\n");
+        let line = format!("gateway.toml:7: pitr.announce.table: {what}; {end}");
+        refused_offline("gateway.toml", &text, &[&line]);
+    }
+}
+
+#[test]
 fn pe_03_a_petr_without_sites_is_refused() {
     let text = GATEWAY.replace("[pitr]\neid-aggregates = [\"203.0.113.0/24\"]", "[petr]");
     refused_offline(

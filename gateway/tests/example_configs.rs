@@ -64,7 +64,7 @@ fn commented_keys_are_known_and_right() {
 #[test]
 fn every_key_is_in_the_examples() {
     let environment = Environment { directory: directory(), host: None };
-    for (name, least) in [("gateway.toml", 18), ("xtr-ipv4-core.toml", 24), ("mapping.toml", 9)] {
+    for (name, least) in [("gateway.toml", 19), ("xtr-ipv4-core.toml", 24), ("mapping.toml", 9)] {
         let path = directory().join(name);
         let text = fs::read_to_string(&path).expect("example");
         let probed: Vec<String> = text
@@ -122,6 +122,18 @@ fn pi_01_the_aggregates_are_what_is_announced() {
         (gateway.router.host.announce_table, gateway.router.host.announce_metric),
         (254, 120)
     );
+}
+
+#[test]
+fn pi_07_an_interface_with_an_rloc_is_native_only_where_the_file_says_so() {
+    let path = directory().join("gateway.toml");
+    let text = fs::read_to_string(&path).expect("example");
+    let one_armed = text.replace("# native-interfaces = ", "native-interfaces = ");
+    let expected: [(&str, &[&str]); 2] = [(&text, &[]), (&one_armed, &["eth0"])];
+    for (text, interfaces) in expected {
+        let RoleConfig::Gateway(gateway) = load(&path, text).config else { panic!("no gateway") };
+        assert_eq!(gateway.router.host.native_interfaces, interfaces);
+    }
 }
 
 #[test]

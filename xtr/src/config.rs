@@ -137,6 +137,8 @@ pub struct HostConfig {
     pub announce_table: u32,
     /// Metric of the announced routes.
     pub announce_metric: u32,
+    /// Proxy: interfaces that hold an own RLOC and on which native packets for the announced prefixes are taken all the same (PI-07).
+    pub native_interfaces: Vec<String>,
     /// xTR: interfaces whose traffic goes into the TUN (policy rule `iif`).
     pub site_interfaces: Vec<String>,
     /// xTR: own EID-prefixes, which stay in the site.

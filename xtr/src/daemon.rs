@@ -139,6 +139,7 @@ impl Daemon {
             .map_err(|name| DaemonError::MissingPrivilege(format!("{name} is needed")))?;
         let netlink = Netlink::open()?;
         check_host(&netlink, &config).await?;
+        let refused = underlay_without_native(&netlink, &config).await?;
         let changes = Changes::listen()?;
         let rlocs: Vec<IpAddr> = config.control.rlocs.iter().map(|rloc| rloc.address).collect();
         let (sockets, datagrams) = ControlSockets::bind(&rlocs).await?;
@@ -151,7 +152,8 @@ impl Daemon {
         fib.apply(std::iter::from_fn(|| control.poll_fib_update()));
         let engine = Engine::start(&config.data, Arc::new(policy), &readers, sender)?;
         let mut routing = Routing::new(netlink.handle());
-        if let Err(error) = routing.install(&config.host, engine.tun_index()).await {
+        let installed = routing.install(&config.host, engine.tun_index(), &refused).await;
+        if let Err(error) = installed {
             routing.remove().await;
             engine.stop();
             return Err(error.into());
@@ -499,13 +501,29 @@ async fn check_host(netlink: &Netlink, config: &RouterConfig) -> Result<(), Daem
         }
     }
     let interfaces = underlay::interfaces(&netlink.handle()).await?;
-    for name in &config.host.site_interfaces {
+    for name in config.host.site_interfaces.iter().chain(&config.host.native_interfaces) {
         if interfaces.values().all(|interface| interface.name != *name) {
             let problem = format!("interface {name} does not exist on this host");
             return Err(DaemonError::Configuration(problem));
         }
     }
     Ok(())
+}
+
+/// The interfaces from which a proxy takes no native packets (PI-07): those that hold an own RLOC and are not configured to be native too.
+async fn underlay_without_native(
+    netlink: &Netlink,
+    config: &RouterConfig,
+) -> io::Result<BTreeSet<String>> {
+    if config.control.role != Role::Proxy {
+        return Ok(BTreeSet::new());
+    }
+    let mut refused = underlay::interfaces_of(&netlink.handle(), &config.data.rlocs).await?;
+    refused.retain(|name| !config.host.native_interfaces.contains(name));
+    if !config.host.announce.is_empty() {
+        tracing::info!(interfaces = ?refused, "no native packets are taken from the underlay");
+    }
+    Ok(refused)
 }
 
 /// Which switches of the host keep traffic from flowing now, although everything of ours is in place.

@@ -116,8 +116,21 @@ fn router_config() -> RouterConfig {
             site_prefixes: ["10.1.0.0/16", "2001:db8:e001::/48"]
                 .map(|text| text.parse().expect("prefix"))
                 .to_vec(),
+            native_interfaces: Vec::new(),
         },
     }
+}
+
+/// A proxy with the same RLOC and aggregates.
+fn proxy_config(native_interfaces: &[&str]) -> RouterConfig {
+    let mut config = router_config();
+    config.control.role = Role::Proxy;
+    config.control.eids.clear();
+    config.control.map_servers.clear();
+    config.host.site_interfaces.clear();
+    config.host.site_prefixes.clear();
+    config.host.native_interfaces = native_interfaces.iter().map(ToString::to_string).collect();
+    config
 }
 
 /// Runs `test` in a network namespace of its own, if the process may make one.
@@ -230,6 +243,12 @@ impl Running {
         }));
         tokio::time::timeout(PATIENCE, is_ready).await.expect("in time").expect("it starts");
         Self { requests, stop, task }
+    }
+
+    async fn end(self) {
+        self.stop.send(()).expect("it listens");
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        ended.expect("in time").expect("no panic").expect("an orderly end");
     }
 
     async fn ask(&self, query: Query) -> Value {
@@ -358,6 +377,85 @@ fn what_a_crash_left_behind_is_cleaned_up() {
     });
 }
 
+/// Where the kernel would send a packet for an EID that comes in on `interface`: an interface's name, or `None` if nowhere.
+async fn next_of_native(handle: &Handle, interface: &str, eid: &str) -> Option<String> {
+    use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+    let ipv4 = eid.parse::<std::net::Ipv4Addr>().is_ok();
+    let (source, width) = if ipv4 { ("192.0.2.77", 32) } else { ("2001:db8:ffff::77", 128) };
+    let question = rtnetlink::RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(ip(eid), width)
+        .expect("destination")
+        .source_prefix(ip(source), width)
+        .expect("source")
+        .input_interface(set_link(handle, interface, true).await)
+        .build();
+    let answer: RouteMessage =
+        handle.route().get(question).execute().try_next().await.ok().flatten()?;
+    let output = answer.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    let output = output.filter(|_| answer.header.kind == RouteType::Unicast)?;
+    let links = xtr::host::underlay::interfaces(handle).await.expect("interfaces");
+    links.get(&output).map(|link| link.name.clone())
+}
+
+#[test]
+fn pi_07_the_underlay_is_no_native_side_unless_configured() {
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let switches = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
+        let forwards = |name| std::fs::write(format!("/proc/sys/net/{name}"), "1").is_ok();
+        let forwards = switches.into_iter().all(forwards);
+        if !forwards {
+            println!("SKIP: forwarding cannot be switched on, so the kernel is not asked");
+        }
+        let into_tun = Some("isthmus0".to_owned());
+        let eids = ["203.0.113.9", "2001:db8:e001::9"];
+
+        // Of each family: the aggregate, and the same unreachable for what comes in on core0.
+        let daemon = Running::start(proxy_config(&[])).await;
+        assert_eq!(owned(&handle).await, (4, 2));
+        for eid in eids.into_iter().filter(|_| forwards) {
+            assert_eq!(next_of_native(&handle, "core0", eid).await, None);
+            assert_eq!(next_of_native(&handle, "lan0", eid).await, into_tun);
+        }
+        if forwards {
+            let elsewhere = next_of_native(&handle, "core0", "10.1.0.9").await;
+            assert_eq!(elsewhere.as_deref(), Some("lan0"), "everything else is as ever");
+        }
+        daemon.end().await;
+        assert_eq!(owned(&handle).await, (0, 0));
+
+        // What a crash leaves behind does not stay in the way of an interface that has become native too.
+        let crashed = Running::start(proxy_config(&[])).await;
+        crashed.task.abort();
+        let _ = crashed.task.await;
+        assert_eq!(owned(&handle).await.1, 2, "rules outlive a crash");
+        let daemon = Running::start(proxy_config(&["core0"])).await;
+        assert_eq!(owned(&handle).await, (2, 0));
+        for eid in eids.into_iter().filter(|_| forwards) {
+            assert_eq!(next_of_native(&handle, "core0", eid).await, into_tun);
+        }
+        daemon.end().await;
+    });
+}
+
+#[test]
+fn pi_07_an_rloc_on_loopback_refuses_nothing() {
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let rloc = ip("192.0.2.200");
+        handle.address().add(1, rloc, 32).execute().await.expect("address");
+        let mut config = proxy_config(&[]);
+        config.control.rlocs[0].address = rloc;
+        config.data.rlocs = vec![rloc];
+        let daemon = Running::start(config).await;
+        assert_eq!(owned(&handle).await, (2, 0));
+        daemon.end().await;
+    });
+}
+
 #[test]
 fn pb_16_a_path_is_what_the_kernel_says() {
     in_namespace(|| async {
@@ -394,6 +492,7 @@ fn a_configuration_that_does_not_fit_the_host_is_refused() {
         for (config, words) in [
             (foreign, "RLOC 198.51.100.11 is on no interface of this host"),
             (missing, "interface lan7 does not exist on this host"),
+            (proxy_config(&["core7"]), "interface core7 does not exist on this host"),
         ] {
             let (_requests, receiver) = mpsc::channel(1);
             let error = run(config, AdmitAll, receiver, std::future::pending(), || ())

@@ -15,6 +15,8 @@ use crate::rtr::RtrConfig;
 
 /// The kernel's number of the main routing table.
 const MAIN_TABLE: u32 = 254;
+/// The table of this product, in which the aggregates are unreachable.
+const OWN_TABLE: i64 = xtr::host::routing::OWN_TABLE as i64;
 /// The default metric of announced aggregates.
 const DEFAULT_METRIC: u32 = 120;
 
@@ -40,7 +42,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
         announce_metric: DEFAULT_METRIC,
         ..HostConfig::default()
     };
-    let pitr = root.get("pitr").and_then(|node| read_pitr(&node, &rlocs, &mut host));
+    let pitr = root.get("pitr").and_then(|node| read_pitr(&node, &rlocs, environment, &mut host));
     let petr = root.get("petr").and_then(|node| read_petr(&node));
     let rtr = root.get("rtr").and_then(|node| read_rtr(&node, root, &rlocs));
     if !root.has("pitr")
@@ -98,7 +100,12 @@ fn own_rlocs(table: &Table<'_>, environment: &Environment) -> Vec<IpAddr> {
     rlocs.into_iter().map(|(_, address)| address).collect()
 }
 
-fn read_pitr(node: &Node<'_>, rlocs: &[IpAddr], host: &mut HostConfig) -> Option<PitrConfig> {
+fn read_pitr(
+    node: &Node<'_>,
+    rlocs: &[IpAddr],
+    environment: &Environment,
+    host: &mut HostConfig,
+) -> Option<PitrConfig> {
     let table = node.table()?;
     let aggregates = table
         .require("eid-aggregates", "[\"ADDRESS/LENGTH\"]")
@@ -117,14 +124,22 @@ fn read_pitr(node: &Node<'_>, rlocs: &[IpAddr], host: &mut HostConfig) -> Option
         announce.finish();
     }
     host.announce.clone_from(&eid_aggregates);
+    if let Some(node) = table.get("native-interfaces") {
+        host.native_interfaces = node.list_of(|node| native_interface(node, environment));
+    }
     let reject_source_in_aggregates = table.or("reject-source-in-aggregates", true, Node::boolean);
     table.finish();
     Some(PitrConfig { eid_aggregates, reject_source_in_aggregates })
 }
 
-/// `"main"` or the number of a table; 0 and the kernel's own `local` table are none to announce in.
+fn native_interface(node: &Node<'_>, environment: &Environment) -> Option<String> {
+    let name = values::interface(node)?;
+    router::check_interface(node, &name, environment).then_some(name)
+}
+
+/// `"main"` or the number of a table; 0, the kernel's own `local` table and ours are none to announce in.
 fn routing_table(node: &Node<'_>) -> Option<u32> {
-    const INSTEAD: &str = "write \"main\" or a table number other than 0 and 255";
+    const INSTEAD: &str = "write \"main\" or a table number other than 0, 255 and 4341";
     match node.as_text() {
         Some("main") => Some(MAIN_TABLE),
         Some(text) => {
@@ -134,6 +149,10 @@ fn routing_table(node: &Node<'_>) -> Option<u32> {
         None => match node.integer(1..=i64::from(u32::MAX))? {
             255 => {
                 node.error("255 is the kernel's local table", INSTEAD);
+                None
+            }
+            OWN_TABLE => {
+                node.error("4341 holds what is refused from the underlay", INSTEAD);
                 None
             }
             number => u32::try_from(number).ok(),

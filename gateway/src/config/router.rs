@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use xtr::config::{DataConfig, Endpoint};
 
-use super::node::{Node, Table};
+use super::node::{Node, Table, nearest};
 use super::{Environment, values};
 
 /// The engine's default TUN device.
@@ -102,6 +102,19 @@ pub(crate) fn check_on_host(node: &Node<'_>, address: IpAddr, environment: &Envi
             "assign it to an interface first, or write one that `ip address` lists",
         );
     }
+}
+
+/// Reports an interface that this host does not have, and returns whether it has it; offline, every interface is taken to be there.
+pub(crate) fn check_interface(node: &Node<'_>, name: &str, environment: &Environment) -> bool {
+    let Some(host) = environment.host.as_ref().filter(|host| !host.has_interface(name)) else {
+        return true;
+    };
+    let instead = match nearest(name, host.interfaces()) {
+        Some(other) => format!("did you mean {other:?}?"),
+        None => "write one that `ip link` lists".to_owned(),
+    };
+    node.error(&format!("this host has no interface {name}"), &instead);
+    false
 }
 
 /// Reports own addresses given twice.

@@ -9,7 +9,6 @@ use mapping::eid::{EidPrefix, InstanceId};
 use xtr::config::{ControlConfig, HostConfig, LocalEid, MapServer, OwnRloc, Petr};
 use xtr::config::{Role, RouterConfig};
 
-use super::host::Host;
 use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
 use super::{DEFAULT_MAP_CACHE_LIMIT, DEFAULT_RECORD_TTL_MINUTES, DEFAULT_REGISTRATION_INTERVAL};
@@ -159,8 +158,7 @@ fn address_of_interface(
         None => None,
     };
     let host = environment.host.as_ref()?;
-    if !host.has_interface(&name) {
-        report_no_interface(node, &name, host);
+    if !router::check_interface(node, &name, environment) {
         return None;
     }
     let candidates: Vec<IpAddr> = host
@@ -199,14 +197,6 @@ fn is_ipv6(node: &Node<'_>) -> Option<bool> {
             None
         }
     }
-}
-
-fn report_no_interface(node: &Node<'_>, name: &str, host: &Host) {
-    let instead = match nearest(name, host.interfaces()) {
-        Some(other) => format!("did you mean {other:?}?"),
-        None => "write one that `ip link` lists".to_owned(),
-    };
-    node.error(&format!("this host has no interface {name}"), &instead);
 }
 
 fn map_servers(table: &Table<'_>, environment: &Environment) -> Vec<MapServer> {

@@ -11,7 +11,7 @@ use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::packet_route::rule::RuleAttribute;
 use rtnetlink::{IpVersion, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -75,9 +75,24 @@ pub fn route(
     gateway: Option<IpAddr>,
     link: &'static str,
 ) -> io::Result<()> {
-    let index = index(namespace, link)?;
+    let message = route_message(index(namespace, link)?, destination, gateway);
+    namespace.netlink(move |netlink| async move { netlink.route().add(message).execute().await })
+}
+
+/// Takes back what [`route`] installed.
+pub(crate) fn unroute(
+    namespace: &Namespace,
+    destination: IpNet,
+    gateway: Option<IpAddr>,
+    link: &'static str,
+) -> io::Result<()> {
+    let message = route_message(index(namespace, link)?, destination, gateway);
+    namespace.netlink(move |netlink| async move { netlink.route().del(message).execute().await })
+}
+
+fn route_message(index: u32, destination: IpNet, gateway: Option<IpAddr>) -> RouteMessage {
     let scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
-    let message = match (destination, gateway) {
+    match (destination, gateway) {
         (IpNet::V4(destination), gateway) => {
             let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
                 .destination_prefix(destination.addr(), destination.prefix_len())
@@ -97,8 +112,7 @@ pub fn route(
             }
             route.build()
         }
-    };
-    namespace.netlink(move |netlink| async move { netlink.route().add(message).execute().await })
+    }
 }
 
 /// Silently discards what goes to an IPv4 address, or takes that back with the link the address is behind.
@@ -127,7 +141,8 @@ pub fn routes_of_protocol(namespace: &Namespace, protocol: u8) -> io::Result<Vec
         for request in [v4, v6] {
             let mut routes = netlink.route().get(request).execute();
             while let Some(route) = routes.try_next().await? {
-                if route.header.protocol == RouteProtocol::from(protocol) {
+                let is_in_main = route.header.table == RouteHeader::RT_TABLE_MAIN;
+                if is_in_main && route.header.protocol == RouteProtocol::from(protocol) {
                     let length = route.header.destination_prefix_length;
                     let destination =
                         route.attributes.iter().find_map(|attribute| match attribute {

@@ -1,7 +1,8 @@
 //! Routes and rules that are ours while we run. Each carries protocol 204, so that a restart recognises what a crash left behind.
 //!
-//! A proxy routes its EID aggregates into the TUN, in a table that routing daemons learn from. An xTR sends what comes from its site
-//! through a table of its own: a rule per site interface, and one per EID-prefix for packets of this host.
+//! A proxy routes its EID aggregates into the TUN, in a table that routing daemons learn from. What comes from its underlay goes through
+//! a table of its own, where the aggregates are unreachable: a rule per interface with an RLOC (PI-07). An xTR sends what comes from its
+//! site through that table: a rule per site interface, and one per EID-prefix for packets of this host.
 use super::netlink_error;
 use crate::config::HostConfig;
 use futures_util::TryStreamExt;
@@ -18,8 +19,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The routing protocol number of everything we own (`isthmus` in rt_protos.d).
 pub const PROTOCOL: u8 = 204;
-/// The routing table of an xTR's site traffic.
-pub const SITE_TABLE: u32 = 4341;
+/// The routing table of an xTR's site traffic, and of what comes from a proxy's underlay.
+pub const OWN_TABLE: u32 = 4341;
 /// Where the rules stand: before `main` (32766).
 const RULE_PRIORITY: u32 = 4341;
 
@@ -27,56 +28,68 @@ const RULE_PRIORITY: u32 = 4341;
 #[derive(Debug)]
 pub struct Routing {
     handle: Handle,
-    routes: Vec<RouteMessage>,
+    announced: Vec<RouteMessage>,
+    table: Vec<RouteMessage>,
     rules: Vec<RuleMessage>,
 }
 
 impl Routing {
     /// Nothing installed yet.
     pub fn new(handle: Handle) -> Self {
-        Self { handle, routes: Vec::new(), rules: Vec::new() }
+        Self { handle, announced: Vec::new(), table: Vec::new(), rules: Vec::new() }
     }
 
     /// Removes what an earlier run with this configuration left in the kernel, then installs everything. `tun` is the TUN's interface
-    /// index.
+    /// index; `refused` are the interfaces from which native packets for the announced prefixes are not taken.
     ///
     /// # Errors
     /// What the kernel refused; what was installed until then is removed by [`Self::remove`].
-    pub async fn install(&mut self, config: &HostConfig, tun: u32) -> io::Result<()> {
+    pub async fn install(
+        &mut self,
+        config: &HostConfig,
+        tun: u32,
+        refused: &BTreeSet<String>,
+    ) -> io::Result<()> {
         self.remove_leftovers(config).await?;
-        for route in planned_routes(config, tun) {
-            let what = format!("install route {}", describe(&route));
-            let request = self.handle.route().add(route.clone()).replace();
-            request.execute().await.map_err(|error| netlink_error(&what, &error))?;
-            self.routes.push(route);
+        for route in table_routes(config, tun, refused) {
+            self.add_route(&route).await?;
+            self.table.push(route);
         }
-        for rule in planned_rules(config) {
+        for rule in planned_rules(config, refused) {
             let mut request = self.handle.rule().add();
             *request.message_mut() = rule.clone();
             request.execute().await.map_err(|e| netlink_error("install policy rule", &e))?;
             self.rules.push(rule);
         }
+        // Last in and first out: as long as they are there, the underlay is refused.
+        for route in announced_routes(config, tun) {
+            self.add_route(&route).await?;
+            self.announced.push(route);
+        }
         Ok(())
+    }
+
+    async fn add_route(&self, route: &RouteMessage) -> io::Result<()> {
+        let request = self.handle.route().add(route.clone()).replace();
+        let installed = request.execute().await;
+        installed.map_err(|e| netlink_error(&format!("install route {}", describe(route)), &e))
     }
 
     /// Takes out everything installed; what is gone already is no error.
     pub async fn remove(&mut self) {
+        remove_routes(&self.handle, &mut self.announced).await;
         for rule in self.rules.drain(..) {
             if let Err(error) = self.handle.rule().del(rule).execute().await {
                 tracing::debug!(%error, "policy rule was gone");
             }
         }
-        for route in self.routes.drain(..) {
-            if let Err(error) = self.handle.route().del(route).execute().await {
-                tracing::debug!(%error, "route was gone");
-            }
-        }
+        remove_routes(&self.handle, &mut self.table).await;
     }
 
-    /// Ours are: rules to the site table, routes in it, and the configured aggregates in the announced table; all of protocol 204.
+    /// Ours are: rules to our table, routes in it, and the configured aggregates in the announced table; all of protocol 204.
     async fn remove_leftovers(&self, config: &HostConfig) -> io::Result<()> {
         for version in [IpVersion::V4, IpVersion::V6] {
-            if has_site(config) {
+            if has_table(config) {
                 self.remove_leftover_rules(version.clone()).await?;
             }
             self.remove_leftover_routes(config, version).await?;
@@ -128,6 +141,14 @@ impl Routing {
     }
 }
 
+async fn remove_routes(handle: &Handle, routes: &mut Vec<RouteMessage>) {
+    for route in routes.drain(..) {
+        if let Err(error) = handle.route().del(route).execute().await {
+            tracing::debug!(%error, "route was gone");
+        }
+    }
+}
+
 /// A predecessor that is still dying takes its TUN, and the routes into it, along.
 fn unless_gone(removal: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
     match removal {
@@ -144,33 +165,49 @@ fn has_site(config: &HostConfig) -> bool {
     !config.site_interfaces.is_empty() || !config.site_prefixes.is_empty()
 }
 
-/// Own EID-prefixes stay in the site (`throw` goes on to `main`), everything else of their family goes into the TUN.
-fn planned_routes(config: &HostConfig, tun: u32) -> Vec<RouteMessage> {
-    let mut routes: Vec<RouteMessage> = config
-        .announce
-        .iter()
-        .map(|prefix| {
-            route(*prefix, config.announce_table, RouteType::Unicast)
-                .priority(config.announce_metric)
-                .output_interface(tun)
-                .build()
-        })
-        .collect();
+/// Whether our table is in use with this configuration, or was in an earlier run: which interfaces hold RLOCs may have changed.
+fn has_table(config: &HostConfig) -> bool {
+    has_site(config) || !config.announce.is_empty()
+}
+
+fn announced_routes(config: &HostConfig, tun: u32) -> impl Iterator<Item = RouteMessage> {
+    config.announce.iter().map(move |prefix| {
+        route(*prefix, config.announce_table, RouteType::Unicast)
+            .priority(config.announce_metric)
+            .output_interface(tun)
+            .build()
+    })
+}
+
+/// xTR: own EID-prefixes stay in the site (`throw` goes on to `main`), everything else of their family goes into the TUN. Proxy: the
+/// aggregates are unreachable, everything else goes on to `main`.
+fn table_routes(config: &HostConfig, tun: u32, refused: &BTreeSet<String>) -> Vec<RouteMessage> {
+    let mut routes = Vec::new();
+    if !refused.is_empty() {
+        for prefix in &config.announce {
+            routes.push(route(*prefix, OWN_TABLE, RouteType::Unreachable).build());
+        }
+    }
     if has_site(config) {
         for prefix in &config.site_prefixes {
-            routes.push(route(*prefix, SITE_TABLE, RouteType::Throw).build());
+            routes.push(route(*prefix, OWN_TABLE, RouteType::Throw).build());
         }
-        for everything in families(config).into_iter().map(default_of) {
-            let into_tun = route(everything, SITE_TABLE, RouteType::Unicast);
+        for everything in families(&config.site_prefixes).into_iter().map(default_of) {
+            let into_tun = route(everything, OWN_TABLE, RouteType::Unicast);
             routes.push(into_tun.output_interface(tun).build());
         }
     }
     routes
 }
 
-fn planned_rules(config: &HostConfig) -> Vec<RuleMessage> {
+fn planned_rules(config: &HostConfig, refused: &BTreeSet<String>) -> Vec<RuleMessage> {
     let mut rules = Vec::new();
-    for ipv4 in families(config) {
+    for ipv4 in families(&config.announce) {
+        for interface in refused {
+            rules.push(rule(ipv4, RuleAttribute::Iifname(interface.clone())));
+        }
+    }
+    for ipv4 in families(&config.site_prefixes) {
         for interface in &config.site_interfaces {
             rules.push(rule(ipv4, RuleAttribute::Iifname(interface.clone())));
         }
@@ -184,9 +221,9 @@ fn planned_rules(config: &HostConfig) -> Vec<RuleMessage> {
     rules
 }
 
-/// The families the site has EIDs of: `true` = IPv4.
-fn families(config: &HostConfig) -> BTreeSet<bool> {
-    config.site_prefixes.iter().map(|prefix| prefix.addr().is_ipv4()).collect()
+/// The families of `prefixes`: `true` = IPv4.
+fn families(prefixes: &[IpNet]) -> BTreeSet<bool> {
+    prefixes.iter().map(|prefix| prefix.addr().is_ipv4()).collect()
 }
 
 fn default_of(ipv4: bool) -> IpNet {
@@ -219,7 +256,7 @@ fn rule(ipv4: bool, selector: RuleAttribute) -> RuleMessage {
     rule.header.family = family(ipv4);
     rule.header.action = RuleAction::ToTable;
     rule.attributes = vec![
-        RuleAttribute::Table(SITE_TABLE),
+        RuleAttribute::Table(OWN_TABLE),
         RuleAttribute::Priority(RULE_PRIORITY),
         RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
         selector,
@@ -233,15 +270,15 @@ const fn family(ipv4: bool) -> AddressFamily {
 
 fn is_own_rule(rule: &RuleMessage) -> bool {
     rule.attributes.contains(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
-        && rule.attributes.contains(&RuleAttribute::Table(SITE_TABLE))
+        && rule.attributes.contains(&RuleAttribute::Table(OWN_TABLE))
 }
 
 fn is_own_route(config: &HostConfig, route: &RouteMessage) -> bool {
     let table = table_of(route);
-    let in_site_table = has_site(config) && table == SITE_TABLE;
+    let in_own_table = has_table(config) && table == OWN_TABLE;
     let announced = table == config.announce_table
         && destination_of(route).is_some_and(|prefix| config.announce.contains(&prefix));
-    route.header.protocol == RouteProtocol::Other(PROTOCOL) && (in_site_table || announced)
+    route.header.protocol == RouteProtocol::Other(PROTOCOL) && (in_own_table || announced)
 }
 
 fn table_of(route: &RouteMessage) -> u32 {

@@ -5,7 +5,7 @@ use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 use tokio::sync::mpsc;
@@ -45,7 +45,24 @@ impl Drop for Netlink {
 /// # Errors
 /// What the kernel said.
 pub async fn own_addresses(handle: &Handle) -> io::Result<HashMap<IpAddr, u32>> {
-    let mut addresses = HashMap::new();
+    Ok(assigned_addresses(handle).await?.into_iter().collect())
+}
+
+/// The interfaces that hold an address of `rlocs`, without loopback: nothing arrives on it from the core.
+///
+/// # Errors
+/// What the kernel said.
+pub async fn interfaces_of(handle: &Handle, rlocs: &[IpAddr]) -> io::Result<BTreeSet<String>> {
+    let interfaces = interfaces(handle).await?;
+    let holders = assigned_addresses(handle).await?;
+    let holders = holders.iter().filter(|(address, _)| rlocs.contains(address));
+    let names = holders.filter_map(|(_, index)| interfaces.get(index));
+    Ok(names.filter(|one| !one.loopback).map(|one| one.name.clone()).collect())
+}
+
+/// Every assignment of an address to an interface (index); an address may be assigned to several.
+async fn assigned_addresses(handle: &Handle) -> io::Result<Vec<(IpAddr, u32)>> {
+    let mut addresses = Vec::new();
     let mut answers = handle.address().get().execute();
     while let Some(message) =
         answers.try_next().await.map_err(|error| netlink_error("list addresses", &error))?
@@ -60,7 +77,7 @@ pub async fn own_addresses(handle: &Handle) -> io::Result<HashMap<IpAddr, u32>> 
             _ => None,
         });
         if let Some(address) = local.or(address) {
-            addresses.insert(address, message.header.index);
+            addresses.push((address, message.header.index));
         }
     }
     Ok(addresses)
@@ -77,7 +94,8 @@ pub async fn interfaces(handle: &Handle) -> io::Result<HashMap<u32, Interface>> 
         answers.try_next().await.map_err(|error| netlink_error("list interfaces", &error))?
     {
         let running = message.header.flags.contains(LinkFlags::Running);
-        let mut interface = Interface { name: String::new(), mtu: 1500, running };
+        let loopback = message.header.flags.contains(LinkFlags::Loopback);
+        let mut interface = Interface { name: String::new(), mtu: 1500, running, loopback };
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => interface.name = name,
@@ -99,6 +117,8 @@ pub struct Interface {
     pub mtu: u32,
     /// Up, with a carrier.
     pub running: bool,
+    /// The host's own loopback.
+    pub loopback: bool,
 }
 
 /// What is known of the path to a remote RLOC: the largest outer packet in octets, `None` without a route.

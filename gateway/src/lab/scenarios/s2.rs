@@ -4,7 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use super::{mtu, wire};
-use crate::lab::addresses::{EID_AGGREGATES, HOST_N6, PXTR4, SITE_A, SITE_B};
+use crate::lab::addresses::{
+    CORE4, CORE6, EID_AGGREGATES, HOST_N6, PXTR4, PXTR6, SITE_A, SITE_B, host,
+};
 use crate::lab::decode::Datagram;
 use crate::lab::link;
 use crate::lab::probe::craft::{self, Header};
@@ -28,7 +30,8 @@ const PROTOCOL: u8 = 204;
 pub(crate) fn run(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
     paths(lab, checks)?;
     announcement(lab, checks)?;
-    abuse(lab, checks)
+    abuse(lab, checks)?;
+    from_the_core(lab, checks)
 }
 
 fn paths(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
@@ -136,5 +139,41 @@ fn abuse(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
     lab.wait_for(LIMIT, || Ok(pxtr.drops("source_in_aggregate")? > before))?;
     let dropped = pxtr.drops("source_in_aggregate")? - before;
     checks.equal("PITR: an EID as native source is dropped and counted", 1, dropped);
+    Ok(())
+}
+
+/// Native packets for an EID out of the cores: the gateway's interfaces there hold RLOCs and are no native side (PI-07).
+fn from_the_core(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
+    let pxtr = lab.daemons.named("pxtr")?;
+    let (core4, core6) = (&lab.captures.core4, &lab.captures.core6);
+    let host_mark = lab.host_capture(SITE_A).mark();
+    let (mark4, mark6) = (core4.mark(), core6.mark());
+    let before = pxtr.counter("pitr_encap")?;
+    let cores = [
+        (&lab.topology.core4, PXTR4, Header::new(CORE4, SITE_A.host4(7)), Answer::Error(3, 1)),
+        (&lab.topology.core6, PXTR6, Header::new(CORE6, SITE_A.host6(7)), Answer::Error(1, 0)),
+    ];
+    for (core, gateway, header, expected) in cores {
+        let (eid, link) = (host(header.destination), lab.topology.pxtr.name());
+        link::route(core, eid, Some(gateway), link)?;
+        let answer = ping(core, header, 100, LIMIT);
+        link::unroute(core, eid, Some(gateway), link)?;
+        let text = format!("PITR: a native ping from {} to an EID", core.name());
+        checks.equal(text, expected, answer?);
+    }
+    let encapsulated = pxtr.counter("pitr_encap")? - before;
+    checks.equal("packets from the cores that the PITR encapsulated", 0, encapsulated);
+    let packets = [core4.datagrams_since(mark4), core6.datagrams_since(mark6)].concat();
+    let eids = [SITE_A.host4(7), SITE_A.host6(7)];
+    let carried = packets.iter().filter_map(Datagram::lisp);
+    let carried = carried.filter(|lisp| eids.contains(&lisp.inner.destination)).count();
+    let asked: usize = eids
+        .iter()
+        .flat_map(|&eid| [PXTR4, PXTR6].map(|own| wire::map_requests(&packets, own, eid)))
+        .sum();
+    checks.equal("LISP data and Map-Requests for it in the cores", 0, carried + asked);
+    let arrived = lab.host_capture(SITE_A).datagrams_since(host_mark);
+    let arrived = arrived.iter().filter(|packet| eids.contains(&packet.destination)).count();
+    checks.equal("and at the site's host", 0, arrived);
     Ok(())
 }
