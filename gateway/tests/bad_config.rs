@@ -378,10 +378,11 @@ fn pi_07_native_interfaces_that_are_none() {
 
 #[test]
 fn tables_that_aggregates_cannot_be_announced_in() {
-    let end = "write \"main\" or a table number other than 0, 255 and 4341";
+    let end = "write \"main\" or a table number other than 0, 255, 4341 and 4342";
     for (table, what) in [
         (255, "255 is the kernel's local table"),
-        (4341, "4341 holds what is refused from the underlay"),
+        (4341, "4341 and 4342 are this product's own tables"),
+        (4342, "4341 and 4342 are this product's own tables"),
     ] {
         let text = format!("{GATEWAY}announce = {{ table = {table} }}\n");
         let line = format!("gateway.toml:7: pitr.announce.table: {what}; {end}");

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, OwnRloc, Role, RouterConfig};
 
 use super::node::{Node, Table};
-use super::{DEFAULT_MAP_CACHE_LIMIT, DEFAULT_RECORD_TTL_MINUTES, Environment};
-use super::{DEFAULT_REGISTRATION_INTERVAL, overlap, router, values};
+use super::{DEFAULT_MAP_CACHE_LIMIT, Environment, overlap, router, values};
 use crate::petr::PetrConfig;
 use crate::pitr::PitrConfig;
 use crate::proxy::ProxyConfig;
@@ -15,8 +15,9 @@ use crate::rtr::RtrConfig;
 
 /// The kernel's number of the main routing table.
 const MAIN_TABLE: u32 = 254;
-/// The table of this product, in which the aggregates are unreachable.
-const OWN_TABLE: i64 = xtr::host::routing::OWN_TABLE as i64;
+/// The tables of this product.
+const SITE_TABLE: i64 = xtr::host::routing::SITE_TABLE as i64;
+const UNDERLAY_TABLE: i64 = xtr::host::routing::UNDERLAY_TABLE as i64;
 /// The default metric of announced aggregates.
 const DEFAULT_METRIC: u32 = 120;
 
@@ -68,9 +69,9 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
                 map_servers: Vec::new(),
                 use_petr: Vec::new(),
                 eids: Vec::new(),
-                registration_interval: DEFAULT_REGISTRATION_INTERVAL,
+                registration_interval: timers::REGISTRATION_INTERVAL,
                 probe_interval,
-                record_ttl_minutes: DEFAULT_RECORD_TTL_MINUTES,
+                record_ttl_minutes: timers::RECORD_TTL_MINUTES,
                 proxy_reply: false,
                 map_cache_limit,
             },
@@ -139,7 +140,7 @@ fn native_interface(node: &Node<'_>, environment: &Environment) -> Option<String
 
 /// `"main"` or the number of a table; 0, the kernel's own `local` table and ours are none to announce in.
 fn routing_table(node: &Node<'_>) -> Option<u32> {
-    const INSTEAD: &str = "write \"main\" or a table number other than 0, 255 and 4341";
+    const INSTEAD: &str = "write \"main\" or a table number other than 0, 255, 4341 and 4342";
     match node.as_text() {
         Some("main") => Some(MAIN_TABLE),
         Some(text) => {
@@ -151,8 +152,8 @@ fn routing_table(node: &Node<'_>) -> Option<u32> {
                 node.error("255 is the kernel's local table", INSTEAD);
                 None
             }
-            OWN_TABLE => {
-                node.error("4341 holds what is refused from the underlay", INSTEAD);
+            SITE_TABLE | UNDERLAY_TABLE => {
+                node.error("4341 and 4342 are this product's own tables", INSTEAD);
                 None
             }
             number => u32::try_from(number).ok(),

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use mapping::config::{Algorithm, MappingConfig, Site, SiteKey, SitePrefix};
 use mapping::eid::{EidPrefix, InstanceId};
+use mapping::timers;
 
 use super::node::{Node, Table};
 use super::overlap::{Claims, Nesting};
 use super::{Environment, gateway::owned_text, router, secret, values};
 
-/// RFC 9301 §8.2: a registration lives three minutes.
-const DEFAULT_REGISTRATION_TIMEOUT: Duration = Duration::from_secs(180);
 /// The bounds of `registration-timeout`.
 const REGISTRATION_TIMEOUTS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(3)..=Duration::from_secs(86_400);
@@ -23,13 +22,13 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
         name: String::new(),
         listen: Vec::new(),
         sites: Vec::new(),
-        registration_timeout: DEFAULT_REGISTRATION_TIMEOUT,
+        registration_timeout: timers::REGISTRATION_TIMEOUT,
     };
     if let Some(table) = root.get("mapping").and_then(|node| node.table()) {
         config.name = table.or("name", "mapping".to_owned(), owned_text);
         config.listen = listen(&table, environment);
         config.registration_timeout =
-            table.or("registration-timeout", DEFAULT_REGISTRATION_TIMEOUT, |node| {
+            table.or("registration-timeout", timers::REGISTRATION_TIMEOUT, |node| {
                 values::duration(node, REGISTRATION_TIMEOUTS)
             });
         table.finish();

@@ -12,7 +12,6 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ::mapping::config::MappingConfig;
 use ::xtr::config::RouterConfig;
@@ -36,10 +35,6 @@ pub use report::Finding;
 use node::{Node, Table};
 use report::Report;
 
-/// Record TTL of own mappings, minutes (RFC 9301 §5.6 leaves it open; 1440 is common practice).
-const DEFAULT_RECORD_TTL_MINUTES: u32 = 1440;
-/// Between two registrations (RFC 9301 §8.2).
-const DEFAULT_REGISTRATION_INTERVAL: Duration = Duration::from_secs(60);
 /// Map-cache entries held when the file does not say (MC-27).
 const DEFAULT_MAP_CACHE_LIMIT: usize = 100_000;
 

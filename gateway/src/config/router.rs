@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use mapping::timers;
 use xtr::config::{DataConfig, Endpoint};
 
 use super::node::{Node, Table, nearest};
@@ -11,8 +12,6 @@ use super::{Environment, values};
 
 /// The engine's default TUN device.
 const DEFAULT_TUN: &str = "isthmus0";
-/// The default of `probe-interval` (PB-10).
-const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(60);
 /// The bounds of `probe-interval`.
 const PROBE_INTERVALS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(3600);
@@ -27,7 +26,7 @@ pub(crate) fn map_resolvers(table: &Table<'_>) -> Vec<Endpoint> {
 
 /// `probe-interval`: a duration, or `"off"`.
 pub(crate) fn probe_interval(table: &Table<'_>) -> Option<Duration> {
-    table.or("probe-interval", Some(DEFAULT_PROBE_INTERVAL), |node| match node.as_text() {
+    table.or("probe-interval", Some(timers::PROBE_INTERVAL), |node| match node.as_text() {
         Some("off") => Some(None),
         _ => values::duration(node, PROBE_INTERVALS).map(Some),
     })

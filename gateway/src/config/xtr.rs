@@ -6,13 +6,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mapping::config::Algorithm;
 use mapping::eid::{EidPrefix, InstanceId};
+use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, LocalEid, MapServer, OwnRloc, Petr};
 use xtr::config::{Role, RouterConfig};
 
 use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
-use super::{DEFAULT_MAP_CACHE_LIMIT, DEFAULT_RECORD_TTL_MINUTES, DEFAULT_REGISTRATION_INTERVAL};
-use super::{Environment, gateway::owned_text, router, secret, values};
+use super::{DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, router, secret, values};
 
 /// The bounds of `registration-interval`.
 const REGISTRATION_INTERVALS: std::ops::RangeInclusive<Duration> =
@@ -33,7 +33,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.use_petr = table.get("use-petr").map(|n| n.list_of(petr)).unwrap_or_default();
         control.proxy_reply = table.or("proxy-reply", true, Node::boolean);
         control.registration_interval =
-            table.or("registration-interval", DEFAULT_REGISTRATION_INTERVAL, |node| {
+            table.or("registration-interval", timers::REGISTRATION_INTERVAL, |node| {
                 values::duration(node, REGISTRATION_INTERVALS)
             });
         control.probe_interval = router::probe_interval(table);
@@ -59,9 +59,9 @@ fn empty_control() -> ControlConfig {
         map_servers: Vec::new(),
         use_petr: Vec::new(),
         eids: Vec::new(),
-        registration_interval: DEFAULT_REGISTRATION_INTERVAL,
+        registration_interval: timers::REGISTRATION_INTERVAL,
         probe_interval: None,
-        record_ttl_minutes: DEFAULT_RECORD_TTL_MINUTES,
+        record_ttl_minutes: timers::RECORD_TTL_MINUTES,
         proxy_reply: true,
         map_cache_limit: DEFAULT_MAP_CACHE_LIMIT,
     }
@@ -293,14 +293,7 @@ fn site_interfaces(node: &Node<'_>, site: &Site<'_>, interfaces: &mut Vec<String
             node.error(&format!("{name} is the tunnel device"), "write an interface of the site");
             continue;
         }
-        if let Some(host) = &site.environment.host
-            && !host.has_interface(&name)
-        {
-            node.warning(&format!(
-                "this host has no interface {name} now; its packets are taken once it is there"
-            ));
-        }
-        if !interfaces.contains(&name) {
+        if router::check_interface(&node, &name, site.environment) && !interfaces.contains(&name) {
             interfaces.push(name);
         }
     }

@@ -19,8 +19,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The routing protocol number of everything we own (`isthmus` in rt_protos.d).
 pub const PROTOCOL: u8 = 204;
-/// The routing table of an xTR's site traffic, and of what comes from a proxy's underlay.
-pub const OWN_TABLE: u32 = 4341;
+/// The routing table of an xTR's site traffic.
+pub const SITE_TABLE: u32 = 4341;
+/// The routing table of what a proxy does not take from its underlay; another one, so that both roles can share a host.
+pub const UNDERLAY_TABLE: u32 = 4342;
 /// Where the rules stand: before `main` (32766).
 const RULE_PRIORITY: u32 = 4341;
 
@@ -89,15 +91,17 @@ impl Routing {
     /// Ours are: rules to our table, routes in it, and the configured aggregates in the announced table; all of protocol 204.
     async fn remove_leftovers(&self, config: &HostConfig) -> io::Result<()> {
         for version in [IpVersion::V4, IpVersion::V6] {
-            if has_table(config) {
-                self.remove_leftover_rules(version.clone()).await?;
-            }
+            self.remove_leftover_rules(config, version.clone()).await?;
             self.remove_leftover_routes(config, version).await?;
         }
         Ok(())
     }
 
-    async fn remove_leftover_rules(&self, version: IpVersion) -> io::Result<()> {
+    async fn remove_leftover_rules(
+        &self,
+        config: &HostConfig,
+        version: IpVersion,
+    ) -> io::Result<()> {
         let rules: Vec<RuleMessage> = self
             .handle
             .rule()
@@ -106,7 +110,7 @@ impl Routing {
             .try_collect()
             .await
             .map_err(|error| netlink_error("list policy rules", &error))?;
-        for rule in rules.into_iter().filter(is_own_rule) {
+        for rule in rules.into_iter().filter(|rule| is_own_rule(config, rule)) {
             tracing::info!("removing a policy rule of an earlier run");
             let removal = self.handle.rule().del(rule).execute().await;
             unless_gone(removal).map_err(|error| netlink_error("remove a policy rule", &error))?;
@@ -165,9 +169,13 @@ fn has_site(config: &HostConfig) -> bool {
     !config.site_interfaces.is_empty() || !config.site_prefixes.is_empty()
 }
 
-/// Whether our table is in use with this configuration, or was in an earlier run: which interfaces hold RLOCs may have changed.
-fn has_table(config: &HostConfig) -> bool {
-    has_site(config) || !config.announce.is_empty()
+/// Our table with this configuration, or that of an earlier run: which interfaces hold RLOCs may have changed.
+fn own_table(config: &HostConfig) -> Option<u32> {
+    if has_site(config) {
+        Some(SITE_TABLE)
+    } else {
+        (!config.announce.is_empty()).then_some(UNDERLAY_TABLE)
+    }
 }
 
 fn announced_routes(config: &HostConfig, tun: u32) -> impl Iterator<Item = RouteMessage> {
@@ -185,15 +193,15 @@ fn table_routes(config: &HostConfig, tun: u32, refused: &BTreeSet<String>) -> Ve
     let mut routes = Vec::new();
     if !refused.is_empty() {
         for prefix in &config.announce {
-            routes.push(route(*prefix, OWN_TABLE, RouteType::Unreachable).build());
+            routes.push(route(*prefix, UNDERLAY_TABLE, RouteType::Unreachable).build());
         }
     }
     if has_site(config) {
         for prefix in &config.site_prefixes {
-            routes.push(route(*prefix, OWN_TABLE, RouteType::Throw).build());
+            routes.push(route(*prefix, SITE_TABLE, RouteType::Throw).build());
         }
         for everything in families(&config.site_prefixes).into_iter().map(default_of) {
-            let into_tun = route(everything, OWN_TABLE, RouteType::Unicast);
+            let into_tun = route(everything, SITE_TABLE, RouteType::Unicast);
             routes.push(into_tun.output_interface(tun).build());
         }
     }
@@ -204,16 +212,17 @@ fn planned_rules(config: &HostConfig, refused: &BTreeSet<String>) -> Vec<RuleMes
     let mut rules = Vec::new();
     for ipv4 in families(&config.announce) {
         for interface in refused {
-            rules.push(rule(ipv4, RuleAttribute::Iifname(interface.clone())));
+            rules.push(rule(ipv4, UNDERLAY_TABLE, RuleAttribute::Iifname(interface.clone())));
         }
     }
     for ipv4 in families(&config.site_prefixes) {
         for interface in &config.site_interfaces {
-            rules.push(rule(ipv4, RuleAttribute::Iifname(interface.clone())));
+            rules.push(rule(ipv4, SITE_TABLE, RuleAttribute::Iifname(interface.clone())));
         }
     }
     for prefix in &config.site_prefixes {
-        let mut from = rule(prefix.addr().is_ipv4(), RuleAttribute::Iifname("lo".to_owned()));
+        let mut from =
+            rule(prefix.addr().is_ipv4(), SITE_TABLE, RuleAttribute::Iifname("lo".to_owned()));
         from.header.src_len = prefix.prefix_len();
         from.attributes.push(RuleAttribute::Source(prefix.network()));
         rules.push(from);
@@ -251,12 +260,12 @@ fn route(prefix: IpNet, table: u32, kind: RouteType) -> RouteMessageBuilder<IpAd
     builder
 }
 
-fn rule(ipv4: bool, selector: RuleAttribute) -> RuleMessage {
+fn rule(ipv4: bool, table: u32, selector: RuleAttribute) -> RuleMessage {
     let mut rule = RuleMessage::default();
     rule.header.family = family(ipv4);
     rule.header.action = RuleAction::ToTable;
     rule.attributes = vec![
-        RuleAttribute::Table(OWN_TABLE),
+        RuleAttribute::Table(table),
         RuleAttribute::Priority(RULE_PRIORITY),
         RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
         selector,
@@ -268,14 +277,18 @@ const fn family(ipv4: bool) -> AddressFamily {
     if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-fn is_own_rule(rule: &RuleMessage) -> bool {
+fn is_own_rule(config: &HostConfig, rule: &RuleMessage) -> bool {
+    let is_ours = |attribute: &RuleAttribute| match attribute {
+        RuleAttribute::Table(table) => own_table(config) == Some(*table),
+        _ => false,
+    };
     rule.attributes.contains(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
-        && rule.attributes.contains(&RuleAttribute::Table(OWN_TABLE))
+        && rule.attributes.iter().any(is_ours)
 }
 
 fn is_own_route(config: &HostConfig, route: &RouteMessage) -> bool {
     let table = table_of(route);
-    let in_own_table = has_table(config) && table == OWN_TABLE;
+    let in_own_table = own_table(config) == Some(table);
     let announced = table == config.announce_table
         && destination_of(route).is_some_and(|prefix| config.announce.contains(&prefix));
     route.header.protocol == RouteProtocol::Other(PROTOCOL) && (in_own_table || announced)
