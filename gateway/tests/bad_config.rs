@@ -222,6 +222,20 @@ fn addresses_that_cannot_be_locators() {
 }
 
 #[test]
+fn a_site_interface_that_is_not_of_this_host() {
+    let text = XTR.replace("address = \"198.51.100.11\"", "interface = \"lo\"");
+    let text = text.replace("key-file = \"a.key\"", "key-env = \"PATH\"");
+    let directory = TempDir::new().expect("temporary directory");
+    let text = format!("{text}interfaces = [\"lost\"]\n");
+    fs::write(directory.path().join("xtr.toml"), text).expect("write");
+    let output = isthmus(directory.path(), &["check", "xtr.toml"]);
+    let line = "xtr.toml:8: eid[0].interfaces[0]: this host has no interface lost; \
+                write one that `ip link` lists";
+    assert!(stderr_lines(&output).contains(&line.to_owned()), "{output:?}");
+    assert_eq!(output.status.code(), Some(78));
+}
+
+#[test]
 fn a_locator_that_is_not_of_this_host() {
     refused(
         "gateway.toml",
