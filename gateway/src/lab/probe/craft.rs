@@ -105,14 +105,7 @@ impl Header {
 
 /// An echo request of `length` octets in all (IP header included); empty if IP cannot carry it.
 pub(crate) fn echo_request(header: &Header, id: u16, sequence: u16, length: usize) -> Vec<u8> {
-    let protocol = if header.source.is_ipv4() {
-        IpNextHeaderProtocols::Icmp
-    } else {
-        IpNextHeaderProtocols::Icmpv6
-    };
-    echo_message(header, id, sequence, length.saturating_sub(header.length()))
-        .and_then(|message| header.packet(protocol, &message))
-        .unwrap_or_default()
+    echo_packet(header, id, sequence, length).unwrap_or_default()
 }
 
 /// A UDP datagram; its checksum is computed, or 0 if not `with_checksum`. Empty if IP cannot carry it.
@@ -122,9 +115,7 @@ pub(crate) fn udp(
     payload: &[u8],
     with_checksum: bool,
 ) -> Vec<u8> {
-    udp_datagram(header, ports, payload, with_checksum)
-        .and_then(|datagram| header.packet(IpNextHeaderProtocols::Udp, &datagram))
-        .unwrap_or_default()
+    udp_packet(header, ports, payload, with_checksum).unwrap_or_default()
 }
 
 /// `inner` behind a LISP header (no flags, Instance ID 0), UDP 4341 and the outer `header`.
@@ -148,29 +139,32 @@ pub(crate) fn send(namespace: &Namespace, packet: Vec<u8>, destination: IpAddr) 
     })?
 }
 
-fn echo_message(header: &Header, id: u16, sequence: u16, length: usize) -> Option<Vec<u8>> {
-    let mut message = vec![0x5a; length.max(MutableEchoRequestPacket::minimum_packet_size())];
+fn echo_packet(header: &Header, id: u16, sequence: u16, length: usize) -> Option<Vec<u8>> {
+    let least = MutableEchoRequestPacket::minimum_packet_size();
+    let mut message = vec![0x5a; length.saturating_sub(header.length()).max(least)];
     // An ICMPv6 echo has the layout of an ICMP echo (RFC 4443 §4.1).
     let mut echo = MutableEchoRequestPacket::new(&mut message)?;
     echo.set_icmp_code(IcmpCodes::NoCode);
     echo.set_identifier(id);
     echo.set_sequence_number(sequence);
-    let checksum = match (header.source, header.destination) {
+    let (protocol, checksum) = match (header.source, header.destination) {
         (IpAddr::V4(_), IpAddr::V4(_)) => {
             echo.set_icmp_type(IcmpTypes::EchoRequest);
-            icmp::checksum(&IcmpPacket::new(echo.packet())?)
+            let message = IcmpPacket::new(echo.packet())?;
+            (IpNextHeaderProtocols::Icmp, icmp::checksum(&message))
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             echo.set_icmp_type(IcmpType(Icmpv6Types::EchoRequest.0));
-            icmpv6::checksum(&Icmpv6Packet::new(echo.packet())?, &source, &destination)
+            let message = Icmpv6Packet::new(echo.packet())?;
+            (IpNextHeaderProtocols::Icmpv6, icmpv6::checksum(&message, &source, &destination))
         }
         _ => return None,
     };
     echo.set_checksum(checksum);
-    Some(message)
+    header.packet(protocol, &message)
 }
 
-fn udp_datagram(
+fn udp_packet(
     header: &Header,
     (source_port, destination_port): (u16, u16),
     payload: &[u8],
@@ -187,7 +181,7 @@ fn udp_datagram(
         let addresses = (header.source, header.destination);
         datagram.set_checksum(decode::udp_checksum(addresses, datagram.packet())?);
     }
-    Some(octets)
+    header.packet(IpNextHeaderProtocols::Udp, &octets)
 }
 
 #[cfg(test)]
