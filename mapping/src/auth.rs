@@ -48,6 +48,7 @@ impl Algorithm {
     /// The Algorithm ID (RFC 9301 §12.5).
     pub const fn id(self) -> u8 {
         match self {
+            Self::HmacSha1 => 1,
             Self::HmacSha256 => 2,
             Self::HmacSha256Hkdf => 3,
         }
@@ -144,7 +145,7 @@ fn compute(covered: &[u8], layout: &SignedLayout, key: &[u8]) -> [u8; 32] {
 /// The key the MAC is computed with: the secret itself (AU-06), or one per message (AU-07).
 fn message_key(key: &Secret, algorithm: Algorithm, layout: &SignedLayout) -> Vec<u8> {
     match algorithm {
-        Algorithm::HmacSha256 => key.octets().to_vec(),
+        Algorithm::HmacSha1 | Algorithm::HmacSha256 => key.octets().to_vec(),
         Algorithm::HmacSha256Hkdf => per_message_key(key, layout.nonce, salt(layout.kind)).to_vec(),
     }
 }

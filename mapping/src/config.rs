@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::eid::EidPrefix;
+use crate::timers;
 
 /// A shared secret; never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,6 +35,8 @@ impl fmt::Debug for Secret {
 /// An authentication algorithm of RFC 9301 §12.5 that this suite signs with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
+    /// 1: HMAC-SHA-1-96, for peers of a legacy [`Profile`] only (AU-03).
+    HmacSha1,
     /// 2: HMAC-SHA-256-128, key used as it is.
     HmacSha256,
     /// 3: HMAC-SHA256-128+HKDF-SHA256, a key per message. The default.
@@ -50,6 +54,36 @@ pub struct MappingConfig {
     pub sites: Vec<Site>,
     /// How long a registration lives without refresh (RFC 9301 §8.2: 3 minutes).
     pub registration_timeout: Duration,
+    /// Who may ask (MR-08), and how each of them behaves; empty = everybody, by the rules of RFC 9301.
+    pub clients: Vec<Client>,
+    /// Directory of the durable state; `None` = nothing survives a restart.
+    pub state_dir: Option<PathBuf>,
+    /// Start with empty state when what `state_dir` holds is corrupt.
+    pub start_empty: bool,
+}
+
+/// How a peer deviates from RFC 9301, and so which rules are relaxed for it (REQUIREMENTS §27, AU-19).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// Not at all. The default.
+    #[default]
+    Rfc9301,
+    /// Open Overlay Router: HMAC-SHA-1 with 20 octets, a random nonce per Map-Register.
+    Oor,
+    /// lispers.net: HMAC-SHA-1 or HMAC-SHA-256 untruncated, a constant nonce, Map-Notify to the source port, ECMs without inner UDP
+    /// checksum, subscriptions without Site-ID.
+    LispersNet,
+    /// VPP's LISP plugin: HMAC-SHA-1 or HMAC-SHA-256, a random nonce per Map-Register.
+    Vpp,
+}
+
+/// Who may ask the Map-Resolver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Where the Map-Request comes from (outer source address).
+    pub prefix: IpNet,
+    /// What is relaxed for it.
+    pub profile: Profile,
 }
 
 /// A LISP site.
@@ -63,6 +97,48 @@ pub struct Site {
     pub eid_prefixes: Vec<SitePrefix>,
     /// If not empty: locators must lie in one of these.
     pub allowed_locators: Vec<IpNet>,
+    /// How the site's xTRs deviate from RFC 9301.
+    pub profile: Profile,
+    /// Shut down by the operator: registrations are refused, Map-Requests answered with ACT 4 (MS-13).
+    pub admin_down: bool,
+    /// Answer for every registration of the site, whether its ETRs ask for it or not.
+    pub force_proxy_reply: bool,
+    /// Most registrations of the site.
+    pub max_registrations: usize,
+    /// Site-ID of the site's xTRs: subscriptions with it are signed with the site's keys (RFC 9437 §7.1). Not 0.
+    pub site_id: Option<u64>,
+}
+
+impl MappingConfig {
+    /// `name` serving on `listen`, without sites, everything else at its default.
+    pub fn new(name: impl Into<String>, listen: Vec<IpAddr>) -> Self {
+        Self {
+            name: name.into(),
+            listen,
+            sites: Vec::new(),
+            registration_timeout: timers::REGISTRATION_TIMEOUT,
+            clients: Vec::new(),
+            state_dir: None,
+            start_empty: false,
+        }
+    }
+}
+
+impl Site {
+    /// A site with everything else at its default.
+    pub fn new(name: impl Into<String>, keys: Vec<SiteKey>, eid_prefixes: Vec<SitePrefix>) -> Self {
+        Self {
+            name: name.into(),
+            keys,
+            eid_prefixes,
+            allowed_locators: Vec::new(),
+            profile: Profile::default(),
+            admin_down: false,
+            force_proxy_reply: false,
+            max_registrations: timers::MAX_SITE_REGISTRATIONS,
+            site_id: None,
+        }
+    }
 }
 
 /// One key of a site.

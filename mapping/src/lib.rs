@@ -46,6 +46,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod discard;
@@ -54,6 +55,7 @@ pub mod limits;
 pub mod named;
 mod resolver;
 pub mod server;
+pub mod store;
 pub mod timers;
 pub mod transmit;
 pub mod view;

@@ -112,6 +112,8 @@ pub const REPLIES_BURST: u32 = 5_000;
 pub const TRACKED_REPLIES: usize = 262_144;
 /// Registrations held, over all sites: one per EID-prefix and xTR.
 pub const MAX_REGISTRATIONS: usize = 2_000_000;
+/// Registrations of one site, unless configured otherwise.
+pub const MAX_SITE_REGISTRATIONS: usize = 1_000_000;
 /// Octets of the locators of all registrations as on the wire: ten IPv4 locators for each of [`MAX_REGISTRATIONS`].
 pub const MAX_REGISTERED_OCTETS: usize = 256 << 20;
 /// xTRs of one EID-prefix whose registrations are merged (MS-17).

@@ -178,22 +178,13 @@ async fn set_link(handle: &Handle, name: &str, up: bool) -> u32 {
 
 /// The Map-Server, and a remote xTR that registers 10.2.0.0/16 and answers.
 async fn serve_mapping_system() {
-    let site = |name: &str, eid: &str| Site {
-        name: name.to_owned(),
-        keys: vec![SiteKey {
-            id: 1,
-            secret: secret(),
-            algorithms: vec![Algorithm::HmacSha256Hkdf],
-        }],
-        eid_prefixes: vec![SitePrefix { prefix: prefix(eid), accept_more_specifics: false }],
-        allowed_locators: Vec::new(),
+    let site = |name: &str, eid: &str| {
+        let key = SiteKey { id: 1, secret: secret(), algorithms: vec![Algorithm::HmacSha256Hkdf] };
+        let prefixes = vec![SitePrefix { prefix: prefix(eid), accept_more_specifics: false }];
+        Site::new(name, vec![key], prefixes)
     };
-    let config = MappingConfig {
-        name: "ms".to_owned(),
-        listen: vec![ip(SERVER)],
-        sites: vec![site("a", "10.1.0.0/16"), site("b", "10.2.0.0/16")],
-        registration_timeout: Duration::from_secs(180),
-    };
+    let mut config = MappingConfig::new("ms", vec![ip(SERVER)]);
+    config.sites = vec![site("a", "10.1.0.0/16"), site("b", "10.2.0.0/16")];
     let mut server = MapServer::new(config, [1; 32]);
     let local = SocketAddr::new(ip(SERVER), CONTROL_PORT);
     let socket = UdpSocket::bind(local).await.expect("bound");

@@ -71,22 +71,13 @@ struct Network {
 impl Network {
     fn new(seed: u8, weather: Weather, proxy_reply: bool, ttl_minutes: u32) -> Self {
         let now = Instant::now();
-        let site = |name: &str, eid: &str| Site {
-            name: name.to_owned(),
-            keys: vec![SiteKey {
-                id: 1,
-                secret: key(),
-                algorithms: vec![Algorithm::HmacSha256Hkdf],
-            }],
-            eid_prefixes: vec![SitePrefix { prefix: prefix(eid), accept_more_specifics: false }],
-            allowed_locators: Vec::new(),
+        let site = |name: &str, eid: &str| {
+            let key = SiteKey { id: 1, secret: key(), algorithms: vec![Algorithm::HmacSha256Hkdf] };
+            let prefixes = vec![SitePrefix { prefix: prefix(eid), accept_more_specifics: false }];
+            Site::new(name, vec![key], prefixes)
         };
-        let mapping = MappingConfig {
-            name: "ms".to_owned(),
-            listen: vec![ip(SERVER)],
-            sites: vec![site("a", "10.1.0.0/16"), site("b", "10.2.0.0/16")],
-            registration_timeout: Duration::from_secs(180),
-        };
+        let mut mapping = MappingConfig::new("ms", vec![ip(SERVER)]);
+        mapping.sites = vec![site("a", "10.1.0.0/16"), site("b", "10.2.0.0/16")];
         let server = Node::Server(Box::new(MapServer::new(mapping.clone(), [seed; 32])));
         let mut network = Self {
             now,

@@ -18,12 +18,7 @@ const REGISTRATION_TIMEOUTS: std::ops::RangeInclusive<Duration> =
 
 /// Reads the sections of a Map-Server and Map-Resolver.
 pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig {
-    let mut config = MappingConfig {
-        name: String::new(),
-        listen: Vec::new(),
-        sites: Vec::new(),
-        registration_timeout: timers::REGISTRATION_TIMEOUT,
-    };
+    let mut config = MappingConfig::new("", Vec::new());
     if let Some(table) = root.get("mapping").and_then(|node| node.table()) {
         config.name = table.or("name", "mapping".to_owned(), owned_text);
         config.listen = listen(&table, environment);
@@ -97,12 +92,8 @@ fn read_site(
     }
     let allowed_locators =
         table.get("allowed-locators").map(|n| n.list_of(values::prefix)).unwrap_or_default();
-    Site {
-        name,
-        keys,
-        eid_prefixes: prefixes.into_iter().map(|(_, prefix)| prefix).collect(),
-        allowed_locators,
-    }
+    let prefixes = prefixes.into_iter().map(|(_, prefix)| prefix).collect();
+    Site { allowed_locators, ..Site::new(name, keys, prefixes) }
 }
 
 fn site_name(table: &Table<'_>, names: &mut BTreeMap<String, usize>) -> String {

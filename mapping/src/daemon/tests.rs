@@ -35,21 +35,15 @@ fn prefix() -> EidPrefix {
 }
 
 fn config(listen: IpAddr) -> MappingConfig {
-    MappingConfig {
-        name: "ms".to_owned(),
-        listen: vec![listen],
-        registration_timeout: crate::timers::REGISTRATION_TIMEOUT,
-        sites: vec![Site {
-            name: "a".to_owned(),
-            keys: vec![SiteKey {
-                id: 1,
-                secret: Secret::new(b"secret".to_vec()),
-                algorithms: vec![Algorithm::HmacSha256Hkdf],
-            }],
-            eid_prefixes: vec![SitePrefix { prefix: prefix(), accept_more_specifics: false }],
-            allowed_locators: Vec::new(),
-        }],
-    }
+    let key = SiteKey {
+        id: 1,
+        secret: Secret::new(b"secret".to_vec()),
+        algorithms: vec![Algorithm::HmacSha256Hkdf],
+    };
+    let prefixes = vec![SitePrefix { prefix: prefix(), accept_more_specifics: false }];
+    let mut config = MappingConfig::new("ms", vec![listen]);
+    config.sites = vec![Site::new("a", vec![key], prefixes)];
+    config
 }
 
 struct Running {

@@ -1,5 +1,6 @@
 //! Map-Server and Map-Resolver in one node (RFC 9301 §8): a pure state machine.
 
+mod durable;
 mod event;
 mod notify;
 mod register;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::clock::Epoch;
 use crate::config::MappingConfig;
 use crate::discard::{Discard, DiscardCounters};
 use crate::eid::EidPrefix;
@@ -27,9 +29,11 @@ use crate::timers;
 use crate::transmit::Transmit;
 use crate::wire::{CONTROL_PORT, Message};
 
+pub use durable::StateError;
 pub use event::{Event, Refusal};
 pub use views::Count;
 
+use durable::Durability;
 use notify::Notifier;
 use registry::Registry;
 use replay::ReplayGuard;
@@ -55,10 +59,11 @@ pub struct MapServer {
     events: VecDeque<Event>,
     discards: DiscardCounters,
     counts: [u64; Count::COUNT],
+    durability: Durability,
 }
 
 impl MapServer {
-    /// An empty registry for the sites of `config`; `seed` is for the nonces of unsolicited Map-Notifies.
+    /// An empty registry for the sites of `config` that nobody keeps; `seed` is for the nonces of unsolicited Map-Notifies.
     pub fn new(config: MappingConfig, seed: [u8; 32]) -> Self {
         let per_source = |per_second, burst| {
             KeyedBuckets::new(Rate::new(per_second, burst), timers::TRACKED_SOURCES)
@@ -79,7 +84,15 @@ impl MapServer {
             events: VecDeque::new(),
             discards: DiscardCounters::default(),
             counts: [0; Count::COUNT],
+            durability: Durability::default(),
         }
+    }
+
+    /// As [`Self::new`], with state that survives: [`Self::restore`] it first, then give every [`Self::take_batch`] to a store.
+    pub fn durable(config: MappingConfig, seed: [u8; 32], epoch: Epoch) -> Self {
+        let mut server = Self::new(config, seed);
+        server.durability.epoch = Some(epoch);
+        server
     }
 
     /// Takes one UDP datagram that came to `local`, one of the own addresses, from `from`.

@@ -288,7 +288,7 @@ impl MapServer {
         let payload = signed_notify(register.nonce, records, register.identity, &sender.signer);
         if let Some(payload) = payload {
             self.count(Count::MapNotifies);
-            self.transmits.push_back(to_control_port(sender.local, sender.source, payload));
+            self.transmit_once_kept(to_control_port(sender.local, sender.source, payload));
         }
     }
 

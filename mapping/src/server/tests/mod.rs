@@ -32,33 +32,25 @@ fn config() -> MappingConfig {
         prefix: eid_prefix(text),
         accept_more_specifics,
     };
-    MappingConfig {
-        name: "ms".to_owned(),
-        listen: vec![ip(OWN), ip(OWN6)],
-        registration_timeout: timers::REGISTRATION_TIMEOUT,
-        sites: vec![
-            Site {
-                name: "a".to_owned(),
-                keys: vec![key(1, "secret-a"), key(2, "secret-a2")],
-                eid_prefixes: vec![
-                    prefix("10.1.0.0/16", true),
-                    prefix("10.9.0.0/16", false),
-                    prefix("2001:db8:e001::/48", false),
-                ],
-                allowed_locators: Vec::new(),
-            },
-            Site {
-                name: "b".to_owned(),
-                keys: vec![key(1, "secret-b")],
-                eid_prefixes: vec![
-                    prefix("10.1.0.0/16", true),
-                    prefix("10.2.0.0/16", true),
-                    prefix("10.9.200.0/24", false),
-                ],
-                allowed_locators: vec!["198.51.100.0/24".parse().unwrap()],
-            },
-        ],
-    }
+    let prefixes_a = vec![
+        prefix("10.1.0.0/16", true),
+        prefix("10.9.0.0/16", false),
+        prefix("2001:db8:e001::/48", false),
+    ];
+    let prefixes_b = vec![
+        prefix("10.1.0.0/16", true),
+        prefix("10.2.0.0/16", true),
+        prefix("10.9.200.0/24", false),
+    ];
+    let mut config = MappingConfig::new("ms", vec![ip(OWN), ip(OWN6)]);
+    config.sites = vec![
+        Site::new("a", vec![key(1, "secret-a"), key(2, "secret-a2")], prefixes_a),
+        Site {
+            allowed_locators: vec!["198.51.100.0/24".parse().unwrap()],
+            ..Site::new("b", vec![key(1, "secret-b")], prefixes_b)
+        },
+    ];
+    config
 }
 
 fn key(id: u8, secret: &str) -> SiteKey {

@@ -354,12 +354,11 @@ fn ms_01_any_number_of_sites_may_share_a_prefix() {
     let mut config = config();
     let shared = config.sites[0].eid_prefixes[0].clone();
     for number in 0..20 {
-        config.sites.push(Site {
-            name: format!("roaming-{number}"),
-            keys: vec![key(1, &format!("secret-{number}"))],
-            eid_prefixes: vec![shared.clone()],
-            allowed_locators: Vec::new(),
-        });
+        config.sites.push(Site::new(
+            format!("roaming-{number}"),
+            vec![key(1, &format!("secret-{number}"))],
+            vec![shared.clone()],
+        ));
     }
     let mut bench = Bench { server: MapServer::new(config, [1; 32]), now: Instant::now() };
     let last = register(1, vec![record("10.1.0.7/32", &[ETR])]).signed_by("secret-19");
