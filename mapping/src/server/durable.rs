@@ -7,6 +7,7 @@ use crate::store::{Batch, ChangeLog};
 use crate::transmit::Transmit;
 
 use super::MapServer;
+use super::subscription::kept;
 
 /// A kept key or value that cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +21,7 @@ pub struct StateError {
 #[derive(Debug, Default)]
 pub(super) struct Durability {
     pub(super) epoch: Option<Epoch>,
-    changes: ChangeLog,
+    pub(super) changes: ChangeLog,
     held: Vec<Transmit>,
 }
 
@@ -30,8 +31,22 @@ impl MapServer {
     /// # Errors
     /// The entry is of no kind known here, or does not decode.
     pub fn restore(&mut self, now: Instant, key: &[u8], value: &[u8]) -> Result<(), StateError> {
-        let _ = (now, value);
-        Err(StateError { key: key.to_vec() })
+        self.take_entry(now, key, Some(value), true).ok_or_else(|| StateError { key: key.to_vec() })
+    }
+
+    /// `None` if it cannot be understood.
+    fn take_entry(
+        &mut self,
+        now: Instant,
+        key: &[u8],
+        value: Option<&[u8]>,
+        restored: bool,
+    ) -> Option<()> {
+        match *key.first()? {
+            kept::SUBSCRIPTION => self.take_subscription(now, key, value, restored),
+            kept::PAST => self.take_past(key, value),
+            _ => None,
+        }
     }
 
     /// What to keep since the last call, with the messages to send once it is kept; `None` when there is neither.

@@ -39,6 +39,7 @@ use notify::Notifier;
 use registry::Registry;
 use replay::ReplayGuard;
 use site::Sites;
+use subscription::Subscriptions;
 
 /// A Map-Server and Map-Resolver.
 ///
@@ -50,6 +51,7 @@ pub struct MapServer {
     registry: Registry,
     replay: ReplayGuard,
     notifier: Notifier,
+    subscriptions: Subscriptions,
     registration_timeout: Duration,
     registers: KeyedBuckets<IpAddr>,
     requests: KeyedBuckets<IpAddr>,
@@ -69,7 +71,9 @@ impl MapServer {
         let per_source = |per_second, burst| {
             KeyedBuckets::new(Rate::new(per_second, burst), timers::TRACKED_SOURCES)
         };
+        let subscriptions = Subscriptions::new(&config);
         Self {
+            subscriptions,
             own: OwnAddresses::new(config.listen),
             sites: Sites::new(config.sites),
             registry: Registry::default(),
@@ -135,11 +139,15 @@ impl MapServer {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.handle_due(now);
+        self.handle_due_subscriptions(now);
     }
 
     /// When [`Self::handle_timeout`] has something to do; `None` when nothing is waiting.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.registry.next_expiry(), self.notifier.next_due()].into_iter().flatten().min()
+        [self.registry.next_expiry(), self.notifier.next_due(), self.subscriptions.next_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next datagram to send.

@@ -88,6 +88,7 @@ impl MapServer {
     ) {
         match self.notifier.acknowledge(ack, octets) {
             Ok(()) => self.count(Count::MapNotifyAcks),
+            Err(Discard::AckNotExpected) => self.handle_publication_ack(from, ack, octets),
             Err(reason) => self.discard(from.ip(), reason),
         }
     }
