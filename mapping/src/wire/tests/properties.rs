@@ -96,7 +96,10 @@ fn any_identity() -> impl Strategy<Value = Option<XtrIdentity>> {
 
 fn any_authentication() -> impl Strategy<Value = AuthenticationData> {
     (any::<u8>(), any::<u8>(), vec(any::<u8>(), 0..40))
-        .prop_map(|(key_id, algorithm_id, mac)| AuthenticationData { key_id, algorithm_id, mac })
+        .prop_map(|(key_id, algorithm_id, mac)| {
+            let mac = MacField::from(mac.as_slice());
+            AuthenticationData { key_id, algorithm_id, mac }
+        })
 }
 
 fn any_request() -> impl Strategy<Value = MapRequest> {
@@ -228,7 +231,7 @@ fn any_message() -> impl Strategy<Value = Message> {
 
 /// Parses; what parses is encoded and parsed again, to the same.
 fn survive(octets: &[u8]) {
-    let tolerance = Tolerance { zero_inner_checksum: true };
+    let tolerance = Tolerance::LISPERS_NET;
     let Ok(mut message) = Message::parse_with(octets, tolerance) else { return };
     let encoded = message.to_vec();
     normalise(&mut message);
@@ -244,6 +247,7 @@ fn normalise(message: &mut Message) {
         Message::MapNotify(notify) | Message::MapNotifyAck(MapNotifyAck(notify)) => {
             &mut notify.records
         }
+        Message::MapReferral(referral) => return sort_referrals(referral),
         Message::Encapsulated(_) => &mut [],
     };
     for record in records {

@@ -44,7 +44,7 @@ fn authentication(vector: &str) -> AuthenticationData {
     AuthenticationData {
         key_id: vector[12],
         algorithm_id: vector[13],
-        mac: vector[16..16 + length].to_vec(),
+        mac: vector[16..16 + length].into(),
     }
 }
 
