@@ -7,7 +7,7 @@
 use std::fmt;
 
 use aes_kw::KwAes128;
-use hkdf::{GenericHkdfExtract, HmacImpl};
+use hkdf::GenericHkdfExtract;
 use hmac::digest::Output;
 use hmac::{Hmac, KeyInit, Mac};
 use rand::Rng;
@@ -393,7 +393,7 @@ fn derive(kdf_id: u16, input: &[&[u8]]) -> Result<[u8; 16], SecError> {
 }
 
 /// HKDF over the concatenated `input`: salt absent, info empty, 128 bits.
-fn hkdf<H: HmacImpl>(input: &[&[u8]]) -> [u8; 16] {
+fn hkdf<H: hkdf::HmacImpl>(input: &[&[u8]]) -> [u8; 16] {
     let mut extract = GenericHkdfExtract::<H>::new(None);
     input.iter().for_each(|part| extract.input_ikm(part));
     let (_, expand) = extract.finalize();

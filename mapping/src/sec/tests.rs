@@ -47,7 +47,7 @@ fn eid_ad(kdf_id: u16, hmac_id: u16, prefixes: &[&str]) -> EidAd {
 
 /// A Map-Reply for `prefixes` protected as Map-Server and ETR do it.
 fn protected(kdf_id: u16, hmac_id: u16) -> Vec<u8> {
-    let locators = vec![LocatorRecord::new(std::net::Ipv4Addr::new(192, 0, 2, 1), 1, 100)];
+    let locators = vec![LocatorRecord::new(std::net::IpAddr::from([192, 0, 2, 1]), 1, 100)];
     let record = EidRecord::new(prefix("2001:db8:103::/48"), 1440, locators);
     let eid_ad = eid_ad(kdf_id, hmac_id, &["2001:db8:103::/48", "2001:db8:203::/48"]);
     let ms_otk = ms_otk(&otk(), kdf_id).unwrap();
@@ -78,10 +78,7 @@ fn tv_r8_aes_key_wrap() {
 
 #[test]
 fn se_05_tv_c19_wrapping() {
-    assert_eq!(
-        key_wrap_key(NONCE, &secret()).to_vec(),
-        octets("a44614b6da7d521932d1d862bdea7e79")
-    );
+    assert_eq!(key_wrap_key(NONCE, &secret()).to_vec(), octets("a44614b6da7d521932d1d862bdea7e79"));
     let wrapped = wrap(&otk(), NONCE, &secret());
     assert_eq!(wrapped.wrapping_id, 2);
     let fields = [wrapped.preamble.to_be_bytes().as_slice(), &wrapped.otk].concat();
@@ -154,7 +151,8 @@ fn se_12_the_eid_hmac_covers_the_eid_ad_from_its_length_on_with_the_field_zero()
 #[test]
 fn se_12_bits_without_meaning_are_covered_too() {
     // A Map-Server that sets unassigned bits, or leaves host bits in the prefix, is verified over what it sent.
-    let mut sent = octets("0020 0002 01 7f 0002 55 18 0001 cb007163 00000000000000000000000000000000");
+    let mut sent =
+        octets("0020 0002 01 7f 0002 55 18 0001 cb007163 00000000000000000000000000000000");
     fill_last(&mut sent, 2, &otk()).unwrap();
     let eid_ad = verify_eid_ad(&sent, &otk()).unwrap();
     assert_eq!(eid_ad.body.unwrap().prefixes, [prefix("203.0.113.0/24").into()]);
@@ -241,7 +239,8 @@ fn se_21_tv_r4_a_record_is_used_within_what_was_authorised() {
     assert_eq!(used("2001:db8:103::/48"), Some(prefix("2001:db8:103::/48")));
     assert_eq!(used("2001:db8:200::/40"), None);
     assert_eq!(used("2001:db8:203:1::/64"), Some(prefix("2001:db8:203:1::/64")));
-    let elsewhere = EidPrefix::new(InstanceId::new(7).unwrap(), prefix("2001:db8:103::/48").prefix());
+    let elsewhere =
+        EidPrefix::new(InstanceId::new(7).unwrap(), prefix("2001:db8:103::/48").prefix());
     assert_eq!(authorized.intersection(&elsewhere), None);
 }
 

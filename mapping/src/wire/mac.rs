@@ -12,7 +12,10 @@ pub struct MacField(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Inline { len: u8, octets: [u8; INLINE] },
+    Inline {
+        len: u8,
+        octets: [u8; INLINE],
+    },
     /// The field of an unknown algorithm, kept as it came (AU-12).
     Long(Box<[u8]>),
 }
@@ -21,9 +24,7 @@ impl MacField {
     /// `len` zero octets, for `auth` to fill.
     pub fn zeroed(len: usize) -> Self {
         match u8::try_from(len) {
-            Ok(short) if len <= INLINE => {
-                Self(Repr::Inline { len: short, octets: [0; INLINE] })
-            }
+            Ok(short) if len <= INLINE => Self(Repr::Inline { len: short, octets: [0; INLINE] }),
             _ => Self(Repr::Long(vec![0; len].into())),
         }
     }

@@ -89,9 +89,7 @@ impl Message {
     pub fn parse_with(octets: &[u8], tolerance: Tolerance) -> Result<Self, WireError> {
         let first = octets.first().copied().ok_or(WireError::Truncated("message type"))?;
         match first >> 4 {
-            kind::MAP_REQUEST => {
-                MapRequest::parse_with(octets, tolerance).map(Self::MapRequest)
-            }
+            kind::MAP_REQUEST => MapRequest::parse_with(octets, tolerance).map(Self::MapRequest),
             kind::MAP_REPLY => MapReply::parse(octets).map(Self::MapReply),
             kind::MAP_REGISTER => MapRegister::parse(octets).map(Self::MapRegister),
             kind::MAP_NOTIFY => MapNotify::parse(octets).map(Self::MapNotify),
