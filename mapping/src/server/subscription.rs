@@ -1,4 +1,4 @@
-//! Publish/subscribe (RFC 9437): who is told of a change in a mapping.
+//! Publish and subscribe: xTRs that are told of every change of a mapping (RFC 9437).
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use crate::eid::EidPrefix;
 use super::MapServer;
 
 impl MapServer {
-    /// The mapping of `prefix` changed or is no more.
+    /// Tells the subscribers of `prefix` what became of its mapping: to call after every change and removal in the registry.
     pub(super) fn mapping_changed(&mut self, now: Instant, prefix: EidPrefix) {
         let _ = (now, prefix);
     }
