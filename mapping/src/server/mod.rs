@@ -2,12 +2,14 @@
 
 mod durable;
 mod event;
+mod kept;
 mod notify;
 mod register;
 mod registry;
 mod replay;
 mod request;
 mod site;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod views;
