@@ -41,7 +41,7 @@ impl MapServer {
         octets: &[u8],
     ) {
         let source = from.ip();
-        let (site, signer) = match self.authenticate(register, octets) {
+        let (site, signer) = match self.authenticate(now, source, register, octets) {
             Ok(found) => found,
             Err((site, reason)) => return self.refuse_message(site, source, register, reason),
         };
@@ -57,6 +57,7 @@ impl MapServer {
             Ok(freshness) => freshness,
             Err(reason) => return self.refuse_message(Some(site), source, register, reason),
         };
+        self.admission.registered(now, source);
         if register.records.iter().any(|record| self.is_older_version(registrant, record)) {
             let reason = Discard::MapVersionOlder;
             return self.refuse_message(Some(site), source, register, reason);
@@ -115,7 +116,9 @@ impl MapServer {
 
     /// The site and key that a message was signed with.
     fn authenticate(
-        &self,
+        &mut self,
+        now: Instant,
+        source: IpAddr,
         register: &MapRegister,
         octets: &[u8],
     ) -> Result<(SiteIndex, Signer), (Option<SiteIndex>, Discard)> {
@@ -126,7 +129,9 @@ impl MapServer {
         let mut refusal =
             (None, if supported { Discard::NotASite } else { Discard::UnsupportedEid });
         for site in self.sites.candidates(&register.records, MAX_CANDIDATE_PREFIXES) {
-            match self.sites.authenticate(site, register, octets) {
+            let admitted = self.admission.site(now, site, source);
+            let signer = admitted.and_then(|()| self.sites.authenticate(site, register, octets));
+            match signer {
                 Ok(signer) => return Ok((site, signer)),
                 // The first site's reason tells most, unless another one had the key at least.
                 Err(reason) if refusal.0.is_none() || refusal.1 == Discard::KeyUnknown => {
