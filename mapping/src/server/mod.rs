@@ -3,6 +3,7 @@
 mod admission;
 mod durable;
 mod event;
+mod kept;
 mod notify;
 mod register;
 mod registry;
