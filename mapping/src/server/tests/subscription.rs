@@ -160,7 +160,11 @@ fn ps_06_success_is_acknowledged_by_an_authenticated_map_notify() {
     let message = verified(only);
     assert_eq!((message.nonce, message.authentication.key_id), (50, 9));
     assert_eq!(shown(&message), mapping("10.1.0.0/16", ETR));
-    assert_eq!(bench.advance(3), [only.clone()], "repeated until it is acknowledged");
+    assert_eq!(
+        &bench.advance(3)[..],
+        std::slice::from_ref(only),
+        "repeated until it is acknowledged"
+    );
     bench.acknowledge(only);
     assert!(bench.advance(100).is_empty());
     assert_eq!(bench.server.get(Count::PublicationAcks), 1);
