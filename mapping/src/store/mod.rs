@@ -3,6 +3,8 @@
 //! The state machine knows what a key means ([`crate::server`]), a store does not. The state machine logs its changes; the shell
 //! takes them in batches, gives them to a [`Store`] and sends what waits for them once the store says that they are kept.
 
+pub mod journal;
+
 use std::io;
 use std::task::{Context, Poll};
 
@@ -132,6 +134,11 @@ pub trait Store: Send {
 
     /// The next thing to say; registers the waker when there is none.
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<StoreEvent>;
+
+    /// What `show status` says of it, a sentence each.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Keeps nothing: for a Map-Server without `state-dir`, whose sites register anew after a restart.
