@@ -8,6 +8,7 @@ mod registry;
 mod replay;
 mod request;
 mod site;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod views;

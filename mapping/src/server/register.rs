@@ -217,10 +217,12 @@ impl MapServer {
                 self.event(Event::Registered { site, prefix, source });
                 let covering = self.covering_registrations(&prefix);
                 self.notify_others(now, prefix, sender.registrant, &covering);
+                self.mapping_changed(now, prefix);
             }
             Outcome::Changed(others) => {
                 self.event(Event::Changed { site, prefix, source });
                 self.notify_others(now, prefix, sender.registrant, &others);
+                self.mapping_changed(now, prefix);
             }
         }
         Ok(())
@@ -242,6 +244,7 @@ impl MapServer {
             None => self.covering_registrations(&prefix),
         };
         self.notify_others(now, prefix, registrant, &affected);
+        self.mapping_changed(now, prefix);
     }
 
     /// The registrations that `prefix` was a part of: an EID that is registered alone has left the place of the covering prefix.
