@@ -342,12 +342,13 @@ impl Store for Journal {
             self.restored,
             octets.div_ceil(1_024),
         )];
-        if let Some(reason) = self.trouble(&state) {
-            let withheld = self.withheld;
+        if self.withheld > 0 {
             notes.push(format!(
-                "Registrations are not acknowledged ({withheld} acknowledgements withheld): {reason}."
+                "{} messages were not sent because what they acknowledge was not kept.",
+                self.withheld
             ));
-        } else if let Some(reason) = &state.fold_failed {
+        }
+        if let Some(reason) = &state.fold_failed {
             notes.push(format!("The journal cannot be folded into the database: {reason}."));
         }
         notes
