@@ -7,12 +7,14 @@ mod register;
 mod registry;
 mod replay;
 mod request;
+mod secure;
 mod site;
 #[cfg(test)]
 mod tests;
 mod views;
 
 use std::collections::VecDeque;
+use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,7 @@ use crate::config::MappingConfig;
 use crate::discard::{Discard, DiscardCounters};
 use crate::eid::EidPrefix;
 use crate::limits::{KeyedBuckets, Rate, Recent, source_key};
-use crate::resolver::{OwnAddresses, is_martian};
+use crate::resolver::{Clients, Forwards, ItrKeys, OwnAddresses, is_martian};
 use crate::timers;
 use crate::transmit::Transmit;
 use crate::wire::{CONTROL_PORT, Message};
@@ -45,6 +47,8 @@ use site::Sites;
 #[derive(Debug)]
 pub struct MapServer {
     own: OwnAddresses,
+    clients: Clients,
+    itr_keys: ItrKeys,
     sites: Sites,
     registry: Registry,
     replay: ReplayGuard,
@@ -54,6 +58,8 @@ pub struct MapServer {
     requests: KeyedBuckets<IpAddr>,
     replies: KeyedBuckets<IpAddr>,
     recent_replies: Recent<(IpAddr, EidPrefix), u64>,
+    forwards: Forwards,
+    hasher: RandomState,
     rng: StdRng,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -70,6 +76,8 @@ impl MapServer {
         };
         Self {
             own: OwnAddresses::new(config.listen),
+            clients: Clients::new(config.clients),
+            itr_keys: ItrKeys::new(config.lisp_sec),
             sites: Sites::new(config.sites),
             registry: Registry::default(),
             replay: ReplayGuard::default(),
@@ -79,6 +87,8 @@ impl MapServer {
             requests: per_source(timers::REQUESTS_PER_SECOND, timers::REQUESTS_BURST),
             replies: per_source(timers::REPLIES_PER_SECOND, timers::REPLIES_BURST),
             recent_replies: Recent::new(timers::MAP_REPLY_INTERVAL, timers::TRACKED_REPLIES),
+            forwards: Forwards::default(),
+            hasher: RandomState::new(),
             rng: StdRng::from_seed(seed),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -107,7 +117,7 @@ impl MapServer {
         if let Err(reason) = self.admit(now, local, from, payload) {
             return self.discard(from.ip(), reason);
         }
-        match Message::parse(payload) {
+        match Message::parse_with(payload, self.clients.tolerance(from.ip())) {
             Err(error) => self.discard(from.ip(), error.into()),
             Ok(Message::MapRegister(register)) => {
                 self.count(Count::MapRegisters);
@@ -118,12 +128,7 @@ impl MapServer {
                 self.handle_encapsulated(now, local.ip(), from, ecm);
             }
             Ok(Message::MapRequest(request)) => {
-                let reason = match (request.probe, request.smr) {
-                    (true, _) => Discard::ProbeRefused,
-                    (_, true) => Discard::SmrRefused,
-                    _ => Discard::PlainMapRequest,
-                };
-                self.discard(from.ip(), reason);
+                self.handle_plain_request(now, local.ip(), from, &request, payload);
             }
             Ok(Message::MapReply(_) | Message::MapNotify(_)) => {
                 self.discard(from.ip(), Discard::UnexpectedMessage);

@@ -37,6 +37,8 @@ pub(super) struct Registration {
     pub(super) ttl_minutes: u32,
     pub(super) proxy_reply: bool,
     pub(super) merge: bool,
+    /// S-bit: the xTR speaks LISP-SEC (RFC 9303 §6.3).
+    pub(super) security_capable: bool,
     pub(super) map_version: u16,
     pub(super) locators: Vec<LocatorRecord>,
 }

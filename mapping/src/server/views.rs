@@ -28,6 +28,9 @@ crate::named! {
     MapNotifiesTooLong "map_notifies_too_long" "Unsolicited Map-Notifies not sent because the record exceeds what may be sent without knowing the path MTU (CW-06).";
     MapNotifyAcks "map_notify_acks_received" "Map-Notify-Acks that ended a retransmission.";
     MapRequests "map_requests_received" "Lookups received in Encapsulated Control Messages.";
+    ProtectedMapRequests "protected_map_requests_received" "Lookups protected by LISP-SEC among those received.";
+    ProtectedForwards "protected_map_requests_forwarded" "Protected Map-Requests forwarded to an ETR.";
+    ProtectedReplies "protected_map_replies_sent" "Map-Replies, negative ones too, that were protected by LISP-SEC.";
     MapReplies "map_replies_sent" "Map-Replies sent with a mapping.";
     NegativeMapReplies "negative_map_replies_sent" "Negative Map-Replies sent.";
     MapRequestsForwarded "map_requests_forwarded" "Map-Requests forwarded to an ETR.";
