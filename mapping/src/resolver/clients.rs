@@ -34,9 +34,9 @@ impl Clients {
 
     /// What the parser is told before it reads a message from `source`.
     pub(crate) fn tolerance(&self, source: IpAddr) -> Tolerance {
-        let zero_inner_checksum = self.restricted
+        let lispers_net = self.restricted
             && self.find(source).is_some_and(|client| client.profile == Profile::LispersNet);
-        Tolerance { zero_inner_checksum }
+        if lispers_net { Tolerance::LISPERS_NET } else { Tolerance::default() }
     }
 
     fn find(&self, source: IpAddr) -> Option<&Client> {

@@ -9,7 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::discard::Discard;
 use crate::timers::control_payload_limit;
-use crate::wire::{CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, MapRequest};
+use crate::wire::{
+    CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, MapRequest, Tolerance,
+};
 
 pub(crate) use clients::Clients;
 pub(crate) use forwards::Forwards;
@@ -71,12 +73,13 @@ impl Lookup {
         ecm: EncapsulatedControlMessage,
         own: &OwnAddresses,
         local: IpAddr,
+        tolerance: Tolerance,
     ) -> Result<Self, Discard> {
         const MAP_REQUEST: u8 = 1;
         if ecm.message.first().is_none_or(|first| first >> 4 != MAP_REQUEST) {
             return Err(Discard::UnexpectedInner);
         }
-        let request = MapRequest::parse(&ecm.message)?;
+        let request = MapRequest::parse_with(&ecm.message, tolerance)?;
         if request.probe {
             return Err(Discard::ProbeRefused);
         }

@@ -95,20 +95,6 @@ impl Entry {
         record.locators.sort_by(|a, b| a.address.cmp(&b.address));
         record
     }
-
-    /// The locators that Map-Requests can be forwarded to (MS-15): with the R-bit, best priority first.
-    pub(super) fn reachable(&self) -> Vec<IpAddr> {
-        let mut locators: Vec<(u8, IpAddr)> = self
-            .registrations
-            .iter()
-            .flat_map(|registration| &registration.locators)
-            .filter(|locator| locator.reachable)
-            .filter_map(|locator| Some((locator.priority, locator.address.rloc()?)))
-            .collect();
-        locators.sort_unstable();
-        locators.dedup();
-        locators.into_iter().map(|(_, rloc)| rloc).collect()
-    }
 }
 
 /// What a registration changed.

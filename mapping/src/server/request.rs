@@ -65,7 +65,8 @@ impl MapServer {
             return self.discard(from.ip(), Discard::ClientUnknown);
         }
         let security = ecm.security.take();
-        let mut lookup = match Lookup::new(ecm, &self.own, local) {
+        let tolerance = self.clients.tolerance(from.ip());
+        let mut lookup = match Lookup::new(ecm, &self.own, local, tolerance) {
             Ok(lookup) => lookup,
             Err(reason) => return self.discard(from.ip(), reason),
         };
