@@ -2,6 +2,7 @@
 
 mod durable;
 mod event;
+mod kept;
 mod notify;
 mod register;
 mod registry;
@@ -9,6 +10,7 @@ mod replay;
 mod request;
 mod secure;
 mod site;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -130,7 +132,7 @@ impl MapServer {
             Ok(Message::MapRequest(request)) => {
                 self.handle_plain_request(now, local.ip(), from, &request, payload);
             }
-            Ok(Message::MapReply(_) | Message::MapNotify(_)) => {
+            Ok(Message::MapReply(_) | Message::MapNotify(_) | Message::MapReferral(_)) => {
                 self.discard(from.ip(), Discard::UnexpectedMessage);
             }
         }

@@ -93,6 +93,8 @@ fn decode(octets: &[u8]) -> Option<(Change<'_>, &[u8])> {
 }
 
 /// Changes, and the messages that must not leave before the changes are kept: an acknowledged registration is never lost.
+///
+/// A shared store ([`Store::is_shared`]) keeps a batch whole or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// What changed.
@@ -106,7 +108,8 @@ pub struct Batch {
 pub enum StoreEvent {
     /// The changes of a batch are kept; its messages may leave. Batches come back in the order they were given.
     Kept(Vec<Transmit>),
-    /// Another Map-Server of the cluster changed this key.
+    /// This key has another value than the state machine knows: another Map-Server of the cluster changed it, or a batch that changed it
+    /// was refused because another Map-Server was first (the batch is not [`Self::Kept`] then, its messages never leave).
     Changed {
         /// The key.
         key: Vec<u8>,
@@ -132,6 +135,19 @@ pub trait Store: Send {
 
     /// The next thing to say; registers the waker when there is none.
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<StoreEvent>;
+
+    /// Whether other Map-Servers change the same state. Then
+    ///
+    /// - each received message needs a batch of its own, so that a replay among them is refused alone;
+    /// - nothing may expire between [`StoreEvent::Degraded`] and [`StoreEvent::Recovered`]: refreshes that others accepted are not seen.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// What an operator should know of it now, a sentence each, for `show status`.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Keeps nothing: for a Map-Server without `state-dir`, whose sites register anew after a restart.
