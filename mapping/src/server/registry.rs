@@ -63,8 +63,8 @@ impl Registration {
             || self.locators != older.locators
             || (self.site, self.signing, self.identity, self.source, self.local)
                 != (older.site, older.signing, older.identity, older.source, older.local)
-            || (self.proxy_reply, self.merge, self.lifetime)
-                != (older.proxy_reply, older.merge, older.lifetime)
+            || (self.proxy_reply, self.merge, self.security_capable, self.lifetime)
+                != (older.proxy_reply, older.merge, older.security_capable, older.lifetime)
     }
 
     /// Whether a Map-Reply made of `other` may read differently.

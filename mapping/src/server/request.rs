@@ -218,7 +218,7 @@ impl MapServer {
 
     /// The key that an ETR registered with.
     fn signer_of(&self, registration: &Registration) -> Option<Signer> {
-        Some(registration.signer.clone())
+        self.sites.signer(registration.site, registration.signing?)
     }
 
     /// Whether the Map-Server answers for its ETRs (MS-14).
