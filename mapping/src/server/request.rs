@@ -1,12 +1,10 @@
 //! Map-Request: answer it, or pass it on to an ETR (RFC 9301 §8.3, §8.4).
 
-use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use crate::discard::Discard;
 use crate::eid::EidPrefix;
-use crate::limits::source_key;
 use crate::resolver::negative::least_specific;
 use crate::resolver::{Lookup, is_martian, map_reply};
 use crate::timers::{
@@ -14,8 +12,7 @@ use crate::timers::{
 };
 use crate::transmit::{SourcePort, Transmit};
 use crate::wire::{
-    Action, CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, MapRequest,
-    RequestedEid,
+    Action, CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, MapRequest, RequestedEid,
 };
 
 use super::registry::{Entry, Registration};
@@ -112,6 +109,7 @@ impl MapServer {
     /// one Map-Reply, since the ITR forgets the nonce with the first.
     fn handle_lookup(&mut self, now: Instant, from: SocketAddr, lookup: &Lookup) {
         self.count(Count::MapRequests);
+        self.admission.asked(now, from.ip());
         if lookup.protection.is_some() {
             self.count(Count::ProtectedMapRequests);
         }
@@ -119,8 +117,10 @@ impl MapServer {
         let mut etrs: Vec<Ask> = Vec::new();
         for (at, RequestedEid { eid, .. }) in lookup.request.records.iter().enumerate() {
             // The first was paid for when the message was admitted.
-            if at > 0 && !self.requests.take(now, source_key(from.ip())) {
-                self.discard(from.ip(), Discard::SourceRateLimited);
+            if at > 0
+                && let Err(reason) = self.admission.record(now, from.ip())
+            {
+                self.discard(from.ip(), reason);
                 break;
             }
             let Some(prefix) = eid.prefix() else {
@@ -155,7 +155,8 @@ impl MapServer {
             let host = requested.eid.prefix()?.first().host_prefix();
             Some(Told::negative(host, Action::DropAuthFailure, UNREGISTERED_TTL_MINUTES))
         };
-        let answered: Vec<Told> = lookup.request.records.iter().take(1).filter_map(denied).collect();
+        let answered: Vec<Told> =
+            lookup.request.records.iter().take(1).filter_map(denied).collect();
         if let Err(reason) = self.reply(now, lookup, answered) {
             self.discard(from.ip(), reason);
         }
@@ -261,7 +262,13 @@ impl MapServer {
     /// A less-specific record in a map-cache hides the more-specifics that did not come with it. So when they do not fit in a
     /// message (CW-06), or are not ours to tell since their ETRs want to answer themselves, the record is narrowed to the largest
     /// prefix around `asked` that has none of them.
-    fn mapping(&self, asked: &EidPrefix, prefix: EidPrefix, entry: &Entry, lookup: &Lookup) -> Told {
+    fn mapping(
+        &self,
+        asked: &EidPrefix,
+        prefix: EidPrefix,
+        entry: &Entry,
+        lookup: &Lookup,
+    ) -> Told {
         let voucher = Voucher::new(prefix, false);
         let mut records = vec![entry.record(prefix)];
         let mut told = true;
@@ -271,7 +278,8 @@ impl MapServer {
         }
         if records.len() > 1 && !(told && self.fits(&records, &voucher, lookup)) {
             // Without a narrower one, more-specifics lie within what was asked for: as many as fit.
-            if let Some(narrowed) = least_specific(asked, prefix.mask_len() + 1, &[&self.registry]) {
+            if let Some(narrowed) = least_specific(asked, prefix.mask_len() + 1, &[&self.registry])
+            {
                 records = vec![entry.record(narrowed)];
             }
         }
@@ -303,9 +311,7 @@ impl MapServer {
             }
         };
         match hole {
-            Some(hole) => {
-                Answer::Told(Told::negative(hole, Action::NativelyForward, ttl_minutes))
-            }
+            Some(hole) => Answer::Told(Told::negative(hole, Action::NativelyForward, ttl_minutes)),
             None => self.answer_for_first(asked, lookup),
         }
     }
@@ -375,12 +381,7 @@ impl MapServer {
     }
 
     /// Sends what was not just sent to the same ITR-RLOC.
-    fn reply(
-        &mut self,
-        now: Instant,
-        lookup: &Lookup,
-        answered: Vec<Told>,
-    ) -> Result<(), Discard> {
+    fn reply(&mut self, now: Instant, lookup: &Lookup, answered: Vec<Told>) -> Result<(), Discard> {
         if lookup.request.dont_map_reply {
             return Err(Discard::DontMapReply);
         }
@@ -388,11 +389,11 @@ impl MapServer {
         let rloc = requester.destination.ip();
         let reply = self.fresh_reply(now, lookup, rloc, answered)?;
         let Reply { payload, negative, told } = reply;
-        if !self.replies.take(now, rloc) {
+        if !self.replies.take(now, &rloc) {
             return Err(Discard::ReplyRateLimited);
         }
         for (key, value) in told {
-            self.recent_replies.record(now, key, value);
+            self.recent_replies.record(now, &key, value);
         }
         self.count(if negative { Count::NegativeMapReplies } else { Count::MapReplies });
         if lookup.protection.is_some() {
@@ -410,7 +411,7 @@ impl MapServer {
     /// The Map-Reply with those of the answers that were not just told (RP-15). Who proves with a key that he is the ITR is told
     /// apart from everybody who may write its RLOC into a request.
     fn fresh_reply(
-        &self,
+        &mut self,
         now: Instant,
         lookup: &Lookup,
         rloc: IpAddr,
@@ -426,8 +427,8 @@ impl MapServer {
         if let [_, _, ..] = answered[..] {
             answered.retain(|answer| {
                 let Some(key) = key(answer) else { return false };
-                let value = self.hasher.hash_one(encoded(&answer.records)) ^ salt;
-                let fresh = !self.recent_replies.contains(now, &key, &value);
+                let value = self.scatter.of(&encoded(&answer.records)) ^ salt;
+                let fresh = !self.recent_replies.contains(now, &key, value);
                 if fresh {
                     told.push((key, value));
                 }
@@ -455,8 +456,8 @@ impl MapServer {
         let (reply, mut payload) = map_reply(nonce, records, rloc, room);
         if let Some(key) = only {
             // What was sent is what is compared: the header differs by its nonce each time.
-            let value = self.hasher.hash_one(&payload[REPLY_HEADER..]) ^ salt;
-            if self.recent_replies.contains(now, &key, &value) {
+            let value = self.scatter.of(&&payload[REPLY_HEADER..]) ^ salt;
+            if self.recent_replies.contains(now, &key, value) {
                 return Err(Discard::ReplyRateLimited);
             }
             told.push((key, value));

@@ -74,7 +74,11 @@ fn mr_09_plain_map_requests_are_lookups_of_clients_that_need_it() {
     let sent = bench.input("192.0.2.1", ITR_PORT, &plain(&other));
     let inner = EncapsulatedControlMessage::parse(&sent[0].payload).unwrap();
     assert_eq!(inner.message, plain(&other), "MR-05");
-    assert_eq!(inner.source, SocketAddr::new(ip("192.0.2.1"), ITR_PORT), "where the ETR answers to");
+    assert_eq!(
+        inner.source,
+        SocketAddr::new(ip("192.0.2.1"), ITR_PORT),
+        "where the ETR answers to"
+    );
 }
 
 #[test]
