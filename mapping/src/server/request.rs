@@ -18,6 +18,7 @@ use crate::wire::{
 use super::registry::{Entry, Registration};
 use super::secure::{self, Voucher};
 use super::site::Signer;
+use super::subscription::Subscribing;
 use super::{Count, MapServer};
 
 /// More-specifics that one reply could have room for: a record takes at least 16 octets.
@@ -27,7 +28,7 @@ const REPLY_HEADER: usize = 12;
 
 /// What becomes of one record of a Map-Request.
 #[derive(Debug)]
-enum Answer {
+pub(super) enum Answer {
     /// Answered from the registry, or negatively.
     Told(Told),
     /// An ETR answers.
@@ -36,14 +37,14 @@ enum Answer {
 
 /// An answer of the Map-Server's own.
 #[derive(Debug, PartialEq, Eq)]
-struct Told {
-    records: Vec<EidRecord>,
+pub(super) struct Told {
+    pub(super) records: Vec<EidRecord>,
     voucher: Voucher,
 }
 
 /// An ETR to be asked.
 #[derive(Debug)]
-struct Ask {
+pub(super) struct Ask {
     rloc: IpAddr,
     voucher: Voucher,
     /// The key it registered with; `None` when the request is not protected.
@@ -115,7 +116,7 @@ impl MapServer {
         }
         let mut answered: Vec<Told> = Vec::new();
         let mut etrs: Vec<Ask> = Vec::new();
-        for (at, RequestedEid { eid, .. }) in lookup.request.records.iter().enumerate() {
+        for (at, RequestedEid { eid, notify }) in lookup.request.records.iter().enumerate() {
             // The first was paid for when the message was admitted.
             if at > 0
                 && let Err(reason) = self.admission.record(now, from.ip())
@@ -127,7 +128,12 @@ impl MapServer {
                 self.discard(from.ip(), Discard::UnsupportedEid);
                 continue;
             };
-            match self.answer(&prefix, lookup) {
+            let answer = match notify.then(|| self.subscribe(now, from, lookup, &prefix)) {
+                Some(Subscribing::Done) => continue,
+                Some(Subscribing::Refused(record)) => Answer::Told(Told::of(prefix, record)),
+                Some(Subscribing::Impossible) | None => self.answer(&prefix, lookup),
+            };
+            match answer {
                 Answer::Told(told) if !answered.contains(&told) => answered.push(told),
                 Answer::Etr(ask) => match etrs.iter_mut().find(|other| other.rloc == ask.rloc) {
                     Some(other) => other.voucher.join(ask.voucher),
@@ -162,18 +168,12 @@ impl MapServer {
         }
     }
 
-    fn answer(&self, asked: &EidPrefix, lookup: &Lookup) -> Answer {
+    pub(super) fn answer(&self, asked: &EidPrefix, lookup: &Lookup) -> Answer {
         let configured = self.sites.configured(asked);
         if let Some(configured) = configured.filter(|configured| self.sites.is_down(configured)) {
             return self.denied(asked, configured, lookup);
         }
-        let registered = self.registry.longest_match(asked).filter(|(prefix, entry)| {
-            // MS-22: a longer configured prefix of another site decides, registered or not.
-            configured.is_none_or(|configured| {
-                prefix.mask_len() >= configured.mask_len() || self.same_site(entry, &configured)
-            })
-        });
-        let Some((prefix, entry)) = registered else {
+        let Some((prefix, entry)) = self.registered(asked) else {
             return self.negative(asked, configured, lookup);
         };
         match lookup.protection {
@@ -251,6 +251,16 @@ impl MapServer {
         } else {
             self.answer(&first, lookup)
         }
+    }
+
+    /// The registration that decides about `asked`. MS-22: not if a longer configured prefix of another site does, registered or not.
+    pub(super) fn registered(&self, asked: &EidPrefix) -> Option<(EidPrefix, &Entry)> {
+        let configured = self.sites.configured(asked);
+        self.registry.longest_match(asked).filter(|(prefix, entry)| {
+            configured.is_none_or(|configured| {
+                prefix.mask_len() >= configured.mask_len() || self.same_site(entry, &configured)
+            })
+        })
     }
 
     fn same_site(&self, entry: &Entry, configured: &EidPrefix) -> bool {
@@ -479,8 +489,12 @@ struct Reply {
 impl Told {
     /// One record without locators.
     fn negative(prefix: EidPrefix, action: Action, ttl_minutes: u32) -> Self {
-        let records = vec![EidRecord::negative(prefix, action, ttl_minutes)];
-        Self { records, voucher: Voucher::new(prefix, false) }
+        Self::of(prefix, EidRecord::negative(prefix, action, ttl_minutes))
+    }
+
+    /// One record, about `prefix`.
+    fn of(prefix: EidPrefix, record: EidRecord) -> Self {
+        Self { records: vec![record], voucher: Voucher::new(prefix, false) }
     }
 }
 

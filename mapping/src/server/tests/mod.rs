@@ -7,6 +7,7 @@ mod register;
 mod request;
 mod resolving;
 mod secure;
+mod subscription;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
