@@ -277,6 +277,7 @@ fn router_config(
         key_id: 1,
         secret: key(),
         algorithm: Algorithm::HmacSha256Hkdf,
+        covers: mapping::auth::Covered::Message,
     };
     ControlConfig {
         role,
@@ -293,6 +294,9 @@ fn router_config(
         record_ttl_minutes: ttl_minutes,
         proxy_reply,
         map_cache_limit: 1000,
+        identity: None,
+        merge: false,
+        subscribe: None,
     }
 }
 

@@ -55,6 +55,7 @@ pub(super) fn server() -> MapServer {
         key_id: 1,
         secret: Secret::new(b"site key".to_vec()),
         algorithm: Algorithm::HmacSha256Hkdf,
+        covers: mapping::auth::Covered::Message,
     }
 }
 
@@ -74,6 +75,9 @@ pub(super) fn config() -> ControlConfig {
         record_ttl_minutes: 1440,
         proxy_reply: false,
         map_cache_limit: 1000,
+        identity: None,
+        merge: false,
+        subscribe: None,
     }
 }
 
