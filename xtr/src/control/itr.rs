@@ -107,6 +107,12 @@ impl Lookups {
         self.nonces.get(&nonce).copied()
     }
 
+    /// Whether the Map-Request with this nonce went to an ETR itself.
+    fn was_direct(&self, prefix: &EidPrefix, nonce: u64) -> bool {
+        let lookup = self.lookups.get(prefix);
+        lookup.is_some_and(|lookup| lookup.nonces.contains(&(nonce, None)))
+    }
+
     /// Asks at once where nobody could be asked so far: a pause after tries that were never sent spares nobody (RQ-13).
     pub(super) fn retry_now(&mut self, now: Instant) {
         let mut waiting = Vec::new();
@@ -230,10 +236,14 @@ impl ControlPlane {
         lookup.sent = sent;
         let (try_number, resolver) = (sent as usize - 1, lookup.resolver);
         let subscribe = !plain && self.subscribes();
-        // A subscription goes through the mapping system.
-        let direct = purpose == Purpose::Refresh && sent <= DIRECT_TRIES && !subscribe;
+        // A subscription goes through the mapping system; where nobody is there, the ETRs know their mapping still.
+        let direct = purpose == Purpose::Refresh
+            && match subscribe {
+                true => sent > DIRECT_TRIES && sent % 2 == 0,
+                false => sent <= DIRECT_TRIES,
+            };
         self.lookups.reschedule(prefix, now + purpose.interval());
-        let nonce = match subscribe {
+        let nonce = match subscribe && !direct {
             true => self.subscription_nonce(now, &prefix, sent),
             false => self.next_nonce(),
         };
@@ -342,7 +352,8 @@ impl ControlPlane {
             return;
         }
         self.count("map_replies_received");
-        if self.subscription_denied(now, requested, &records)
+        if !self.lookups.was_direct(&requested, reply.nonce)
+            && self.subscription_denied(now, requested, &records)
             && self.ask_plainly(requested, reply.nonce)
         {
             return;
@@ -431,6 +442,7 @@ impl ControlPlane {
                 .more_specifics(prefix)
                 .map(|(found, entry)| (found, entry.expires))
                 .filter(|(found, _)| records.iter().all(|(listed, _)| listed != found))
+                .filter(|(found, _)| *found == requested || !self.has_subscription(found))
                 .collect();
             let mut expires = now + lifetime(record.ttl_minutes);
             if was_cached && *prefix != requested && prefix.covers(&requested) {

@@ -284,6 +284,11 @@ impl ControlPlane {
         }
     }
 
+    /// Whether exactly `prefix` is subscribed.
+    pub(super) fn has_subscription(&self, prefix: &EidPrefix) -> bool {
+        self.subscriptions.table.get(prefix).is_some()
+    }
+
     /// Whether changes of `prefix` are published to us.
     fn is_subscribed(&self, prefix: &EidPrefix) -> bool {
         self.subscriptions.table.longest_match(prefix).is_some()
@@ -291,7 +296,7 @@ impl ControlPlane {
 
     /// An entry left the map-cache, not by the word of the Map-Server: what is subscribed for its sake is given up.
     pub(super) fn entry_left(&mut self, now: Instant, prefix: &EidPrefix) {
-        if self.subscriptions.table.get(prefix).is_some() {
+        if self.has_subscription(prefix) {
             self.unsubscribe(now, prefix);
         }
     }

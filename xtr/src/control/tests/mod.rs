@@ -5,6 +5,7 @@ mod mappings;
 mod probing;
 mod registering;
 mod soliciting;
+mod subscribing;
 
 use super::*;
 use crate::config::{LocalEid, MapServer, OwnRloc, Petr};
