@@ -60,6 +60,19 @@ pub struct MappingConfig {
     pub state_dir: Option<PathBuf>,
     /// Start with empty state when what `state_dir` holds is corrupt.
     pub start_empty: bool,
+    /// The etcd that keeps the state for several Map-Servers; `None` = this one is alone.
+    pub cluster: Option<ClusterConfig>,
+}
+
+/// An etcd cluster (v3 API), and where in it the state is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// `HOST:PORT` of its members, in the order of preference; `HOST` is a name, an IPv4 address or `[IPv6]`.
+    pub endpoints: Vec<String>,
+    /// Every key starts with it; the same at all Map-Servers of the cluster.
+    pub prefix: String,
+    /// User and password, when etcd wants them.
+    pub user: Option<(String, Secret)>,
 }
 
 /// How a peer deviates from RFC 9301, and so which rules are relaxed for it (REQUIREMENTS §27, AU-19).
@@ -120,6 +133,7 @@ impl MappingConfig {
             clients: Vec::new(),
             state_dir: None,
             start_empty: false,
+            cluster: None,
         }
     }
 }
