@@ -12,12 +12,12 @@ use crate::timers;
 
 /// A shared secret; never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+pub struct Secret(std::sync::Arc<[u8]>);
 
 impl Secret {
     /// Wraps the octets of a pre-shared key.
     pub fn new(octets: Vec<u8>) -> Self {
-        Self(octets)
+        Self(octets.into())
     }
 
     /// The octets, for a MAC or a KDF only.

@@ -1,21 +1,31 @@
 //! The daemon on loopback addresses that no other process uses.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
 
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::log::{EventLog, LOG_BURST, level};
+use super::sockets::BIND_RETRY;
 use super::*;
 use crate::auth;
 use crate::config::{Algorithm, Secret, Site, SiteKey, SitePrefix};
+use crate::discard::Discard;
 use crate::eid::{EidPrefix, InstanceId};
+use crate::server::Event;
 use crate::server::Refusal;
+use crate::wire::CONTROL_PORT;
 use crate::wire::{
     AuthenticationData, EidRecord, EncapsulatedControlMessage, LocatorRecord, MapNotify,
     MapRegister, MapReply, MapRequest, RequestedEid,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const MAX_DATAGRAM: usize = 65_535;
 
 /// An address of 127/8 that belongs to this test of this process.
 fn loopback(test: u8, host: u8) -> IpAddr {
@@ -240,4 +250,62 @@ fn cw_38_a_flood_of_forgeries_does_not_hide_what_happens() {
     }
     log.write(now, &Event::Expired { site: "a".into(), prefix: prefix(), source });
     assert_eq!(log.suppressed, 0, "told with the event that was logged");
+}
+
+/// More than one burst can hold, from two senders at once, in runs that the kernel coalesces and one by one.
+#[tokio::test]
+async fn every_datagram_of_a_burst_is_handled_and_answered() {
+    const PER_SENDER: usize = 300;
+    let server = loopback(6, 1);
+    let running = start(config(server)).await;
+    let senders = [loopback(6, 2), loopback(6, 3)];
+    let mut sockets = Vec::new();
+    for etr in senders {
+        let socket = UdpSocket::bind((etr, CONTROL_PORT)).await.unwrap();
+        socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).unwrap();
+        sockets.push(socket);
+    }
+    for (etr, socket) in senders.iter().zip(&sockets) {
+        let message = map_register(*etr);
+        let run: Vec<u8> = message.repeat(20);
+        let size = message.len() as u16;
+        let control = [nix::sys::socket::ControlMessage::UdpGsoSegments(&size)];
+        let to = nix::sys::socket::SockaddrStorage::from(SocketAddr::new(server, CONTROL_PORT));
+        for _ in 0..PER_SENDER / 30 {
+            let (slices, flags) = ([io::IoSlice::new(&run)], nix::sys::socket::MsgFlags::empty());
+            socket.writable().await.unwrap();
+            nix::sys::socket::sendmsg(socket.as_raw_fd(), &slices, &control, flags, Some(&to))
+                .unwrap();
+            for _ in 0..10 {
+                socket.send_to(&message, (server, CONTROL_PORT)).await.unwrap();
+            }
+        }
+    }
+    for socket in &sockets {
+        let mut acknowledged = 0;
+        while acknowledged < PER_SENDER {
+            let (octets, from) = receive(socket).await;
+            assert_eq!(from, SocketAddr::new(server, CONTROL_PORT));
+            // The first sender is also told that the second one took its place.
+            acknowledged += usize::from(MapNotify::parse(&octets).unwrap().nonce == 77);
+        }
+    }
+    let counters = running.query(Query::Counters).await.unwrap();
+    assert_eq!(counters["messages_received"], 2 * PER_SENDER);
+    assert!(counters["messages_sent"].as_u64().unwrap() >= 2 * PER_SENDER as u64);
+    assert_eq!(counters["map_notifies_sent"], 2 * PER_SENDER);
+    assert_eq!(counters["receive_queue_drops"], 0);
+    assert!(counters["receive_bursts"].as_u64().unwrap() < 2 * PER_SENDER as u64);
+    running.stop().await;
+}
+
+/// The log of a daemon whose network went away must not fill the disk.
+#[test]
+fn cw_38_failed_sends_beyond_the_rate_are_counted_not_logged() {
+    let (mut log, now) = (EventLog::default(), Instant::now());
+    let to = SocketAddr::new(loopback(4, 1), CONTROL_PORT);
+    for _ in 0..LOG_BURST + 7 {
+        log.send_failed(now, to, &io::ErrorKind::NetworkUnreachable.into());
+    }
+    assert_eq!(log.suppressed, 7);
 }

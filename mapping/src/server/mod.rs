@@ -2,6 +2,7 @@
 
 mod durable;
 mod event;
+mod kept;
 mod notify;
 mod register;
 mod registry;

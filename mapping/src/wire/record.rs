@@ -183,6 +183,13 @@ impl EidRecord {
         self.usable_locators().next().is_none()
     }
 
+    /// The record that `octets` are, all of them.
+    pub(crate) fn parse(octets: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(octets);
+        let record = Self::decode(&mut reader)?;
+        reader.is_empty().then_some(record).ok_or(WireError::Malformed("EID-Record length"))
+    }
+
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let ttl_minutes = reader.u32("Record TTL")?;
         let locator_count = reader.u8("Locator Count")?;
@@ -199,7 +206,7 @@ impl EidRecord {
         Ok(Self { ttl_minutes, action, authoritative, map_version, eid, locators })
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let mut locators: Vec<&LocatorRecord> = self.locators.iter().take(MAX_COUNT).collect();
         locators.sort_by(|a, b| a.address.cmp(&b.address));
         let action = if locators.is_empty() { self.action.code() << 5 } else { 0 };

@@ -1,0 +1,301 @@
+//! The shell around the state machine: sockets, clock, store, admin requests, log. The only async code of this crate.
+//!
+//! One turn of the loop: a burst of datagrams from one socket ([`inbox`]) goes through the state machine with one time, its changes
+//! go to the store as one batch, and what it has to say leaves as a burst ([`outbox`]); the messages that wait for the store leave
+//! when it says that the batch is kept.
+
+mod inbox;
+mod log;
+mod outbox;
+mod queue;
+mod sockets;
+#[cfg(test)]
+mod tests;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::{Sleep, sleep_until};
+
+use crate::admin::{Query, Request};
+use crate::config::MappingConfig;
+use crate::server::MapServer;
+use crate::store::{Forgetful, Store, StoreEvent};
+use crate::view::{CountersView, StatusView};
+
+use inbox::Inbox;
+use log::EventLog;
+use outbox::Outbox;
+use sockets::Sockets;
+
+/// Bursts between two looks at what else there is to do: under load the sockets are always readable.
+const BURSTS_PER_LOOK: u32 = 4;
+
+/// Serves `config` until `shutdown`; calls `ready` once every socket is bound.
+///
+/// # Errors
+/// An address of `listen` cannot be bound, or `listen` is empty.
+pub async fn run(
+    config: MappingConfig,
+    requests: mpsc::Receiver<Request>,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> io::Result<()> {
+    let sockets = Sockets::bind(&config.listen).await?;
+    let started = Instant::now();
+    let name = config.name.clone();
+    let server = MapServer::new(config, rand::random());
+    ready();
+    let mut daemon = Daemon {
+        name,
+        server,
+        store: Box::new(Forgetful::default()),
+        degraded: None,
+        sockets,
+        inbox: Inbox::new(),
+        outbox: Outbox::new(),
+        started,
+        log: EventLog::default(),
+    };
+    daemon.serve(requests, shutdown).await;
+    Ok(())
+}
+
+struct Daemon {
+    name: String,
+    server: MapServer,
+    store: Box<dyn Store>,
+    /// Why the store keeps nothing at the moment.
+    degraded: Option<String>,
+    sockets: Sockets,
+    inbox: Inbox,
+    outbox: Outbox,
+    started: Instant,
+    log: EventLog,
+}
+
+/// Why the loop woke up.
+enum Wake {
+    Shutdown,
+    /// A question; `None`: nobody can ask any more.
+    Asked(Option<Request>),
+    Stored(StoreEvent),
+    /// The time of [`MapServer::handle_timeout`].
+    Due,
+    /// The full send queue has room again.
+    Writable,
+    /// This socket has something to read.
+    Readable(usize),
+}
+
+impl Daemon {
+    async fn serve(
+        &mut self,
+        mut requests: mpsc::Receiver<Request>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut alarm = Alarm::new();
+        let mut admin_open = true;
+        let mut bursts = 0;
+        loop {
+            alarm.set(self.server.poll_timeout());
+            let wake = tokio::select! {
+                biased;
+                () = &mut shutdown => Wake::Shutdown,
+                request = requests.recv(), if admin_open => Wake::Asked(request),
+                wake = poll_fn(|context| self.poll_wake(context, &mut alarm)) => wake,
+            };
+            let now = Instant::now();
+            match wake {
+                Wake::Shutdown => return,
+                Wake::Asked(Some(request)) => self.answer(now, request),
+                Wake::Asked(None) => admin_open = false,
+                Wake::Stored(event) => self.stored(now, event),
+                Wake::Due => self.server.handle_timeout(now),
+                Wake::Writable => {}
+                Wake::Readable(at) => {
+                    self.receive(now, at);
+                    bursts += 1;
+                }
+            }
+            self.flush(now);
+            if bursts >= BURSTS_PER_LOOK {
+                bursts = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// What has to be done next: first what must not wait behind a flood.
+    fn poll_wake(&mut self, context: &mut Context<'_>, alarm: &mut Alarm) -> Poll<Wake> {
+        if let Poll::Ready(event) = self.store.poll_event(context) {
+            return Poll::Ready(Wake::Stored(event));
+        }
+        if alarm.poll(context).is_ready() {
+            return Poll::Ready(Wake::Due);
+        }
+        match self.outbox.blocked() {
+            // Nothing more is taken in before what came of it has left.
+            Some(at) => {
+                self.sockets.bound[at].socket.poll_send_ready(context).map(|_| Wake::Writable)
+            }
+            None => self.sockets.poll_readable(context).map(Wake::Readable),
+        }
+    }
+
+    /// Takes a burst from one socket that has something.
+    fn receive(&mut self, now: Instant, at: usize) {
+        let Self { server, sockets, inbox, .. } = self;
+        let bound = &sockets.bound[at];
+        inbox.receive(&bound.socket, |from, payload| {
+            server.handle_input(now, bound.local, from, payload);
+        });
+    }
+
+    fn stored(&mut self, now: Instant, event: StoreEvent) {
+        match event {
+            StoreEvent::Kept(transmits) => {
+                for transmit in transmits {
+                    self.send(now, transmit);
+                }
+            }
+            StoreEvent::Changed { .. } => {}
+            StoreEvent::Degraded(reason) => {
+                tracing::error!(reason, "state cannot be kept: registrations are not acknowledged");
+                self.degraded = Some(reason);
+            }
+            StoreEvent::Recovered => {
+                tracing::warn!("state is kept again");
+                self.degraded = None;
+            }
+        }
+    }
+
+    fn send(&mut self, now: Instant, transmit: crate::transmit::Transmit) {
+        match self.sockets.of(&transmit) {
+            Some(socket) => self.outbox.push(socket, transmit),
+            None => {
+                let error = io::ErrorKind::AddrNotAvailable.into();
+                self.log.send_failed(now, transmit.destination, &error);
+                self.server.send_failed();
+            }
+        }
+    }
+
+    /// Gives away what the state machine has: changes, messages, events.
+    fn flush(&mut self, now: Instant) {
+        if let Some(batch) = self.server.take_batch() {
+            self.store.submit(batch);
+        }
+        while let Some(transmit) = self.server.poll_transmit() {
+            self.send(now, transmit);
+        }
+        let Self { server, sockets, outbox, log, .. } = self;
+        outbox.flush(sockets, |destination, error| {
+            log.send_failed(now, destination, error);
+            server.send_failed();
+        });
+        while let Some(event) = self.server.poll_event() {
+            self.log.write(now, &event);
+        }
+    }
+
+    fn answer(&self, now: Instant, request: Request) {
+        let answer = match request.query {
+            Query::Sites => json(&self.server.sites_view(now)),
+            Query::Registrations => json(&self.server.registrations_view(now)),
+            Query::Counters => json(&self.counters()),
+            Query::Drops => json(&self.server.drops_view()),
+            Query::Status => json(&self.status(now)),
+            Query::MapCache | Query::Locators => Err("this role has no map-cache".to_owned()),
+        };
+        // The operator may have gone already.
+        drop(request.reply.send(answer));
+    }
+
+    /// The state machine's counters and those of the sockets.
+    fn counters(&self) -> CountersView {
+        let mut view = self.server.counters_view();
+        let Self { inbox, outbox, .. } = self;
+        view.extend(
+            [
+                ("receive_bursts", inbox.bursts),
+                ("receive_bursts_full", inbox.full_bursts),
+                ("receive_queue_drops", queue::receive_drops(&self.sockets.bound)),
+                ("send_bursts", outbox.bursts),
+                ("messages_sent", outbox.datagrams),
+                ("send_queue_full", outbox.full),
+            ]
+            .map(|(name, count)| (name.to_owned(), count)),
+        );
+        view
+    }
+
+    fn status(&self, now: Instant) -> StatusView {
+        let sites = self.server.sites_view(now);
+        let mut notes = Vec::new();
+        if let Some(reason) = &self.degraded {
+            notes.push(format!(
+                "State cannot be kept: {reason}. Registrations are not acknowledged."
+            ));
+        }
+        if sites.is_empty() {
+            notes.push("No site is configured: every lookup is answered negatively.".to_owned());
+        }
+        let silent = sites.iter().filter(|site| site.registered == 0).count();
+        if silent > 0 {
+            notes.push(format!("{silent} of {} sites have no registration.", sites.len()));
+        }
+        StatusView {
+            role: "mapping".to_owned(),
+            name: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
+            healthy: self.degraded.is_none(),
+            notes,
+        }
+    }
+}
+
+/// Wakes the loop when the state machine wants it; early rather than anew for every registration that moves the next expiry.
+struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    armed: Option<Instant>,
+}
+
+impl Alarm {
+    fn new() -> Self {
+        Self { sleep: Box::pin(sleep_until(Instant::now().into())), armed: None }
+    }
+
+    fn set(&mut self, wanted: Option<Instant>) {
+        if let Some(wanted) = wanted
+            && self.armed.is_none_or(|armed| wanted < armed)
+        {
+            self.sleep.as_mut().reset(wanted.into());
+            self.armed = Some(wanted);
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.armed.is_none() {
+            return Poll::Pending;
+        }
+        let polled = self.sleep.as_mut().poll(context);
+        if polled.is_ready() {
+            self.armed = None;
+        }
+        polled
+    }
+}
+
+fn json(view: &impl Serialize) -> Result<Value, String> {
+    serde_json::to_value(view).map_err(|error| error.to_string())
+}
