@@ -6,4 +6,5 @@
 
 pub mod captures;
 pub mod daemon;
+pub mod etcd;
 pub mod mutate;
