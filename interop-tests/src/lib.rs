@@ -7,4 +7,5 @@
 pub mod captures;
 pub mod daemon;
 pub mod etcd;
+pub mod load;
 pub mod mutate;

@@ -9,12 +9,13 @@ mod log;
 mod outbox;
 mod queue;
 mod sockets;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -26,7 +27,7 @@ use tokio::time::{Sleep, sleep_until};
 use crate::admin::{Query, Request};
 use crate::config::MappingConfig;
 use crate::server::MapServer;
-use crate::store::{Forgetful, Store, StoreEvent};
+use crate::store::{Store, StoreEvent};
 use crate::view::{CountersView, StatusView};
 
 use inbox::Inbox;
@@ -37,25 +38,31 @@ use sockets::Sockets;
 /// Bursts between two looks at what else there is to do: under load the sockets are always readable.
 const BURSTS_PER_LOOK: u32 = 4;
 
-/// Serves `config` until `shutdown`; calls `ready` once every socket is bound.
+/// Serves `config` until `shutdown`; calls `ready` once every socket is bound and the state is restored.
 ///
 /// # Errors
-/// An address of `listen` cannot be bound, or `listen` is empty.
+/// An address of `listen` cannot be bound, or `listen` is empty; `state-dir` cannot be used (`InvalidInput`), is in use (`ResourceBusy`), or
+/// holds what cannot be understood (`InvalidData`).
 pub async fn run(
     config: MappingConfig,
     requests: mpsc::Receiver<Request>,
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let sockets = Sockets::bind(&config.listen).await?;
+    let mut shutdown = pin!(shutdown);
+    let (listen, name) = (config.listen.clone(), config.name.clone());
+    // Without its state it would answer negatively for every site: until it has it, nobody is to ask it.
+    let (server, store) = tokio::select! {
+        restored = state::restore(config) => restored?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let sockets = Sockets::bind(&listen).await?;
     let started = Instant::now();
-    let name = config.name.clone();
-    let server = MapServer::new(config, rand::random());
     ready();
     let mut daemon = Daemon {
         name,
         server,
-        store: Box::new(Forgetful::default()),
+        store,
         degraded: None,
         sockets,
         inbox: Inbox::new(),
@@ -152,10 +159,14 @@ impl Daemon {
 
     /// Takes a burst from one socket that has something.
     fn receive(&mut self, now: Instant, at: usize) {
-        let Self { server, sockets, inbox, .. } = self;
+        let Self { server, store, sockets, inbox, .. } = self;
         let bound = &sockets.bound[at];
+        let is_shared = store.is_shared();
         inbox.receive(&bound.socket, |from, payload| {
             server.handle_input(now, bound.local, from, payload);
+            if is_shared && let Some(batch) = server.take_batch() {
+                store.submit(batch);
+            }
         });
     }
 
@@ -166,13 +177,19 @@ impl Daemon {
                     self.send(now, transmit);
                 }
             }
-            StoreEvent::Changed { .. } => {}
+            StoreEvent::Changed { key, value } => {
+                if let Err(error) = self.server.apply(now, &key, value.as_deref()) {
+                    tracing::error!(%error, "another Map-Server of the cluster wrote it");
+                }
+            }
             StoreEvent::Degraded(reason) => {
+                self.server.set_cut_off(self.store.is_shared());
                 tracing::error!(reason, "state cannot be kept: registrations are not acknowledged");
                 self.degraded = Some(reason);
             }
             StoreEvent::Recovered => {
                 tracing::warn!("state is kept again");
+                self.server.set_cut_off(false);
                 self.degraded = None;
             }
         }
@@ -246,6 +263,7 @@ impl Daemon {
                 "State cannot be kept: {reason}. Registrations are not acknowledged."
             ));
         }
+        notes.extend(self.store.notes());
         if sites.is_empty() {
             notes.push("No site is configured: every lookup is answered negatively.".to_owned());
         }

@@ -41,7 +41,7 @@ impl MapServer {
         octets: &[u8],
     ) {
         let source = from.ip();
-        let (site, signing) = match self.authenticate(register, octets) {
+        let (site, signing) = match self.authenticate(now, source, register, octets) {
             Ok(found) => found,
             Err((site, reason)) => return self.refuse_message(site, source, register, reason),
         };
@@ -64,6 +64,7 @@ impl MapServer {
         if let Some(forgotten) = forgotten {
             self.forget_nonce(forgotten);
         }
+        self.admission.registered(now, source);
         if register.records.iter().any(|record| self.is_older_version(registrant, record)) {
             let reason = Discard::MapVersionOlder;
             return self.refuse_message(Some(site), source, register, reason);
@@ -101,7 +102,9 @@ impl MapServer {
 
     /// Drops expired registrations and repeats unacknowledged Map-Notifies.
     pub(super) fn handle_due(&mut self, now: Instant) {
-        while let Some((prefix, expired)) = self.registry.expire(now) {
+        while !self.durability.cut_off
+            && let Some((prefix, expired)) = self.registry.expire(now)
+        {
             let site = self.sites.get(expired.site).name.clone();
             self.count(Count::Expired);
             self.event(Event::Expired { site, prefix, source: expired.source });
@@ -122,7 +125,9 @@ impl MapServer {
 
     /// The site and key that a message was signed with.
     fn authenticate(
-        &self,
+        &mut self,
+        now: Instant,
+        source: IpAddr,
         register: &MapRegister,
         octets: &[u8],
     ) -> Result<(SiteIndex, Signing), (Option<SiteIndex>, Discard)> {
@@ -133,7 +138,9 @@ impl MapServer {
         let mut refusal =
             (None, if supported { Discard::NotASite } else { Discard::UnsupportedEid });
         for site in self.sites.candidates(&register.records, MAX_CANDIDATE_PREFIXES) {
-            match self.sites.authenticate(site, register, octets) {
+            let admitted = self.admission.site(now, site, source);
+            let signing = admitted.and_then(|()| self.sites.authenticate(site, register, octets));
+            match signing {
                 Ok(signing) => return Ok((site, signing)),
                 // The first site's reason tells most, unless another one had the key at least.
                 Err(reason) if refusal.0.is_none() || refusal.1 == Discard::KeyUnknown => {

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "cluster")]
 pub mod etcd;
+pub mod journal;
 
 use std::io;
 use std::task::{Context, Poll};
