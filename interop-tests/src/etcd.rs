@@ -7,7 +7,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use gateway::lab::namespace::Namespace;
 use tempfile::TempDir;
 
 /// How long a cluster may take until it has a leader.
@@ -45,34 +44,25 @@ pub fn installed() -> bool {
 }
 
 impl EtcdCluster {
-    /// Starts a member on each of `addresses`, in `namespace` or here, and waits until it takes writes.
+    /// Starts a member on each of `addresses` and waits until it takes writes.
     ///
     /// # Errors
     /// A process does not start, or there is no leader in time; with the log.
-    pub fn start(namespace: Option<&Namespace>, addresses: &[IpAddr]) -> io::Result<Self> {
+    pub fn start(addresses: &[IpAddr]) -> io::Result<Self> {
         let members = addresses.iter().map(|&address| Member { address, child: None }).collect();
         let mut cluster = Self { members, directory: TempDir::new()? };
         for at in 0..addresses.len() {
-            cluster.restart(namespace, at)?;
+            cluster.restart(at)?;
         }
         let deadline = Instant::now() + START_LIMIT;
         let first = cluster.members[0].address;
-        let ready = move || {
-            post(first, "/v3/kv/put", r#"{"key": "cmVhZHk=", "value": "cmVhZHk="}"#).is_ok()
-        };
-        loop {
-            let is_ready = match namespace {
-                Some(namespace) => namespace.run(ready)?,
-                None => ready(),
-            };
-            if is_ready {
-                return Ok(cluster);
-            }
+        while post(first, "/v3/kv/put", r#"{"key": "cmVhZHk=", "value": "cmVhZHk="}"#).is_err() {
             if Instant::now() > deadline {
                 return Err(io::Error::other(format!("no leader: {}", cluster.log(0))));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+        Ok(cluster)
     }
 
     /// `ADDRESS:PORT` of every member, for clients.
@@ -94,7 +84,7 @@ impl EtcdCluster {
     ///
     /// # Errors
     /// The process does not start.
-    pub fn restart(&mut self, namespace: Option<&Namespace>, at: usize) -> io::Result<()> {
+    pub fn restart(&mut self, at: usize) -> io::Result<()> {
         let url = |address: IpAddr, port| format!("http://{}", SocketAddr::new(address, port));
         let all: Vec<String> = self
             .members
@@ -117,11 +107,7 @@ impl EtcdCluster {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let child = match namespace {
-            Some(namespace) => namespace.start(command)?,
-            None => command.spawn()?,
-        };
-        self.members[at].child = Some(child);
+        self.members[at].child = Some(command.spawn()?);
         Ok(())
     }
 
@@ -130,7 +116,7 @@ impl EtcdCluster {
         fs::read_to_string(self.path(&format!("log{at}"))).unwrap_or_default()
     }
 
-    /// Asks a member by its JSON gateway, from the caller's namespace.
+    /// Asks a member by its JSON gateway.
     ///
     /// # Errors
     /// It does not answer, or not with success.

@@ -26,7 +26,7 @@ fn cluster(test: u8, members: u8) -> Option<EtcdCluster> {
         return None;
     }
     let addresses: Vec<IpAddr> = (0..members).map(|host| loopback(test, host)).collect();
-    Some(EtcdCluster::start(None, &addresses).expect("etcd starts"))
+    Some(EtcdCluster::start(&addresses).expect("etcd starts"))
 }
 
 fn config(endpoints: Vec<String>) -> ClusterConfig {
@@ -152,7 +152,7 @@ async fn one_of_three_members_may_die_and_two_may_come_back() {
             changed(&mut b, b"r1", Some(&value)).await;
             println!("member {member} dead: kept and told in {:?}", started.elapsed());
         }
-        etcd.restart(None, member).unwrap();
+        etcd.restart(member).unwrap();
     }
     // Without a majority nothing is kept, and that is said; nothing that waited is lost.
     etcd.kill(0).unwrap();
@@ -165,8 +165,8 @@ async fn one_of_three_members_may_die_and_two_may_come_back() {
         }
     }
     assert!(a.notes()[0].starts_with("Cut off"), "{:?}", a.notes());
-    etcd.restart(None, 0).unwrap();
-    etcd.restart(None, 1).unwrap();
+    etcd.restart(0).unwrap();
+    etcd.restart(1).unwrap();
     let (mut is_kept, mut recovered) = (false, false);
     while !is_kept || !recovered {
         match event(&mut a).await {
@@ -194,7 +194,7 @@ async fn what_was_compacted_away_meanwhile_is_read_from_a_listing() {
     let header = etcd.post(0, "/v3/kv/put", r#"{"key": "eA==", "value": "eA=="}"#).unwrap();
     let revision = header.split("\"revision\":\"").nth(1).unwrap().split('"').next().unwrap();
     etcd.post(0, "/v3/kv/compaction", &format!(r#"{{"revision": "{revision}"}}"#)).unwrap();
-    etcd.restart(None, 2).unwrap();
+    etcd.restart(2).unwrap();
     changed(&mut b, b"r3", Some(b"4")).await;
     changed(&mut b, b"r1", None).await;
 }
@@ -219,7 +219,7 @@ async fn more_changes_than_may_wait_are_given_up_and_read_back() {
         }
     };
     println!("{reason}");
-    etcd.restart(None, 0).unwrap();
+    etcd.restart(0).unwrap();
     let (mut is_kept, mut told, mut gone) = (0, false, 0);
     loop {
         match event(&mut a).await {

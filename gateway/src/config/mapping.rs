@@ -10,7 +10,7 @@ use mapping::timers;
 
 use super::node::{Node, Table};
 use super::overlap::{Claims, Nesting};
-use super::{Environment, gateway::owned_text, router, secret, values};
+use super::{Environment, cluster, gateway::owned_text, router, secret, values};
 
 /// The bounds of `registration-timeout`.
 const REGISTRATION_TIMEOUTS: std::ops::RangeInclusive<Duration> =
@@ -28,6 +28,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
             });
         table.finish();
     }
+    cluster::read(root, environment, &mut config);
     let mut claims = Claims::default();
     let mut names = BTreeMap::new();
     let sites = root.get("site").and_then(|node| node.list()).unwrap_or_default();

@@ -8,7 +8,8 @@
 //! report   findings, key -> line           node     typed walker: values, errors, unknown keys
 //! values   addresses, prefixes, durations  secret   key files and variables
 //! host     this host's addresses           overlap  who claims which prefix
-//! router   what gateway and xtr share      gateway, xtr, mapping    one file per role
+//! router   what gateway and xtr share      cluster  the etcd of several Map-Servers
+//! gateway, xtr, mapping    one file per role
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use ::mapping::config::MappingConfig;
 use ::xtr::config::RouterConfig;
 use config::{Config, File, FileFormat};
 
+mod cluster;
 mod gateway;
 mod host;
 mod mapping;

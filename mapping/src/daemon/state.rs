@@ -66,8 +66,7 @@ async fn join(
     let mut unknown = None;
     etcd.load(&mut |key, value| {
         entries += 1;
-        // What another Map-Server wrote is looked after by that one.
-        if let Err(error) = server.apply(started, key, Some(value)) {
+        if let Err(error) = server.restore(started, key, value) {
             unknown.get_or_insert(error);
         }
     })?;
@@ -77,13 +76,20 @@ async fn join(
         );
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
-    tracing::info!(entries, milliseconds = started.elapsed().as_millis(), "the cluster's state is known");
+    tracing::info!(
+        entries,
+        milliseconds = started.elapsed().as_millis(),
+        "the cluster's state is known"
+    );
     Ok((server, Box::new(etcd)))
 }
 
 #[cfg(not(feature = "cluster"))]
 async fn join(_: MappingConfig, _: ClusterConfig) -> io::Result<(MapServer, Box<dyn Store>)> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "this program was built without its cluster feature"))
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this program was built without its cluster feature",
+    ))
 }
 
 fn not_understood(directory: Option<&Path>, error: &StateError) -> io::Error {
