@@ -86,6 +86,12 @@ impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A batch of so many octets came back.
+    fn give_back(&self, octets: usize) {
+        let mut waiting = self.waiting();
+        waiting.octets = waiting.octets.saturating_sub(octets);
+    }
 }
 
 impl Etcd {

@@ -24,7 +24,8 @@ const TICK: Duration = Duration::from_millis(250);
 const MAX_HEARD: usize = 64;
 
 /// Every entry at the start.
-type Loaded = io::Result<Vec<(Vec<u8>, Vec<u8>)>>;
+type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+type Loaded = io::Result<Entries>;
 
 /// Runs until the store is dropped.
 pub(super) fn run(
@@ -89,7 +90,7 @@ struct Worker {
     flights: JoinSet<(Flight, Vec<Outcome>)>,
     started: HashMap<Id, Instant>,
     /// Until the first listing is complete.
-    loading: Option<(oneshot::Sender<Loaded>, Vec<(Vec<u8>, Vec<u8>)>)>,
+    loading: Option<(oneshot::Sender<Loaded>, Entries)>,
     listed: HashSet<transaction::Key>,
     /// Since when, and why, changes of others are not told.
     down: Option<(Instant, String)>,
@@ -217,9 +218,7 @@ impl Worker {
             self.tell(StoreEvent::Changed { key: key.into(), value }).await?;
         }
         while let Some(ended) = self.queue.pop(&self.replica) {
-            let mut waiting = self.shared.waiting();
-            waiting.octets = waiting.octets.saturating_sub(ended.octets);
-            drop(waiting);
+            self.shared.give_back(ended.octets);
             if let Some(transmits) = ended.kept {
                 self.tell(StoreEvent::Kept(transmits)).await?;
             }
