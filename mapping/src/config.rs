@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::ddt::DdtConfig;
 use crate::eid::EidPrefix;
 use crate::timers;
 
@@ -60,6 +61,8 @@ pub struct MappingConfig {
     pub state_dir: Option<PathBuf>,
     /// Start with empty state when what `state_dir` holds is corrupt.
     pub start_empty: bool,
+    /// The place in the Delegated Database Tree.
+    pub ddt: DdtConfig,
 }
 
 /// How a peer deviates from RFC 9301, and so which rules are relaxed for it (REQUIREMENTS §27, AU-19).
@@ -120,6 +123,7 @@ impl MappingConfig {
             clients: Vec::new(),
             state_dir: None,
             start_empty: false,
+            ddt: DdtConfig::default(),
         }
     }
 }

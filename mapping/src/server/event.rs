@@ -55,6 +55,15 @@ pub enum Event {
         /// The ETR that did not answer.
         destination: IpAddr,
     },
+    /// A lookup through the Delegated Database Tree was given up.
+    LookupFailed {
+        /// What was asked for.
+        asked: EidPrefix,
+        /// The DDT node that was asked last.
+        node: IpAddr,
+        /// Why.
+        reason: Discard,
+    },
     /// Another control message was discarded.
     Discarded {
         /// Where it came from.
@@ -109,6 +118,13 @@ impl fmt::Display for Event {
             Self::Refused(refusal) => refusal.fmt(f),
             Self::NotifyUnacknowledged { prefix, destination } => {
                 write!(f, "Map-Notify about {prefix} was not acknowledged by {destination}")
+            }
+            Self::LookupFailed { asked, node, reason } => {
+                write!(
+                    f,
+                    "gave up the lookup of {asked}, last at {node}: {reason}: {}",
+                    reason.help()
+                )
             }
             Self::Discarded { source, reason } => {
                 write!(f, "discarded message from {source}: {reason}: {}", reason.help())

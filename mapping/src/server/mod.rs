@@ -1,5 +1,6 @@
 //! Map-Server and Map-Resolver in one node (RFC 9301 §8): a pure state machine.
 
+mod ddt;
 mod durable;
 mod event;
 mod notify;
@@ -34,6 +35,7 @@ pub use durable::StateError;
 pub use event::{Event, Refusal};
 pub use views::Count;
 
+use ddt::Tree;
 use durable::Durability;
 use notify::Notifier;
 use registry::Registry;
@@ -46,6 +48,7 @@ use site::Sites;
 #[derive(Debug)]
 pub struct MapServer {
     own: OwnAddresses,
+    tree: Tree,
     sites: Sites,
     registry: Registry,
     replay: ReplayGuard,
@@ -70,6 +73,7 @@ impl MapServer {
             KeyedBuckets::new(Rate::new(per_second, burst), timers::TRACKED_SOURCES)
         };
         Self {
+            tree: Tree::new(&config.ddt, &config.listen),
             own: OwnAddresses::new(config.listen),
             sites: Sites::new(config.sites),
             registry: Registry::default(),
@@ -126,6 +130,7 @@ impl MapServer {
                 };
                 self.discard(from.ip(), reason);
             }
+            Ok(Message::MapReferral(referral)) => self.handle_referral(now, from.ip(), &referral),
             Ok(Message::MapReply(_) | Message::MapNotify(_)) => {
                 self.discard(from.ip(), Discard::UnexpectedMessage);
             }
@@ -135,11 +140,13 @@ impl MapServer {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.handle_due(now);
+        self.handle_tree_due(now);
     }
 
     /// When [`Self::handle_timeout`] has something to do; `None` when nothing is waiting.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.registry.next_expiry(), self.notifier.next_due()].into_iter().flatten().min()
+        let due = [self.registry.next_expiry(), self.notifier.next_due(), self.tree.poll_timeout()];
+        due.into_iter().flatten().min()
     }
 
     /// The next datagram to send.

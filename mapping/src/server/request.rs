@@ -11,9 +11,7 @@ use crate::resolver::negative::least_specific;
 use crate::resolver::{Lookup, is_martian, map_reply};
 use crate::timers::{NEGATIVE_TTL_MINUTES, UNREGISTERED_TTL_MINUTES, control_payload_limit};
 use crate::transmit::{SourcePort, Transmit};
-use crate::wire::{
-    Action, CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, RequestedEid,
-};
+use crate::wire::{Action, CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply};
 
 use super::registry::Entry;
 use super::{Count, MapServer};
@@ -39,6 +37,7 @@ impl MapServer {
         ecm: EncapsulatedControlMessage,
     ) {
         match Lookup::new(ecm, &self.own, local) {
+            Ok(lookup) if lookup.ddt => self.handle_ddt_request(now, from, &lookup),
             Ok(lookup) => self.handle_lookup(now, from, &lookup),
             Err(reason) => self.discard(from.ip(), reason),
         }
@@ -46,20 +45,23 @@ impl MapServer {
 
     /// Every record is processed (RQ-03), and counts against the source's share like a message of its own (MS-23). The answers go in
     /// one Map-Reply, since the ITR forgets the nonce with the first.
-    fn handle_lookup(&mut self, now: Instant, from: SocketAddr, lookup: &Lookup) {
+    pub(super) fn handle_lookup(&mut self, now: Instant, from: SocketAddr, lookup: &Lookup) {
         self.count(Count::MapRequests);
         let mut answered: Vec<Vec<EidRecord>> = Vec::new();
         let mut etrs: Vec<IpAddr> = Vec::new();
-        for (at, RequestedEid { eid, .. }) in lookup.request.records.iter().enumerate() {
+        for (at, requested) in lookup.request.records.iter().enumerate() {
             // The first was paid for when the message was admitted.
             if at > 0 && !self.requests.take(now, source_key(from.ip())) {
                 self.discard(from.ip(), Discard::SourceRateLimited);
                 break;
             }
-            let Some(prefix) = eid.prefix() else {
+            let Some(prefix) = requested.eid.prefix() else {
                 self.discard(from.ip(), Discard::UnsupportedEid);
                 continue;
             };
+            if self.resolve(now, from, lookup, requested, &prefix) {
+                continue;
+            }
             match self.answer(&prefix, lookup) {
                 Answer::Records(records) if !answered.contains(&records) => answered.push(records),
                 Answer::Etr(etr) if !etrs.contains(&etr) => etrs.push(etr),
@@ -79,13 +81,7 @@ impl MapServer {
 
     fn answer(&self, asked: &EidPrefix, lookup: &Lookup) -> Answer {
         let configured = self.sites.configured(asked);
-        let registered = self.registry.longest_match(asked).filter(|(prefix, entry)| {
-            // MS-22: a longer configured prefix of another site decides, registered or not.
-            configured.is_none_or(|configured| {
-                prefix.mask_len() >= configured.mask_len() || self.same_site(entry, &configured)
-            })
-        });
-        let Some((prefix, entry)) = registered else {
+        let Some((prefix, entry)) = self.registered(asked, configured) else {
             return self.negative(asked, configured, lookup);
         };
         let etr = self.choose_etr(entry, lookup);
@@ -93,6 +89,19 @@ impl MapServer {
             Some(etr) if lookup.request.authoritative || !entry.proxy_reply() => Answer::Etr(etr),
             _ => Answer::Records(self.mapping(asked, prefix, entry, lookup)),
         }
+    }
+
+    /// The longest registration around `asked`, unless a longer configured prefix of another site decides, registered or not (MS-22).
+    pub(super) fn registered(
+        &self,
+        asked: &EidPrefix,
+        configured: Option<EidPrefix>,
+    ) -> Option<(EidPrefix, &Entry)> {
+        self.registry.longest_match(asked).filter(|(prefix, entry)| {
+            configured.is_none_or(|configured| {
+                prefix.mask_len() >= configured.mask_len() || self.same_site(entry, &configured)
+            })
+        })
     }
 
     fn same_site(&self, entry: &Entry, configured: &EidPrefix) -> bool {
@@ -203,7 +212,7 @@ impl MapServer {
     }
 
     /// Sends what was not just sent to the same ITR-RLOC.
-    fn reply(
+    pub(super) fn reply(
         &mut self,
         now: Instant,
         lookup: &Lookup,

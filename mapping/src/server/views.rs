@@ -31,6 +31,8 @@ crate::named! {
     MapReplies "map_replies_sent" "Map-Replies sent with a mapping.";
     NegativeMapReplies "negative_map_replies_sent" "Negative Map-Replies sent.";
     MapRequestsForwarded "map_requests_forwarded" "Map-Requests forwarded to an ETR.";
+    DdtMapRequests "ddt_map_requests_received" "DDT Map-Requests received.";
+    MapReferrals "map_referrals_sent" "Map-Referrals sent in answer to DDT Map-Requests.";
 }
 
 impl MapServer {
@@ -49,6 +51,7 @@ impl MapServer {
             ("map_notifies_pending", self.notifier.len()),
         ];
         view.extend(sizes.map(|(name, size)| (name.to_owned(), size as u64)));
+        view.extend(self.tree.counters().into_iter().map(|(name, value)| (name.to_owned(), value)));
         view.insert("messages_discarded".to_owned(), self.discards.total());
         view
     }
@@ -140,6 +143,6 @@ impl MapServer {
 }
 
 /// Whole seconds from `earlier` to `later`, 0 if that is backwards.
-fn seconds(later: Instant, earlier: Instant) -> u64 {
+pub(super) fn seconds(later: Instant, earlier: Instant) -> u64 {
     later.saturating_duration_since(earlier).as_secs()
 }
