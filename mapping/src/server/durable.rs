@@ -1,12 +1,21 @@
 //! What survives a restart: every change as a key and a value, and the way back.
+//!
+//! Each accepted Map-Register costs one small entry, its nonce. A registration is written when it changes, and when a refresh has
+//! moved its expiry so far that a restart would end it too early: about every second time. [`kept_grace`] makes up for the rest.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::clock::Epoch;
+use crate::discard::Discard;
+use crate::eid::EidPrefix;
 use crate::store::{Batch, ChangeLog};
 use crate::transmit::Transmit;
 
-use super::MapServer;
+use super::event::Event;
+use super::kept::{self, KeptNonce, KeptRegistration, KeptSigning};
+use super::registry::{Registrant, Registration, kept_grace};
+use super::replay::Peer;
+use super::{MapServer, Refusal};
 
 /// A kept key or value that cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,18 +29,36 @@ pub struct StateError {
 #[derive(Debug, Default)]
 pub(super) struct Durability {
     pub(super) epoch: Option<Epoch>,
-    changes: ChangeLog,
+    pub(super) changes: ChangeLog,
     held: Vec<Transmit>,
 }
 
 impl MapServer {
     /// Takes one kept entry, before anything else happens.
     ///
+    /// What the configuration does not allow any more is left alone and told as [`Event::NotRestored`]; it goes with its time.
+    ///
     /// # Errors
     /// The entry is of no kind known here, or does not decode.
     pub fn restore(&mut self, now: Instant, key: &[u8], value: &[u8]) -> Result<(), StateError> {
-        let _ = (now, value);
-        Err(StateError { key: key.to_vec() })
+        let understood = self.take_entry(now, key, Some(value), Origin::Own);
+        understood.ok_or_else(|| StateError { key: key.to_vec() })
+    }
+
+    /// Takes a change that another Map-Server of the cluster made to the common state; `None` deletes.
+    ///
+    /// Those who are affected are told by the Map-Server that accepted the registration.
+    ///
+    /// # Errors
+    /// As [`Self::restore`].
+    pub fn apply(
+        &mut self,
+        now: Instant,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), StateError> {
+        let understood = self.take_entry(now, key, value, Origin::Other);
+        understood.ok_or_else(|| StateError { key: key.to_vec() })
     }
 
     /// What to keep since the last call, with the messages to send once it is kept; `None` when there is neither.
@@ -48,6 +75,203 @@ impl MapServer {
         match self.durability.epoch {
             Some(_) => self.durability.held.push(transmit),
             None => self.transmits.push_back(transmit),
+        }
+    }
+
+    /// Logs the registration as it is now.
+    pub(super) fn keep_registration(&mut self, prefix: &EidPrefix, registrant: Registrant) {
+        let Some(epoch) = self.durability.epoch else { return };
+        let registrations = self.registry.get(prefix).map_or(&[][..], |e| e.registrations());
+        if let Some(registration) = registrations.iter().find(|r| r.registrant == registrant) {
+            let site = &self.sites.get(registration.site).name;
+            let value = registration.kept(site, prefix, &epoch).encode();
+            self.durability.changes.put(&kept::registration_key(prefix, registrant), &value);
+        }
+    }
+
+    /// Logs that the registration is no more.
+    pub(super) fn forget_registration(&mut self, prefix: &EidPrefix, registrant: Registrant) {
+        if self.durability.epoch.is_some() {
+            self.durability.changes.delete(&kept::registration_key(prefix, registrant));
+        }
+    }
+
+    /// Logs the last accepted nonce of `peer`.
+    pub(super) fn keep_nonce(&mut self, peer: Peer) {
+        let (Some(epoch), Some(last)) = (self.durability.epoch, self.replay.last(peer)) else {
+            return;
+        };
+        let value = KeptNonce { nonce: last.nonce, at: epoch.unix_millis(last.at), mac: last.mac };
+        self.durability.changes.put(&self.nonce_key(peer), &value.encode());
+    }
+
+    /// Logs that the nonces of `peer` are not remembered any more.
+    pub(super) fn forget_nonce(&mut self, peer: Peer) {
+        if self.durability.epoch.is_some() {
+            let key = self.nonce_key(peer);
+            self.durability.changes.delete(&key);
+        }
+    }
+
+    fn nonce_key(&self, peer: Peer) -> Vec<u8> {
+        kept::nonce_key(&self.sites.get(peer.site).name, peer.key_id, peer.registrant)
+    }
+
+    /// `None` if it cannot be understood.
+    fn take_entry(
+        &mut self,
+        now: Instant,
+        key: &[u8],
+        value: Option<&[u8]>,
+        origin: Origin,
+    ) -> Option<()> {
+        match *key.first()? {
+            kept::REGISTRATION => {
+                let (prefix, registrant) = kept::parse_registration_key(key)?;
+                match value {
+                    Some(value) => self.take_registration(now, prefix, registrant, value, origin),
+                    None => {
+                        self.registry.withdraw(&prefix, registrant);
+                        Some(())
+                    }
+                }
+            }
+            kept::NONCE => {
+                let (site, key_id, registrant) = kept::parse_nonce_key(key)?;
+                // Where another Map-Server forgot a nonce for want of room, here may be enough.
+                let Some(value) = value else { return Some(()) };
+                let KeptNonce { nonce, at, mac } = KeptNonce::parse(value)?;
+                // The nonces of a site that is configured again later are valid then.
+                let Some(site) = self.sites.named(site) else { return Some(()) };
+                let at = self.durability.epoch?.instant(at).map_or(now, |at| at.min(now));
+                let peer = Peer { site, key_id, registrant };
+                if let Some(forgotten) = self.replay.restore(peer, nonce, mac, at) {
+                    self.forget_nonce(forgotten);
+                }
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    fn take_registration(
+        &mut self,
+        now: Instant,
+        prefix: EidPrefix,
+        registrant: Registrant,
+        value: &[u8],
+        origin: Origin,
+    ) -> Option<()> {
+        let epoch = self.durability.epoch?;
+        let kept =
+            KeptRegistration::parse(value).filter(|k| k.record.eid.prefix() == Some(prefix))?;
+        let lifetime = Duration::from_secs(kept.lifetime_seconds.into());
+        let grace = u64::try_from(kept_grace(lifetime).as_millis()).unwrap_or(u64::MAX);
+        if kept.expires.saturating_add(grace) <= epoch.unix_millis(now) {
+            // Nobody refreshed it while there was nobody to ask.
+            if origin == Origin::Own {
+                self.forget_registration(&prefix, registrant);
+            }
+            return Some(());
+        }
+        match self.rejoin(now, registrant, &kept, epoch) {
+            Ok(registration) => match self.registry.register(prefix, registration) {
+                Ok(registered) if origin == Origin::Own => {
+                    for replaced in registered.replaced {
+                        self.forget_registration(&prefix, replaced);
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => self.not_restored(kept.site, prefix, kept.source, Discard::RegistryFull),
+            },
+            Err(reason) => self.not_restored(kept.site, prefix, kept.source, reason),
+        }
+        Some(())
+    }
+
+    fn not_restored(
+        &mut self,
+        site: &str,
+        prefix: EidPrefix,
+        source: std::net::IpAddr,
+        reason: Discard,
+    ) {
+        self.event(Event::NotRestored(Refusal {
+            site: Some(site.into()),
+            prefix: Some(prefix),
+            source,
+            reason,
+        }));
+    }
+
+    /// A kept registration in the terms of the configuration as it is now, or the rule that forbids it.
+    fn rejoin(
+        &self,
+        now: Instant,
+        registrant: Registrant,
+        kept: &KeptRegistration<'_>,
+        epoch: Epoch,
+    ) -> Result<Registration, Discard> {
+        let site = self.sites.named(kept.site).ok_or(Discard::NotASite)?;
+        self.sites.judge(site, &kept.record)?;
+        let lifetime = Duration::from_secs(kept.lifetime_seconds.into());
+        let kept_until = epoch.instant(kept.expires).unwrap_or(now);
+        let signing =
+            kept.signing.and_then(|KeptSigning { key_id, algorithm, mac_len, covered }| {
+                self.sites.rejoin(site, key_id, algorithm, mac_len, covered)
+            });
+        Ok(Registration {
+            registrant,
+            site,
+            signing,
+            identity: kept.identity,
+            source: kept.source,
+            local: kept.local,
+            since: epoch.instant(kept.since).map_or(now, |since| since.min(now)),
+            // A clock that was set back lets nothing live longer than if it had just been refreshed.
+            expires: (kept_until + kept_grace(lifetime)).min(now + lifetime),
+            lifetime,
+            kept_until: Some(kept_until),
+            ttl_minutes: kept.record.ttl_minutes,
+            proxy_reply: kept.proxy_reply,
+            merge: kept.merge,
+            map_version: kept.record.map_version,
+            locators: kept.record.locators.clone(),
+        })
+    }
+}
+
+/// Whose entry is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The own state of before, to be cleaned up too.
+    Own,
+    /// Another Map-Server's, who looks after it.
+    Other,
+}
+
+impl Registration {
+    fn kept<'a>(&self, site: &'a str, prefix: &EidPrefix, epoch: &Epoch) -> KeptRegistration<'a> {
+        let mut record =
+            crate::wire::EidRecord::new(*prefix, self.ttl_minutes, self.locators.clone());
+        record.map_version = self.map_version;
+        KeptRegistration {
+            site,
+            since: epoch.unix_millis(self.since),
+            expires: epoch.unix_millis(self.expires),
+            lifetime_seconds: u32::try_from(self.lifetime.as_secs()).unwrap_or(u32::MAX),
+            proxy_reply: self.proxy_reply,
+            merge: self.merge,
+            signing: self.signing.map(|signing| KeptSigning {
+                key_id: signing.key_id,
+                algorithm: signing.algorithm,
+                mac_len: signing.mac_len,
+                covered: signing.covered,
+            }),
+            identity: self.identity,
+            source: self.source,
+            local: self.local,
+            record,
         }
     }
 }

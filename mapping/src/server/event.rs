@@ -48,6 +48,8 @@ pub enum Event {
     },
     /// A Map-Register, or a record of it, was refused.
     Refused(Refusal),
+    /// A registration of the durable state was dropped: the configuration does not allow it any more.
+    NotRestored(Refusal),
     /// An unsolicited Map-Notify was never acknowledged.
     NotifyUnacknowledged {
         /// The EID-prefix it was about.
@@ -116,6 +118,16 @@ impl fmt::Display for Event {
                 write!(f, "{prefix} of site {site} expired, not refreshed by {source}")
             }
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::NotRestored(Refusal { site, prefix, source, reason }) => {
+                let (prefix, site) = (prefix.as_ref().map(ToString::to_string), site.as_deref());
+                write!(
+                    f,
+                    "registration of {} (site {}) by {source} was not restored: {reason}: {}",
+                    prefix.as_deref().unwrap_or("an EID"),
+                    site.unwrap_or("unknown"),
+                    reason.help()
+                )
+            }
             Self::NotifyUnacknowledged { prefix, destination } => {
                 write!(f, "Map-Notify about {prefix} was not acknowledged by {destination}")
             }

@@ -3,6 +3,7 @@
 mod ddt;
 mod durable;
 mod event;
+mod kept;
 mod notify;
 mod register;
 mod registry;

@@ -13,9 +13,9 @@ use crate::wire::{Action, EidRecord, LocatorRecord, MapNotifyAck, MapRegister};
 
 use super::event::{Event, Refusal};
 use super::notify::{Due, signed_notify, to_control_port};
-use super::registry::{Outcome, Registrant, Registration};
-use super::replay::{Freshness, Peer};
-use super::site::{Signer, SiteIndex};
+use super::registry::{Outcome, Registered, Registrant, Registration};
+use super::replay::{Checked, Freshness, Peer};
+use super::site::{Signing, SiteIndex};
 use super::{Count, MapServer};
 
 /// Configured EID-prefixes whose sites' keys are tried on one message: a message has the records of one site, unless something is
@@ -25,7 +25,7 @@ const MAX_CANDIDATE_PREFIXES: usize = 4;
 /// Who sent an authentic Map-Register.
 struct Sender {
     site: SiteIndex,
-    signer: Signer,
+    signing: Signing,
     registrant: Registrant,
     source: IpAddr,
     local: IpAddr,
@@ -41,22 +41,29 @@ impl MapServer {
         octets: &[u8],
     ) {
         let source = from.ip();
-        let (site, signer) = match self.authenticate(register, octets) {
+        let (site, signing) = match self.authenticate(register, octets) {
             Ok(found) => found,
             Err((site, reason)) => return self.refuse_message(site, source, register, reason),
         };
         let registrant = match register.identity {
-            Some(id) if signer.covered == Covered::Message => {
+            Some(id) if signing.covered == Covered::Message => {
                 Registrant::Xtr(id.xtr_id, id.site_id)
             }
             _ => Registrant::Source(source),
         };
-        let peer = Peer { site, key_id: signer.key_id, registrant };
+        let peer = Peer { site, key_id: signing.key_id, registrant };
         let mac = &register.authentication.mac;
-        let freshness = match self.replay.check(now, peer, register.nonce, mac) {
-            Ok(freshness) => freshness,
-            Err(reason) => return self.refuse_message(Some(site), source, register, reason),
-        };
+        let Checked { freshness, forgotten } =
+            match self.replay.check(now, peer, register.nonce, mac) {
+                Ok(checked) => checked,
+                Err(reason) => return self.refuse_message(Some(site), source, register, reason),
+            };
+        if freshness == Freshness::New {
+            self.keep_nonce(peer);
+        }
+        if let Some(forgotten) = forgotten {
+            self.forget_nonce(forgotten);
+        }
         if register.records.iter().any(|record| self.is_older_version(registrant, record)) {
             let reason = Discard::MapVersionOlder;
             return self.refuse_message(Some(site), source, register, reason);
@@ -64,7 +71,7 @@ impl MapServer {
         if freshness == Freshness::Retransmission {
             self.count(Count::Retransmissions);
         }
-        let sender = Sender { site, signer, registrant, source, local };
+        let sender = Sender { site, signing, registrant, source, local };
         let mut accepted = Vec::new();
         for record in &register.records {
             match self.accept(now, &sender, register, record, freshness) {
@@ -118,7 +125,7 @@ impl MapServer {
         &self,
         register: &MapRegister,
         octets: &[u8],
-    ) -> Result<(SiteIndex, Signer), (Option<SiteIndex>, Discard)> {
+    ) -> Result<(SiteIndex, Signing), (Option<SiteIndex>, Discard)> {
         if register.records.is_empty() {
             return Err((None, Discard::Malformed));
         }
@@ -127,7 +134,7 @@ impl MapServer {
             (None, if supported { Discard::NotASite } else { Discard::UnsupportedEid });
         for site in self.sites.candidates(&register.records, MAX_CANDIDATE_PREFIXES) {
             match self.sites.authenticate(site, register, octets) {
-                Ok(signer) => return Ok((site, signer)),
+                Ok(signing) => return Ok((site, signing)),
                 // The first site's reason tells most, unless another one had the key at least.
                 Err(reason) if refusal.0.is_none() || refusal.1 == Discard::KeyUnknown => {
                     refusal = (Some(site), reason);
@@ -196,31 +203,41 @@ impl MapServer {
         let registration = Registration {
             registrant: sender.registrant,
             site: sender.site,
-            signer: sender.signer.clone(),
+            signing: Some(sender.signing),
             identity: register.identity,
             source: sender.source,
             local: sender.local,
             since: now,
             expires: now + lifetime,
+            lifetime,
+            kept_until: None,
             ttl_minutes: record.ttl_minutes,
             proxy_reply: register.proxy_reply,
             merge: register.merge,
             map_version: record.map_version,
             locators,
         };
-        let outcome =
+        let Registered { outcome, replaced, keep } =
             self.registry.register(prefix, registration).map_err(|_| Discard::RegistryFull)?;
+        for other in replaced {
+            self.forget_registration(&prefix, other);
+        }
+        if keep {
+            self.keep_registration(&prefix, sender.registrant);
+        }
         let (site, source) = (self.sites.get(sender.site).name.clone(), sender.source);
         match outcome {
             Outcome::Refreshed => {}
             Outcome::New => {
                 self.event(Event::Registered { site, prefix, source });
+                self.mapping_changed(now, prefix);
                 let covering = self.covering_registrations(&prefix);
                 self.notify_others(now, prefix, sender.registrant, &covering);
                 self.mapping_changed(now, prefix);
             }
             Outcome::Changed(others) => {
                 self.event(Event::Changed { site, prefix, source });
+                self.mapping_changed(now, prefix);
                 self.notify_others(now, prefix, sender.registrant, &others);
                 self.mapping_changed(now, prefix);
             }
@@ -239,6 +256,8 @@ impl MapServer {
 
     /// The ETRs that share what is left learn of it; if nothing is left, those of the covering registration do.
     fn tell_of_removal(&mut self, now: Instant, prefix: EidPrefix, registrant: Registrant) {
+        self.forget_registration(&prefix, registrant);
+        self.mapping_changed(now, prefix);
         let affected = match self.registry.get(&prefix) {
             Some(entry) => entry.registrations().to_vec(),
             None => self.covering_registrations(&prefix),
@@ -271,9 +290,15 @@ impl MapServer {
             .get(&prefix)
             .map_or_else(|| EidRecord::new(prefix, 0, Vec::new()), |entry| entry.record(prefix));
         for other in previous.iter().filter(|other| other.registrant != changed_by) {
+            // Without the key that it registered with nothing can be proved to it.
+            let Some(signer) =
+                other.signing.and_then(|signing| self.sites.signer(other.site, signing))
+            else {
+                continue;
+            };
             let nonce = self.rng.random();
             let records = vec![mapping.clone()];
-            let payload = signed_notify(nonce, records, other.identity, &other.signer)
+            let payload = signed_notify(nonce, records, other.identity, &signer)
                 .filter(|payload| payload.len() <= control_payload_limit(other.source));
             let Some(payload) = payload else {
                 self.count(Count::MapNotifiesTooLong);
@@ -281,14 +306,17 @@ impl MapServer {
             };
             let transmit = to_control_port(other.local, other.source, payload);
             self.count(Count::UnsolicitedMapNotifies);
-            self.transmits.push_back(transmit.clone());
-            self.notifier.watch(now, nonce, prefix, transmit, other.signer.clone());
+            self.transmit_once_kept(transmit.clone());
+            self.notifier.watch(now, nonce, prefix, transmit, signer);
         }
     }
 
     /// Same nonce, same accepted records (ACT aside: RP-14), signed as the Map-Register was (MS-05); never longer than it, so no CW-06 question.
     fn acknowledge(&mut self, sender: &Sender, register: &MapRegister, records: Vec<EidRecord>) {
-        let payload = signed_notify(register.nonce, records, register.identity, &sender.signer);
+        let payload = self
+            .sites
+            .signer(sender.site, sender.signing)
+            .and_then(|signer| signed_notify(register.nonce, records, register.identity, &signer));
         if let Some(payload) = payload {
             self.count(Count::MapNotifies);
             self.transmit_once_kept(to_control_port(sender.local, sender.source, payload));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::eid::{EidPrefix, EidTable};
 use crate::resolver::negative::Occupied;
@@ -11,7 +11,7 @@ use crate::timers::{
 };
 use crate::wire::{EidRecord, LocatorRecord, XtrIdentity};
 
-use super::site::{Signer, SiteIndex};
+use super::site::{Signing, SiteIndex};
 
 /// Who registers: the xTR-ID and Site-ID when the MAC covers them, else the source RLOC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,13 +27,18 @@ pub(super) enum Registrant {
 pub(super) struct Registration {
     pub(super) registrant: Registrant,
     pub(super) site: SiteIndex,
-    pub(super) signer: Signer,
+    /// `None` when the key is no longer configured.
+    pub(super) signing: Option<Signing>,
     pub(super) identity: Option<XtrIdentity>,
     pub(super) source: IpAddr,
     /// The own address that the Map-Register came to.
     pub(super) local: IpAddr,
     pub(super) since: Instant,
     pub(super) expires: Instant,
+    /// How long it lives without refresh.
+    pub(super) lifetime: Duration,
+    /// When it expires by the durable state; `None` of a new one, for the registry to fill.
+    pub(super) kept_until: Option<Instant>,
     pub(super) ttl_minutes: u32,
     pub(super) proxy_reply: bool,
     pub(super) merge: bool,
@@ -47,12 +52,30 @@ impl Registration {
         self.locators.iter().map(LocatorRecord::encoded_len).sum()
     }
 
+    /// Whether the durable state has to tell `self` in place of `older`: anything else than the expiry is different, or the expiry
+    /// is so much later that a restart would end the registration too early, the grace of [`kept_grace`] included.
+    fn must_be_kept(&self, older: &Self) -> bool {
+        let grace = kept_grace(self.lifetime);
+        older.kept_until.is_none_or(|kept_until| self.expires >= kept_until + grace)
+            || self.differs(older)
+            || self.locators != older.locators
+            || (self.site, self.signing, self.identity, self.source, self.local)
+                != (older.site, older.signing, older.identity, older.source, older.local)
+            || (self.proxy_reply, self.merge, self.lifetime)
+                != (older.proxy_reply, older.merge, older.lifetime)
+    }
+
     /// Whether a Map-Reply made of `other` may read differently.
     fn differs(&self, other: &Self) -> bool {
         self.locators != other.locators
             || self.ttl_minutes != other.ttl_minutes
             || self.map_version != other.map_version
     }
+}
+
+/// How much later than kept a registration may expire: a refresh that changes nothing need not be written each time.
+pub(super) fn kept_grace(lifetime: Duration) -> Duration {
+    lifetime / 2
 }
 
 /// The registrations of one EID-prefix, oldest first: one, or several that are merged (MS-17).
@@ -118,6 +141,16 @@ pub(super) enum Outcome {
     New,
     /// The mapping is another now; these are the registrations of other xTRs that it was before.
     Changed(Vec<Registration>),
+}
+
+/// What became of a registration.
+#[derive(Debug)]
+pub(super) struct Registered {
+    pub(super) outcome: Outcome,
+    /// The xTRs whose registrations it replaced.
+    pub(super) replaced: Vec<Registrant>,
+    /// Whether the durable state has to be told.
+    pub(super) keep: bool,
 }
 
 /// The bound on registrations is reached.
@@ -214,7 +247,7 @@ impl Registry {
         &mut self,
         prefix: EidPrefix,
         mut new: Registration,
-    ) -> Result<Outcome, Full> {
+    ) -> Result<Registered, Full> {
         let full = self.is_full();
         if self.octets + self.growth(&prefix, &new) > self.max_octets {
             return Err(Full);
@@ -225,8 +258,9 @@ impl Registry {
             }
             self.octets += new.octets();
             self.expiries.insert((new.expires, prefix, new.registrant));
+            new.kept_until.get_or_insert(new.expires);
             self.table.insert(prefix, Entry { registrations: vec![new] });
-            return Ok(Outcome::New);
+            return Ok(Registered { outcome: Outcome::New, replaced: Vec::new(), keep: true });
         };
         let merged = new.merge && entry.registrations.iter().all(|registration| registration.merge);
         let own = entry.registrations.iter().position(|r| r.registrant == new.registrant);
@@ -236,11 +270,18 @@ impl Registry {
         let replaces_others = !merged && entry.registrations.len() > usize::from(own.is_some());
         let changed = replaces_others || own.is_none_or(|at| entry.registrations[at].differs(&new));
         let before = changed.then(|| entry.mapping(prefix));
+        let mut keep = true;
         if let Some(own) = own.map(|at| entry.registrations.remove(at)) {
             self.octets -= own.octets();
             self.expiries.remove(&(own.expires, prefix, own.registrant));
             new.since = own.since;
+            keep = new.must_be_kept(&own);
+            if !keep {
+                new.kept_until = new.kept_until.or(own.kept_until);
+            }
         }
+        new.kept_until.get_or_insert(new.expires);
+        let mut replaced = Vec::new();
         let others = if !changed {
             Vec::new()
         } else if merged {
@@ -249,6 +290,7 @@ impl Registry {
             for other in &entry.registrations {
                 self.octets -= other.octets();
                 self.expiries.remove(&(other.expires, prefix, other.registrant));
+                replaced.push(other.registrant);
             }
             std::mem::take(&mut entry.registrations)
         };
@@ -256,10 +298,11 @@ impl Registry {
         self.expiries.insert((new.expires, prefix, new.registrant));
         entry.registrations.push(new);
         // Every ETR of a site may register the locators of all of them (RG-06): the same mapping again is no change.
-        match before {
-            Some(before) if before != entry.mapping(prefix) => Ok(Outcome::Changed(others)),
-            _ => Ok(Outcome::Refreshed),
-        }
+        let outcome = match before {
+            Some(before) if before != entry.mapping(prefix) => Outcome::Changed(others),
+            _ => Outcome::Refreshed,
+        };
+        Ok(Registered { outcome, replaced, keep })
     }
 
     /// Removes the registration of one xTR (MS-21); what is left of others is in the table still.

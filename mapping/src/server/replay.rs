@@ -26,13 +26,19 @@ pub(super) enum Freshness {
     Retransmission,
 }
 
-#[derive(Clone, Debug)]
-struct Last {
-    nonce: u64,
-    mac: Vec<u8>,
-    at: Instant,
+/// The last accepted Map-Register of a peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Last {
+    pub(super) nonce: u64,
+    /// The first octets of its MAC: with the nonce, enough to know it again.
+    pub(super) mac: [u8; KEPT_MAC_LEN],
+    pub(super) at: Instant,
+    /// The greatest nonce that another Map-Server of the cluster accepted since.
+    elsewhere: u64,
     order: u64,
 }
+
+const KEPT_MAC_LEN: usize = 16;
 
 /// The last accepted nonce of every peer; at the bound the peer heard longest ago is forgotten.
 #[derive(Debug, Default)]
@@ -40,6 +46,14 @@ pub(super) struct ReplayGuard {
     peers: HashMap<Peer, Last>,
     by_age: BTreeMap<u64, Peer>,
     order: u64,
+}
+
+/// What [`ReplayGuard::check`] found.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) freshness: Freshness,
+    /// The peer that was forgotten to make room.
+    pub(super) forgotten: Option<Peer>,
 }
 
 impl ReplayGuard {
@@ -53,24 +67,70 @@ impl ReplayGuard {
         peer: Peer,
         nonce: u64,
         mac: &[u8],
-    ) -> Result<Freshness, Discard> {
+    ) -> Result<Checked, Discard> {
+        let mac = kept_mac(mac);
         if let Some(last) = self.peers.get(&peer) {
             let recent = now < last.at + RETRANSMISSION_WINDOW;
             if nonce == last.nonce && mac == last.mac && recent {
-                return Ok(Freshness::Retransmission);
+                let freshness = Freshness::Retransmission;
+                return Ok(Checked { freshness, forgotten: None });
             }
-            if nonce <= last.nonce {
+            if nonce <= last.nonce.max(last.elsewhere) {
                 return Err(Discard::Replayed);
             }
+        }
+        let forgotten = self.remember(peer, nonce, mac, now);
+        Ok(Checked { freshness: Freshness::New, forgotten })
+    }
+
+    /// The last accepted Map-Register of `peer`.
+    pub(super) fn last(&self, peer: Peer) -> Option<Last> {
+        self.peers.get(&peer).copied()
+    }
+
+    /// Takes a nonce from the durable state; returns the peer that was forgotten to make room.
+    ///
+    /// A peer that is known here may still repeat what it sent here last, but nothing older than what was accepted elsewhere.
+    pub(super) fn restore(
+        &mut self,
+        peer: Peer,
+        nonce: u64,
+        mac: [u8; KEPT_MAC_LEN],
+        at: Instant,
+    ) -> Option<Peer> {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.elsewhere = known.elsewhere.max(nonce);
+            return None;
+        }
+        self.remember(peer, nonce, mac, at)
+    }
+
+    fn remember(
+        &mut self,
+        peer: Peer,
+        nonce: u64,
+        mac: [u8; KEPT_MAC_LEN],
+        at: Instant,
+    ) -> Option<Peer> {
+        let mut forgotten = None;
+        if let Some(last) = self.peers.get(&peer) {
             self.by_age.remove(&last.order);
         } else if self.peers.len() >= MAX_NONCES
             && let Some((_, oldest)) = self.by_age.pop_first()
         {
             self.peers.remove(&oldest);
+            forgotten = Some(oldest);
         }
         self.order += 1;
         self.by_age.insert(self.order, peer);
-        self.peers.insert(peer, Last { nonce, mac: mac.to_vec(), at: now, order: self.order });
-        Ok(Freshness::New)
+        self.peers.insert(peer, Last { nonce, mac, at, elsewhere: 0, order: self.order });
+        forgotten
     }
+}
+
+fn kept_mac(mac: &[u8]) -> [u8; KEPT_MAC_LEN] {
+    let mut kept = [0; KEPT_MAC_LEN];
+    let length = mac.len().min(KEPT_MAC_LEN);
+    kept[..length].copy_from_slice(&mac[..length]);
+    kept
 }

@@ -1,5 +1,6 @@
 //! Site policy: which site an EID-prefix belongs to, and what that site may register.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +16,7 @@ use super::event::Refusal;
 
 /// A site's place in [`Sites`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct SiteIndex(usize);
+pub(super) struct SiteIndex(u32);
 
 /// Who may register one configured EID-prefix. Several sites may share a prefix, so that EIDs can move between them.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,7 @@ struct Permission {
 #[derive(Debug)]
 pub(super) struct Sites {
     sites: Vec<SiteState>,
+    by_name: HashMap<Arc<str>, SiteIndex>,
     prefixes: EidTable<Vec<Permission>>,
 }
 
@@ -53,6 +55,16 @@ pub(super) struct Signer {
     pub(super) covered: Covered,
 }
 
+/// A [`Signer`] as a registration remembers it: the place of its key among those of the site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Signing {
+    key: u8,
+    pub(super) key_id: u8,
+    pub(super) algorithm: Algorithm,
+    pub(super) mac_len: u8,
+    pub(super) covered: Covered,
+}
+
 impl Occupied for Sites {
     fn within(&self, prefix: &EidPrefix) -> bool {
         self.prefixes.within(prefix)
@@ -62,7 +74,9 @@ impl Occupied for Sites {
 impl Sites {
     pub(super) fn new(sites: Vec<Site>) -> Self {
         let mut prefixes: EidTable<Vec<Permission>> = EidTable::default();
-        for (index, site) in sites.iter().enumerate() {
+        let mut by_name = HashMap::with_capacity(sites.len());
+        for (index, site) in (0..).zip(&sites) {
+            by_name.insert(site.name.as_str().into(), SiteIndex(index));
             for configured in &site.eid_prefixes {
                 let permission = Permission {
                     site: SiteIndex(index),
@@ -74,19 +88,19 @@ impl Sites {
                 }
             }
         }
-        Self { sites: sites.into_iter().map(SiteState::new).collect(), prefixes }
+        Self { sites: sites.into_iter().map(SiteState::new).collect(), by_name, prefixes }
     }
 
     pub(super) fn get(&self, index: SiteIndex) -> &SiteState {
-        &self.sites[index.0]
+        &self.sites[index.0 as usize]
     }
 
     pub(super) fn get_mut(&mut self, index: SiteIndex) -> &mut SiteState {
-        &mut self.sites[index.0]
+        &mut self.sites[index.0 as usize]
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SiteIndex, &SiteState)> {
-        self.sites.iter().enumerate().map(|(index, site)| (SiteIndex(index), site))
+        (0..).map(SiteIndex).zip(&self.sites)
     }
 
     /// Whether `site` is one of those that `configured` belongs to.
@@ -135,17 +149,55 @@ impl Sites {
         site: SiteIndex,
         register: &MapRegister,
         octets: &[u8],
-    ) -> Result<Signer, Discard> {
+    ) -> Result<Signing, Discard> {
         let authentication = &register.authentication;
-        let keys = &self.get(site).config.keys;
         let mut outcome = Discard::KeyUnknown;
-        for key in keys.iter().filter(|key| key.id == authentication.key_id) {
-            match verify(key, register, octets) {
-                Ok(signer) => return Ok(signer),
+        for (at, key) in self.keys(site) {
+            if key.id != authentication.key_id {
+                continue;
+            }
+            match verify(at, key, register, octets) {
+                Ok(signing) => return Ok(signing),
                 Err(reason) => outcome = reason,
             }
         }
         Err(outcome)
+    }
+
+    fn keys(&self, site: SiteIndex) -> impl Iterator<Item = (u8, &SiteKey)> {
+        (0..=u8::MAX).zip(&self.get(site).config.keys)
+    }
+
+    /// What answers to messages signed like `signing` are signed with.
+    pub(super) fn signer(&self, site: SiteIndex, signing: Signing) -> Option<Signer> {
+        let key = self.get(site).config.keys.get(usize::from(signing.key))?;
+        let Signing { key_id, algorithm, mac_len, covered, .. } = signing;
+        Some(Signer {
+            secret: key.secret.clone(),
+            key_id,
+            algorithm,
+            mac_len: mac_len.into(),
+            covered,
+        })
+    }
+
+    /// The key of `site` that once signed so; `None` if the site has no such key now.
+    pub(super) fn rejoin(
+        &self,
+        site: SiteIndex,
+        key_id: u8,
+        algorithm: Algorithm,
+        mac_len: u8,
+        covered: Covered,
+    ) -> Option<Signing> {
+        self.keys(site)
+            .find(|(_, key)| key.id == key_id && key.algorithms.contains(&algorithm))
+            .map(|(key, _)| Signing { key, key_id, algorithm, mac_len, covered })
+    }
+
+    /// The site of this name.
+    pub(super) fn named(&self, name: &str) -> Option<SiteIndex> {
+        self.by_name.get(name).copied()
     }
 
     /// The prefix of a record, if `site` may register it with these locators (MS-01, MS-02, MS-22).
@@ -185,7 +237,12 @@ impl SiteState {
     }
 }
 
-fn verify(key: &SiteKey, register: &MapRegister, octets: &[u8]) -> Result<Signer, Discard> {
+fn verify(
+    at: u8,
+    key: &SiteKey,
+    register: &MapRegister,
+    octets: &[u8],
+) -> Result<Signing, Discard> {
     let authentication = &register.authentication;
     let covered =
         auth::verify(octets, &key.secret, &key.algorithms).map_err(|error| match error {
@@ -193,12 +250,13 @@ fn verify(key: &SiteKey, register: &MapRegister, octets: &[u8]) -> Result<Signer
             AuthError::Algorithm(_) => Discard::AlgorithmRefused,
             AuthError::Length(_) | AuthError::Mismatch => Discard::AuthenticationFailed,
         })?;
-    Ok(Signer {
-        secret: key.secret.clone(),
+    Ok(Signing {
+        key: at,
         key_id: key.id,
         algorithm: Algorithm::from_id(authentication.algorithm_id)
             .ok_or(Discard::AlgorithmRefused)?,
-        mac_len: authentication.mac.len(),
+        mac_len: u8::try_from(authentication.mac.len())
+            .map_err(|_| Discard::AuthenticationFailed)?,
         covered,
     })
 }

@@ -186,6 +186,13 @@ impl EidRecord {
         self.usable_locators().next().is_none()
     }
 
+    /// The record that `octets` are, all of them.
+    pub(crate) fn parse(octets: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(octets);
+        let record = Self::decode(&mut reader)?;
+        reader.is_empty().then_some(record).ok_or(WireError::Malformed("EID-Record length"))
+    }
+
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let ttl_minutes = reader.u32("Record TTL")?;
         let locator_count = reader.u8("Locator Count")?;
@@ -199,7 +206,7 @@ impl EidRecord {
         Ok(Self { ttl_minutes, action, authoritative, map_version, eid, locators })
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let locators = &self.locators[..self.locators.len().min(MAX_COUNT)];
         let action = if locators.is_empty() { self.action.code() << 5 } else { 0 };
         out.extend_from_slice(&self.ttl_minutes.to_be_bytes());

@@ -1,5 +1,6 @@
 //! The state machine against the requirements, with messages as octets and injected time.
 
+mod durable;
 mod notify;
 mod random;
 mod register;
