@@ -42,6 +42,10 @@ enum What {
     Registrations,
     /// Locators with reachability, round-trip time and counters (xtr, gateway)
     Locators,
+    /// Referrals of the Delegated Database Tree, and lookups on their way through it (mapping)
+    Referrals,
+    /// What a DDT node is authoritative for and has delegated (mapping)
+    Delegations,
     /// Every counter
     Counters,
     /// What was dropped, why, and what to do about it
@@ -57,6 +61,8 @@ impl What {
             Self::Sites => Query::Sites,
             Self::Registrations => Query::Registrations,
             Self::Locators => Query::Locators,
+            Self::Referrals => Query::Referrals,
+            Self::Delegations => Query::Delegations,
             Self::Counters => Query::Counters,
             Self::Drops => Query::Drops,
             Self::Status => Query::Status,

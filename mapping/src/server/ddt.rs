@@ -9,7 +9,6 @@ use crate::ddt::client::{Client, Negative};
 use crate::ddt::node::{Node, Place, Service, encode, not_authoritative};
 use crate::discard::Discard;
 use crate::eid::EidPrefix;
-use crate::limits::source_key;
 use crate::resolver::Lookup;
 use crate::resolver::negative::{Occupied, least_specific};
 use crate::timers::NEGATIVE_TTL_MINUTES;
@@ -68,10 +67,13 @@ impl MapServer {
     /// Answers a DDT Map-Request, record by record, to where it came from (DD-02); what is registered here is served besides (DD-06).
     pub(super) fn handle_ddt_request(&mut self, now: Instant, from: SocketAddr, lookup: &Lookup) {
         self.count(Count::DdtMapRequests);
+        self.admission.asked(now, from.ip());
         for (at, requested) in lookup.request.records.iter().enumerate() {
             // The first was paid for when the message was admitted.
-            if at > 0 && !self.requests.take(now, source_key(from.ip())) {
-                return self.discard(from.ip(), Discard::SourceRateLimited);
+            if at > 0
+                && let Err(reason) = self.admission.record(now, from.ip())
+            {
+                return self.discard(from.ip(), reason);
             }
             let record = match requested.eid.prefix() {
                 Some(asked) => self.referral(&asked),
@@ -138,7 +140,11 @@ impl MapServer {
         let Some(client) = &mut self.tree.client else {
             return self.discard(from, Discard::UnexpectedMessage);
         };
-        for reason in client.handle_referral(now, from, referral) {
+        let refused = client.handle_referral(now, from, referral);
+        if refused.is_empty() {
+            self.admission.asked(now, from);
+        }
+        for reason in refused {
             self.discard(from, reason);
         }
         self.drain_tree(now);

@@ -41,7 +41,7 @@ impl MapServer {
         octets: &[u8],
     ) {
         let source = from.ip();
-        let (site, signing) = match self.authenticate(register, octets) {
+        let (site, signing) = match self.authenticate(now, source, register, octets) {
             Ok(found) => found,
             Err((site, reason)) => return self.refuse_message(site, source, register, reason),
         };
@@ -64,6 +64,7 @@ impl MapServer {
         if let Some(forgotten) = forgotten {
             self.forget_nonce(forgotten);
         }
+        self.admission.registered(now, source);
         if register.records.iter().any(|record| self.is_older_version(registrant, record)) {
             let reason = Discard::MapVersionOlder;
             return self.refuse_message(Some(site), source, register, reason);
@@ -122,7 +123,9 @@ impl MapServer {
 
     /// The site and key that a message was signed with.
     fn authenticate(
-        &self,
+        &mut self,
+        now: Instant,
+        source: IpAddr,
         register: &MapRegister,
         octets: &[u8],
     ) -> Result<(SiteIndex, Signing), (Option<SiteIndex>, Discard)> {
@@ -133,7 +136,9 @@ impl MapServer {
         let mut refusal =
             (None, if supported { Discard::NotASite } else { Discard::UnsupportedEid });
         for site in self.sites.candidates(&register.records, MAX_CANDIDATE_PREFIXES) {
-            match self.sites.authenticate(site, register, octets) {
+            let admitted = self.admission.site(now, site, source);
+            let signing = admitted.and_then(|()| self.sites.authenticate(site, register, octets));
+            match signing {
                 Ok(signing) => return Ok((site, signing)),
                 // The first site's reason tells most, unless another one had the key at least.
                 Err(reason) if refusal.0.is_none() || refusal.1 == Discard::KeyUnknown => {

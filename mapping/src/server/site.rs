@@ -18,6 +18,19 @@ use super::event::Refusal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SiteIndex(u32);
 
+impl SiteIndex {
+    /// The site at this place of the configuration.
+    #[cfg(test)]
+    pub(super) const fn at(place: u32) -> Self {
+        Self(place)
+    }
+
+    /// Its place in the configuration.
+    pub(super) const fn place(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Who may register one configured EID-prefix. Several sites may share a prefix, so that EIDs can move between them.
 #[derive(Clone, Copy, Debug)]
 struct Permission {
