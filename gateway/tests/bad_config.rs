@@ -664,10 +664,10 @@ eid-prefixes = ["10.5.0.0/16"]
         &[
             "mapping.toml:11: ddt.delegation[0].prefix: 172.16.0.0/12 is in no [[ddt.authoritative]] prefix; \
              delegate what this node is authoritative for, or make it a [[ddt.hint]]",
-            "mapping.toml:15: ddt.delegation[1].prefix: 10.0.0.0/8 holds 10.5.0.0/16 of a [[site]] here; delegate what is registered elsewhere",
             "mapping.toml:15: ddt.delegation[1].prefix: 10.0.0.0/8 is all that this node is authoritative for there; delegate more-specifics of it",
+            "mapping.toml:15: ddt.delegation[1].prefix: 10.0.0.0/8 holds 10.5.0.0/16 of a [[site]] here; delegate what is registered elsewhere",
             "mapping.toml:16: ddt.delegation[1].rlocs[0]: 192.0.2.11 is an own address; name the other nodes",
-            "mapping.toml:16: ddt.delegation[1].rlocs[2]: 192.0.2.12 is given twice; give it once",
+            "mapping.toml:16: ddt.delegation[1].rlocs[2]: 192.0.2.12 is given twice; give every address once",
             "mapping.toml:19: ddt.delegation[2].prefix: [7]10.1.0.0/16 is in no [[ddt.authoritative]] prefix; \
              delegate what this node is authoritative for, or make it a [[ddt.hint]]",
             "mapping.toml:21: ddt.delegation[2].rlocs[0]: 224.0.0.1 is multicast; an RLOC is a unicast address that the core routes",

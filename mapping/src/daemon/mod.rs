@@ -215,6 +215,7 @@ impl Daemon {
             Query::Registrations => json(&self.server.registrations_view(now)),
             Query::Referrals => json(&self.server.referrals_view(now)),
             Query::Delegations => json(&self.server.delegations_view()),
+            Query::Subscriptions => json(&self.server.subscriptions_view(now)),
             Query::Counters => json(&self.counters()),
             Query::Drops => json(&self.server.drops_view()),
             Query::Status => json(&self.status(now)),

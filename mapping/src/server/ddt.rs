@@ -210,7 +210,7 @@ impl MapServer {
     }
 
     fn service(&self, asked: &EidPrefix, configured: EidPrefix) -> Option<Service> {
-        let unregistered = match self.registered(asked, Some(configured)) {
+        let unregistered = match self.registered(asked) {
             Some(_) => None,
             None => Some(least_specific(asked, configured.mask_len(), &[&self.registry])?),
         };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::discard::Discard;
 use crate::eid::EidPrefix;
+use crate::wire::XtrIdentity;
 
 /// Something an operator may want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +66,22 @@ pub enum Event {
         node: IpAddr,
         /// Why.
         reason: Discard,
+    },
+    /// An xTR is told of changes from now on.
+    Subscribed {
+        /// What it subscribed to.
+        prefix: EidPrefix,
+        /// The xTR.
+        xtr: XtrIdentity,
+    },
+    /// A subscription ended.
+    Unsubscribed {
+        /// What it was to.
+        prefix: EidPrefix,
+        /// The xTR.
+        xtr: XtrIdentity,
+        /// Why.
+        why: &'static str,
     },
     /// Another control message was discarded.
     Discarded {
@@ -137,6 +154,10 @@ impl fmt::Display for Event {
                     "gave up the lookup of {asked}, last at {node}: {reason}: {}",
                     reason.help()
                 )
+            }
+            Self::Subscribed { prefix, xtr } => write!(f, "{prefix} subscribed by {xtr}"),
+            Self::Unsubscribed { prefix, xtr, why } => {
+                write!(f, "subscription to {prefix} by {xtr} ended: {why}")
             }
             Self::Discarded { source, reason } => {
                 write!(f, "discarded message from {source}: {reason}: {}", reason.help())

@@ -43,6 +43,7 @@ use notify::Notifier;
 use registry::Registry;
 use replay::ReplayGuard;
 use site::Sites;
+use subscription::Subscriptions;
 
 /// A Map-Server and Map-Resolver.
 ///
@@ -55,6 +56,7 @@ pub struct MapServer {
     registry: Registry,
     replay: ReplayGuard,
     notifier: Notifier,
+    subscriptions: Subscriptions,
     registration_timeout: Duration,
     admission: Admission,
     replies: ScatteredBuckets,
@@ -74,6 +76,7 @@ impl MapServer {
         let scatter = Scatter::new(rng.random());
         let replies = Rate::new(timers::REPLIES_PER_SECOND, timers::REPLIES_BURST);
         Self {
+            subscriptions: Subscriptions::new(&config, scatter),
             admission: Admission::new(config.sites.len(), scatter),
             tree: Tree::new(&config.ddt, &config.listen),
             own: OwnAddresses::new(config.listen),
@@ -144,12 +147,18 @@ impl MapServer {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.handle_due(now);
+        self.handle_due_subscriptions(now);
         self.handle_tree_due(now);
     }
 
     /// When [`Self::handle_timeout`] has something to do; `None` when nothing is waiting.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = [self.registry.next_expiry(), self.notifier.next_due(), self.tree.poll_timeout()];
+        let due = [
+            self.registry.next_expiry(),
+            self.notifier.next_due(),
+            self.subscriptions.next_due(),
+            self.tree.poll_timeout(),
+        ];
         due.into_iter().flatten().min()
     }
 

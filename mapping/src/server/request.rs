@@ -13,6 +13,7 @@ use crate::transmit::{SourcePort, Transmit};
 use crate::wire::{Action, CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply};
 
 use super::registry::Entry;
+use super::subscription::Subscribing;
 use super::{Count, MapServer};
 
 /// More-specifics that one reply could have room for: a record takes at least 16 octets.
@@ -20,7 +21,7 @@ const MAX_MORE_SPECIFICS: usize = 80;
 
 /// What becomes of one record of a Map-Request.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+pub(super) enum Answer {
     /// Answered from the registry, or negatively.
     Records(Vec<EidRecord>),
     /// The ETR at this locator answers.
@@ -64,7 +65,13 @@ impl MapServer {
             if self.resolve(now, from, lookup, requested, &prefix) {
                 continue;
             }
-            match self.answer(&prefix, lookup) {
+            let answer = match requested.notify.then(|| self.subscribe(now, from, lookup, &prefix))
+            {
+                Some(Subscribing::Done) => continue,
+                Some(Subscribing::Refused(answer)) => Answer::Records(vec![answer]),
+                Some(Subscribing::Impossible) | None => self.answer(&prefix, lookup),
+            };
+            match answer {
                 Answer::Records(records) if !answered.contains(&records) => answered.push(records),
                 Answer::Etr(etr) if !etrs.contains(&etr) => etrs.push(etr),
                 Answer::Records(_) | Answer::Etr(_) => {}
@@ -81,10 +88,9 @@ impl MapServer {
         }
     }
 
-    fn answer(&self, asked: &EidPrefix, lookup: &Lookup) -> Answer {
-        let configured = self.sites.configured(asked);
-        let Some((prefix, entry)) = self.registered(asked, configured) else {
-            return self.negative(asked, configured, lookup);
+    pub(super) fn answer(&self, asked: &EidPrefix, lookup: &Lookup) -> Answer {
+        let Some((prefix, entry)) = self.registered(asked) else {
+            return self.negative(asked, self.sites.configured(asked), lookup);
         };
         let etr = self.choose_etr(entry, lookup);
         match etr {
@@ -93,12 +99,9 @@ impl MapServer {
         }
     }
 
-    /// The longest registration around `asked`, unless a longer configured prefix of another site decides, registered or not (MS-22).
-    pub(super) fn registered(
-        &self,
-        asked: &EidPrefix,
-        configured: Option<EidPrefix>,
-    ) -> Option<(EidPrefix, &Entry)> {
+    /// The registration that decides about `asked`. MS-22: not if a longer configured prefix of another site does, registered or not.
+    pub(super) fn registered(&self, asked: &EidPrefix) -> Option<(EidPrefix, &Entry)> {
+        let configured = self.sites.configured(asked);
         self.registry.longest_match(asked).filter(|(prefix, entry)| {
             configured.is_none_or(|configured| {
                 prefix.mask_len() >= configured.mask_len() || self.same_site(entry, &configured)
