@@ -40,6 +40,8 @@ enum What {
     Sites,
     /// Registered EID-prefixes (mapping), or own registrations (xtr)
     Registrations,
+    /// Who subscribed to which mappings (mapping), or own subscriptions (xtr, gateway)
+    Subscriptions,
     /// Locators with reachability, round-trip time and counters (xtr, gateway)
     Locators,
     /// Referrals of the Delegated Database Tree, and lookups on their way through it (mapping)
@@ -60,6 +62,7 @@ impl What {
             Self::MapCache => Query::MapCache,
             Self::Sites => Query::Sites,
             Self::Registrations => Query::Registrations,
+            Self::Subscriptions => Query::Subscriptions,
             Self::Locators => Query::Locators,
             Self::Referrals => Query::Referrals,
             Self::Delegations => Query::Delegations,

@@ -17,10 +17,9 @@ use crate::view::{
     AuthoritativePrefixView, DelegationView, DelegationsView, PendingReferralView, ReferralView,
     ReferralsView,
 };
-use crate::wire::{
-    Action, EidField, EidRecord, MapReferral, ReferralAction, ReferralRecord, RequestedEid,
-};
+use crate::wire::{Action, EidField, MapReferral, ReferralAction, ReferralRecord, RequestedEid};
 
+use super::request::Told;
 use super::views::seconds;
 use super::{Count, Event, MapServer};
 
@@ -64,8 +63,15 @@ impl Tree {
 }
 
 impl MapServer {
-    /// Answers a DDT Map-Request, record by record, to where it came from (DD-02); what is registered here is served besides (DD-06).
-    pub(super) fn handle_ddt_request(&mut self, now: Instant, from: SocketAddr, lookup: &Lookup) {
+    /// Answers a DDT Map-Request, record by record, to where it came from (DD-02); what is registered here is served besides (DD-06),
+    /// unless LISP-SEC forbids to: then the client may come back with what it kept (DD-14).
+    pub(super) fn handle_ddt_request(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        lookup: &Lookup,
+        serve: bool,
+    ) {
         self.count(Count::DdtMapRequests);
         self.admission.asked(now, from.ip());
         for (at, requested) in lookup.request.records.iter().enumerate() {
@@ -79,7 +85,7 @@ impl MapServer {
                 Some(asked) => self.referral(&asked),
                 None => not_authoritative(requested.eid.clone()),
             };
-            if record.action == ReferralAction::MsAck {
+            if serve && record.action == ReferralAction::MsAck {
                 self.handle_lookup(now, from, &lookup.of_record(requested));
             }
             self.count(Count::MapReferrals);
@@ -209,8 +215,10 @@ impl MapServer {
             .unwrap_or_else(|| not_authoritative(EidField::Prefix(*asked)))
     }
 
+    /// A site that is shut down counts as registered: the Map-Server itself has an answer for it (MS-13).
     fn service(&self, asked: &EidPrefix, configured: EidPrefix) -> Option<Service> {
         let unregistered = match self.registered(asked) {
+            _ if self.sites.is_down(&configured) => None,
             Some(_) => None,
             None => Some(least_specific(asked, configured.mask_len(), &[&self.registry])?),
         };
@@ -242,8 +250,8 @@ impl MapServer {
     }
 
     fn reply_negative(&mut self, now: Instant, lookup: &Lookup, hole: EidPrefix, minutes: u32) {
-        let record = EidRecord::negative(hole, Action::NativelyForward, minutes);
-        if let Err(reason) = self.reply(now, lookup, vec![vec![record]]) {
+        let told = Told::negative(hole, Action::NativelyForward, minutes);
+        if let Err(reason) = self.reply(now, lookup, vec![told]) {
             self.discard(lookup.itr_rlocs.first().copied().unwrap_or(lookup.local), reason);
         }
     }

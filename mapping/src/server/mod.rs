@@ -10,6 +10,7 @@ mod register;
 mod registry;
 mod replay;
 mod request;
+mod secure;
 mod site;
 mod subscription;
 #[cfg(test)]
@@ -27,7 +28,7 @@ use crate::clock::Epoch;
 use crate::config::MappingConfig;
 use crate::discard::{Discard, DiscardCounters};
 use crate::limits::{Rate, Recent, Scatter, ScatteredBuckets};
-use crate::resolver::{OwnAddresses, is_martian};
+use crate::resolver::{Clients, Forwards, ItrKeys, OwnAddresses, is_martian};
 use crate::timers;
 use crate::transmit::Transmit;
 use crate::wire::{CONTROL_PORT, Message};
@@ -52,6 +53,8 @@ use subscription::Subscriptions;
 pub struct MapServer {
     own: OwnAddresses,
     tree: Tree,
+    clients: Clients,
+    itr_keys: ItrKeys,
     sites: Sites,
     registry: Registry,
     replay: ReplayGuard,
@@ -61,6 +64,8 @@ pub struct MapServer {
     admission: Admission,
     replies: ScatteredBuckets,
     recent_replies: Recent,
+    forwards: Forwards,
+    scatter: Scatter,
     rng: StdRng,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -80,6 +85,8 @@ impl MapServer {
             admission: Admission::new(config.sites.len(), scatter),
             tree: Tree::new(&config.ddt, &config.listen),
             own: OwnAddresses::new(config.listen),
+            clients: Clients::new(config.clients),
+            itr_keys: ItrKeys::new(config.lisp_sec),
             sites: Sites::new(config.sites),
             registry: Registry::default(),
             replay: ReplayGuard::default(),
@@ -91,6 +98,8 @@ impl MapServer {
                 timers::TRACKED_REPLIES,
                 scatter,
             ),
+            forwards: Forwards::default(),
+            scatter,
             rng,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -119,7 +128,7 @@ impl MapServer {
         if let Err(reason) = self.admit(now, local, from, payload) {
             return self.discard(from.ip(), reason);
         }
-        match Message::parse(payload) {
+        match Message::parse_with(payload, self.clients.tolerance(from.ip())) {
             Err(error) => self.discard(from.ip(), error.into()),
             Ok(Message::MapRegister(register)) => {
                 self.count(Count::MapRegisters);
@@ -130,12 +139,7 @@ impl MapServer {
                 self.handle_encapsulated(now, local.ip(), from, ecm);
             }
             Ok(Message::MapRequest(request)) => {
-                let reason = match (request.probe, request.smr) {
-                    (true, _) => Discard::ProbeRefused,
-                    (_, true) => Discard::SmrRefused,
-                    _ => Discard::PlainMapRequest,
-                };
-                self.discard(from.ip(), reason);
+                self.handle_plain_request(now, local.ip(), from, &request, payload);
             }
             Ok(Message::MapReferral(referral)) => self.handle_referral(now, from.ip(), &referral),
             Ok(Message::MapReply(_) | Message::MapNotify(_)) => {

@@ -6,7 +6,7 @@ use crate::ddt::client::{Client, Failure, Negative};
 use crate::discard::Discard;
 use crate::resolver::{Lookup, OwnAddresses};
 use crate::timers::{DDT_TRIES, MAX_REFERRALS, PENDING_LOOKUPS_PER_SOURCE};
-use crate::wire::ReferralSignature;
+use crate::wire::{ReferralSignature, Tolerance};
 
 const ROOT: &str = "192.0.2.1";
 const ROOT2: &str = "192.0.2.2";
@@ -36,7 +36,7 @@ impl Bench {
     fn lookup(nonce: u64, eid: &str, security: Option<&[u8]>) -> Lookup {
         let own = OwnAddresses::new(ips(&[RESOLVER]));
         let ecm = ecm(nonce, host(eid), ITR);
-        let mut lookup = Lookup::new(ecm, &own, ip(RESOLVER)).unwrap();
+        let mut lookup = Lookup::new(ecm, &own, ip(RESOLVER), Tolerance::default()).unwrap();
         lookup.security = security.map(<[u8]>::to_vec);
         lookup
     }
