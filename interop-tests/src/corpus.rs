@@ -126,10 +126,7 @@ fn named_reply() -> Vec<u8> {
     Message::MapReply(MapReply::new(NONCE, vec![record])).to_vec()
 }
 
-fn unsigned(
-    authentication: &AuthenticationData,
-    identity: Option<XtrIdentity>,
-) -> [Message; 3] {
+fn unsigned(authentication: &AuthenticationData, identity: Option<XtrIdentity>) -> [Message; 3] {
     let records = vec![record("203.0.113.0/24"), record("2001:db8::/32")];
     let notify =
         MapNotify { nonce: NONCE, authentication: authentication.clone(), records, identity };
@@ -184,8 +181,8 @@ fn encapsulated(request: MapRequest, security: Option<EcmSecurity>) -> Vec<u8> {
 }
 
 fn record(text: &str) -> EidRecord {
-    let locators = ["192.0.2.129", "2001:db8:b::1"]
-        .map(|address| LocatorRecord::new(ip(address), 1, 50));
+    let locators =
+        ["192.0.2.129", "2001:db8:b::1"].map(|address| LocatorRecord::new(ip(address), 1, 50));
     EidRecord::new(prefix(text), 1440, locators.into())
 }
 
