@@ -15,6 +15,7 @@ use super::event::Event;
 use super::kept::{self, KeptNonce, KeptRegistration, KeptSigning};
 use super::registry::{Registrant, Registration, kept_grace};
 use super::replay::Peer;
+use super::subscription::kept::{PAST, SUBSCRIPTION};
 use super::{MapServer, Refusal};
 
 /// A kept key or value that cannot be understood.
@@ -126,6 +127,8 @@ impl MapServer {
         origin: Origin,
     ) -> Option<()> {
         match *key.first()? {
+            SUBSCRIPTION => self.take_subscription(now, key, value, origin == Origin::Own),
+            PAST => self.take_past(key, value),
             kept::REGISTRATION => {
                 let (prefix, registrant) = kept::parse_registration_key(key)?;
                 match value {
@@ -235,6 +238,7 @@ impl MapServer {
             ttl_minutes: kept.record.ttl_minutes,
             proxy_reply: kept.proxy_reply,
             merge: kept.merge,
+            security_capable: kept.security_capable,
             map_version: kept.record.map_version,
             locators: kept.record.locators.clone(),
         })
@@ -262,6 +266,7 @@ impl Registration {
             lifetime_seconds: u32::try_from(self.lifetime.as_secs()).unwrap_or(u32::MAX),
             proxy_reply: self.proxy_reply,
             merge: self.merge,
+            security_capable: self.security_capable,
             signing: self.signing.map(|signing| KeptSigning {
                 key_id: signing.key_id,
                 algorithm: signing.algorithm,
