@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::auth::PreparedKey;
+use crate::ddt::DdtConfig;
 use crate::eid::EidPrefix;
 use crate::timers;
 
@@ -86,6 +87,8 @@ pub struct MappingConfig {
     pub start_empty: bool,
     /// The etcd that keeps the state for several Map-Servers; `None` = this one is alone.
     pub cluster: Option<ClusterConfig>,
+    /// The place in the Delegated Database Tree.
+    pub ddt: DdtConfig,
     /// LISP-SEC towards the ITRs (RFC 9303).
     pub lisp_sec: LispSec,
 }
@@ -216,6 +219,7 @@ impl MappingConfig {
             state_dir: None,
             start_empty: false,
             cluster: None,
+            ddt: DdtConfig::default(),
             lisp_sec: LispSec::default(),
         }
     }

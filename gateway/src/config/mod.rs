@@ -8,8 +8,8 @@
 //! report   findings, key -> line           node     typed walker: values, errors, unknown keys
 //! values   addresses, prefixes, durations  secret   key files and variables
 //! host     this host's addresses           overlap  who claims which prefix
-//! router   what gateway and xtr share      cluster  the etcd of several Map-Servers
-//! gateway, xtr, mapping    one file per role
+//! router   what gateway and xtr share      gateway, xtr, mapping    one file per role
+//! cluster  [cluster] of a mapping file     ddt      [ddt] of one
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use ::xtr::config::RouterConfig;
 use config::{Config, File, FileFormat};
 
 mod cluster;
+mod ddt;
 mod gateway;
 mod host;
 mod mapping;
