@@ -12,7 +12,7 @@ use mapping::timers;
 
 use super::node::{Node, Table};
 use super::overlap::{Claims, Nesting};
-use super::{Environment, cluster, ddt, gateway::owned_text, router, secret, values};
+use super::{Environment, cluster, ddt, gateway::owned_text, router, secret, subscription, values};
 
 /// The bounds of `registration-timeout`.
 const REGISTRATION_TIMEOUTS: std::ops::RangeInclusive<Duration> =
@@ -34,13 +34,18 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
     cluster::read(root, environment, &mut config);
     let mut claims = Claims::default();
     let mut names = BTreeMap::new();
+    let mut site_ids = subscription::SiteIds::default();
     let sites = root.get("site").and_then(|node| node.list()).unwrap_or_default();
     for (number, node) in sites.iter().enumerate() {
         if let Some(table) = node.table() {
-            config.sites.push(read_site(&table, number, &mut names, &mut claims, environment));
+            let mut site = read_site(&table, number, &mut names, &mut claims, environment);
+            site.site_id = table.get("site-id").and_then(|node| site_ids.read(&node));
+            config.sites.push(site);
             table.finish();
         }
     }
+    config.subscribers = subscription::subscribers(root, environment, &mut site_ids);
+    config.subscriptions = subscription::limits(root);
     config.ddt = ddt::read(root, &config);
     config
 }

@@ -13,7 +13,9 @@ use xtr::config::{Role, RouterConfig};
 
 use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
-use super::{DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, router, secret, values};
+use super::{
+    DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, router, secret, subscription, values,
+};
 
 /// The bounds of `registration-interval`.
 const REGISTRATION_INTERVALS: std::ops::RangeInclusive<Duration> =
@@ -40,6 +42,9 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.probe_interval = router::probe_interval(table);
         control.record_ttl_minutes = table.or("record-ttl", control.record_ttl_minutes, record_ttl);
         control.map_cache_limit = super::map_cache_limit(table);
+        control.identity = subscription::identity(table);
+        control.merge = table.or("merge", false, Node::boolean);
+        control.subscribe = subscription::subscribe(table, environment, table.has("map-servers"));
     }
     let addresses: Vec<IpAddr> = control.rlocs.iter().map(|rloc| rloc.address).collect();
     let data = router::data(root, table.as_ref(), addresses.clone());
@@ -213,15 +218,25 @@ fn map_servers(table: &Table<'_>, environment: &Environment) -> Vec<MapServer> {
         let key_id = table.require("key-id", "1").and_then(|node| values::octet(&node));
         let secret = secret::read(&table, "key-file", "key-env", environment);
         let algorithm = table.or("algorithm", Algorithm::HmacSha256Hkdf, values::algorithm);
+        let covers = table.or("mac-covers", Covered::Message, mac_covers);
         table.finish();
-        Some(MapServer {
-            endpoint: endpoint?,
-            key_id: key_id?,
-            secret: secret?,
-            algorithm,
-            covers: Covered::Message,
-        })
+        Some(MapServer { endpoint: endpoint?, key_id: key_id?, secret: secret?, algorithm, covers })
     })
+}
+
+/// What the MAC of Map-Registers with an xTR-ID covers; without one there is no difference.
+fn mac_covers(node: &Node<'_>) -> Option<Covered> {
+    match node.text()? {
+        "message" => Some(Covered::Message),
+        "records" => Some(Covered::Records),
+        other => {
+            node.error(
+                &format!("{other:?} is no part of a message"),
+                "write \"message\" or \"records\"",
+            );
+            None
+        }
+    }
 }
 
 fn petr(node: &Node<'_>) -> Option<Petr> {
