@@ -180,6 +180,32 @@ async fn one_of_three_members_may_die_and_two_may_come_back() {
 }
 
 #[tokio::test]
+async fn a_member_that_hangs_is_left_for_another() {
+    let Some(etcd) = cluster(7, 3) else { return };
+    let mut a = connect(etcd.endpoints()).await;
+    let mut b = connect(etcd.endpoints().into_iter().rev().collect()).await;
+    a.submit(batch(1, &[(b"r1", Some(b"1"))]));
+    kept(&mut a, 1).await;
+    for member in 0..3 {
+        etcd.hang(member, true).unwrap();
+        let (name, value) = (member as u8 + 2, [member as u8]);
+        let started = Instant::now();
+        a.submit(batch(name, &[(b"r1", Some(&value))]));
+        // It may be the leader: then it takes an election, and one that takes long is told.
+        loop {
+            match event(&mut a).await {
+                StoreEvent::Kept(messages) if messages[0].payload == [name] => break,
+                other => println!("{other:?}"),
+            }
+        }
+        println!("member {member} hangs: kept after {:?}", started.elapsed());
+        changed(&mut b, b"r1", Some(&value)).await;
+        println!("member {member} hangs: told after {:?}", started.elapsed());
+        etcd.hang(member, false).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_was_compacted_away_meanwhile_is_read_from_a_listing() {
     let Some(mut etcd) = cluster(4, 3) else { return };
     let mut a = connect(etcd.endpoints()[..2].to_vec()).await;

@@ -72,6 +72,7 @@ pub(super) fn run(
             watched_at: String::new(),
             relist_wanted: false,
             degraded: false,
+            refused: 0,
         };
         // It ends when nobody is there to be told.
         let _ = worker.work().await;
@@ -98,6 +99,8 @@ struct Worker {
     /// A listing was asked for and is not complete.
     relist_wanted: bool,
     degraded: bool,
+    /// Batches that came after what another Map-Server did.
+    refused: u64,
 }
 
 /// The store was dropped.
@@ -219,8 +222,12 @@ impl Worker {
         }
         while let Some(ended) = self.queue.pop(&self.replica) {
             self.shared.give_back(ended.octets);
-            if let Some(transmits) = ended.kept {
-                self.tell(StoreEvent::Kept(transmits)).await?;
+            match ended.kept {
+                Some(transmits) => self.tell(StoreEvent::Kept(transmits)).await?,
+                None => {
+                    self.refused += 1;
+                    tracing::debug!("a change was refused: another Map-Server was first");
+                }
             }
         }
         Ok(())
@@ -248,7 +255,7 @@ impl Worker {
             }
             _ => None,
         };
-        self.describe(reason.as_deref());
+        self.describe(reason.is_some());
         match reason {
             Some(reason) if !self.degraded => {
                 self.degraded = true;
@@ -263,18 +270,24 @@ impl Worker {
         }
     }
 
-    fn describe(&self, reason: Option<&str>) {
+    fn describe(&self, cut_off: bool) {
         let (entries, waiting) = (self.replica.len(), self.queue.len());
-        let status = match reason {
-            Some(reason) => format!(
-                "Cut off from the cluster: {reason}; lookups are answered from memory, no registration is acknowledged, {waiting} batches wait."
+        let mut status = match cut_off {
+            true => format!(
+                "Cut off from the cluster: lookups are answered from memory, nothing expires, {waiting} batches of changes wait."
             ),
-            None => format!(
-                "Cluster: {entries} entries in etcd, watched at {}, written at {}, {waiting} batches wait.",
+            false => format!(
+                "Cluster: {entries} entries in etcd, watched at {}, written at {}, {waiting} batches of changes wait.",
                 self.watched_at,
                 self.client.endpoint()
             ),
         };
+        if self.refused > 0 {
+            let refused = self.refused;
+            status += &format!(
+                " {refused} came too late: another Map-Server had accepted something newer."
+            );
+        }
         self.shared.waiting().status = status;
     }
 
