@@ -116,6 +116,8 @@ impl EtcdCluster {
             .args(["--listen-peer-urls", &url(member.address, PEER_PORT)])
             .args(["--initial-advertise-peer-urls", &url(member.address, PEER_PORT)])
             .args(["--initial-cluster", &all.join(",")])
+            // As configs/mapping-cluster.toml advises for members in one place.
+            .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);

@@ -20,6 +20,9 @@ use crate::store::StoreEvent;
 
 /// How often the state of things is judged.
 const TICK: Duration = Duration::from_millis(250);
+/// How long an endpoint may take for a transaction, at first (an ETR waits a second for its Map-Notify) and at most (etcd may be slow).
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(500);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(4);
 /// What the watcher may say ahead.
 const MAX_HEARD: usize = 64;
 
@@ -348,9 +351,9 @@ impl Attempt {
     /// One transaction, repeated at the next endpoint until one answers.
     async fn once(&self, parts: &[Part]) -> Answer {
         let request = transaction::request(&self.prefix, parts);
-        let mut backoff = SHORTEST_BACKOFF;
+        let (mut backoff, mut patience) = (SHORTEST_BACKOFF, SHORTEST_PATIENCE);
         loop {
-            let answer = self.client.call(super::proto::TXN, request.clone()).await;
+            let answer = self.client.call(super::proto::TXN, request.clone(), patience).await;
             let reason = match answer {
                 Ok(response) => match transaction::read(parts, response) {
                     Some(answer) => return answer,
@@ -361,6 +364,7 @@ impl Attempt {
             self.shared.waiting().trouble = reason;
             sleep(backoff).await;
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
+            patience = (patience * 2).min(LONGEST_PATIENCE);
         }
     }
 }
