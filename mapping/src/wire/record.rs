@@ -156,6 +156,9 @@ impl From<EidPrefix> for EidField {
 }
 
 impl EidRecord {
+    /// The octets of the shortest: EID-Prefix-AFI 0, no locators.
+    const MIN_LEN: usize = 12;
+
     /// A record without locators: version 0, A=0.
     pub fn negative(eid: impl Into<EidField>, action: Action, ttl_minutes: u32) -> Self {
         Self {
@@ -197,18 +200,14 @@ impl EidRecord {
         let [flags, _] = reader.array("ACT")?;
         let map_version = reader.u16("Map-Version Number")? & record::MAP_VERSION;
         let eid = EidField::decode(reader, mask_len)?;
-        let mut locators = Vec::new();
-        for _ in 0..locator_count {
-            locators.push(LocatorRecord::decode(reader)?);
-        }
+        let locators = decode_locators(reader, locator_count)?;
         let authoritative = flags & record::AUTHORITATIVE != 0;
         let action = Action::from_code(flags >> 5);
         Ok(Self { ttl_minutes, action, authoritative, map_version, eid, locators })
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let mut locators: Vec<&LocatorRecord> = self.locators.iter().take(MAX_COUNT).collect();
-        locators.sort_by(|a, b| a.address.cmp(&b.address));
+        let locators = &self.locators[..self.locators.len().min(MAX_COUNT)];
         let action = if locators.is_empty() { self.action.code() << 5 } else { 0 };
         out.extend_from_slice(&self.ttl_minutes.to_be_bytes());
         out.extend_from_slice(&[
@@ -219,13 +218,16 @@ impl EidRecord {
         ]);
         out.extend_from_slice(&(self.map_version & record::MAP_VERSION).to_be_bytes());
         self.eid.encode(out);
-        for locator in locators {
-            locator.encode(out);
-        }
+        encode_locators(locators, out);
     }
 }
 
 impl LocatorRecord {
+    /// The octets before Loc-AFI.
+    const FIXED_LEN: usize = 6;
+    /// The octets of the shortest: Loc-AFI 0.
+    const MIN_LEN: usize = Self::FIXED_LEN + 2;
+
     /// A reachable unicast locator: not for multicast (255/0), L=0, p=0, R=1.
     pub fn new(address: impl Into<Address>, priority: u8, weight: u8) -> Self {
         Self {
@@ -258,8 +260,7 @@ impl LocatorRecord {
 
     /// The octets of this record in a message.
     pub(crate) fn encoded_len(&self) -> usize {
-        const FIXED: usize = 6;
-        FIXED + self.address.encoded_len()
+        Self::FIXED_LEN + self.address.encoded_len()
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -283,12 +284,48 @@ pub(super) fn decode_records(
     reader: &mut Reader<'_>,
     count: u8,
 ) -> Result<Vec<EidRecord>, WireError> {
-    // Grown as records are read: a count alone reserves nothing (CW-21).
-    let mut records = Vec::new();
+    let mut records = Vec::with_capacity(reader.at_most(count, EidRecord::MIN_LEN));
     for _ in 0..count {
         records.push(EidRecord::decode(reader)?);
     }
     Ok(records)
+}
+
+/// Steps over `count` EID-Records, of which only the lengths are looked at.
+pub(super) fn skip_records(reader: &mut Reader<'_>, count: u8) -> Result<(), WireError> {
+    for _ in 0..count {
+        reader.take(4, "Record TTL")?;
+        let locator_count = reader.u8("Locator Count")?;
+        reader.take(5, "EID mask-len")?;
+        Address::skip(reader)?;
+        for _ in 0..locator_count {
+            reader.take(LocatorRecord::FIXED_LEN, "locator priority")?;
+            Address::skip(reader)?;
+        }
+    }
+    Ok(())
+}
+
+/// `count` RLOC-Records.
+pub(super) fn decode_locators(
+    reader: &mut Reader<'_>,
+    count: u8,
+) -> Result<Vec<LocatorRecord>, WireError> {
+    let mut locators = Vec::with_capacity(reader.at_most(count, LocatorRecord::MIN_LEN));
+    for _ in 0..count {
+        locators.push(LocatorRecord::decode(reader)?);
+    }
+    Ok(locators)
+}
+
+/// Appends RLOC-Records sorted by address (CW-22); those of equal address keep their order.
+pub(super) fn encode_locators(locators: &[LocatorRecord], out: &mut Vec<u8>) {
+    if locators.is_sorted_by(|a, b| a.address <= b.address) {
+        return locators.iter().for_each(|locator| locator.encode(out));
+    }
+    let mut sorted: Vec<&LocatorRecord> = locators.iter().collect();
+    sorted.sort_by(|a, b| a.address.cmp(&b.address));
+    sorted.into_iter().for_each(|locator| locator.encode(out));
 }
 
 /// The Record Count for `records` and those it counts.
