@@ -97,6 +97,21 @@ pub enum Profile {
     Vpp,
 }
 
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 4] = [Self::Rfc9301, Self::Oor, Self::LispersNet, Self::Vpp];
+
+    /// As it is written in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rfc9301 => "rfc9301",
+            Self::Oor => "oor",
+            Self::LispersNet => "lispers.net",
+            Self::Vpp => "vpp",
+        }
+    }
+}
+
 /// Who may ask the Map-Resolver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {

@@ -183,6 +183,11 @@ impl<T> EidTable<T> {
         self.order.values().filter_map(|slot| self.at(*slot))
     }
 
+    /// Every entry with its slot, in no order that means anything.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (Slot, &T)> {
+        (0..).zip(&self.entries).filter_map(|(slot, entry)| Some((slot, &entry.as_ref()?.value)))
+    }
+
     /// Keeps the entries for which `keep` is true.
     pub fn retain(&mut self, mut keep: impl FnMut(EidPrefix, &mut T) -> bool) {
         let Self { order, entries, .. } = self;

@@ -4,7 +4,9 @@ mod durable;
 mod event;
 mod kept;
 mod notify;
+mod refusals;
 mod register;
+mod registration;
 mod registry;
 mod replay;
 mod request;
@@ -37,6 +39,7 @@ pub use views::Count;
 
 use durable::Durability;
 use notify::Notifier;
+use refusals::Refusals;
 use registry::Registry;
 use replay::ReplayGuard;
 use site::Sites;
@@ -62,6 +65,7 @@ pub struct MapServer {
     discards: DiscardCounters,
     counts: [u64; Count::COUNT],
     durability: Durability,
+    refusals: Refusals,
 }
 
 impl MapServer {
@@ -70,9 +74,13 @@ impl MapServer {
         let per_source = |per_second, burst| {
             KeyedBuckets::new(Rate::new(per_second, burst), timers::TRACKED_SOURCES)
         };
+        let sites = Sites::new(config.sites);
+        let weak = sites.iter().filter(|(_, site)| site.allows_sha1());
+        let events =
+            weak.map(|(_, site)| Event::WeakAlgorithm { site: site.name.clone() }).collect();
         Self {
             own: OwnAddresses::new(config.listen),
-            sites: Sites::new(config.sites),
+            sites,
             registry: Registry::default(),
             replay: ReplayGuard::default(),
             notifier: Notifier::default(),
@@ -83,10 +91,11 @@ impl MapServer {
             recent_replies: Recent::new(timers::MAP_REPLY_INTERVAL, timers::TRACKED_REPLIES),
             rng: StdRng::from_seed(seed),
             transmits: VecDeque::new(),
-            events: VecDeque::new(),
+            events,
             discards: DiscardCounters::default(),
             counts: [0; Count::COUNT],
             durability: Durability::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -113,7 +122,7 @@ impl MapServer {
             Err(error) => self.discard(from.ip(), error.into()),
             Ok(Message::MapRegister(register)) => {
                 self.count(Count::MapRegisters);
-                self.handle_register(now, local.ip(), from, &register, payload);
+                self.handle_register(now, local.ip(), from, register, payload);
             }
             Ok(Message::MapNotifyAck(ack)) => self.handle_notify_ack(from, &ack, payload),
             Ok(Message::Encapsulated(ecm)) => {
