@@ -54,6 +54,11 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks on the admin socket.
     pub fn ask(&self, query: &Query) -> io::Result<Value> {
         let socket = self.directory.path().join("socket");

@@ -6,4 +6,5 @@
 
 pub mod captures;
 pub mod daemon;
+pub mod load;
 pub mod mutate;

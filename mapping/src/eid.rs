@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+mod name;
 mod table;
 
+pub use name::{InstanceRange, NamePrefix, NameTable};
 pub use table::EidTable;
 pub(crate) use table::Slot;
 

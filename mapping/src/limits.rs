@@ -1,7 +1,7 @@
 //! Rate limits with injected time; every table in here is bounded.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,11 @@ impl TokenBucket {
         }
         self.full_at = Some(full_at);
         true
+    }
+
+    /// Whether less than half of the tokens are left.
+    pub fn is_low(&self, now: Instant, rate: Rate) -> bool {
+        self.full_at.is_some_and(|full_at| full_at.saturating_duration_since(now) > rate.depth / 2)
     }
 
     /// Whether every token is there, so that the bucket need not be remembered.
@@ -103,39 +108,235 @@ impl<K: Eq + Hash> KeyedBuckets<K> {
     }
 }
 
-/// What was done lately, remembered for at least `period` and for at most `capacity` keys: two generations that take turns.
-#[derive(Clone, Debug)]
-pub struct Recent<K, V> {
-    period: Duration,
-    capacity: usize,
-    young: HashMap<K, (Instant, V)>,
-    old: HashMap<K, (Instant, V)>,
-    rotated: Option<Instant>,
+/// A hash that nobody can aim at who does not know the seed; cheap, and no proof of anything.
+#[derive(Clone, Copy)]
+pub struct Scatter {
+    seed: [u64; 2],
 }
 
-impl<K: Eq + Hash, V: PartialEq> Recent<K, V> {
-    /// An empty memory; at `capacity` the older half is forgotten early.
-    pub fn new(period: Duration, capacity: usize) -> Self {
-        let (young, old) = (HashMap::new(), HashMap::new());
-        Self { period, capacity, young, old, rotated: None }
+impl Scatter {
+    /// The hash of `seed`.
+    pub const fn new(seed: [u64; 2]) -> Self {
+        // Odd, so that nothing is multiplied by zero.
+        Self { seed: [seed[0], seed[1] | 1] }
+    }
+
+    /// The hash of one value.
+    pub fn of(&self, value: &impl Hash) -> u64 {
+        let mut hasher = Scattering { state: self.seed[0], factor: self.seed[1] };
+        value.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+impl std::fmt::Debug for Scatter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scatter(..)")
+    }
+}
+
+struct Scattering {
+    state: u64,
+    factor: u64,
+}
+
+/// Both halves of the product.
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+impl Hasher for Scattering {
+    fn write(&mut self, octets: &[u8]) {
+        for chunk in octets.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.state = fold(self.state ^ word, self.factor).wrapping_add(INCREMENT);
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(value.into());
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(value.into());
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        fold(self.state, self.factor ^ self.state.rotate_left(32))
+    }
+}
+
+/// Nanoseconds since the first moment asked about.
+#[derive(Clone, Copy, Debug, Default)]
+struct Since(Option<Instant>);
+
+impl Since {
+    fn nanoseconds(&mut self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(*self.0.get_or_insert(now));
+        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX / 2)
+    }
+}
+
+/// A token bucket per key, in memory that never grows: keys share buckets by hash. Each key has two halves of a bucket in different
+/// places, so that hardly anybody shares both with somebody who floods; a flood of keys, each with little, slows nobody down.
+#[derive(Clone, Debug)]
+pub struct ScatteredBuckets {
+    interval: u64,
+    depth: u64,
+    since: Since,
+    scatter: Scatter,
+    /// When each would be full again, in nanoseconds.
+    full_at: Box<[u64]>,
+}
+
+impl ScatteredBuckets {
+    /// `count` halves of buckets, rounded up to a power of two; a whole bucket has `rate`, whose burst is at least 2.
+    pub fn new(rate: Rate, count: usize, scatter: Scatter) -> Self {
+        let nanoseconds = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX / 4);
+        Self {
+            interval: 2 * nanoseconds(rate.interval),
+            depth: nanoseconds(rate.depth).max(2 * nanoseconds(rate.interval)),
+            since: Since::default(),
+            scatter,
+            full_at: vec![0; count.max(1).next_power_of_two()].into(),
+        }
+    }
+
+    /// Takes one token of `key` if there is one.
+    pub fn take(&mut self, now: Instant, key: &impl Hash) -> bool {
+        let now = self.since.nanoseconds(now);
+        let hash = self.scatter.of(key);
+        let places = [hash, hash.rotate_left(32)].map(|h| h as usize & (self.full_at.len() - 1));
+        places.into_iter().any(|at| {
+            let full_at = self.full_at[at].max(now) + self.interval;
+            let there = full_at - now <= self.depth;
+            if there {
+                self.full_at[at] = full_at;
+            }
+            there
+        })
+    }
+}
+
+/// Keys that are known, since they were met again some time after they were met first, in memory that never grows.
+///
+/// Whoever is known stays so until not met for the lifetime: a flood of newcomers displaces newcomers only.
+#[derive(Clone, Debug)]
+pub struct Acquaintances {
+    probation: u64,
+    lifetime: u64,
+    since: Since,
+    scatter: Scatter,
+    sets: Box<[[Acquaintance; Self::WAYS]]>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Acquaintance {
+    tag: u64,
+    /// When met first, nanoseconds.
+    first: u64,
+    /// When met last; 0 = nobody.
+    last: u64,
+}
+
+impl Acquaintances {
+    const WAYS: usize = 4;
+
+    /// Room for `count` keys, rounded up. One is known when met again at least `probation` after it was met first; with none, at
+    /// once, and then it takes the place of the one not met for longest if there is no other.
+    pub fn new(probation: Duration, lifetime: Duration, count: usize, scatter: Scatter) -> Self {
+        let nanoseconds = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let sets = count.div_ceil(Self::WAYS).max(1).next_power_of_two();
+        Self {
+            probation: nanoseconds(probation),
+            lifetime: nanoseconds(lifetime),
+            since: Since::default(),
+            scatter,
+            sets: vec![[Acquaintance::default(); Self::WAYS]; sets].into(),
+        }
+    }
+
+    /// Whether `key` is known.
+    pub fn contains(&mut self, now: Instant, key: &impl Hash) -> bool {
+        let (now, tag) = (self.since.nanoseconds(now) + 1, self.scatter.of(key));
+        let set = &self.sets[tag as usize & (self.sets.len() - 1)];
+        set.iter().any(|one| one.tag == tag && self.is_known(now, one))
+    }
+
+    /// Meets `key`.
+    pub fn meet(&mut self, now: Instant, key: &impl Hash) {
+        let (now, tag) = (self.since.nanoseconds(now) + 1, self.scatter.of(key));
+        let at = tag as usize & (self.sets.len() - 1);
+        let set = self.sets[at];
+        let present = |one: &Acquaintance| one.tag == tag && self.is_present(now, one);
+        if let Some(way) = set.iter().position(present) {
+            self.sets[at][way].last = now;
+            return;
+        }
+        let cheapest = |way: &usize| (self.is_known(now, &set[*way]), set[*way].last);
+        let way = (0..Self::WAYS).min_by_key(cheapest).unwrap_or_default();
+        if self.probation == 0 || !self.is_known(now, &set[way]) {
+            self.sets[at][way] = Acquaintance { tag, first: now, last: now };
+        }
+    }
+
+    fn is_present(&self, now: u64, one: &Acquaintance) -> bool {
+        one.last > 0 && now.saturating_sub(one.last) < self.lifetime
+    }
+
+    fn is_known(&self, now: u64, one: &Acquaintance) -> bool {
+        self.is_present(now, one) && one.last - one.first >= self.probation
+    }
+}
+
+/// What was done lately, remembered for `period` in memory that never grows: where keys crowd, the older one is forgotten early.
+#[derive(Clone, Debug)]
+pub struct Recent {
+    period: Duration,
+    since: Since,
+    scatter: Scatter,
+    done: Box<[Done]>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Done {
+    tag: u64,
+    value: u64,
+    /// Nanoseconds; 0 = nothing.
+    at: u64,
+}
+
+impl Recent {
+    /// An empty memory of `count` keys, rounded up to a power of two.
+    pub fn new(period: Duration, count: usize, scatter: Scatter) -> Self {
+        let done = vec![Done::default(); count.max(1).next_power_of_two()].into();
+        Self { period, since: Since::default(), scatter, done }
     }
 
     /// Whether `value` was recorded for `key` less than `period` ago.
-    pub fn contains(&self, now: Instant, key: &K, value: &V) -> bool {
-        self.young
-            .get(key)
-            .or_else(|| self.old.get(key))
-            .is_some_and(|(at, recorded)| now < *at + self.period && recorded == value)
+    pub fn contains(&mut self, now: Instant, key: &impl Hash, value: u64) -> bool {
+        let (now, tag) = (self.since.nanoseconds(now) + 1, self.scatter.of(key));
+        let done = self.done[tag as usize & (self.done.len() - 1)];
+        let age = u128::from(now.saturating_sub(done.at));
+        done.at > 0 && done.tag == tag && done.value == value && age < self.period.as_nanos()
     }
 
     /// Records `value` for `key`.
-    pub fn record(&mut self, now: Instant, key: K, value: V) {
-        let due = self.rotated.is_none_or(|rotated| now >= rotated + self.period);
-        if due || self.young.len() >= self.capacity / 2 {
-            self.old = std::mem::take(&mut self.young);
-            self.rotated = Some(now);
-        }
-        self.young.insert(key, (now, value));
+    pub fn record(&mut self, now: Instant, key: &impl Hash, value: u64) {
+        let (at, tag) = (self.since.nanoseconds(now) + 1, self.scatter.of(key));
+        let slot = tag as usize & (self.done.len() - 1);
+        self.done[slot] = Done { tag, value, at };
     }
 }
 
@@ -179,18 +380,82 @@ mod tests {
         assert!(buckets.buckets.len() <= 2);
     }
 
+    const SCATTER: Scatter = Scatter::new([0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321]);
+
     #[test]
-    fn recent_remembers_for_its_period_and_within_its_capacity() {
+    fn a_hash_spreads_neighbours_and_depends_on_the_seed() {
+        let addresses: Vec<IpAddr> =
+            (0..4_096_u32).map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + n).into()).collect();
+        let slots: std::collections::HashSet<u64> =
+            addresses.iter().map(|address| SCATTER.of(address) % 65_536).collect();
+        assert!(slots.len() > 3_900, "{}", slots.len());
+        let other = Scatter::new([1, 2]);
+        let same = addresses.iter().filter(|a| SCATTER.of(a) % 64 == other.of(a) % 64).count();
+        assert!((20..150).contains(&same), "{same}");
+    }
+
+    #[test]
+    fn a_flood_of_keys_slows_nobody_down_who_is_not_flooding() {
         let start = Instant::now();
-        let mut recent = Recent::new(Duration::from_secs(3), 8);
-        recent.record(start, 1, 'a');
-        assert!(recent.contains(start + Duration::from_secs(2), &1, &'a'));
-        assert!(!recent.contains(start + Duration::from_secs(2), &1, &'b'));
-        assert!(!recent.contains(start + Duration::from_secs(3), &1, &'a'));
-        for key in 0..1_000 {
-            recent.record(start + Duration::from_secs(4), key, 'a');
-            assert!(recent.young.len() + recent.old.len() <= 8);
+        let mut buckets = ScatteredBuckets::new(Rate::new(10, 20), 1_024, SCATTER);
+        let (mut refused, mut strangers) = (0, 0);
+        for step in 0..10_000_u32 {
+            let now = start + Duration::from_millis(step.into());
+            strangers += u32::from(buckets.take(now, &(step % 5_000 + 10)));
+            refused += u32::from(!buckets.take(now, &"flooder"));
+            if step % 200 == 0 {
+                assert!(buckets.take(now, &"honest"), "{step}");
+            }
         }
+        assert!(refused > 9_800, "{refused}");
+        assert_eq!(strangers, 10_000, "each comes once in 5 s");
+    }
+
+    #[test]
+    fn an_acquaintance_is_met_twice_and_forgotten_when_met_no_more() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut known = Acquaintances::new(second, second * 10, 1_024, SCATTER);
+        known.meet(start, &7);
+        known.meet(start + second / 2, &7);
+        assert!(!known.contains(start + second / 2, &7));
+        known.meet(start + second, &7);
+        assert!(known.contains(start + second * 10, &7));
+        assert!(!known.contains(start + second * 11, &7));
+        known.meet(start + second * 11, &7);
+        assert!(!known.contains(start + second * 11, &7), "a stranger again");
+    }
+
+    #[test]
+    fn newcomers_do_not_displace_who_is_known() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut known = Acquaintances::new(second, second * 100, 1_024, SCATTER);
+        for at in [start, start + second] {
+            (0..50).for_each(|key| known.meet(at, &key));
+        }
+        (50..100_000).for_each(|key| known.meet(start + second * 2, &key));
+        assert!((0..50).all(|key| known.contains(start + second * 2, &key)));
+        assert_eq!(known.sets.len() * Acquaintances::WAYS, 1_024);
+    }
+
+    #[test]
+    fn without_probation_the_newest_are_known() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut known = Acquaintances::new(Duration::ZERO, second * 100, 1_024, SCATTER);
+        (0..100_000).for_each(|key| known.meet(start, &key));
+        known.meet(start + second, &"last");
+        assert!(known.contains(start + second, &"last"));
+    }
+
+    #[test]
+    fn recent_remembers_the_last_value_for_its_period() {
+        let start = Instant::now();
+        let mut recent = Recent::new(Duration::from_secs(3), 8, SCATTER);
+        recent.record(start, &1, 5);
+        assert!(recent.contains(start + Duration::from_secs(2), &1, 5));
+        assert!(!recent.contains(start + Duration::from_secs(2), &1, 6));
+        assert!(!recent.contains(start + Duration::from_secs(3), &1, 5));
+        recent.record(start, &1, 6);
+        assert!(!recent.contains(start, &1, 5), "the way back is news too");
     }
 
     #[test]

@@ -102,8 +102,32 @@ pub const REGISTERS_BURST: u32 = 10_000;
 pub const REQUESTS_PER_SECOND: u32 = 2_000;
 /// Burst of [`REQUESTS_PER_SECOND`].
 pub const REQUESTS_BURST: u32 = 10_000;
-/// Sources whose rate is tracked one by one (MS-23).
+/// Buckets that sources have for their rates (MS-23).
 pub const TRACKED_SOURCES: usize = 65_536;
+/// Map-Registers per second from all sources together that have not registered before: a MAC is computed for each.
+pub const STRANGERS_REGISTERS_PER_SECOND: u32 = 50_000;
+/// Burst of [`STRANGERS_REGISTERS_PER_SECOND`].
+pub const STRANGERS_REGISTERS_BURST: u32 = 100_000;
+/// Other control messages per second from all sources together that have not registered or asked before.
+pub const STRANGERS_REQUESTS_PER_SECOND: u32 = 100_000;
+/// Burst of [`STRANGERS_REQUESTS_PER_SECOND`].
+pub const STRANGERS_REQUESTS_BURST: u32 = 200_000;
+/// Map-Registers per second that name one site, before any MAC: a million EID-prefixes a minute, and as much again.
+pub const SITE_REGISTERS_PER_SECOND: u32 = 40_000;
+/// Burst of [`SITE_REGISTERS_PER_SECOND`].
+pub const SITE_REGISTERS_BURST: u32 = 80_000;
+/// The same from sources that have not registered before.
+pub const SITE_STRANGERS_PER_SECOND: u32 = 5_000;
+/// Burst of [`SITE_STRANGERS_PER_SECOND`].
+pub const SITE_STRANGERS_BURST: u32 = 20_000;
+/// Sources remembered that registered: as many as ETRs.
+pub const KNOWN_ETRS: usize = 262_144;
+/// Sources remembered that asked.
+pub const KNOWN_ITRS: usize = 65_536;
+/// For how long a source is remembered after it was heard last.
+pub const ACQUAINTANCE: Duration = Duration::from_secs(3_600);
+/// How long after a source asked first it has to ask again to be remembered.
+pub const PROBATION: Duration = Duration::from_secs(1);
 /// Map-Replies per second to one ITR-RLOC (RP-20).
 pub const REPLIES_PER_SECOND: u32 = 1_000;
 /// Burst of [`REPLIES_PER_SECOND`].

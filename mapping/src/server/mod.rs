@@ -1,5 +1,6 @@
 //! Map-Server and Map-Resolver in one node (RFC 9301 §8): a pure state machine.
 
+mod admission;
 mod durable;
 mod event;
 mod kept;
@@ -20,14 +21,13 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::clock::Epoch;
 use crate::config::MappingConfig;
 use crate::discard::{Discard, DiscardCounters};
-use crate::eid::EidPrefix;
-use crate::limits::{KeyedBuckets, Rate, Recent, source_key};
+use crate::limits::{Rate, Recent, Scatter, ScatteredBuckets};
 use crate::resolver::{OwnAddresses, is_martian};
 use crate::timers;
 use crate::transmit::Transmit;
@@ -37,6 +37,7 @@ pub use durable::StateError;
 pub use event::{Event, Refusal};
 pub use views::Count;
 
+use admission::Admission;
 use durable::Durability;
 use notify::Notifier;
 use refusals::Refusals;
@@ -55,10 +56,9 @@ pub struct MapServer {
     replay: ReplayGuard,
     notifier: Notifier,
     registration_timeout: Duration,
-    registers: KeyedBuckets<IpAddr>,
-    requests: KeyedBuckets<IpAddr>,
-    replies: KeyedBuckets<IpAddr>,
-    recent_replies: Recent<(IpAddr, EidPrefix), u64>,
+    admission: Admission,
+    replies: ScatteredBuckets,
+    recent_replies: Recent,
     rng: StdRng,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -71,25 +71,28 @@ pub struct MapServer {
 impl MapServer {
     /// An empty registry for the sites of `config` that nobody keeps; `seed` is for the nonces of unsolicited Map-Notifies.
     pub fn new(config: MappingConfig, seed: [u8; 32]) -> Self {
-        let per_source = |per_second, burst| {
-            KeyedBuckets::new(Rate::new(per_second, burst), timers::TRACKED_SOURCES)
-        };
+        let mut rng = StdRng::from_seed(seed);
+        let scatter = Scatter::new(rng.random());
+        let replies = Rate::new(timers::REPLIES_PER_SECOND, timers::REPLIES_BURST);
         let sites = Sites::new(config.sites);
         let weak = sites.iter().filter(|(_, site)| site.allows_sha1());
         let events =
             weak.map(|(_, site)| Event::WeakAlgorithm { site: site.name.clone() }).collect();
         Self {
+            admission: Admission::new(sites.len(), scatter),
             own: OwnAddresses::new(config.listen),
             sites,
             registry: Registry::default(),
             replay: ReplayGuard::default(),
             notifier: Notifier::default(),
             registration_timeout: config.registration_timeout,
-            registers: per_source(timers::REGISTERS_PER_SECOND, timers::REGISTERS_BURST),
-            requests: per_source(timers::REQUESTS_PER_SECOND, timers::REQUESTS_BURST),
-            replies: per_source(timers::REPLIES_PER_SECOND, timers::REPLIES_BURST),
-            recent_replies: Recent::new(timers::MAP_REPLY_INTERVAL, timers::TRACKED_REPLIES),
-            rng: StdRng::from_seed(seed),
+            replies: ScatteredBuckets::new(replies, timers::TRACKED_SOURCES, scatter),
+            recent_replies: Recent::new(
+                timers::MAP_REPLY_INTERVAL,
+                timers::TRACKED_REPLIES,
+                scatter,
+            ),
+            rng,
             transmits: VecDeque::new(),
             events,
             discards: DiscardCounters::default(),
@@ -182,10 +185,10 @@ impl MapServer {
         if is_martian(from.ip(), local.ip()) && !from.ip().is_loopback() {
             return Err(Discard::SourceMartian);
         }
-        let is_register = payload.first().is_some_and(|first| first >> 4 == MAP_REGISTER);
-        let buckets = if is_register { &mut self.registers } else { &mut self.requests };
-        let admitted = buckets.take(now, source_key(from.ip()));
-        admitted.then_some(()).ok_or(Discard::SourceRateLimited)
+        match payload.first().map(|first| first >> 4) {
+            Some(MAP_REGISTER) => self.admission.register(now, from.ip()),
+            _ => self.admission.request(now, from.ip()),
+        }
     }
 
     fn discard(&mut self, source: IpAddr, reason: Discard) {

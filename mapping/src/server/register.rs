@@ -54,7 +54,8 @@ impl MapServer {
         mut register: MapRegister,
         octets: &[u8],
     ) {
-        let (site, signing) = match self.authenticate(&register, octets) {
+        let authenticated = self.authenticate(now, from.ip(), &register, octets);
+        let (site, signing) = match authenticated {
             Ok(found) => found,
             Err((site, reason)) => return self.refuse_message(now, site, from, &register, reason),
         };
@@ -117,6 +118,7 @@ impl MapServer {
         if let Some(forgotten) = forgotten {
             self.forget_nonce(&forgotten);
         }
+        self.admission.registered(now, sender.from.ip());
         if register.records.iter().any(|record| self.is_older_version(registrant, record)) {
             return Err(Discard::MapVersionOlder);
         }
@@ -167,32 +169,53 @@ impl MapServer {
 
     /// The site and key that a message was signed with.
     fn authenticate(
-        &self,
+        &mut self,
+        now: Instant,
+        source: IpAddr,
         register: &MapRegister,
         octets: &[u8],
     ) -> Result<(SiteIndex, Signing), (Option<SiteIndex>, Discard)> {
         if register.records.is_empty() {
             return Err((None, Discard::Malformed));
         }
-        if let Some(site) = self.sites.likeliest(&register.records)
-            && let Ok(signing) = self.sites.authenticate(site, register, octets)
-        {
-            return Ok((site, signing));
+        // Nearly always right, and found without a list.
+        let likeliest = self.sites.likeliest(&register.records);
+        let mut refusal = None;
+        if let Some(site) = likeliest {
+            match self.try_site(now, source, site, register, octets) {
+                Ok(signing) => return Ok((site, signing)),
+                Err(reason) => refusal = Some((Some(site), reason)),
+            }
         }
-        let supported = register.records.iter().any(|record| record.eid.prefix().is_some());
-        let mut refusal =
-            (None, if supported { Discard::NotASite } else { Discard::UnsupportedEid });
         for site in self.sites.candidates(&register.records, MAX_CANDIDATE_PREFIXES) {
-            match self.sites.authenticate(site, register, octets) {
+            if Some(site) == likeliest {
+                continue;
+            }
+            match self.try_site(now, source, site, register, octets) {
                 Ok(signing) => return Ok((site, signing)),
                 // The first site's reason tells most, unless another one had the key at least.
-                Err(reason) if refusal.0.is_none() || refusal.1 == Discard::KeyUnknown => {
-                    refusal = (Some(site), reason);
+                Err(reason) if refusal.is_none_or(|(_, first)| first == Discard::KeyUnknown) => {
+                    refusal = Some((Some(site), reason));
                 }
                 Err(_) => {}
             }
         }
-        Err(refusal)
+        let supported = || register.records.iter().any(|record| record.eid.prefix().is_some());
+        Err(refusal.unwrap_or_else(|| {
+            (None, if supported() { Discard::NotASite } else { Discard::UnsupportedEid })
+        }))
+    }
+
+    fn try_site(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        site: SiteIndex,
+        register: &MapRegister,
+        octets: &[u8],
+    ) -> Result<Signing, Discard> {
+        self.admission.site(now, site, source)?;
+        self.sites.authenticate(site, register, octets)
     }
 
     /// MS-19: a Map-Version before the registered one, of this xTR if locator-sets are merged.

@@ -137,7 +137,7 @@ impl Registry {
 
     /// Registrations of one site.
     pub(super) fn len_of(&self, site: SiteIndex) -> usize {
-        self.per_site.get(site.index()).copied().unwrap_or(0) as usize
+        self.per_site.get(site.place()).copied().unwrap_or(0) as usize
     }
 
     /// Whether there is no room for another registration of any size that one control packet can carry.
@@ -204,15 +204,14 @@ impl Registry {
                 new.kept_until = own.kept_until;
             }
         }
-        let alone = registrations.len() == 1;
+        let merged = new.merge && registrations.iter().all(|registration| registration.merge);
         let same = own.is_some_and(|own| !new.differs(own));
-        if alone && same && let Some(only) = entry.only_mut() {
+        if same && let Some(only) = entry.only_mut() {
             let sites = (std::mem::replace(&mut only.site, new.site), new.site);
             *only = new;
             self.move_between(sites);
             return Registered { outcome: Outcome::Refreshed, replaced: Vec::new(), keep };
         }
-        let merged = new.merge && registrations.iter().all(|registration| registration.merge);
         let before = entry.mapping(prefix);
         let added = new.clone();
         let (own, others) = entry.edit(|list| {
@@ -317,7 +316,7 @@ impl Registry {
     fn add(&mut self, registration: &Registration) {
         self.len += 1;
         self.octets += registration.octets();
-        let at = registration.site.index();
+        let at = registration.site.place();
         if self.per_site.len() <= at {
             self.per_site.resize(at + 1, 0);
         }
@@ -329,9 +328,9 @@ impl Registry {
         if from == to {
             return;
         }
-        self.per_site.resize(self.per_site.len().max(to.index() + 1), 0);
-        self.per_site[to.index()] += 1;
-        if let Some(count) = self.per_site.get_mut(from.index()) {
+        self.per_site.resize(self.per_site.len().max(to.place() + 1), 0);
+        self.per_site[to.place()] += 1;
+        if let Some(count) = self.per_site.get_mut(from.place()) {
             *count -= 1;
         }
     }
@@ -339,7 +338,7 @@ impl Registry {
     fn subtract(&mut self, registration: &Registration) {
         self.len -= 1;
         self.octets -= registration.octets();
-        if let Some(count) = self.per_site.get_mut(registration.site.index()) {
+        if let Some(count) = self.per_site.get_mut(registration.site.place()) {
             *count -= 1;
         }
     }

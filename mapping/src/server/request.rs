@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use crate::discard::Discard;
 use crate::eid::EidPrefix;
-use crate::limits::source_key;
 use crate::resolver::negative::least_specific;
 use crate::resolver::{Lookup, is_martian, map_reply};
 use crate::timers::{NEGATIVE_TTL_MINUTES, UNREGISTERED_TTL_MINUTES, control_payload_limit};
@@ -15,7 +14,7 @@ use crate::wire::{
     Action, CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, RequestedEid,
 };
 
-use super::registry::Entry;
+use super::registry::{Entry, Registration};
 use super::{Count, MapServer};
 
 /// More-specifics that one reply could have room for: a record takes at least 16 octets.
@@ -48,12 +47,15 @@ impl MapServer {
     /// one Map-Reply, since the ITR forgets the nonce with the first.
     fn handle_lookup(&mut self, now: Instant, from: SocketAddr, lookup: &Lookup) {
         self.count(Count::MapRequests);
+        self.admission.asked(now, from.ip());
         let mut answered: Vec<Vec<EidRecord>> = Vec::new();
         let mut etrs: Vec<IpAddr> = Vec::new();
         for (at, RequestedEid { eid, .. }) in lookup.request.records.iter().enumerate() {
             // The first was paid for when the message was admitted.
-            if at > 0 && !self.requests.take(now, source_key(from.ip())) {
-                self.discard(from.ip(), Discard::SourceRateLimited);
+            if at > 0
+                && let Err(reason) = self.admission.record(now, from.ip())
+            {
+                self.discard(from.ip(), reason);
                 break;
             }
             let Some(prefix) = eid.prefix() else {
@@ -168,7 +170,7 @@ impl MapServer {
     /// `None` when there is none: then the Map-Server answers itself, since nobody else can. That is so too when no locator is of
     /// the family of an ITR-RLOC: the ETR could not reach the ITR. Retransmissions come with new nonces and so try other ETRs.
     fn choose_etr(&self, entry: &Entry, lookup: &Lookup) -> Option<IpAddr> {
-        let locators = entry.registrations().iter().flat_map(|registration| &registration.locators);
+        let locators = entry.registrations().iter().flat_map(Registration::locators);
         if !locators.filter_map(|l| l.address.rloc()).any(|rloc| lookup.has_family_of(rloc)) {
             return None;
         }
@@ -220,7 +222,7 @@ impl MapServer {
                 continue;
             };
             let (key, value) = ((rloc, prefix), fingerprint(&answer));
-            if self.recent_replies.contains(now, &key, &value) {
+            if self.recent_replies.contains(now, &key, value) {
                 continue;
             }
             told.push((key, value));
@@ -230,11 +232,11 @@ impl MapServer {
                 }
             }
         }
-        if records.is_empty() || !self.replies.take(now, rloc) {
+        if records.is_empty() || !self.replies.take(now, &rloc) {
             return Err(Discard::ReplyRateLimited);
         }
         for (key, value) in told {
-            self.recent_replies.record(now, key, value);
+            self.recent_replies.record(now, &key, value);
         }
         let negative = records.iter().all(|record| record.is_negative());
         self.count(if negative { Count::NegativeMapReplies } else { Count::MapReplies });

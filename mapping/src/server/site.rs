@@ -19,7 +19,14 @@ use super::event::Refusal;
 pub(super) struct SiteIndex(u32);
 
 impl SiteIndex {
-    pub(super) fn index(self) -> usize {
+    /// The site at this place of the configuration.
+    #[cfg(test)]
+    pub(super) const fn at(place: u32) -> Self {
+        Self(place)
+    }
+
+    /// Its place in the configuration.
+    pub(super) const fn place(self) -> usize {
         self.0 as usize
     }
 }
@@ -108,6 +115,10 @@ impl Sites {
 
     pub(super) fn get_mut(&mut self, index: SiteIndex) -> &mut SiteState {
         &mut self.sites[index.0 as usize]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sites.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SiteIndex, &SiteState)> {

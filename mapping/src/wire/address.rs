@@ -91,10 +91,15 @@ impl Address {
         if instance_id == InstanceId::DEFAULT {
             return address.into();
         }
+        Self::whole_instance(instance_id, address.into())
+    }
+
+    /// `address` in LCAF type 2.
+    pub(super) fn whole_instance(instance_id: InstanceId, address: Self) -> Self {
         Self::Lcaf(Lcaf::InstanceId {
             mask_len: WHOLE_INSTANCE,
             instance_id: instance_id.get(),
-            address: Box::new(address.into()),
+            address: Box::new(address),
         })
     }
 

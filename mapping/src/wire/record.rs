@@ -8,7 +8,7 @@ use super::codepoints::{MAX_COUNT, record};
 use super::reader::Reader;
 use super::writer::flag;
 use super::{Address, Lcaf, WireError};
-use crate::eid::EidPrefix;
+use crate::eid::{EidPrefix, InstanceId, InstanceRange, NamePrefix};
 
 /// What a map-cache entry without locators means (RFC 9301 §5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,6 +131,31 @@ impl EidField {
         }
     }
 
+    /// The distinguished name, if this is one, bare or in an instance of 24 bits, that [`NamePrefix::new`] takes.
+    pub fn name(&self) -> Option<NamePrefix> {
+        let Self::Other { address, mask_len } = self else { return None };
+        let (instance_id, name) = match address {
+            Address::Name(name) => (InstanceId::DEFAULT, name),
+            Address::Lcaf(Lcaf::InstanceId { instance_id, address, .. }) => match &**address {
+                Address::Name(name) => (InstanceId::new(*instance_id)?, name),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        NamePrefix::new(instance_id, name, *mask_len)
+    }
+
+    /// The range of instances, if this is one: LCAF type 2 without an address (CW-27).
+    pub fn instance_range(&self) -> Option<InstanceRange> {
+        match self {
+            Self::Other {
+                address: Address::Lcaf(Lcaf::InstanceId { mask_len, instance_id, address }),
+                ..
+            } if **address == Address::None => InstanceRange::new(*instance_id, *mask_len),
+            _ => None,
+        }
+    }
+
     /// EID mask-len; with an Instance ID, that of the address in it (RFC 8060 §4.1).
     pub fn mask_len(&self) -> u8 {
         match self {
@@ -165,6 +190,28 @@ impl EidField {
 impl From<EidPrefix> for EidField {
     fn from(prefix: EidPrefix) -> Self {
         Self::Prefix(prefix)
+    }
+}
+
+impl From<&NamePrefix> for EidField {
+    fn from(name: &NamePrefix) -> Self {
+        let address = Address::Name(name.name().to_vec());
+        let address = match name.instance_id() {
+            InstanceId::DEFAULT => address,
+            instance_id => Address::whole_instance(instance_id, address),
+        };
+        Self::Other { address, mask_len: name.mask_len() }
+    }
+}
+
+impl From<InstanceRange> for EidField {
+    fn from(range: InstanceRange) -> Self {
+        let address = Address::Lcaf(Lcaf::InstanceId {
+            mask_len: range.mask_len(),
+            instance_id: range.first(),
+            address: Box::new(Address::None),
+        });
+        Self::Other { address, mask_len: 0 }
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::auth;
 use crate::config::{Algorithm, Secret, Site, SiteKey, SitePrefix};
-use crate::eid::InstanceId;
+use crate::eid::{EidPrefix, InstanceId};
 use crate::wire::{
     Address, AuthenticationData, EidRecord, EncapsulatedControlMessage, LocatorRecord, MapNotify,
     MapNotifyAck, MapRegister, MapReply, MapRequest, RequestedEid, XtrIdentity,

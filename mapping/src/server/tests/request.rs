@@ -225,7 +225,8 @@ fn rp_20_replies_to_one_rloc_are_bounded() {
         let eid = format!("10.2.{}.{}/32", number >> 8, number & 255);
         let mut request = request(u64::from(number), &[&eid], &[ITR]);
         // Different answers, so that only the bound on the RLOC is left.
-        bench.server.recent_replies = Recent::new(timers::MAP_REPLY_INTERVAL, 2);
+        bench.server.recent_replies =
+            Recent::new(timers::MAP_REPLY_INTERVAL, 1, Scatter::new([1, 2]));
         request.pitr = true;
         let octets = ecm(&request).to_octets();
         let from = format!("192.0.2.{}", number % 200 + 1);

@@ -154,9 +154,33 @@ fn tv_c18_distinguished_name_eid() {
     let request = MapRequest::parse(&message).unwrap();
     let name = Address::Name(b"ietf".to_vec());
     assert_eq!(request.records[0].eid, EidField::Other { address: name, mask_len: 40 });
+    let name = NamePrefix::whole(InstanceId::DEFAULT, "ietf").unwrap();
+    assert_eq!(request.records[0].eid.name().as_ref(), Some(&name));
+    assert_eq!(EidField::from(&name), request.records[0].eid);
     let mut encoded = Vec::new();
     request.encode(&mut encoded);
     assert_eq!(encoded, message);
+}
+
+#[test]
+fn cw_24_a_name_in_an_instance() {
+    let name = NamePrefix::whole(InstanceId::new(1000).unwrap(), "host-1").unwrap();
+    let field = EidField::from(&name);
+    assert_eq!((field.name(), field.mask_len(), field.prefix()), (Some(name), 56, None));
+    let message = request_for(56, &octets("4003 0000 02 20 000d 000003e8 0011 686f73742d31 00"));
+    let request = MapRequest::parse(&message).unwrap();
+    assert_eq!(request.records[0].eid, field);
+    assert_eq!(EidField::from(prefix("203.0.113.0/24")).name(), None);
+}
+
+#[test]
+fn cw_27_a_range_of_instances_on_the_wire() {
+    let range = InstanceRange::new(0x100, 24).unwrap();
+    let message = request_for(0, &octets("4003 0000 02 18 0006 000001ff 0000"));
+    let request = MapRequest::parse(&message).unwrap();
+    assert_eq!(request.records[0].eid, EidField::from(range));
+    assert_eq!(request.records[0].eid.instance_range(), Some(range));
+    assert_eq!(EidField::from(prefix("203.0.113.0/24")).instance_range(), None);
 }
 
 #[test]

@@ -1,0 +1,244 @@
+//! What a Map-Server can do: `cargo bench -p interop-tests --bench mapping_load -- --help`.
+//!
+//! One generator, pinned to one core, loads `isthmus mapping`, pinned to another, in a network namespace of its own; with `--peer`
+//! the same load goes to another Map-Server too, in the same run. Messages are made and signed before the clock starts. Measured:
+//! answers per second, CPU time of the server per operation, and at half the rate how long answers take.
+#![allow(clippy::print_stderr, reason = "a program for people")]
+
+mod arguments;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use arguments::{Arguments, Peer};
+use gateway::lab::link;
+use gateway::lab::namespace::Namespace;
+use interop_tests::daemon::Daemon;
+use interop_tests::load::messages::{Messages, Plan, SECRET};
+use interop_tests::load::meter::{cpu_time, percentile, resident};
+use interop_tests::load::senders::{Outcome, Pace, Senders};
+use mapping::config::Algorithm;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::{Pid, Uid};
+
+/// Messages outstanding at full load: fewer than the server's receive queue holds.
+const WINDOW: usize = 2_048;
+/// Messages made at a time.
+const ROUND: u64 = 200_000;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(text) => {
+            println!("{text}");
+            return ExitCode::from(2);
+        }
+    };
+    if !Uid::effective().is_root() {
+        println!("SKIP: making a network namespace needs root");
+        return ExitCode::SUCCESS;
+    }
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mapping_load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> io::Result<()> {
+    let plan = Plan {
+        sites: arguments.sites,
+        registrations: arguments.registrations,
+        train: arguments.train,
+        senders: (0..arguments.senders).map(|at| sender(1, at)).collect(),
+        secret: SECRET.to_owned(),
+        algorithm: Algorithm::HmacSha256,
+    };
+    println!(
+        "{} registrations of {} sites from {} senders, {} messages in a row from each",
+        plan.registrations, plan.sites, arguments.senders, plan.train
+    );
+    let namespace = Namespace::create("load")?;
+    link::up(&namespace, "lo")?;
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let daemon = Daemon::start(&namespace, "mapping", &plan.configuration(address))?;
+    let (id, seconds, senders) = (daemon.id(), arguments.seconds, plan.senders.clone());
+    let senders = namespace.run(move || Senders::bind(&senders, address))??;
+    measure("isthmus", id, &plan, senders, seconds)?;
+    println!("{}", counters(&daemon)?);
+    drop(daemon);
+    if let Some(peer) = &arguments.peer {
+        measure_peer(peer, plan, arguments)?;
+    }
+    Ok(())
+}
+
+fn measure_peer(peer: &Peer, plan: Plan, arguments: &Arguments) -> io::Result<()> {
+    let senders = (0..arguments.senders).map(|at| sender(2, at)).collect();
+    let plan = Plan { senders, secret: peer.key.clone(), algorithm: peer.algorithm, ..plan };
+    let senders = Senders::bind(&plan.senders, peer.address)?;
+    measure("peer", peer.process, &plan, senders, arguments.seconds)
+}
+
+/// Sender number `at`, in a network of its own for each server.
+fn sender(network: u8, at: usize) -> IpAddr {
+    let [.., high, low] = (at as u32 + 1).to_be_bytes();
+    Ipv4Addr::new(127, network, high, low).into()
+}
+
+fn measure(
+    name: &str,
+    server: u32,
+    plan: &Plan,
+    mut senders: Senders,
+    seconds: u64,
+) -> io::Result<()> {
+    pin(0, Pid::this())?;
+    pin(1, Pid::from_raw(server as i32))?;
+    let empty = resident(server)?;
+    let mut bench = Bench { server, senders: &mut senders, next: 1, seconds };
+    let load = bench.registrations(plan)?;
+    load.print(name, "register+notify, new");
+    let full = resident(server)?;
+    println!(
+        "{name:8} {} registrations take {} octets each",
+        plan.registrations,
+        full.saturating_sub(empty) / plan.registrations as u64
+    );
+    for (work, make) in [
+        ("register+notify", Plan::registers as fn(&Plan, std::ops::Range<u64>) -> Messages),
+        ("proxy map-reply", Plan::lookups),
+        ("negative map-reply", Plan::vain_lookups),
+    ] {
+        let most = bench.full_load(plan, make)?;
+        most.print(name, work);
+        bench.half_load(plan, make, most.rate() / 2.0)?.print_latency(name, work);
+    }
+    Ok(())
+}
+
+/// A server under load.
+struct Bench<'a> {
+    server: u32,
+    senders: &'a mut Senders,
+    /// The next nonce.
+    next: u64,
+    seconds: u64,
+}
+
+/// Several runs together.
+#[derive(Default)]
+struct Total {
+    outcome: Outcome,
+    cpu: Duration,
+}
+
+impl Bench<'_> {
+    /// Registers everything once.
+    fn registrations(&mut self, plan: &Plan) -> io::Result<Total> {
+        let mut total = Total::default();
+        // Number n is about EID-prefix n modulo the registrations.
+        self.next = self.next.next_multiple_of(plan.registrations as u64);
+        let end = self.next + plan.registrations as u64;
+        while self.next < end {
+            let last = (self.next + ROUND).min(end);
+            total.add(self.round(plan.registers(self.next..last), Pace::Window(WINDOW))?);
+        }
+        Ok(total)
+    }
+
+    fn full_load(
+        &mut self,
+        plan: &Plan,
+        make: fn(&Plan, std::ops::Range<u64>) -> Messages,
+    ) -> io::Result<Total> {
+        let mut total = Total::default();
+        while total.outcome.elapsed < Duration::from_secs(self.seconds) {
+            let messages = make(plan, self.next..self.next + ROUND);
+            total.add(self.round(messages, Pace::Window(WINDOW))?);
+        }
+        Ok(total)
+    }
+
+    fn half_load(
+        &mut self,
+        plan: &Plan,
+        make: fn(&Plan, std::ops::Range<u64>) -> Messages,
+        rate: f64,
+    ) -> io::Result<Total> {
+        let count = (rate as u64 * self.seconds).clamp(1, 4 * ROUND);
+        let messages = make(plan, self.next..self.next + count);
+        let mut total = Total::default();
+        total.add(self.round(messages, Pace::Rate(rate))?);
+        total.outcome.latencies.sort_unstable();
+        Ok(total)
+    }
+
+    fn round(&mut self, messages: Messages, pace: Pace) -> io::Result<Total> {
+        let before = cpu_time(self.server)?;
+        let outcome = self.senders.run(&messages, self.next, pace)?;
+        let cpu = cpu_time(self.server)?.saturating_sub(before);
+        self.next += messages.len() as u64;
+        Ok(Total { outcome, cpu })
+    }
+}
+
+impl Total {
+    fn add(&mut self, other: Self) {
+        self.outcome.sent += other.outcome.sent;
+        self.outcome.answered += other.outcome.answered;
+        self.outcome.elapsed += other.outcome.elapsed;
+        self.outcome.latencies.extend(other.outcome.latencies);
+        self.cpu += other.cpu;
+    }
+
+    fn rate(&self) -> f64 {
+        self.outcome.answered as f64 / self.outcome.elapsed.as_secs_f64()
+    }
+
+    fn print(&self, name: &str, work: &str) {
+        let cpu = self.cpu.as_nanos() as f64 / self.outcome.answered.max(1) as f64;
+        println!(
+            "{name:8} {work:22} {:8.0}/s  {cpu:6.0} ns of CPU each  {:8.0}/s per core  {} of {} lost",
+            self.rate(),
+            1e9 / cpu,
+            self.outcome.sent - self.outcome.answered,
+            self.outcome.sent,
+        );
+    }
+
+    fn print_latency(&self, name: &str, work: &str) {
+        let [p50, p99, p999] =
+            [0.5, 0.99, 0.999].map(|share| percentile(&self.outcome.latencies, share));
+        println!(
+            "{name:8} {work:22} {:8.0}/s  p50 {} us, p99 {} us, p99.9 {} us  {} of {} lost",
+            self.rate(),
+            p50.as_micros(),
+            p99.as_micros(),
+            p999.as_micros(),
+            self.outcome.sent - self.outcome.answered,
+            self.outcome.sent,
+        );
+    }
+}
+
+/// Keeps a process, and what it starts later, on one core.
+fn pin(core: usize, process: Pid) -> io::Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    Ok(sched_setaffinity(process, &cores)?)
+}
+
+/// Counters above zero.
+fn counters(daemon: &Daemon) -> io::Result<String> {
+    let view = daemon.ask(&mapping::admin::Query::Counters)?;
+    let drops = daemon.ask(&mapping::admin::Query::Drops)?;
+    let shown =
+        view.as_object().into_iter().flatten().filter(|(_, count)| count.as_u64() > Some(0));
+    let text: Vec<String> = shown.map(|(name, count)| format!("{name} {count}")).collect();
+    Ok(format!("{}\ndrops {drops}", text.join(", ")))
+}

@@ -1,0 +1,5 @@
+//! Load for a Map-Server: messages made ahead of time, senders that keep up with it, meters of what it costs.
+
+pub mod messages;
+pub mod meter;
+pub mod senders;

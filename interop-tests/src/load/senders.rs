@@ -1,0 +1,200 @@
+//! Sockets that stand for ETRs and ITRs: they send trains of messages and count the answers by their nonces.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use mapping::wire::CONTROL_PORT;
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
+    sockopt,
+};
+
+use super::messages::Messages;
+
+/// After this long without any answer, what is outstanding counts as lost.
+const SILENCE: Duration = Duration::from_millis(1_500);
+/// Octets each socket may hold.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
+/// How fast to send.
+#[derive(Clone, Copy, Debug)]
+pub enum Pace {
+    /// As fast as answers come, with at most so many outstanding.
+    Window(usize),
+    /// So many messages per second.
+    Rate(f64),
+}
+
+/// What became of some messages.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Messages sent.
+    pub sent: usize,
+    /// Messages answered.
+    pub answered: usize,
+    /// From the first one sent to the last answer.
+    pub elapsed: Duration,
+    /// How long each answer took, sorted.
+    pub latencies: Vec<Duration>,
+}
+
+/// One socket per sender.
+pub struct Senders {
+    sockets: Vec<UdpSocket>,
+    epoll: Epoll,
+    buffer: Vec<u8>,
+    server: SockaddrStorage,
+}
+
+impl Senders {
+    /// Binds port 4342 of every one of `addresses`, to send to `server`.
+    pub fn bind(addresses: &[IpAddr], server: IpAddr) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::empty())?;
+        let mut sockets = Vec::new();
+        for (at, &address) in addresses.iter().enumerate() {
+            let socket = UdpSocket::bind((address, CONTROL_PORT))?;
+            socket.set_nonblocking(true)?;
+            if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+                setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
+            }
+            setsockopt(&socket, sockopt::UdpGroSegment, &true)?;
+            epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, at as u64))?;
+            sockets.push(socket);
+        }
+        let server = SocketAddr::new(server, CONTROL_PORT).into();
+        Ok(Self { sockets, epoll, buffer: vec![0; 1 << 16], server })
+    }
+
+    /// Sends `messages`, whose first nonce is `first`, and waits for the answers.
+    pub fn run(&mut self, messages: &Messages, first: u64, pace: Pace) -> io::Result<Outcome> {
+        let started = Instant::now();
+        let mut run = Run {
+            first,
+            started,
+            sent_at: vec![None; messages.len()],
+            sent: 0,
+            outcome: Outcome::default(),
+        };
+        let mut heard = started;
+        while run.outcome.answered < messages.len() {
+            let now = Instant::now();
+            let before = run.outcome.answered;
+            let may_send = run.allowance(now, pace).min(messages.len());
+            while run.sent < may_send {
+                if !self.send_train(messages, &mut run, may_send)? {
+                    break;
+                }
+            }
+            self.drain(&mut run)?;
+            if run.outcome.answered > before || run.sent < messages.len() && run.sent == may_send {
+                heard = heard.max(now);
+            }
+            if now > heard + SILENCE {
+                if run.sent == messages.len() {
+                    break;
+                }
+                // Lost: the window opens for the rest.
+                run.outcome.sent += run.outstanding();
+                heard = now;
+            }
+        }
+        run.outcome.elapsed = run.outcome.elapsed.max(Duration::from_nanos(1));
+        run.outcome.sent = run.sent;
+        run.outcome.latencies.sort_unstable();
+        Ok(run.outcome)
+    }
+
+    /// Consecutive messages of one sender; false if its send queue is full.
+    fn send_train(&self, messages: &Messages, run: &mut Run, end: usize) -> io::Result<bool> {
+        const LONGEST: usize = 32;
+        let sender = messages.senders[run.sent];
+        let end = end.min(run.sent + LONGEST);
+        let same = messages.senders[run.sent..end].iter().take_while(|&&s| s == sender).count();
+        let range = run.sent..run.sent + same;
+        let size = messages.size as u16;
+        let control = [ControlMessage::UdpGsoSegments(&size)];
+        let control = if same > 1 { &control[..] } else { &[] };
+        let octets = [IoSlice::new(messages.octets(range.clone()))];
+        let socket = self.sockets[usize::from(sender)].as_raw_fd();
+        let now = Instant::now();
+        match sendmsg(socket, &octets, control, MsgFlags::MSG_DONTWAIT, Some(&self.server)) {
+            Err(Errno::EAGAIN | Errno::ENOBUFS) => return Ok(false),
+            result => result?,
+        };
+        run.sent_at[range].fill(Some(now));
+        run.sent += same;
+        Ok(true)
+    }
+
+    fn drain(&mut self, run: &mut Run) -> io::Result<()> {
+        let mut ready = [EpollEvent::empty(); 256];
+        let count = match self.epoll.wait(&mut ready, EpollTimeout::ZERO) {
+            Err(Errno::EINTR) => 0,
+            result => result?,
+        };
+        for event in &ready[..count] {
+            let socket = self.sockets[event.data() as usize].as_raw_fd();
+            let mut control = cmsg_space!(i32);
+            let mut slices = [IoSliceMut::new(&mut self.buffer)];
+            let flags = MsgFlags::MSG_DONTWAIT;
+            let message = match recvmsg::<()>(socket, &mut slices, Some(&mut control), flags) {
+                Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED) => continue,
+                result => result?,
+            };
+            let size = message.cmsgs()?.find_map(|control| match control {
+                ControlMessageOwned::UdpGroSegments(size) => usize::try_from(size).ok(),
+                _ => None,
+            });
+            let length = message.bytes;
+            let now = Instant::now();
+            for answer in self.buffer[..length].chunks(size.unwrap_or(length).max(1)) {
+                run.answer(now, answer);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Run {
+    first: u64,
+    started: Instant,
+    sent_at: Vec<Option<Instant>>,
+    sent: usize,
+    /// `sent` counts what is given up until the run ends.
+    outcome: Outcome,
+}
+
+impl Run {
+    fn outstanding(&self) -> usize {
+        self.sent - self.outcome.answered - self.outcome.sent
+    }
+
+    /// How many may have been sent by `now`.
+    fn allowance(&self, now: Instant, pace: Pace) -> usize {
+        match pace {
+            Pace::Window(window) => self.sent + window.saturating_sub(self.outstanding()),
+            Pace::Rate(rate) => (now.duration_since(self.started).as_secs_f64() * rate) as usize,
+        }
+    }
+
+    /// Map-Notify and Map-Reply have their nonce at the same place.
+    fn answer(&mut self, now: Instant, answer: &[u8]) {
+        let nonce = answer.get(4..12).and_then(|nonce| nonce.try_into().ok());
+        let Some(nonce) = nonce.map(u64::from_be_bytes) else { return };
+        let Some(sent_at) = nonce
+            .checked_sub(self.first)
+            .and_then(|at| self.sent_at.get_mut(at as usize))
+            .and_then(Option::take)
+        else {
+            return;
+        };
+        self.outcome.answered += 1;
+        self.outcome.latencies.push(now.duration_since(sent_at));
+        self.outcome.elapsed = now.duration_since(self.started);
+    }
+}
