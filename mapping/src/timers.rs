@@ -28,6 +28,34 @@ pub const MAP_NOTIFY_STEADY_RETRIES: u32 = 3;
 /// How many more go at doubling intervals (RFC 9301 §5.7, MS-08).
 pub const MAP_NOTIFY_BACKOFF_RETRIES: u32 = 3;
 
+// Subscriptions.
+
+/// How long a subscription to what is not registered lives (RFC 9437 §5, PS-10).
+pub const TEMPORARY_SUBSCRIPTION: Duration = Duration::from_secs(15 * 60);
+/// Between two subscriptions to the same EID-prefix while it stays in the map-cache: bounds for how long a Map-Server that lost its
+/// state goes unnoticed.
+pub const SUBSCRIPTION_RENEWAL: Duration = Duration::from_secs(10 * 60);
+/// Subscriptions held, over all xTRs, unless configured otherwise (PS-19).
+pub const MAX_SUBSCRIPTIONS: usize = 262_144;
+/// Publications per second, unless configured otherwise (PS-19).
+pub const PUBLICATIONS_PER_SECOND: u32 = 5_000;
+/// How often a paced Map-Server looks whether it may publish again.
+pub const PUBLICATION_PACE: Duration = Duration::from_millis(10);
+/// Publications waiting for their turn; more are left out until the next change.
+pub const MAX_QUEUED_PUBLICATIONS: usize = 1_000_000;
+/// Publications awaiting their Map-Notify-Ack.
+pub const MAX_PENDING_PUBLICATIONS: usize = 65_536;
+/// Subscriptions per second accepted of one xTR-ID (PS-19).
+pub const SUBSCRIPTIONS_PER_SECOND: u32 = 500;
+/// Burst of [`SUBSCRIPTIONS_PER_SECOND`].
+pub const SUBSCRIPTIONS_BURST: u32 = 5_000;
+/// Halves of buckets in which xTR-IDs are counted.
+pub const TRACKED_SUBSCRIBERS: usize = 8_192;
+/// (xTR-ID, EID-prefix) pairs whose last nonce is remembered beyond the subscription (PS-17).
+pub const MAX_SUBSCRIPTION_NONCES: usize = 262_144;
+/// One-time keys remembered as used (PS-22); beyond, the oldest are forgotten.
+pub const MAX_USED_KEYS: usize = 1_000_000;
+
 // Lookups.
 
 /// Between two Map-Requests for one EID-prefix (RFC 9301 §5.3, RQ-12).
@@ -134,6 +162,14 @@ pub const REPLIES_PER_SECOND: u32 = 1_000;
 pub const REPLIES_BURST: u32 = 5_000;
 /// (ITR-RLOC, EID-prefix) pairs whose last Map-Reply is remembered (RP-15).
 pub const TRACKED_REPLIES: usize = 262_144;
+/// How often a Map-Request is passed on to an ETR; beyond it, it is going in a circle.
+pub const MAX_FORWARDS: u8 = 4;
+/// For how long passing on is remembered, at least.
+pub const FORWARD_MEMORY: Duration = Duration::from_secs(5);
+/// Map-Requests whose passing on is remembered.
+pub const TRACKED_FORWARDS: usize = 262_144;
+/// EID-prefixes that one protected answer vouches for (RFC 9303 §6.1): what fits beside the records.
+pub const MAX_VOUCHED_PREFIXES: usize = 8;
 /// Registrations held, over all sites: one per EID-prefix and xTR.
 pub const MAX_REGISTRATIONS: usize = 2_000_000;
 /// Registrations of one site, unless configured otherwise.

@@ -16,6 +16,7 @@ use super::event::Event;
 use super::kept::{self, KeptNonce, KeptRegistration, KeptSigning};
 use super::registry::{Locators, Registrant, Registration, Timeline, kept_grace};
 use super::replay::{Peer, kept_mac};
+use super::subscription::kept::{PAST, SUBSCRIPTION};
 use super::{MapServer, Refusal};
 
 /// A kept key or value that cannot be understood.
@@ -134,6 +135,8 @@ impl MapServer {
         origin: Origin,
     ) -> Option<()> {
         match *key.first()? {
+            SUBSCRIPTION => self.take_subscription(now, key, value, origin == Origin::Own),
+            PAST => self.take_past(key, value),
             kept::REGISTRATION => {
                 let (prefix, registrant) = kept::parse_registration_key(key)?;
                 match value {

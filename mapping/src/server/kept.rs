@@ -130,6 +130,7 @@ impl<'a> KeptRegistration<'a> {
         value.push(
             bit(self.proxy_reply, flag::PROXY_REPLY)
                 | bit(self.merge, flag::MERGE)
+                | bit(self.security_capable, flag::SECURITY_CAPABLE)
                 | bit(self.identity.is_some(), flag::IDENTITY)
                 | bit(self.signing.is_some(), flag::SIGNING)
                 | bit(covered, flag::MESSAGE_COVERED)

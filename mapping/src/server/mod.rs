@@ -11,6 +11,7 @@ mod registration;
 mod registry;
 mod replay;
 mod request;
+mod secure;
 mod site;
 mod subscription;
 #[cfg(test)]
@@ -28,7 +29,7 @@ use crate::clock::Epoch;
 use crate::config::MappingConfig;
 use crate::discard::{Discard, DiscardCounters};
 use crate::limits::{Rate, Recent, Scatter, ScatteredBuckets};
-use crate::resolver::{OwnAddresses, is_martian};
+use crate::resolver::{Clients, Forwards, ItrKeys, OwnAddresses, is_martian};
 use crate::timers;
 use crate::transmit::Transmit;
 use crate::wire::{CONTROL_PORT, Message};
@@ -44,6 +45,7 @@ use refusals::Refusals;
 use registry::Registry;
 use replay::ReplayGuard;
 use site::Sites;
+use subscription::Subscriptions;
 
 /// A Map-Server and Map-Resolver.
 ///
@@ -51,14 +53,19 @@ use site::Sites;
 #[derive(Debug)]
 pub struct MapServer {
     own: OwnAddresses,
+    clients: Clients,
+    itr_keys: ItrKeys,
     sites: Sites,
     registry: Registry,
     replay: ReplayGuard,
     notifier: Notifier,
+    subscriptions: Subscriptions,
     registration_timeout: Duration,
     admission: Admission,
     replies: ScatteredBuckets,
     recent_replies: Recent,
+    forwards: Forwards,
+    scatter: Scatter,
     rng: StdRng,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -74,13 +81,16 @@ impl MapServer {
         let mut rng = StdRng::from_seed(seed);
         let scatter = Scatter::new(rng.random());
         let replies = Rate::new(timers::REPLIES_PER_SECOND, timers::REPLIES_BURST);
-        let sites = Sites::new(config.sites);
+        let sites = Sites::new(config.sites.clone());
         let weak = sites.iter().filter(|(_, site)| site.allows_sha1());
         let events =
             weak.map(|(_, site)| Event::WeakAlgorithm { site: site.name.clone() }).collect();
         Self {
-            admission: Admission::new(sites.len(), scatter),
+            subscriptions: Subscriptions::new(&config, scatter),
+            admission: Admission::new(config.sites.len(), scatter),
             own: OwnAddresses::new(config.listen),
+            clients: Clients::new(config.clients),
+            itr_keys: ItrKeys::new(config.lisp_sec),
             sites,
             registry: Registry::default(),
             replay: ReplayGuard::default(),
@@ -92,6 +102,8 @@ impl MapServer {
                 timers::TRACKED_REPLIES,
                 scatter,
             ),
+            forwards: Forwards::default(),
+            scatter,
             rng,
             transmits: VecDeque::new(),
             events,
@@ -121,7 +133,7 @@ impl MapServer {
         if let Err(reason) = self.admit(now, local, from, payload) {
             return self.discard(from.ip(), reason);
         }
-        match Message::parse(payload) {
+        match Message::parse_with(payload, self.clients.tolerance(from.ip())) {
             Err(error) => self.discard(from.ip(), error.into()),
             Ok(Message::MapRegister(register)) => {
                 self.count(Count::MapRegisters);
@@ -132,12 +144,7 @@ impl MapServer {
                 self.handle_encapsulated(now, local.ip(), from, ecm);
             }
             Ok(Message::MapRequest(request)) => {
-                let reason = match (request.probe, request.smr) {
-                    (true, _) => Discard::ProbeRefused,
-                    (_, true) => Discard::SmrRefused,
-                    _ => Discard::PlainMapRequest,
-                };
-                self.discard(from.ip(), reason);
+                self.handle_plain_request(now, local.ip(), from, &request, payload);
             }
             Ok(Message::MapReply(_) | Message::MapNotify(_) | Message::MapReferral(_)) => {
                 self.discard(from.ip(), Discard::UnexpectedMessage);
@@ -148,11 +155,15 @@ impl MapServer {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.handle_due(now);
+        self.handle_due_subscriptions(now);
     }
 
     /// When [`Self::handle_timeout`] has something to do; `None` when nothing is waiting.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.registry.next_expiry(), self.notifier.next_due()].into_iter().flatten().min()
+        [self.registry.next_expiry(), self.notifier.next_due(), self.subscriptions.next_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next datagram to send.

@@ -133,15 +133,25 @@ impl MapServer {
     ) {
         match self.notifier.acknowledge(ack, octets) {
             Ok(()) => self.count(Count::MapNotifyAcks),
-            // lispers.net acknowledges acknowledgements, with nothing but its xTR-ID and Site-ID. Nobody waits for that.
-            Err(Discard::AckNotExpected)
-                if ack.0.records.is_empty()
-                    && ack.0.identity.is_some()
-                    && self.sites.has_profile(Profile::LispersNet) =>
-            {
-                self.count(Count::NeedlessMapNotifyAcks);
-            }
+            Err(Discard::AckNotExpected) => self.handle_publication_ack(from, ack, octets),
             Err(reason) => self.discard(from.ip(), reason),
+        }
+    }
+
+    /// A Map-Notify-Ack that nobody waits for.
+    ///
+    /// lispers.net acknowledges acknowledgements too, with nothing but its xTR-ID and Site-ID.
+    pub(super) fn refuse_notify_ack(
+        &mut self,
+        from: SocketAddr,
+        ack: &MapNotifyAck,
+        reason: Discard,
+    ) {
+        let bare = ack.0.records.is_empty() && ack.0.identity.is_some();
+        if reason == Discard::AckNotExpected && bare && self.sites.has_profile(Profile::LispersNet) {
+            self.count(Count::NeedlessMapNotifyAcks);
+        } else {
+            self.discard(from.ip(), reason);
         }
     }
 
@@ -357,7 +367,6 @@ impl MapServer {
             None => self.covering_registrations(&prefix),
         };
         self.notify_others(now, prefix, registrant, &affected);
-        self.mapping_changed(now, prefix);
     }
 
     /// The registrations that `prefix` was a part of: an EID that is registered alone has left the place of the covering prefix.

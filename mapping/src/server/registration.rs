@@ -292,20 +292,6 @@ impl Entry {
         record
     }
 
-    /// The locators that Map-Requests can be forwarded to (MS-15): with the R-bit, best priority first.
-    pub(super) fn reachable(&self) -> Vec<IpAddr> {
-        let mut locators: Vec<(u8, IpAddr)> = self
-            .registrations()
-            .iter()
-            .flat_map(Registration::locators)
-            .filter(|locator| locator.reachable)
-            .filter_map(|locator| Some((locator.priority, locator.address.rloc()?)))
-            .collect();
-        locators.sort_unstable();
-        locators.dedup();
-        locators.into_iter().map(|(_, rloc)| rloc).collect()
-    }
-
     /// When the first of its registrations expires.
     pub(super) fn first_expiry(&self) -> Option<Second> {
         self.registrations().iter().map(|registration| registration.expires).min()

@@ -29,7 +29,16 @@ crate::named! {
     MapNotifiesTooLong "map_notifies_too_long" "Unsolicited Map-Notifies not sent because the record exceeds what may be sent without knowing the path MTU (CW-06).";
     MapNotifyAcks "map_notify_acks_received" "Map-Notify-Acks that ended a retransmission.";
     NeedlessMapNotifyAcks "needless_map_notify_acks_received" "Map-Notify-Acks of acknowledgements, as lispers.net sends them.";
+    Subscriptions "subscriptions_accepted" "Subscriptions accepted or renewed.";
+    SubscriptionsRemoved "subscriptions_removed" "Subscriptions removed by their xTR, or ended with their lifetime.";
+    SubscriptionsLost "subscriptions_lost" "Subscriptions removed because their xTR acknowledges nothing (PS-08).";
+    Publications "publications_sent" "Publications sent, without retransmissions.";
+    PublicationRetransmissions "publication_retransmissions" "Retransmissions of publications and of acknowledged subscriptions.";
+    PublicationAcks "publication_acks_received" "Map-Notify-Acks of publications and of acknowledged subscriptions.";
     MapRequests "map_requests_received" "Lookups received in Encapsulated Control Messages.";
+    ProtectedMapRequests "protected_map_requests_received" "Lookups protected by LISP-SEC among those received.";
+    ProtectedForwards "protected_map_requests_forwarded" "Protected Map-Requests forwarded to an ETR.";
+    ProtectedReplies "protected_map_replies_sent" "Map-Replies, negative ones too, that were protected by LISP-SEC.";
     MapReplies "map_replies_sent" "Map-Replies sent with a mapping.";
     NegativeMapReplies "negative_map_replies_sent" "Negative Map-Replies sent.";
     MapRequestsForwarded "map_requests_forwarded" "Map-Requests forwarded to an ETR.";
@@ -50,6 +59,9 @@ impl MapServer {
             ("registrations", self.registry.len()),
             ("nonces", self.replay.len()),
             ("map_notifies_pending", self.notifier.len()),
+            ("subscriptions", self.subscriptions.len()),
+            ("publications_queued", self.subscriptions.queued()),
+            ("publications_pending", self.subscriptions.pending()),
         ];
         view.extend(sizes.map(|(name, size)| (name.to_owned(), size as u64)));
         view.insert("messages_discarded".to_owned(), self.discards.total());
@@ -177,6 +189,6 @@ fn site_notes(site: &SiteState) -> Vec<String> {
 }
 
 /// Whole seconds from `earlier` to `later`, 0 if that is backwards.
-fn seconds(later: Instant, earlier: Instant) -> u64 {
+pub(super) fn seconds(later: Instant, earlier: Instant) -> u64 {
     later.saturating_duration_since(earlier).as_secs()
 }
