@@ -161,11 +161,7 @@ impl Bench {
     }
 
     /// The time that `count` messages take which `make` makes before; every one is answered.
-    fn time(
-        &mut self,
-        count: u64,
-        make: impl Fn(&mut Self) -> (SocketAddr, Vec<u8>),
-    ) -> Duration {
+    fn time(&mut self, count: u64, make: impl Fn(&mut Self) -> (SocketAddr, Vec<u8>)) -> Duration {
         let mut total = Duration::ZERO;
         let mut left = count;
         while left > 0 {

@@ -43,10 +43,13 @@ pub struct SiteView {
     /// Seconds since the last accepted Map-Register; `None` before the first.
     pub last_register_seconds: Option<u64>,
     /// Refused messages and records by the rule that refused them.
+    #[serde(default)]
     pub refused_by: CountersView,
     /// How its xTRs deviate from RFC 9301: the name of the profile.
+    #[serde(default)]
     pub profile: String,
     /// What the operator should know of it, a sentence each.
+    #[serde(default)]
     pub notes: Vec<String>,
     /// The newest refusal in words, with source, prefix and rule; `None` when there was none.
     pub last_refusal: Option<String>,
@@ -87,6 +90,7 @@ pub struct RegistrationView {
     /// Map-Version Number, 0 = not used.
     pub map_version: u16,
     /// ACT, what an ITR does when there is no locator.
+    #[serde(default)]
     pub action: String,
     /// The locators of this xTR.
     pub locators: Vec<RegisteredLocatorView>,

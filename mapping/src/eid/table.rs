@@ -111,7 +111,8 @@ impl<T> EidTable<T> {
                 slot
             }
             None => {
-                let slot = Slot::try_from(self.entries.len()).expect("fewer than 2^32 EID-prefixes");
+                let slot =
+                    Slot::try_from(self.entries.len()).expect("fewer than 2^32 EID-prefixes");
                 self.entries.push(entry);
                 slot
             }
@@ -138,7 +139,9 @@ impl<T> EidTable<T> {
             found.remove();
         }
         if let Some(lengths) = self.lengths.get_mut(&kind(prefix)) {
-            if let Some(length) = lengths.iter_mut().find(|(length, _)| *length == prefix.mask_len()) {
+            if let Some(length) =
+                lengths.iter_mut().find(|(length, _)| *length == prefix.mask_len())
+            {
                 length.1 -= 1;
             }
             lengths.retain(|(_, count)| *count > 0);

@@ -185,15 +185,17 @@ impl MapServer {
             return Some(());
         }
         match self.rejoin(now, registrant, &kept, epoch) {
-            Ok((registration, limit)) => match self.registry.register(now, prefix, registration, limit) {
-                Ok(registered) if origin == Origin::Own => {
-                    for replaced in registered.replaced {
-                        self.forget_registration(&prefix, replaced);
+            Ok((registration, limit)) => {
+                match self.registry.register(now, prefix, registration, limit) {
+                    Ok(registered) if origin == Origin::Own => {
+                        for replaced in registered.replaced {
+                            self.forget_registration(&prefix, replaced);
+                        }
                     }
+                    Ok(_) => {}
+                    Err(reason) => self.not_restored(kept.site, prefix, kept.source, reason),
                 }
-                Ok(_) => {}
-                Err(reason) => self.not_restored(kept.site, prefix, kept.source, reason),
-            },
+            }
             Err(reason) => self.not_restored(kept.site, prefix, kept.source, reason),
         }
         Some(())
@@ -232,9 +234,10 @@ impl MapServer {
         let timeline = self.registry.timeline(now);
         let lifetime = kept.lifetime_seconds;
         let kept_until = timeline.ceil(epoch.instant(kept.expires).unwrap_or(now));
-        let signing = kept.signing.and_then(|KeptSigning { key_id, algorithm, mac_len, covered }| {
-            self.sites.rejoin(site, key_id, algorithm, mac_len, covered)
-        });
+        let signing =
+            kept.signing.and_then(|KeptSigning { key_id, algorithm, mac_len, covered }| {
+                self.sites.rejoin(site, key_id, algorithm, mac_len, covered)
+            });
         let since = epoch.instant(kept.since).map_or(now, |since| since.min(now));
         let registration = Registration {
             registrant,

@@ -165,7 +165,12 @@ impl<'a> KeptRegistration<'a> {
             let [key_id, algorithm, mac_len] = take(&mut rest)?;
             let covered =
                 if set(flag::MESSAGE_COVERED) { Covered::Message } else { Covered::Records };
-            Some(KeptSigning { key_id, algorithm: Algorithm::from_id(algorithm)?, mac_len, covered })
+            Some(KeptSigning {
+                key_id,
+                algorithm: Algorithm::from_id(algorithm)?,
+                mac_len,
+                covered,
+            })
         } else {
             None
         };
@@ -221,9 +226,7 @@ fn put_registrant(out: &mut Vec<u8>, registrant: Registrant) {
 
 fn take_registrant(rest: &mut &[u8]) -> Option<Registrant> {
     match take(rest)? {
-        [BY_IDENTITY] => {
-            take_identity(rest).map(Registrant::xtr)
-        }
+        [BY_IDENTITY] => take_identity(rest).map(Registrant::xtr),
         [BY_SOURCE] => take_address(rest).map(Registrant::Source),
         _ => None,
     }

@@ -148,7 +148,8 @@ impl MapServer {
         reason: Discard,
     ) {
         let bare = ack.0.records.is_empty() && ack.0.identity.is_some();
-        if reason == Discard::AckNotExpected && bare && self.sites.has_profile(Profile::LispersNet) {
+        if reason == Discard::AckNotExpected && bare && self.sites.has_profile(Profile::LispersNet)
+        {
             self.count(Count::NeedlessMapNotifyAcks);
         } else {
             self.discard(from.ip(), reason);

@@ -227,8 +227,7 @@ impl Registry {
         self.add(&added);
         let replaced = removed.iter().map(|other| other.registrant).collect();
         // Every ETR of a site may register the locators of all of them (RG-06): the same mapping again is no change.
-        let outcome =
-            if before == after { Outcome::Refreshed } else { Outcome::Changed(others) };
+        let outcome = if before == after { Outcome::Refreshed } else { Outcome::Changed(others) };
         Registered { outcome, replaced, keep }
     }
 
@@ -261,7 +260,8 @@ impl Registry {
     pub(super) fn expire(&mut self, now: Instant) -> Option<(EidPrefix, Registration)> {
         let now = self.timeline?.floor(now);
         loop {
-            let mut first = self.agenda.seconds.first_entry().filter(|first| *first.key() <= now)?;
+            let mut first =
+                self.agenda.seconds.first_entry().filter(|first| *first.key() <= now)?;
             let second = *first.key();
             let Some(slot) = first.get_mut().pop() else {
                 first.remove();
