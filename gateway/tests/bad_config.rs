@@ -535,7 +535,7 @@ fn ms_13_au_03_what_is_wrong_with_a_site() {
         &[
             "mapping.toml:7: site[0].profile: \"cisco\" is no profile; \
              write one of \"rfc9301\", \"oor\", \"lispers.net\", \"vpp\"",
-            "mapping.toml:8: site[0].admin-down: is text; write true or false",
+            "mapping.toml:8: site[0].admin-down: is text (\"yes\"); write true or false",
             "mapping.toml:9: site[0].max-registrations: 0 is out of range; write 1 to 2000000",
         ],
     );
