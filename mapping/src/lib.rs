@@ -105,6 +105,7 @@ pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod ddt;
 pub mod discard;
 pub mod eid;
 pub mod limits;

@@ -158,7 +158,8 @@ impl MapServer {
 
     /// Drops expired registrations and repeats unacknowledged Map-Notifies.
     pub(super) fn handle_due(&mut self, now: Instant) {
-        for _ in 0..MAX_EXPIRED_AT_ONCE {
+        let at_once = if self.durability.cut_off { 0 } else { MAX_EXPIRED_AT_ONCE };
+        for _ in 0..at_once {
             let Some((prefix, expired)) = self.registry.expire(now) else { break };
             let site = self.sites.get(expired.site).name.clone();
             self.count(Count::Expired);

@@ -173,9 +173,41 @@ impl ReplayGuard {
         self.remember(slot, peer, Last { nonce, mac, at, elsewhere: 0 })
     }
 
+    /// Forgets the nonces of `peer`.
+    pub(super) fn forget(&mut self, peer: &Peer) {
+        let Some(slot) = self.find(peer) else { return };
+        self.unlink(slot);
+        self.unindex(peer, slot);
+        let last = (self.peers.len() - 1) as u32;
+        self.peers.swap_remove(slot as usize);
+        // The last one lies in the free slot now.
+        if let Some(Known { peer, older, newer, .. }) = self.peers.get(slot as usize) {
+            let (peer, older, newer) = (*peer, *older, *newer);
+            let hash = self.hasher.hash_one(peer);
+            if let Some(place) = self.index.find_mut(hash, |&other| other == last) {
+                *place = slot;
+            }
+            match self.peers.get_mut(older as usize) {
+                Some(neighbour) => neighbour.newer = slot,
+                None => self.oldest = slot,
+            }
+            match self.peers.get_mut(newer as usize) {
+                Some(neighbour) => neighbour.older = slot,
+                None => self.newest = slot,
+            }
+        }
+    }
+
     fn find(&self, peer: &Peer) -> Option<u32> {
         let hash = self.hasher.hash_one(peer);
         self.index.find(hash, |slot| self.peers[*slot as usize].peer == *peer).copied()
+    }
+
+    fn unindex(&mut self, peer: &Peer, slot: u32) {
+        let hash = self.hasher.hash_one(peer);
+        if let Ok(found) = self.index.find_entry(hash, |&other| other == slot) {
+            found.remove();
+        }
     }
 
     fn remember(&mut self, slot: Option<u32>, peer: Peer, last: Last) -> Option<Peer> {
@@ -193,10 +225,7 @@ impl ReplayGuard {
             let slot = self.oldest;
             self.unlink(slot);
             let forgotten = std::mem::replace(&mut self.peers[slot as usize], known).peer;
-            let hash = self.hasher.hash_one(forgotten);
-            if let Ok(found) = self.index.find_entry(hash, |&other| other == slot) {
-                found.remove();
-            }
+            self.unindex(&forgotten, slot);
             (slot, Some(forgotten))
         };
         let Self { index, peers, hasher, .. } = self;
@@ -264,6 +293,11 @@ mod tests {
             let (number, nonce) = (rng.random_range(0..12_u32), rng.random_range(0..60_u64));
             let known = oracle.iter().position(|(other, _)| *other == number);
             let fresh = known.is_none_or(|at| nonce > oracle[at].1);
+            if rng.random_bool(0.1) {
+                guard.forget(&peer(number));
+                oracle.retain(|(other, _)| *other != number);
+                continue;
+            }
             // Every message has a MAC of its own: there is no retransmission among them.
             let mac = rng.random::<u128>().to_be_bytes();
             let checked = guard.check(now, peer(number), Nonces::Increasing, nonce, &mac);
