@@ -81,7 +81,8 @@ impl MapServer {
         if changes.is_empty() && held.is_empty() {
             return None;
         }
-        Some(Batch { changes: std::mem::take(changes), transmits: std::mem::take(held) })
+        let transmits = std::mem::replace(held, Vec::with_capacity(held.len()));
+        Some(Batch { changes: changes.take(), transmits })
     }
 
     /// Sends a message that must not leave before the changes logged so far are kept.
