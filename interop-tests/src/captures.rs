@@ -38,7 +38,13 @@ pub fn datagrams(port: u16) -> Vec<Datagram> {
                 && (source.port() == port || destination.port() == port)
             {
                 let (capture, payload) = (capture.clone(), payload.to_vec());
-                datagrams.push(Datagram { capture, frame: frame + 1, source, destination, payload });
+                datagrams.push(Datagram {
+                    capture,
+                    frame: frame + 1,
+                    source,
+                    destination,
+                    payload,
+                });
             }
         }
     }
