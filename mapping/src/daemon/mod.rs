@@ -267,7 +267,7 @@ impl Daemon {
             ));
         }
         notes.extend(self.store.notes());
-        if sites.is_empty() {
+        if sites.is_empty() && !self.server.is_in_a_tree() {
             notes.push("No site is configured: every lookup is answered negatively.".to_owned());
         }
         let silent = sites.iter().filter(|site| site.registered == 0).count();
