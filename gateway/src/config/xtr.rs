@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mapping::auth::Covered;
-use mapping::config::Algorithm;
+use mapping::config::{Algorithm, Profile};
 use mapping::eid::{EidPrefix, InstanceId};
 use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, LocalEid, MapServer, OwnRloc, Petr};
@@ -220,6 +220,7 @@ fn map_servers(table: &Table<'_>, environment: &Environment) -> Vec<MapServer> {
             secret: secret?,
             algorithm,
             covers: Covered::Message,
+            profile: Profile::Rfc9301,
         })
     })
 }
