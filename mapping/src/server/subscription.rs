@@ -197,7 +197,7 @@ impl MapServer {
                 self.count(Count::PublicationAcks);
                 self.settle(xtr, &subscribed);
             }
-            Err(reason) => self.discard(from.ip(), reason),
+            Err(reason) => self.refuse_notify_ack(from, ack, reason),
         }
     }
 
