@@ -544,8 +544,22 @@ fn ms_13_au_03_what_is_wrong_with_a_site() {
         "mapping.toml",
         &weak,
         &[
-            "mapping.toml:6: site[0].keys[0].algorithms[0]: HMAC-SHA-1 is not for a site of the profile rfc9301 (RFC 9301 §1.1); \
-             give the site its peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
+            "mapping.toml:6: site[0].keys[0].algorithms[0]: HMAC-SHA-1 is not for a peer of the profile rfc9301 (RFC 9301 §1.1); \
+             give the peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
+        ],
+    );
+}
+
+#[test]
+fn au_03_au_14_hmac_sha_1_only_for_a_legacy_map_server() {
+    let key = "key-file = \"a.key\"";
+    let weak = XTR.replace(key, &format!("{key}, algorithm = \"hmac-sha-1-96\""));
+    refused_offline(
+        "xtr.toml",
+        &weak,
+        &[
+            "xtr.toml:3: xtr.map-servers[0].algorithm: HMAC-SHA-1 is not for a peer of the profile rfc9301 (RFC 9301 §1.1); \
+             give the peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
         ],
     );
 }
