@@ -796,6 +796,21 @@ rlocs = ["192.0.2.13"]
 }
 
 #[test]
+fn dd_06_a_site_that_nobody_is_referred_to_is_warned_of() {
+    let directory = TempDir::new().unwrap();
+    let site = "\n[[site]]\nname = \"a\"\nkeys = [{ id = 1, file = \"a.key\" }]\neid-prefixes = [\"172.16.0.0/16\"]\n";
+    fs::write(directory.path().join("mapping.toml"), DDT.to_owned() + site).unwrap();
+    let output = isthmus(directory.path(), &["check", "--offline", "mapping.toml"]);
+    assert_eq!(
+        stderr_lines(&output),
+        [
+            "mapping.toml:10: site[0]: warning: 172.16.0.0/16 is in no [[ddt.authoritative]] prefix: nobody is referred here for it"
+        ]
+    );
+    assert!(output.status.success());
+}
+
+#[test]
 fn dd_10_a_resolver_begins_somewhere() {
     let alone = "[mapping]\nlisten = [\"192.0.2.11\"]\n\n[ddt]\nresolver = true\n";
     refused_offline(
