@@ -92,8 +92,8 @@ pub(crate) const SITE_C: &Site = &SITES[2];
 /// Site D6.
 pub(crate) const SITE_D: &Site = &SITES[3];
 
-/// A locator that site B moves to in scenario P1.
-pub(crate) const XTR_B_MOVED: IpAddr = core4(112);
+/// A locator that site A moves to in scenario P1.
+pub(crate) const XTR_A_MOVED: IpAddr = core4(111);
 
 impl Site {
     /// The same site with another locator.
