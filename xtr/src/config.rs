@@ -43,6 +43,19 @@ pub struct ControlConfig {
     pub proxy_reply: bool,
     /// Most map-cache entries held (MC-27).
     pub map_cache_limit: usize,
+    /// LISP-SEC: lookups are protected, and registrations say that protected ones are answered (RFC 9303).
+    pub lisp_sec: Option<LispSec>,
+}
+
+/// LISP-SEC of a tunnel router (RFC 9303). As an ETR it needs no key but those of its Map-Servers.
+#[derive(Clone, Debug)]
+pub struct LispSec {
+    /// Key ID at the Map-Resolvers.
+    pub key_id: u8,
+    /// The secret shared with the Map-Resolvers; none of a Map-Server's (SE-07).
+    pub secret: Secret,
+    /// Never do without: neither for an ETR that cannot sign (SE-22), nor for an unprotected Map-Request (SE-23).
+    pub required: bool,
 }
 
 /// The role of a tunnel router.
