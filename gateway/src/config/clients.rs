@@ -22,19 +22,30 @@ pub(crate) fn read(table: &Table<'_>) -> Vec<Client> {
 
 /// `"PREFIX"`, or `{ prefix, profile, plain-map-requests }`.
 fn client(node: &Node<'_>) -> Option<Client> {
-    let of = |prefix: IpNet| Client {
-        prefix,
-        profile: Profile::default(),
-        plain_map_requests: false,
-    };
+    let of =
+        |prefix: IpNet| Client { prefix, profile: Profile::default(), plain_map_requests: false };
     if !node.is_table() {
         return values::prefix(node).map(of);
     }
     let table = node.table()?;
     let prefix =
         table.require("prefix", "\"ADDRESS/LENGTH\"").and_then(|node| values::prefix(&node));
-    let profile = table.or("profile", Profile::default(), values::profile);
+    let profile = table.or("profile", Profile::default(), profile);
     let plain_map_requests = table.or("plain-map-requests", false, Node::boolean);
     table.finish();
     Some(Client { profile, plain_map_requests, ..of(prefix?) })
+}
+
+fn profile(node: &Node<'_>) -> Option<Profile> {
+    match node.text()? {
+        "rfc9301" => Some(Profile::Rfc9301),
+        "lispers.net" => Some(Profile::LispersNet),
+        other => {
+            node.error(
+                &format!("{other:?} is no profile of a client"),
+                "write \"rfc9301\" or \"lispers.net\"",
+            );
+            None
+        }
+    }
 }

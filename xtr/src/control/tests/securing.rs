@@ -290,13 +290,13 @@ fn se_17_a_probe_reply_changes_nothing_that_was_proved() {
     let first = asked(&mut node);
     receive(&mut node, &first.genuine());
     let probe = loop {
-        let probes = node.take_sent().into_iter().filter_map(|sent| {
+        let mut probes = node.take_sent().into_iter().filter_map(|sent| {
             let Ok(Message::MapRequest(request)) = Message::parse(&sent.payload) else {
                 return None;
             };
             request.probe.then_some(request.nonce)
         });
-        if let Some(nonce) = probes.last() {
+        if let Some(nonce) = probes.next_back() {
             break nonce;
         }
         node.advance(Duration::from_millis(500));
