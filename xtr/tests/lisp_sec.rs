@@ -63,6 +63,7 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
         key_id: 1,
         secret: secret("of the site"),
         algorithm: Algorithm::HmacSha256Hkdf,
+        covers: mapping::auth::Covered::Message,
     };
     let lisp_sec = RouterLispSec { key_id: 7, secret: secret("of the ITRs"), required };
     ControlConfig {
@@ -86,6 +87,9 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
         proxy_reply,
         map_cache_limit: 1000,
         lisp_sec: Some(lisp_sec),
+        identity: None,
+        merge: false,
+        subscribe: None,
     }
 }
 

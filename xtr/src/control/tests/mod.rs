@@ -6,6 +6,7 @@ mod probing;
 mod registering;
 mod securing;
 mod soliciting;
+mod subscribing;
 
 use super::*;
 use crate::config::{LocalEid, MapServer, OwnRloc, Petr};
@@ -56,6 +57,7 @@ pub(super) fn server() -> MapServer {
         key_id: 1,
         secret: Secret::new(b"site key".to_vec()),
         algorithm: Algorithm::HmacSha256Hkdf,
+        covers: mapping::auth::Covered::Message,
     }
 }
 
@@ -76,6 +78,9 @@ pub(super) fn config() -> ControlConfig {
         proxy_reply: false,
         map_cache_limit: 1000,
         lisp_sec: None,
+        identity: None,
+        merge: false,
+        subscribe: None,
     }
 }
 
