@@ -544,8 +544,22 @@ fn ms_13_au_03_what_is_wrong_with_a_site() {
         "mapping.toml",
         &weak,
         &[
-            "mapping.toml:6: site[0].keys[0].algorithms[0]: HMAC-SHA-1 is not for a site of the profile rfc9301 (RFC 9301 §1.1); \
-             give the site its peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
+            "mapping.toml:6: site[0].keys[0].algorithms[0]: HMAC-SHA-1 is not for a peer of the profile rfc9301 (RFC 9301 §1.1); \
+             give the peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
+        ],
+    );
+}
+
+#[test]
+fn au_03_au_14_hmac_sha_1_only_for_a_legacy_map_server() {
+    let key = "key-file = \"a.key\"";
+    let weak = XTR.replace(key, &format!("{key}, algorithm = \"hmac-sha-1-96\""));
+    refused_offline(
+        "xtr.toml",
+        &weak,
+        &[
+            "xtr.toml:3: xtr.map-servers[0].algorithm: HMAC-SHA-1 is not for a peer of the profile rfc9301 (RFC 9301 §1.1); \
+             give the peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
         ],
     );
 }
@@ -779,6 +793,21 @@ rlocs = ["192.0.2.13"]
             "mapping.toml:26: ddt.delegation[1].prefix: 10.1.2.0/24 overlaps 10.1.0.0/16 in line 22; delegate every address once",
         ],
     );
+}
+
+#[test]
+fn dd_06_a_site_that_nobody_is_referred_to_is_warned_of() {
+    let directory = TempDir::new().unwrap();
+    let site = "\n[[site]]\nname = \"a\"\nkeys = [{ id = 1, file = \"a.key\" }]\neid-prefixes = [\"172.16.0.0/16\"]\n";
+    fs::write(directory.path().join("mapping.toml"), DDT.to_owned() + site).unwrap();
+    let output = isthmus(directory.path(), &["check", "--offline", "mapping.toml"]);
+    assert_eq!(
+        stderr_lines(&output),
+        [
+            "mapping.toml:10: site[0]: warning: 172.16.0.0/16 is in no [[ddt.authoritative]] prefix: nobody is referred here for it"
+        ]
+    );
+    assert!(output.status.success());
 }
 
 #[test]

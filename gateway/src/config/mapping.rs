@@ -173,7 +173,7 @@ fn read_keys(node: &Node<'_>, profile: Profile, environment: &Environment) -> Ve
         }
         let secret = secret::read(&table, "file", "env", environment);
         let algorithms = match table.get("algorithms") {
-            Some(node) => node.list_of(|node| site_algorithm(node, profile)),
+            Some(node) => node.list_of(|node| peer_algorithm(node, profile)),
             None => default_algorithms(profile),
         };
         table.finish();
@@ -185,7 +185,7 @@ fn read_keys(node: &Node<'_>, profile: Profile, environment: &Environment) -> Ve
 }
 
 /// What a peer can do; HMAC-SHA-1 without being asked for only where there is nothing else.
-fn default_algorithms(profile: Profile) -> Vec<Algorithm> {
+pub(super) fn default_algorithms(profile: Profile) -> Vec<Algorithm> {
     match profile {
         Profile::Rfc9301 => vec![Algorithm::HmacSha256Hkdf, Algorithm::HmacSha256],
         Profile::LispersNet | Profile::Vpp => vec![Algorithm::HmacSha256],
@@ -193,15 +193,15 @@ fn default_algorithms(profile: Profile) -> Vec<Algorithm> {
     }
 }
 
-/// An algorithm of a site's key: HMAC-SHA-1 too, for a peer that is old (AU-03).
-fn site_algorithm(node: &Node<'_>, profile: Profile) -> Option<Algorithm> {
+/// An algorithm of a peer's key: HMAC-SHA-1 too, for one that is old (AU-03).
+pub(super) fn peer_algorithm(node: &Node<'_>, profile: Profile) -> Option<Algorithm> {
     if node.as_text() != Some("hmac-sha-1-96") {
         return values::algorithm(node);
     }
     if profile == Profile::Rfc9301 {
         node.error(
-            "HMAC-SHA-1 is not for a site of the profile rfc9301 (RFC 9301 §1.1)",
-            "give the site its peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
+            "HMAC-SHA-1 is not for a peer of the profile rfc9301 (RFC 9301 §1.1)",
+            "give the peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
         );
         return None;
     }

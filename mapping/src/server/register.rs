@@ -401,6 +401,8 @@ impl MapServer {
             else {
                 continue;
             };
+            // It may have registered with another Map-Server of the cluster.
+            let Some(local) = self.own.source_for(other.source, other.local) else { continue };
             let nonce = self.rng.random();
             let records = vec![mapping.clone()];
             let payload = signed_notify(nonce, records, other.identity(), &signer)
@@ -409,7 +411,7 @@ impl MapServer {
                 self.count(Count::MapNotifiesTooLong);
                 continue;
             };
-            let transmit = to_control_port(other.local, other.source, payload);
+            let transmit = to_control_port(local, other.source, payload);
             self.count(Count::UnsolicitedMapNotifies);
             self.transmit_once_kept(transmit.clone());
             self.notifier.watch(now, nonce, prefix, transmit, signer);
