@@ -159,6 +159,9 @@ fn sites(sites: &[SiteView]) -> String {
             site.accepted,
             site.refused,
         );
+        if !site.eid_names.is_empty() {
+            let _ = writeln!(text, "  names: {}", site.eid_names.join(", "));
+        }
         for note in &site.notes {
             let _ = writeln!(text, "  note: {note}");
         }
@@ -204,7 +207,11 @@ fn registrations(registrations: &[RegistrationView]) -> String {
         let _ = writeln!(
             text,
             "\n{}, uptime: {}, expires: {}, site {}, from {}\n  {}",
-            registration.prefix,
+            registration
+                .prefix
+                .map(|prefix| prefix.to_string())
+                .or_else(|| registration.name.clone())
+                .unwrap_or_default(),
             clock(registration.uptime_seconds),
             clock(registration.expires_seconds),
             registration.site,
