@@ -63,6 +63,7 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
         key_id: 1,
         secret: secret("of the site"),
         algorithm: Algorithm::HmacSha256Hkdf,
+        profile: mapping::config::Profile::Rfc9301,
         covers: mapping::auth::Covered::Message,
     };
     let lisp_sec = RouterLispSec { key_id: 7, secret: secret("of the ITRs"), required };
