@@ -15,7 +15,8 @@ use super::mapping::{default_algorithms, peer_algorithm};
 use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
 use super::{
-    DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, router, secret, subscription, values,
+    DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, lisp_sec, router, secret,
+    subscription, values,
 };
 
 /// The bounds of `registration-interval`.
@@ -46,6 +47,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.identity = subscription::identity(table);
         control.merge = table.or("merge", false, Node::boolean);
         control.subscribe = subscription::subscribe(table, environment, table.has("map-servers"));
+        control.lisp_sec = lisp_sec::of_router(table, environment, &control.map_servers);
     }
     let addresses: Vec<IpAddr> = control.rlocs.iter().map(|rloc| rloc.address).collect();
     let data = router::data(root, table.as_ref(), addresses.clone());
@@ -71,6 +73,7 @@ fn empty_control() -> ControlConfig {
         record_ttl_minutes: timers::RECORD_TTL_MINUTES,
         proxy_reply: true,
         map_cache_limit: DEFAULT_MAP_CACHE_LIMIT,
+        lisp_sec: None,
         identity: None,
         merge: false,
         subscribe: None,
