@@ -70,7 +70,7 @@ const LIMITS: Limits = Limits {
     sync_interval: Duration::from_millis(100),
     fold_at_least: 32 << 20,
     fold_at_most: 256 << 20,
-    fold_segments: 64,
+    fold_segments: 8,
     fold_after: Duration::from_secs(300),
     journal: 2 << 30,
     pending: 256 << 20,
