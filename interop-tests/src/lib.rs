@@ -5,6 +5,8 @@
 //! the lab sends (`dissection`).
 
 pub mod captures;
+pub mod corpus;
 pub mod daemon;
+pub mod etcd;
 pub mod load;
 pub mod mutate;
