@@ -42,7 +42,7 @@ const RESTART: Duration = Duration::from_secs(1);
 const SECRET: &str = "a secret for tests only";
 
 #[test]
-fn au_17_ms_11_a_hundred_kills_lose_nothing_and_let_no_replay_in() {
+fn au_16_au_17_ms_24_a_hundred_kills_lose_nothing_and_let_no_replay_in() {
     let mut world = World::new().expect("sockets and files");
     let (mut restarts, mut costs) = (Vec::new(), Vec::new());
     let mut replays = 0;

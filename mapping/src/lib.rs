@@ -5,6 +5,8 @@
 //! ```text
 //!   daemon            sockets, clock, admin requests, log        the only async code
 //!     |
+//!   store             changes kept in a journal and a database   files and threads
+//!     |               of this host, or shared through etcd
 //!   server            Map-Server: sites, registry, Map-Notify,   pure state machine
 //!     |               what becomes of a Map-Request
 //!   resolver          Map-Resolver: what is a lookup, where its
