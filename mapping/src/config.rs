@@ -1,5 +1,6 @@
 //! What a Map-Server/Map-Resolver is configured with, after parsing and validation.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::auth::PreparedKey;
 use crate::ddt::DdtConfig;
-use crate::eid::EidPrefix;
+use crate::eid::{EidPrefix, NamePrefix};
 use crate::timers;
 
 /// A shared secret; never printed. Clones share it and what MACs make of it.
@@ -137,6 +138,21 @@ pub enum Profile {
     Vpp,
 }
 
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 4] = [Self::Rfc9301, Self::Oor, Self::LispersNet, Self::Vpp];
+
+    /// As it is written in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rfc9301 => "rfc9301",
+            Self::Oor => "oor",
+            Self::LispersNet => "lispers.net",
+            Self::Vpp => "vpp",
+        }
+    }
+}
+
 /// Who may ask the Map-Resolver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
@@ -191,6 +207,8 @@ pub struct Site {
     pub keys: Vec<SiteKey>,
     /// EID-prefixes the site may register. Sites may have a prefix in common, so that its EIDs can move between them.
     pub eid_prefixes: Vec<SitePrefix>,
+    /// Distinguished names the site may register (RFC 9735).
+    pub eid_names: Vec<SiteName>,
     /// If not empty: locators must lie in one of these.
     pub allowed_locators: Vec<IpNet>,
     /// How the site's xTRs deviate from RFC 9301.
@@ -225,6 +243,24 @@ impl MappingConfig {
     }
 }
 
+impl MappingConfig {
+    /// Two sites that share a secret, by their places, the first such pair (AU-10); sites of one Site-ID may.
+    pub fn shared_secret(&self) -> Option<(usize, usize)> {
+        let mut owners: HashMap<&[u8], usize> = HashMap::new();
+        for (place, site) in self.sites.iter().enumerate() {
+            // Offline, secrets are not read and empty.
+            for key in site.keys.iter().filter(|key| !key.secret.octets().is_empty()) {
+                let owner = *owners.entry(key.secret.octets()).or_insert(place);
+                let same = site.site_id.is_some() && site.site_id == self.sites[owner].site_id;
+                if owner != place && !same {
+                    return Some((owner, place));
+                }
+            }
+        }
+        None
+    }
+}
+
 impl Site {
     /// A site with everything else at its default.
     pub fn new(name: impl Into<String>, keys: Vec<SiteKey>, eid_prefixes: Vec<SitePrefix>) -> Self {
@@ -232,6 +268,7 @@ impl Site {
             name: name.into(),
             keys,
             eid_prefixes,
+            eid_names: Vec::new(),
             allowed_locators: Vec::new(),
             profile: Profile::default(),
             admin_down: false,
@@ -259,5 +296,14 @@ pub struct SitePrefix {
     /// The prefix.
     pub prefix: EidPrefix,
     /// Whether more-specifics may be registered too (MS-02).
+    pub accept_more_specifics: bool,
+}
+
+/// A distinguished name of a site.
+#[derive(Clone, Debug)]
+pub struct SiteName {
+    /// The name.
+    pub name: NamePrefix,
+    /// Whether names that begin with it may be registered too.
     pub accept_more_specifics: bool,
 }

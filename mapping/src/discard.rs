@@ -26,6 +26,7 @@ crate::named! {
     StrangersRateLimited "strangers_rate_limited" "All sources together that never registered nor asked before send more than their share: a flood from spoofed sources. Known sources are served still.";
     SiteRateLimited "site_rate_limited" "More Map-Registers name EID-prefixes of this site than its share; dropped before any MAC was computed.";
     UnsupportedEid "unsupported_eid" "The EID of the record is no IP prefix of a supported instance (CW-10).";
+    InstanceUnsupported "instance_unsupported" "An Instance ID above 24 bits, which no data header carries, or a range of instances: register each instance (CW-25, CW-27).";
     NotASite "not_a_site" "No configured site has an EID-prefix that covers this record: add it to a [[site]] (MS-01).";
     MoreSpecificRefused "more_specific_refused" "A more-specific of a configured EID-prefix: set accept-more-specifics on the prefix to allow it (MS-02).";
     OtherSite "other_site" "The record belongs to another site than the one whose key signed the message (MS-01, MS-22).";
@@ -36,12 +37,16 @@ crate::named! {
     Replayed "replayed" "The nonce is not greater than the last accepted one of this xTR and key: a replay, or a peer that does not count its nonces (AU-16, AU-19).";
     MapVersionOlder "map_version_older" "The Map-Version is older than the registered one (MS-19).";
     RegistryFull "registry_full" "The registration would exceed the bound on registrations or on their locators.";
+    SiteFull "site_full" "The registration would exceed the site's max-registrations.";
+    SiteDown "site_down" "The site is shut down by the operator: remove admin-down to let it register (MS-13).";
     AckNotExpected "ack_not_expected" "A Map-Notify-Ack that answers no outstanding Map-Notify (MS-09).";
     SubscriptionReplayed "subscription_replayed" "The nonce of a subscription is not greater than the last one of this xTR-ID and EID-prefix: a replay, or an xTR that lost its nonces (PS-04).";
     SubscriptionRefused "subscription_refused" "An ITR-RLOC of a subscription lies outside the allowed-locators of its site or subscriber: answered with ACT 4 (PS-09).";
     SubscriptionKeyReused "subscription_key_reused" "The one-time key of a subscription was used before: answered with ACT 5 (PS-22).";
     SubscriptionUnkeyed "subscription_unkeyed" "A subscription without LISP-SEC by a Site-ID that no [[site]] or [[subscriber]] has: answered by Map-Reply (RFC 9437 §3).";
     SubscriptionLimit "subscription_limit" "The bound on subscriptions or on their rate is reached: answered by Map-Reply (PS-19).";
+    PublicationReplayed "publication_replayed" "A publication whose nonce is not greater than the last one of its EID-prefix: a replay, or a Map-Server that lost its state (PS-14).";
+    PublicationUnsubscribed "publication_unsubscribed" "A publication of an EID-prefix that was not subscribed to: see accept-unsubscribed (PS-23).";
     PlainMapRequest "plain_map_request" "A Map-Request outside an Encapsulated Control Message, which is no lookup (MR-09).";
     ProbeRefused "probe_refused" "A Map-Request with the P-bit came through the mapping system (RQ-20, EC-06).";
     SmrRefused "smr_refused" "A Map-Request with the S-bit came to the mapping system, where it is no lookup (SM-04).";

@@ -183,6 +183,8 @@ pub const TRACKED_FORWARDS: usize = 262_144;
 pub const MAX_VOUCHED_PREFIXES: usize = 8;
 /// Registrations held, over all sites: one per EID-prefix and xTR.
 pub const MAX_REGISTRATIONS: usize = 2_000_000;
+/// Distinguished names registered, over all sites.
+pub const MAX_NAMES: usize = 65_536;
 /// Registrations of one site, unless configured otherwise.
 pub const MAX_SITE_REGISTRATIONS: usize = 1_000_000;
 /// Octets of the locators of all registrations as on the wire: ten IPv4 locators for each of [`MAX_REGISTRATIONS`].
@@ -192,9 +194,11 @@ pub const MAX_REGISTRANTS: usize = 64;
 /// Locators of one EID-prefix: Locator Count is 8 bits (RFC 9301 §5.4).
 pub const MAX_LOCATORS: usize = 255;
 /// Peers whose last nonce is remembered (AU-16).
-pub const MAX_NONCES: usize = 262_144;
+pub const MAX_NONCES: usize = MAX_REGISTRATIONS;
 /// Unsolicited Map-Notifies awaiting their Map-Notify-Ack (MS-08).
 pub const MAX_PENDING_NOTIFIES: usize = 65_536;
+/// Refused registrations that `show` can tell of, the newest.
+pub const MAX_REFUSALS: usize = 256;
 /// Lookups that one client may have under way through the tree (RFC 8111 §7.3.1).
 pub const PENDING_LOOKUPS_PER_SOURCE: usize = 2_048;
 /// DDT Map-Requests per second to one DDT node (RQ-23).

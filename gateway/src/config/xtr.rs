@@ -4,15 +4,19 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use mapping::config::Algorithm;
+use mapping::auth::Covered;
+use mapping::config::Profile;
 use mapping::eid::{EidPrefix, InstanceId};
 use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, LocalEid, MapServer, OwnRloc, Petr};
 use xtr::config::{Role, RouterConfig};
 
+use super::mapping::{default_algorithms, peer_algorithm};
 use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
-use super::{DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, router, secret, values};
+use super::{
+    DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, lisp_sec, router, secret, values,
+};
 
 /// The bounds of `registration-interval`.
 const REGISTRATION_INTERVALS: std::ops::RangeInclusive<Duration> =
@@ -39,6 +43,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.probe_interval = router::probe_interval(table);
         control.record_ttl_minutes = table.or("record-ttl", control.record_ttl_minutes, record_ttl);
         control.map_cache_limit = super::map_cache_limit(table);
+        control.lisp_sec = lisp_sec::of_router(table, environment, &control.map_servers);
     }
     let addresses: Vec<IpAddr> = control.rlocs.iter().map(|rloc| rloc.address).collect();
     let data = router::data(root, table.as_ref(), addresses.clone());
@@ -64,6 +69,10 @@ fn empty_control() -> ControlConfig {
         record_ttl_minutes: timers::RECORD_TTL_MINUTES,
         proxy_reply: true,
         map_cache_limit: DEFAULT_MAP_CACHE_LIMIT,
+        lisp_sec: None,
+        identity: None,
+        merge: false,
+        subscribe: None,
     }
 }
 
@@ -208,9 +217,20 @@ fn map_servers(table: &Table<'_>, environment: &Environment) -> Vec<MapServer> {
             table.require("address", "\"ADDRESS\"").and_then(|node| values::endpoint(&node));
         let key_id = table.require("key-id", "1").and_then(|node| values::octet(&node));
         let secret = secret::read(&table, "key-file", "key-env", environment);
-        let algorithm = table.or("algorithm", Algorithm::HmacSha256Hkdf, values::algorithm);
+        let profile = table.or("profile", Profile::default(), values::profile);
+        let algorithm = match table.get("algorithm") {
+            Some(node) => peer_algorithm(&node, profile),
+            None => default_algorithms(profile).first().copied(),
+        };
         table.finish();
-        Some(MapServer { endpoint: endpoint?, key_id: key_id?, secret: secret?, algorithm })
+        Some(MapServer {
+            endpoint: endpoint?,
+            key_id: key_id?,
+            secret: secret?,
+            algorithm: algorithm?,
+            covers: Covered::Message,
+            profile,
+        })
     })
 }
 

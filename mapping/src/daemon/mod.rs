@@ -228,6 +228,7 @@ impl Daemon {
         let answer = match request.query {
             Query::Sites => json(&self.server.sites_view(now)),
             Query::Registrations => json(&self.server.registrations_view(now)),
+            Query::Refusals => json(&self.server.refusals_view(now)),
             Query::Referrals => json(&self.server.referrals_view(now)),
             Query::Delegations => json(&self.server.delegations_view()),
             Query::Subscriptions => json(&self.server.subscriptions_view(now)),
@@ -267,7 +268,7 @@ impl Daemon {
             ));
         }
         notes.extend(self.store.notes());
-        if sites.is_empty() {
+        if sites.is_empty() && !self.server.is_in_a_tree() {
             notes.push("No site is configured: every lookup is answered negatively.".to_owned());
         }
         let silent = sites.iter().filter(|site| site.registered == 0).count();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   'r' EID-prefix xTR               registration: version 1, times, flags, addresses, site name, EID-Record
+//!   'd' distinguished name xTR       registration of a name: the same value
 //!   'n' site name, Key ID, xTR       nonce: version 1, nonce, when it came, first octets of its MAC
 //! ```
 //!
@@ -13,13 +14,15 @@ use ipnet::IpNet;
 
 use crate::auth::Covered;
 use crate::config::Algorithm;
-use crate::eid::{EidPrefix, InstanceId};
+use crate::eid::{EidPrefix, InstanceId, NamePrefix};
 use crate::wire::{EidRecord, XtrIdentity};
 
 use super::registry::Registrant;
 
 /// The first octet of the key of a registration.
 pub(super) const REGISTRATION: u8 = b'r';
+/// The first octet of the key of the registration of a distinguished name.
+pub(super) const NAME: u8 = b'd';
 /// The first octet of the key of a nonce.
 pub(super) const NONCE: u8 = b'n';
 
@@ -69,13 +72,12 @@ mod flag {
     pub(super) const SECURITY_CAPABLE: u8 = 32;
 }
 
-/// The key of the registration of `prefix` by one xTR.
-pub(super) fn registration_key(prefix: &EidPrefix, registrant: Registrant) -> Vec<u8> {
-    let mut key = Vec::with_capacity(48);
+/// Writes the key of the registration of `prefix` by one xTR.
+pub(super) fn registration_key(key: &mut Vec<u8>, prefix: &EidPrefix, registrant: Registrant) {
+    key.clear();
     key.push(REGISTRATION);
-    put_prefix(&mut key, prefix);
-    put_registrant(&mut key, registrant);
-    key
+    put_prefix(key, prefix);
+    put_registrant(key, registrant);
 }
 
 /// What [`registration_key`] made a key of.
@@ -85,14 +87,34 @@ pub(super) fn parse_registration_key(key: &[u8]) -> Option<(EidPrefix, Registran
     rest.is_empty().then_some(parsed)
 }
 
-/// The key of the nonces that one xTR counts with one key of a site.
-pub(super) fn nonce_key(site: &str, key_id: u8, registrant: Registrant) -> Vec<u8> {
-    let mut key = Vec::with_capacity(32 + site.len());
+/// Writes the key of the registration of `name` by one xTR.
+pub(super) fn name_key(key: &mut Vec<u8>, name: &NamePrefix, registrant: Registrant) {
+    key.clear();
+    key.push(NAME);
+    key.extend_from_slice(&name.instance_id().get().to_be_bytes());
+    key.push(name.name().len() as u8);
+    key.extend_from_slice(name.name());
+    put_registrant(key, registrant);
+}
+
+/// Instance, name without its NUL and xTR that [`name_key`] made a key of.
+pub(super) fn parse_name_key(key: &[u8]) -> Option<(InstanceId, &[u8], Registrant)> {
+    let mut rest = key.strip_prefix(&[NAME])?;
+    let instance_id = InstanceId::new(u32::from_be_bytes(take(&mut rest)?))?;
+    let [length] = take(&mut rest)?;
+    let (name, after) = rest.split_at_checked(length.into())?;
+    rest = after;
+    let registrant = take_registrant(&mut rest)?;
+    rest.is_empty().then_some((instance_id, name, registrant))
+}
+
+/// Writes the key of the nonces that one xTR counts with one key of a site.
+pub(super) fn nonce_key(key: &mut Vec<u8>, site: &str, key_id: u8, registrant: Registrant) {
+    key.clear();
     key.push(NONCE);
-    put_name(&mut key, site);
+    put_name(key, site);
     key.push(key_id);
-    put_registrant(&mut key, registrant);
-    key
+    put_registrant(key, registrant);
 }
 
 /// What [`nonce_key`] made a key of.
@@ -135,7 +157,8 @@ impl<'a> KeptRegistration<'a> {
                 | bit(self.security_capable, flag::SECURITY_CAPABLE)
                 | bit(self.identity.is_some(), flag::IDENTITY)
                 | bit(self.signing.is_some(), flag::SIGNING)
-                | bit(covered, flag::MESSAGE_COVERED),
+                | bit(covered, flag::MESSAGE_COVERED)
+                | bit(self.security_capable, flag::SECURITY_CAPABLE),
         );
         value.extend_from_slice(&self.since.to_be_bytes());
         value.extend_from_slice(&self.expires.to_be_bytes());
@@ -166,7 +189,12 @@ impl<'a> KeptRegistration<'a> {
             let [key_id, algorithm, mac_len] = take(&mut rest)?;
             let covered =
                 if set(flag::MESSAGE_COVERED) { Covered::Message } else { Covered::Records };
-            Some(KeptSigning { key_id, algorithm: signed_with(algorithm)?, mac_len, covered })
+            Some(KeptSigning {
+                key_id,
+                algorithm: Algorithm::from_id(algorithm)?,
+                mac_len,
+                covered,
+            })
         } else {
             None
         };
@@ -186,13 +214,6 @@ impl<'a> KeptRegistration<'a> {
             local,
             record: EidRecord::parse(rest).ok()?,
         })
-    }
-}
-
-fn signed_with(id: u8) -> Option<Algorithm> {
-    match id {
-        1 => Some(Algorithm::HmacSha1),
-        other => Algorithm::from_id(other),
     }
 }
 
@@ -217,8 +238,8 @@ fn put_registrant(out: &mut Vec<u8>, registrant: Registrant) {
     match registrant {
         Registrant::Xtr(xtr_id, site_id) => {
             out.push(BY_IDENTITY);
-            out.extend_from_slice(&xtr_id.to_be_bytes());
-            out.extend_from_slice(&site_id.to_be_bytes());
+            out.extend_from_slice(&xtr_id);
+            out.extend_from_slice(&site_id);
         }
         Registrant::Source(source) => {
             out.push(BY_SOURCE);
@@ -229,9 +250,7 @@ fn put_registrant(out: &mut Vec<u8>, registrant: Registrant) {
 
 fn take_registrant(rest: &mut &[u8]) -> Option<Registrant> {
     match take(rest)? {
-        [BY_IDENTITY] => {
-            take_identity(rest).map(|identity| Registrant::Xtr(identity.xtr_id, identity.site_id))
-        }
+        [BY_IDENTITY] => take_identity(rest).map(Registrant::xtr),
         [BY_SOURCE] => take_address(rest).map(Registrant::Source),
         _ => None,
     }

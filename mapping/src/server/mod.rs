@@ -5,8 +5,11 @@ mod ddt;
 mod durable;
 mod event;
 mod kept;
+mod names;
 mod notify;
+mod refusals;
 mod register;
+mod registration;
 mod registry;
 mod replay;
 mod request;
@@ -34,13 +37,15 @@ use crate::transmit::Transmit;
 use crate::wire::{CONTROL_PORT, Message};
 
 pub use durable::StateError;
-pub use event::{Event, Refusal};
+pub use event::{Event, NameChange, Refusal};
 pub use views::Count;
 
 use admission::Admission;
 use ddt::Tree;
 use durable::Durability;
+use names::Names;
 use notify::Notifier;
+use refusals::Refusals;
 use registry::Registry;
 use replay::ReplayGuard;
 use site::Sites;
@@ -57,6 +62,7 @@ pub struct MapServer {
     itr_keys: ItrKeys,
     sites: Sites,
     registry: Registry,
+    names: Names,
     replay: ReplayGuard,
     notifier: Notifier,
     subscriptions: Subscriptions,
@@ -72,6 +78,7 @@ pub struct MapServer {
     discards: DiscardCounters,
     counts: [u64; Count::COUNT],
     durability: Durability,
+    refusals: Refusals,
 }
 
 impl MapServer {
@@ -80,6 +87,10 @@ impl MapServer {
         let mut rng = StdRng::from_seed(seed);
         let scatter = Scatter::new(rng.random());
         let replies = Rate::new(timers::REPLIES_PER_SECOND, timers::REPLIES_BURST);
+        let sites = Sites::new(config.sites.clone());
+        let weak = sites.iter().filter(|(_, site)| site.allows_sha1());
+        let events =
+            weak.map(|(_, site)| Event::WeakAlgorithm { site: site.name.clone() }).collect();
         Self {
             subscriptions: Subscriptions::new(&config, scatter),
             admission: Admission::new(config.sites.len(), scatter),
@@ -87,9 +98,10 @@ impl MapServer {
             own: OwnAddresses::new(config.listen),
             clients: Clients::new(config.clients),
             itr_keys: ItrKeys::new(config.lisp_sec),
-            sites: Sites::new(config.sites),
+            sites,
             registry: Registry::default(),
-            replay: ReplayGuard::default(),
+            names: Names::default(),
+            replay: ReplayGuard::new(scatter),
             notifier: Notifier::default(),
             registration_timeout: config.registration_timeout,
             replies: ScatteredBuckets::new(replies, timers::TRACKED_SOURCES, scatter),
@@ -102,10 +114,11 @@ impl MapServer {
             scatter,
             rng,
             transmits: VecDeque::new(),
-            events: VecDeque::new(),
+            events,
             discards: DiscardCounters::default(),
             counts: [0; Count::COUNT],
             durability: Durability::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -132,7 +145,7 @@ impl MapServer {
             Err(error) => self.discard(from.ip(), error.into()),
             Ok(Message::MapRegister(register)) => {
                 self.count(Count::MapRegisters);
-                self.handle_register(now, local.ip(), from, &register, payload);
+                self.handle_register(now, local.ip(), from, register, payload);
             }
             Ok(Message::MapNotifyAck(ack)) => self.handle_notify_ack(from, &ack, payload),
             Ok(Message::Encapsulated(ecm)) => {
@@ -159,6 +172,7 @@ impl MapServer {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = [
             self.registry.next_expiry().filter(|_| !self.durability.cut_off),
+            self.next_name_expiry().filter(|_| !self.durability.cut_off),
             self.notifier.next_due(),
             self.subscriptions.next_due(),
             self.tree.poll_timeout(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::auth;
+use crate::auth::{self, Covered};
 use crate::discard::Discard;
 use crate::eid::EidPrefix;
 use crate::timers::{
@@ -17,6 +17,9 @@ use crate::wire::{
 
 use super::site::Signer;
 
+/// Octets that a Map-Notify of one EID-prefix with a few locators takes.
+const USUAL_NOTIFY: usize = 192;
+
 /// A signed Map-Notify, as octets; `None` only if its records do not encode.
 pub(super) fn signed_notify(
     nonce: u64,
@@ -26,9 +29,11 @@ pub(super) fn signed_notify(
 ) -> Option<Vec<u8>> {
     let authentication =
         AuthenticationData::zeroed(signer.key_id, signer.algorithm.id(), signer.mac_len);
-    let mut payload = Vec::new();
+    // Without an identity nothing follows the records: both readings of the reach are one.
+    let covered = if identity.is_some() { signer.covered } else { Covered::Message };
+    let mut payload = Vec::with_capacity(USUAL_NOTIFY);
     MapNotify { nonce, authentication, records, identity }.encode(&mut payload);
-    auth::sign_covering(&mut payload, &signer.secret, signer.algorithm, signer.covered).ok()?;
+    auth::sign_covering(&mut payload, &signer.secret, signer.algorithm, covered).ok()?;
     Some(payload)
 }
 

@@ -1,21 +1,21 @@
 //! Site policy: which site an EID-prefix belongs to, and what that site may register.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::auth::{self, AuthError, Covered};
-use crate::config::{Algorithm, Secret, Site, SiteKey};
+use crate::config::{Algorithm, Profile, Secret, Site, SiteKey};
 use crate::discard::Discard;
-use crate::eid::{EidPrefix, EidTable};
+use crate::eid::{EidPrefix, EidTable, NamePrefix, NameTable};
 use crate::resolver::negative::Occupied;
-use crate::wire::{EidRecord, MapRegister};
+use crate::wire::{Address, EidField, EidRecord, Lcaf, MapRegister};
 
 use super::event::Refusal;
 
 /// A site's place in [`Sites`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SiteIndex(u32);
 
 impl SiteIndex {
@@ -43,7 +43,9 @@ struct Permission {
 pub(super) struct Sites {
     sites: Vec<SiteState>,
     by_name: HashMap<Arc<str>, SiteIndex>,
+    profiles: HashSet<Profile>,
     prefixes: EidTable<Vec<Permission>>,
+    names: NameTable<Vec<Permission>>,
 }
 
 /// A site and what became of its registrations.
@@ -53,6 +55,8 @@ pub(super) struct SiteState {
     pub(super) config: Site,
     pub(super) accepted: u64,
     pub(super) refused: u64,
+    /// Of those, how many by which rule.
+    pub(super) refused_by: Vec<(Discard, u64)>,
     pub(super) last_register: Option<Instant>,
     pub(super) last_refusal: Option<Refusal>,
 }
@@ -112,7 +116,22 @@ impl Sites {
                 }
             }
         }
-        Self { sites: sites.into_iter().map(SiteState::new).collect(), by_name, prefixes }
+        let mut names: NameTable<Vec<Permission>> = NameTable::default();
+        for (index, site) in (0..).zip(&sites) {
+            for configured in &site.eid_names {
+                let permission = Permission {
+                    site: SiteIndex(index),
+                    accept_more_specifics: configured.accept_more_specifics,
+                };
+                match names.get_mut(&configured.name) {
+                    Some(permissions) => permissions.push(permission),
+                    None => drop(names.insert(configured.name.clone(), vec![permission])),
+                }
+            }
+        }
+        let profiles = sites.iter().map(|site| site.profile).collect();
+        let sites = sites.into_iter().map(SiteState::new).collect();
+        Self { sites, by_name, profiles, prefixes, names }
     }
 
     pub(super) fn get(&self, index: SiteIndex) -> &SiteState {
@@ -139,6 +158,28 @@ impl Sites {
         self.prefixes.longest_match(prefix).map(|(found, _)| found)
     }
 
+    /// The site that a message most likely belongs to: the first of those of its first record.
+    pub(super) fn likeliest(&self, records: &[EidRecord]) -> Option<SiteIndex> {
+        let (_, permissions) = self.permissions(&records.first()?.eid)?;
+        permissions.first().map(|permission| permission.site)
+    }
+
+    /// Who may register what belongs to `eid`, by the longest configured EID-prefix or name; and whether that is `eid` itself.
+    fn permissions(&self, eid: &EidField) -> Option<(bool, &[Permission])> {
+        if let Some(prefix) = eid.prefix() {
+            let (configured, permissions) = self.prefixes.longest_match(&prefix)?;
+            return Some((configured == prefix, permissions));
+        }
+        let name = eid.name()?;
+        let (configured, permissions) = self.names.longest_match(&name)?;
+        Some((*configured == name, permissions))
+    }
+
+    /// Whether `name` or a beginning of it belongs to a site.
+    pub(super) fn has_name(&self, name: &NamePrefix) -> bool {
+        self.names.longest_match(name).is_some()
+    }
+
     /// Whether every site that `configured` belongs to is shut down (MS-13).
     pub(super) fn is_down(&self, configured: &EidPrefix) -> bool {
         self.prefixes.get(configured).is_some_and(|permissions| self.all_down(permissions))
@@ -158,18 +199,15 @@ impl Sites {
     pub(super) fn candidates(&self, records: &[EidRecord], limit: usize) -> Vec<SiteIndex> {
         let (mut looked_at, mut candidates) = (Vec::new(), Vec::new());
         for record in records {
-            let Some((configured, permissions)) =
-                record.eid.prefix().and_then(|prefix| self.prefixes.longest_match(&prefix))
-            else {
-                continue;
-            };
-            if looked_at.contains(&configured) {
+            let Some((_, permissions)) = self.permissions(&record.eid) else { continue };
+            // The list of one configured EID-prefix is one place in memory.
+            if looked_at.contains(&permissions.as_ptr()) {
                 continue;
             }
             if looked_at.len() >= limit {
                 break;
             }
-            looked_at.push(configured);
+            looked_at.push(permissions.as_ptr());
             for permission in permissions {
                 if !candidates.contains(&permission.site) {
                     candidates.push(permission.site);
@@ -189,6 +227,10 @@ impl Sites {
         octets: &[u8],
     ) -> Result<Signing, Discard> {
         let authentication = &register.authentication;
+        let legacy = self.get(site).config.profile != Profile::Rfc9301;
+        if authentication.algorithm_id == Algorithm::HmacSha1.id() && !legacy {
+            return Err(Discard::AlgorithmRefused);
+        }
         let mut outcome = Discard::KeyUnknown;
         for (at, key) in self.keys(site) {
             if key.id != authentication.key_id {
@@ -233,21 +275,25 @@ impl Sites {
             .map(|(key, _)| Signing { key, key_id, algorithm, mac_len, covered })
     }
 
+    /// Whether any site has this profile.
+    pub(super) fn has_profile(&self, profile: Profile) -> bool {
+        self.profiles.contains(&profile)
+    }
+
     /// The site of this name.
     pub(super) fn named(&self, name: &str) -> Option<SiteIndex> {
         self.by_name.get(name).copied()
     }
 
-    /// The prefix of a record, if `site` may register it with these locators (MS-01, MS-02, MS-22).
-    pub(super) fn judge(&self, site: SiteIndex, record: &EidRecord) -> Result<EidPrefix, Discard> {
-        let prefix = record.eid.prefix().ok_or(Discard::UnsupportedEid)?;
-        let (configured, permissions) =
-            self.prefixes.longest_match(&prefix).ok_or(Discard::NotASite)?;
+    /// Whether `site` may register the EID of a record with these locators (MS-01, MS-02, MS-22).
+    pub(super) fn judge(&self, site: SiteIndex, record: &EidRecord) -> Result<(), Discard> {
+        let (exact, permissions) =
+            self.permissions(&record.eid).ok_or_else(|| nobodys(&record.eid))?;
         let permission = permissions
             .iter()
             .find(|permission| permission.site == site)
             .ok_or(Discard::OtherSite)?;
-        if configured != prefix && !permission.accept_more_specifics {
+        if !exact && !permission.accept_more_specifics {
             return Err(Discard::MoreSpecificRefused);
         }
         let allowed = &self.get(site).config.allowed_locators;
@@ -258,17 +304,46 @@ impl Sites {
         if record.usable_locators().any(|(rloc, _)| !permitted(rloc)) {
             return Err(Discard::LocatorRefused);
         }
-        Ok(prefix)
+        Ok(())
+    }
+}
+
+/// Why an EID belongs to no site.
+pub(super) fn nobodys(eid: &EidField) -> Discard {
+    match eid {
+        EidField::Prefix(_) => Discard::NotASite,
+        EidField::Other { address: Address::Lcaf(Lcaf::InstanceId { address, .. }), .. }
+            if matches!(**address, Address::None | Address::Ipv4(_) | Address::Ipv6(_)) =>
+        {
+            Discard::InstanceUnsupported
+        }
+        EidField::Other { .. } if eid.name().is_some() => Discard::NotASite,
+        EidField::Other { .. } => Discard::UnsupportedEid,
     }
 }
 
 impl SiteState {
+    pub(super) fn count_refusal(&mut self, reason: Discard) {
+        self.refused += 1;
+        match self.refused_by.iter_mut().find(|(rule, _)| *rule == reason) {
+            Some((_, count)) => *count += 1,
+            None => self.refused_by.push((reason, 1)),
+        }
+    }
+
+    /// Whether one of its keys may sign with HMAC-SHA-1 (AU-03).
+    pub(super) fn allows_sha1(&self) -> bool {
+        let allowed = |key: &SiteKey| key.algorithms.contains(&Algorithm::HmacSha1);
+        self.config.profile != Profile::Rfc9301 && self.config.keys.iter().any(allowed)
+    }
+
     fn new(config: Site) -> Self {
         Self {
             name: config.name.as_str().into(),
             config,
             accepted: 0,
             refused: 0,
+            refused_by: Vec::new(),
             last_register: None,
             last_refusal: None,
         }

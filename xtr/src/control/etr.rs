@@ -127,19 +127,19 @@ impl ControlPlane {
             .collect();
         MapRegister {
             proxy_reply: self.config.proxy_reply,
-            security_capable: false,
+            security_capable: self.is_protected(),
             eid_notify: false,
             use_ttl: false,
-            merge: false,
+            merge: self.config.merge,
             want_map_notify: true,
             nonce,
             authentication: AuthenticationData::zeroed(
                 server.key_id,
                 server.algorithm.id(),
-                auth::MAC_LEN,
+                server.mac_len(),
             ),
             records,
-            identity: None,
+            identity: self.config.identity,
         }
     }
 
@@ -174,7 +174,8 @@ impl ControlPlane {
         let nonce = self.register_nonce.saturating_add(1);
         let register = self.map_register(server, &registration.prefixes, nonce);
         let mut octets = Message::MapRegister(register).to_vec();
-        let signed = auth::sign(&mut octets, &server.secret, server.algorithm);
+        let signed =
+            auth::sign_covering(&mut octets, &server.secret, server.algorithm, server.covers);
         self.register_nonce = nonce;
         let registration = &mut self.registrations[index];
         registration.next = now + interval;
@@ -185,14 +186,13 @@ impl ControlPlane {
         }
     }
 
-    /// The same octets again, waiting twice as long (RG-04); new ones when the Map-Server has had a later nonce from us, for which
-    /// it would take the old ones for a replay (RFC 9301 §5.6).
+    /// The same octets again, waiting twice as long (RG-04); new ones when a Map-Server has had a later nonce from us, for which
+    /// it would take the old ones for a replay (RFC 9301 §5.6): whichever, since those of a cluster know each other's.
     fn retransmit(&mut self, now: Instant, index: usize) {
         let registration = &mut self.registrations[index];
         registration.retry = (registration.retry * 2).min(timers::REGISTER_RETRY_MAX);
-        let (server, nonce) = (registration.server, registration.nonce);
-        let overtaken = |other: &Registration| other.server == server && other.nonce > nonce;
-        if self.registrations.iter().any(overtaken) {
+        let nonce = registration.nonce;
+        if self.registrations.iter().any(|other| other.nonce > nonce) {
             self.register(now, index);
         } else {
             self.send_register(now, index);
@@ -265,6 +265,14 @@ impl ControlPlane {
         notify: &MapNotify,
         octets: &[u8],
     ) {
+        let is_register = |r: &Registration| {
+            r.outstanding.as_ref().is_some_and(|(nonce, _)| *nonce == notify.nonce)
+        };
+        if !self.registrations.iter().any(is_register)
+            && self.handle_subscription_notify(now, local, from, notify, octets)
+        {
+            return;
+        }
         let server = match self.authenticate(from.ip(), notify, octets) {
             Ok(server) => server,
             Err(reason) => return self.discard(reason),
@@ -361,7 +369,7 @@ impl ControlPlane {
         self.count("map_notifies_unsolicited");
         let server = &self.config.map_servers[server];
         let authentication =
-            AuthenticationData::zeroed(server.key_id, server.algorithm.id(), auth::MAC_LEN);
+            AuthenticationData::zeroed(server.key_id, server.algorithm.id(), server.mac_len());
         let ack = MapNotifyAck(MapNotify { authentication, ..notify.clone() });
         let mut octets = Message::MapNotifyAck(ack).to_vec();
         if auth::sign(&mut octets, &server.secret, server.algorithm).is_ok() {

@@ -67,6 +67,8 @@ pub(super) struct Entry {
     pub(super) expires: Instant,
     /// What the forwarding table was told.
     pub(super) verdict: Verdict,
+    /// Whether the mapping came protected by LISP-SEC.
+    pub(super) secured: bool,
     /// Whether `verdict` leads to the use-petr set.
     pub(super) to_petr: bool,
     /// Counters per locator, kept across updates of the entry.
@@ -203,6 +205,7 @@ impl MapCache {
                 learned: now,
                 expires,
                 verdict: Verdict::Drop(DropReason::NoUsableLocator),
+                secured: false,
                 to_petr: false,
                 traffic: BTreeMap::new(),
                 retired: (0, 0),
@@ -213,6 +216,22 @@ impl MapCache {
             self.len += 1;
         }
         self.timers.insert((timer, prefix));
+    }
+
+    /// The entries that cover `prefix` and are less specific.
+    pub(super) fn covering<'a>(
+        &'a self,
+        prefix: &'a EidPrefix,
+    ) -> impl Iterator<Item = (EidPrefix, &'a Entry)> {
+        self.entries.covering(prefix).filter(move |(found, _)| found != prefix)
+    }
+
+    /// Lets an entry live until then; what was confirmed stays as it is.
+    pub(super) fn set_expiry(&mut self, now: Instant, prefix: &EidPrefix, expires: Instant) {
+        let Some(entry) = self.entries.get_mut(prefix) else { return };
+        self.timers.remove(&(entry.timer, *prefix));
+        (entry.expires, entry.timer) = (expires, refresh_time(now, expires));
+        self.timers.insert((entry.timer, *prefix));
     }
 
     pub(super) fn remove(&mut self, prefix: &EidPrefix) -> Option<Entry> {

@@ -9,7 +9,9 @@
 //! | `probe` | RLOC-probes sent and their answers |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `etr` | registration with the Map-Servers |
+//! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
+//! | `subscribe` | subscriptions to mappings, and publications received |
 //! | `own` | own RLOCs and whether the host can use them |
 //! | `limit` | token buckets |
 //! | `show` | views for the operator |
@@ -26,15 +28,17 @@ mod locator;
 mod map_cache;
 mod own;
 mod probe;
+mod secure;
 mod show;
 mod smr;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 
 use crate::config::{ControlConfig, Endpoint, Role};
 use crate::fib::{FibUpdate, Verdict};
 use crate::punt::Punt;
-use answer::ReplyLimiter;
+use answer::{Origin, ReplyLimiter};
 use etr::Registration;
 use itr::Lookups;
 use limit::TokenBucket;
@@ -52,6 +56,7 @@ use smr::Solicitor;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
+use subscribe::Subscriptions;
 
 /// Events kept for the daemon; older ones make room.
 const MAX_EVENTS: usize = timers::MAX_EVENTS;
@@ -88,6 +93,24 @@ pub enum Event {
     },
     /// No Map-Resolver answered for this EID-prefix; the next try comes in 30 s at the earliest (RQ-13).
     LookupUnanswered(EidPrefix),
+    /// A Map-Reply, or a record of it, is not what LISP-SEC lets pass (SE-18, SE-21).
+    ReplyRefused {
+        /// The EID-prefix that was asked for; of a refused record, its own.
+        prefix: EidPrefix,
+        /// Where the Map-Reply came from.
+        from: IpAddr,
+        /// Why.
+        reason: Discard,
+    },
+    /// A Map-Server refuses to publish this EID-prefix to us: what its operator allows, or the key, has to be looked at.
+    SubscriptionRefused(EidPrefix),
+    /// A publication was not newer than the last one: somebody may have recorded and repeated it (PS-14).
+    PublicationReplayed {
+        /// The EID-prefix.
+        prefix: EidPrefix,
+        /// Where it came from.
+        map_server: IpAddr,
+    },
     /// The map-cache is at its bound: the least recently used entries made room (MC-27).
     MapCacheFull,
 }
@@ -111,6 +134,7 @@ pub struct ControlPlane {
     /// No probe before: the bucket was empty.
     probes_blocked: Option<Instant>,
     lookups: Lookups,
+    refusals_told: TokenBucket,
     registrations: Vec<Registration>,
     first_register_nonce: u64,
     register_nonce: u64,
@@ -118,6 +142,7 @@ pub struct ControlPlane {
     shutting_down: bool,
     replies: ReplyLimiter,
     solicitor: Solicitor,
+    subscriptions: Subscriptions,
     transmits: VecDeque<Transmit>,
     fib_updates: VecDeque<FibUpdate>,
     events: VecDeque<Event>,
@@ -151,6 +176,7 @@ impl ControlPlane {
             probe_bucket: TokenBucket::new(now, probe::PROBES_PER_SECOND),
             probes_blocked: None,
             lookups: Lookups::new(now),
+            refusals_told: TokenBucket::new(now, secure::REFUSALS_TOLD_PER_SECOND),
             registrations: Vec::new(),
             first_register_nonce: register_nonce_base,
             register_nonce: register_nonce_base,
@@ -158,6 +184,7 @@ impl ControlPlane {
             shutting_down: false,
             replies: ReplyLimiter::new(now),
             solicitor: Solicitor::default(),
+            subscriptions: Subscriptions::new(now, register_nonce_base),
             transmits: VecDeque::new(),
             fib_updates: VecDeque::new(),
             events: VecDeque::new(),
@@ -189,18 +216,27 @@ impl ControlPlane {
         match Message::parse(payload) {
             Err(error) => self.discard(error.into()),
             Ok(Message::MapRequest(request)) if request.smr => self.handle_smr(now, &request),
+            Ok(Message::MapRequest(request)) if !request.probe && self.requires_protection() => {
+                self.discard(Discard::SecurityMissing);
+            }
             Ok(Message::MapRequest(request)) => {
-                self.handle_map_request(now, local.ip(), from, &request, false);
+                self.handle_map_request(now, local.ip(), from, &request, Origin::Plain);
             }
             Ok(Message::Encapsulated(ecm)) => match ecm.map_request() {
                 Err(_) => self.discard(Discard::UnexpectedInner),
                 Ok(request) if request.probe => self.discard(Discard::ProbeRefused),
                 Ok(request) if request.smr => self.discard(Discard::SmrRefused),
-                Ok(request) => {
-                    self.handle_map_request(now, local.ip(), ecm.source, &request, true);
-                }
+                Ok(request) => match self.open_request(from.ip(), &ecm, request.nonce) {
+                    Err(reason) => self.discard(reason),
+                    Ok(seal) => {
+                        let origin = Origin::Encapsulated(seal);
+                        self.handle_map_request(now, local.ip(), ecm.source, &request, origin);
+                    }
+                },
             },
-            Ok(Message::MapReply(reply)) => self.handle_map_reply(now, from.ip(), &reply),
+            Ok(Message::MapReply(reply)) => {
+                self.handle_map_reply(now, from.ip(), &reply, payload);
+            }
             Ok(Message::MapNotify(notify)) => {
                 self.handle_map_notify(now, local, from, &notify, payload);
             }
@@ -221,10 +257,15 @@ impl ControlPlane {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(due) = self.cache.pop_due(now) {
             match due {
-                Due::Expired(prefix) => self.remove_entry(now, &prefix),
+                Due::Expired(prefix) if self.outlives_its_ttl(now, &prefix) => {}
+                Due::Expired(prefix) => {
+                    self.remove_entry(now, &prefix);
+                    self.entry_left(now, &prefix);
+                }
                 Due::Refresh(prefix) => self.refresh_if_used(now, prefix),
             }
         }
+        self.run_subscriptions(now);
         self.run_lookups(now);
         self.run_probes(now);
         self.run_registrations(now);
@@ -240,6 +281,7 @@ impl ControlPlane {
             self.next_probe(),
             self.next_registration(),
             self.solicitor.next_timeout(),
+            self.subscriptions.next_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -296,6 +338,7 @@ impl ControlPlane {
             self.own_side_changed();
             self.register_change(now);
             self.solicit_all(now, clock);
+            self.renew_subscriptions(now);
             if up {
                 let remote: Vec<IpAddr> = self.remote_rlocs().collect();
                 remote.into_iter().for_each(|remote| self.hasten_probe(now, remote));
