@@ -226,10 +226,11 @@ impl World {
         let mut sent = 0;
         while start.elapsed() < time {
             let due = (start.elapsed().as_secs_f64() * RATE) as usize;
-            for _ in sent..due.min(sent + WINDOW) {
+            let burst = due.saturating_sub(sent).min(WINDOW);
+            for _ in 0..burst {
                 self.register_next();
-                sent += 1;
             }
+            sent += burst;
             self.drain();
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -304,7 +305,10 @@ impl World {
         };
         let nonce = locator.to_bits() as u64;
         assert!(nonce >= site.acknowledged, "site {number} is as before {site:?}: {nonce}");
-        assert!(nonce <= site.sent && nonce % 2 == 0, "site {number}, {nonce}: a replay came in");
+        assert!(
+            nonce <= site.sent && nonce.is_multiple_of(2),
+            "site {number}, {nonce}: a replay came in"
+        );
         number
     }
 
@@ -352,7 +356,7 @@ impl World {
 
     fn acknowledged(&mut self, notify: &MapNotify) {
         let nonce = notify.nonce;
-        assert!(nonce % 2 == 0, "a nonce before the last one was accepted");
+        assert!(nonce.is_multiple_of(2), "a nonce before the last one was accepted");
         let number = self.site_of[nonce as usize / 2];
         let site = &mut self.sites[number];
         assert!(nonce > site.acknowledged, "site {number}: {nonce} was accepted again, {site:?}");
