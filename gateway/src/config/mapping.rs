@@ -12,7 +12,9 @@ use mapping::timers;
 
 use super::node::{Node, Table};
 use super::overlap::{Claims, Nesting};
-use super::{Environment, cluster, ddt, gateway::owned_text, router, secret, values};
+use super::{
+    Environment, clients, cluster, ddt, gateway::owned_text, lisp_sec, router, secret, values,
+};
 
 /// The bounds of `registration-timeout`.
 const REGISTRATION_TIMEOUTS: std::ops::RangeInclusive<Duration> =
@@ -28,6 +30,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
             table.or("registration-timeout", timers::REGISTRATION_TIMEOUT, |node| {
                 values::duration(node, REGISTRATION_TIMEOUTS)
             });
+        config.clients = clients::read(&table);
         config.state_dir = table.get("state-dir").and_then(|node| state_dir(&node, environment));
         table.finish();
     }
@@ -41,6 +44,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
             table.finish();
         }
     }
+    config.lisp_sec = lisp_sec::of_mapping(root, environment, &config.sites);
     if let Some((first, second)) = config.shared_secret() {
         // AU-10. Which file is wrong only the operator can tell.
         let name = &config.sites[first].name;
