@@ -18,6 +18,8 @@ use super::messages::Messages;
 
 /// After this long without any answer, what is outstanding counts as lost.
 const SILENCE: Duration = Duration::from_millis(1_500);
+/// Below so many messages per second, the time of one is known to a millisecond only.
+const SLOW: f64 = 2_000.0;
 /// Octets each socket may hold.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
@@ -90,7 +92,7 @@ impl Senders {
                     break;
                 }
             }
-            self.drain(&mut run)?;
+            self.drain(&mut run, pace)?;
             if run.outcome.answered > before || run.sent < messages.len() && run.sent == may_send {
                 heard = heard.max(now);
             }
@@ -131,9 +133,14 @@ impl Senders {
         Ok(true)
     }
 
-    fn drain(&mut self, run: &mut Run) -> io::Result<()> {
+    fn drain(&mut self, run: &mut Run, pace: Pace) -> io::Result<()> {
+        // A slow sender leaves the core to others.
+        let patience: EpollTimeout = match pace {
+            Pace::Rate(rate) if rate < SLOW => 1_u8.into(),
+            _ => EpollTimeout::ZERO,
+        };
         let mut ready = [EpollEvent::empty(); 256];
-        let count = match self.epoll.wait(&mut ready, EpollTimeout::ZERO) {
+        let count = match self.epoll.wait(&mut ready, patience) {
             Err(Errno::EINTR) => 0,
             result => result?,
         };
