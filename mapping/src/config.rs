@@ -3,28 +3,48 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::auth::PreparedKey;
 use crate::eid::EidPrefix;
 use crate::timers;
 
-/// A shared secret; never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(std::sync::Arc<[u8]>);
+/// A shared secret; never printed. Clones share it and what MACs make of it.
+#[derive(Clone)]
+pub struct Secret(Arc<SecretOctets>);
+
+struct SecretOctets {
+    octets: Vec<u8>,
+    prepared: OnceLock<PreparedKey>,
+}
 
 impl Secret {
     /// Wraps the octets of a pre-shared key.
     pub fn new(octets: Vec<u8>) -> Self {
-        Self(octets.into())
+        Self(Arc::new(SecretOctets { octets, prepared: OnceLock::new() }))
     }
 
-    /// The octets, for a MAC or a KDF only.
+    /// The octets, for a KDF only.
     pub(crate) fn octets(&self) -> &[u8] {
-        &self.0
+        &self.0.octets
+    }
+
+    /// The key made ready for MACs, computed on first use.
+    pub fn prepared(&self) -> &PreparedKey {
+        self.0.prepared.get_or_init(|| PreparedKey::new(self.octets()))
     }
 }
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.octets() == other.octets()
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,10 @@ use ipnet::IpNet;
 use prefix_trie::joint::map::JointPrefixMap;
 use serde::{Deserialize, Serialize};
 
+mod name;
+
+pub use name::{InstanceRange, NamePrefix, NameTable};
+
 /// A routing locator: an address of the underlay (RFC 9300 §3).
 pub type Rloc = IpAddr;
 

@@ -54,6 +54,7 @@ pub mod eid;
 pub mod limits;
 pub mod named;
 mod resolver;
+pub mod sec;
 pub mod server;
 pub mod store;
 pub mod timers;

@@ -9,6 +9,7 @@ mod log;
 mod outbox;
 mod queue;
 mod sockets;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,7 @@ use tokio::time::{Sleep, sleep_until};
 use crate::admin::{Query, Request};
 use crate::config::MappingConfig;
 use crate::server::MapServer;
-use crate::store::{Forgetful, Store, StoreEvent};
+use crate::store::{Store, StoreEvent};
 use crate::view::{CountersView, StatusView};
 
 use inbox::Inbox;
@@ -37,10 +38,11 @@ use sockets::Sockets;
 /// Bursts between two looks at what else there is to do: under load the sockets are always readable.
 const BURSTS_PER_LOOK: u32 = 4;
 
-/// Serves `config` until `shutdown`; calls `ready` once every socket is bound.
+/// Serves `config` until `shutdown`; calls `ready` once every socket is bound and the state is restored.
 ///
 /// # Errors
-/// An address of `listen` cannot be bound, or `listen` is empty.
+/// An address of `listen` cannot be bound, or `listen` is empty; `state-dir` cannot be used (`InvalidInput`), is in use (`ResourceBusy`), or
+/// holds what cannot be understood (`InvalidData`).
 pub async fn run(
     config: MappingConfig,
     requests: mpsc::Receiver<Request>,
@@ -50,12 +52,12 @@ pub async fn run(
     let sockets = Sockets::bind(&config.listen).await?;
     let started = Instant::now();
     let name = config.name.clone();
-    let server = MapServer::new(config, rand::random());
+    let (server, store) = state::restore(config)?;
     ready();
     let mut daemon = Daemon {
         name,
         server,
-        store: Box::new(Forgetful::default()),
+        store,
         degraded: None,
         sockets,
         inbox: Inbox::new(),
@@ -246,6 +248,7 @@ impl Daemon {
                 "State cannot be kept: {reason}. Registrations are not acknowledged."
             ));
         }
+        notes.extend(self.store.notes());
         if sites.is_empty() {
             notes.push("No site is configured: every lookup is answered negatively.".to_owned());
         }

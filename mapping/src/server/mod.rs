@@ -130,7 +130,7 @@ impl MapServer {
                 };
                 self.discard(from.ip(), reason);
             }
-            Ok(Message::MapReply(_) | Message::MapNotify(_)) => {
+            Ok(Message::MapReply(_) | Message::MapNotify(_) | Message::MapReferral(_)) => {
                 self.discard(from.ip(), Discard::UnexpectedMessage);
             }
         }

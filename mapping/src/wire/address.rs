@@ -91,10 +91,15 @@ impl Address {
         if instance_id == InstanceId::DEFAULT {
             return address.into();
         }
+        Self::whole_instance(instance_id, address.into())
+    }
+
+    /// `address` in LCAF type 2.
+    pub(super) fn whole_instance(instance_id: InstanceId, address: Self) -> Self {
         Self::Lcaf(Lcaf::InstanceId {
             mask_len: WHOLE_INSTANCE,
             instance_id: instance_id.get(),
-            address: Box::new(address.into()),
+            address: Box::new(address),
         })
     }
 
@@ -109,13 +114,30 @@ impl Address {
             afi::IPV4 => Ok(Self::Ipv4(reader.array::<4>("IPv4 address")?.into())),
             afi::IPV6 => Ok(Self::Ipv6(reader.array::<16>("IPv6 address")?.into())),
             afi::MAC => Ok(Self::Mac(reader.array("MAC address")?)),
-            afi::NAME => decode_name(reader),
+            afi::NAME => Ok(Self::Name(take_name(reader)?.to_vec())),
             afi::LCAF => {
                 let depth = depth.checked_sub(1).ok_or(WireError::Nesting)?;
                 Lcaf::decode(reader, depth).map(Self::Lcaf)
             }
             other => Err(WireError::UnknownAfi(other)),
         }
+    }
+
+    /// Steps over an address; an LCAF is not looked into.
+    pub(super) fn skip(reader: &mut Reader<'_>) -> Result<(), WireError> {
+        let length = match reader.u16("AFI")? {
+            afi::NONE => 0,
+            afi::IPV4 => 4,
+            afi::IPV6 => 16,
+            afi::MAC => 6,
+            afi::NAME => return take_name(reader).map(drop),
+            afi::LCAF => {
+                reader.take(4, "LCAF header")?;
+                reader.u16("LCAF length")?.into()
+            }
+            other => return Err(WireError::UnknownAfi(other)),
+        };
+        reader.take(length, "address").map(drop)
     }
 
     /// The octets that [`Self::encode`] appends.
@@ -279,13 +301,13 @@ impl PartialOrd for Lcaf {
 }
 
 /// A name ends with its first NUL (RFC 9735 §3); one NUL alone is the empty name.
-fn decode_name(reader: &mut Reader<'_>) -> Result<Address, WireError> {
+fn take_name<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], WireError> {
     let end = reader
         .rest()
         .iter()
         .position(|&octet| octet == 0)
         .ok_or(WireError::Truncated("distinguished name"))?;
-    let name = reader.take(end, "distinguished name")?.to_vec();
+    let name = reader.take(end, "distinguished name")?;
     reader.u8("distinguished name")?;
-    Ok(Address::Name(name))
+    Ok(name)
 }

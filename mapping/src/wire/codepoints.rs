@@ -7,6 +7,7 @@ pub(super) mod kind {
     pub(in crate::wire) const MAP_REGISTER: u8 = 3;
     pub(in crate::wire) const MAP_NOTIFY: u8 = 4;
     pub(in crate::wire) const MAP_NOTIFY_ACK: u8 = 5;
+    pub(in crate::wire) const MAP_REFERRAL: u8 = 6;
     pub(in crate::wire) const ENCAPSULATED: u8 = 8;
 }
 
@@ -80,11 +81,32 @@ pub(super) mod record {
     pub(in crate::wire) const REACHABLE: u16 = 0x0001;
 }
 
+/// Record of a Map-Referral (RFC 8111 §6.4): its bits beside those of [`record`], and where SigCnt lies.
+pub(super) mod referral {
+    pub(in crate::wire) const INCOMPLETE: u8 = 0x08;
+    pub(in crate::wire) const SIG_COUNT_SHIFT: u32 = 12;
+}
+
+/// LISP-SEC authentication data (RFC 9303 §6.1, §6.2).
+pub(super) mod security {
+    /// MR AD Type (RFC 9303 §8.2).
+    pub(in crate::wire) const REPLY_AD_TYPE: u8 = 1;
+    pub(in crate::wire) const ETR_CANT_SIGN: u8 = 0x80;
+    /// Preamble and One-Time Key.
+    pub(in crate::wire) const OTK_LEN: u16 = 24;
+    /// EID-AD Length and KDF ID; PKT-AD Length and PKT HMAC ID.
+    pub(in crate::wire) const AD_HEADER: usize = 4;
+}
+
 /// The deepest LCAF nesting accepted (CW-20).
 pub(super) const MAX_LCAF_DEPTH: u8 = 4;
 /// The most ITR-RLOCs of a Map-Request (RFC 9301 §5.2: a 5-bit count, minus one).
 pub(super) const MAX_ITR_RLOCS: usize = 32;
 /// The most records of a message and locators of a record: an 8-bit count.
 pub(super) const MAX_COUNT: usize = 255;
+/// The most signatures of a record: a 4-bit count.
+pub(super) const MAX_SIGNATURES: usize = 15;
+/// The octets of an xTR-ID.
+pub(super) const XTR_ID_LEN: usize = 16;
 /// The octets of an xTR-ID and a Site-ID.
 pub(super) const IDENTITY_LEN: usize = 24;

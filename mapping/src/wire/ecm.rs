@@ -40,6 +40,14 @@ pub struct EncapsulatedControlMessage {
 pub struct Tolerance {
     /// Accept an ECM whose inner UDP checksum is zero, as lispers.net sends.
     pub zero_inner_checksum: bool,
+    /// Accept a Map-Request whose I-bit is followed by an xTR-ID alone, as lispers.net subscribes; the Site-ID is then 0.
+    pub subscription_without_site_id: bool,
+}
+
+impl Tolerance {
+    /// What lispers.net needs.
+    pub const LISPERS_NET: Self =
+        Self { zero_inner_checksum: true, subscription_without_site_id: true };
 }
 
 impl EncapsulatedControlMessage {
@@ -61,7 +69,15 @@ impl EncapsulatedControlMessage {
     /// # Errors
     /// [`WireError::UnsupportedType`] for any other type.
     pub fn map_request(&self) -> Result<MapRequest, WireError> {
-        MapRequest::parse(&self.message)
+        self.map_request_with(Tolerance::default())
+    }
+
+    /// As [`Self::map_request`], with `tolerance` for a known peer.
+    ///
+    /// # Errors
+    /// As [`Self::map_request`].
+    pub fn map_request_with(&self, tolerance: Tolerance) -> Result<MapRequest, WireError> {
+        MapRequest::parse_with(&self.message, tolerance)
     }
 
     /// The octets that [`Self::encode`] appends.

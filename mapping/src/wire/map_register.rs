@@ -4,7 +4,7 @@ use super::codepoints::{kind, map_register as bit};
 use super::reader::Reader;
 use super::record::{counted, decode_records};
 use super::writer::{flag, with_length};
-use super::{EidRecord, WireError, open};
+use super::{EidRecord, MacField, WireError, open};
 
 /// Key ID, Algorithm ID and MAC of a Map-Register, Map-Notify or Map-Notify-Ack.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct AuthenticationData {
     /// Algorithm ID (RFC 9301 §12.5).
     pub algorithm_id: u8,
     /// The MAC.
-    pub mac: Vec<u8>,
+    pub mac: MacField,
 }
 
 /// xTR-ID and Site-ID (RFC 9301 §5.6).
@@ -105,14 +105,14 @@ impl MapRegister {
 impl AuthenticationData {
     /// A zero-filled field of `mac_len` octets, for `auth::sign` to fill.
     pub fn zeroed(key_id: u8, algorithm_id: u8, mac_len: usize) -> Self {
-        Self { key_id, algorithm_id, mac: vec![0; mac_len] }
+        Self { key_id, algorithm_id, mac: MacField::zeroed(mac_len) }
     }
 
     /// Steps over an unknown algorithm by the field's length (AU-12).
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let [key_id, algorithm_id] = reader.array("Key ID")?;
         let length = reader.u16("Authentication Data Length")?;
-        let mac = reader.take(length.into(), "Authentication Data")?.to_vec();
+        let mac = reader.take(length.into(), "Authentication Data")?.into();
         Ok(Self { key_id, algorithm_id, mac })
     }
 

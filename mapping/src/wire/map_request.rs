@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::codepoints::{MAX_ITR_RLOCS, kind, map_request as bit};
+use super::codepoints::{MAX_ITR_RLOCS, XTR_ID_LEN, kind, map_request as bit};
 use super::reader::Reader;
 use super::record::counted;
 use super::writer::flag;
-use super::{Address, EidField, EidRecord, WireError, XtrIdentity, open};
+use super::{Address, EidField, EidRecord, Tolerance, WireError, XtrIdentity, open};
 
 /// Type 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +127,11 @@ impl MapRequest {
 
     /// Parses a message of this type; octets after it are ignored.
     pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
+        Self::parse_with(octets, Tolerance::default())
+    }
+
+    /// As [`Self::parse`], with `tolerance` for a known peer.
+    pub fn parse_with(octets: &[u8], tolerance: Tolerance) -> Result<Self, WireError> {
         let (mut reader, [flags, pitr_flags, irc_flags, record_count]) =
             open(octets, kind::MAP_REQUEST)?;
         let nonce = reader.u64("nonce")?;
@@ -145,6 +150,9 @@ impl MapRequest {
         };
         let identity = match pitr_flags & bit::XTR_ID {
             0 => None,
+            _ if tolerance.subscription_without_site_id && reader.rest().len() == XTR_ID_LEN => {
+                Some(XtrIdentity { xtr_id: reader.u128("xTR-ID")?, site_id: 0 })
+            }
             _ => Some(XtrIdentity::decode(&mut reader)?),
         };
         Ok(Self {

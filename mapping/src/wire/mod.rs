@@ -1,4 +1,4 @@
-//! LISP control messages on the wire (RFC 9301, RFC 8060, RFC 9304, RFC 9437).
+//! LISP control messages on the wire (RFC 9301, RFC 8060, RFC 8111, RFC 9303, RFC 9304, RFC 9437).
 //!
 //! [`Message::parse`] is the single entry for what comes from the network; every message type has its own file, named as the RFC
 //! names it, with `parse` and `encode`. Code points are in one file.
@@ -7,7 +7,7 @@
 //!
 //! - No input panics, loops, or makes the parser allocate more than a constant factor of the input's length (CW-21): every octet
 //!   is read through a bounded reader, a field with a length is parsed within it, LCAF nesting is limited, and a count reserves
-//!   nothing before its records are read.
+//!   no more than the octets left can hold.
 //! - A message is parsed whole or refused whole (CW-19), with a [`WireError`] that names what is missing or wrong.
 //! - Reserved bits and fields are ignored (CW-12) and encoded as zero.
 //! - What is well formed but not understood (an LCAF type in a locator, a distinguished name, ACT 6) is kept, for the caller to
@@ -17,6 +17,7 @@
 //! the way out (RFC 9301 §5.5), so that `parse(encode(m)) == m` holds for every `m` whose locators are sorted.
 
 mod codepoints;
+mod mac;
 mod reader;
 mod signed;
 mod writer;
@@ -25,10 +26,12 @@ pub mod address;
 pub mod ecm;
 pub mod error;
 pub mod map_notify;
+pub mod map_referral;
 pub mod map_register;
 pub mod map_reply;
 pub mod map_request;
 pub mod record;
+pub mod security;
 
 #[cfg(test)]
 mod tests;
@@ -38,11 +41,14 @@ pub(crate) mod vectors;
 pub use address::{Address, Lcaf};
 pub use ecm::{EncapsulatedControlMessage, Tolerance};
 pub use error::WireError;
+pub use mac::MacField;
 pub use map_notify::{MapNotify, MapNotifyAck};
+pub use map_referral::{MapReferral, ReferralAction, ReferralRecord, ReferralSignature};
 pub use map_register::{AuthenticationData, MapRegister, XtrIdentity};
 pub use map_reply::MapReply;
 pub use map_request::{MapRequest, RequestedEid};
 pub use record::{Action, EidField, EidRecord, LocatorRecord};
+pub use security::{EcmSecurity, EidAd, EidAdBody, ReplySecurity};
 
 pub(crate) use signed::{SignedKind, SignedLayout};
 
@@ -67,6 +73,8 @@ pub enum Message {
     MapNotify(MapNotify),
     /// Type 5.
     MapNotifyAck(MapNotifyAck),
+    /// Type 6.
+    MapReferral(MapReferral),
     /// Type 8.
     Encapsulated(EncapsulatedControlMessage),
 }
@@ -81,11 +89,12 @@ impl Message {
     pub fn parse_with(octets: &[u8], tolerance: Tolerance) -> Result<Self, WireError> {
         let first = octets.first().copied().ok_or(WireError::Truncated("message type"))?;
         match first >> 4 {
-            kind::MAP_REQUEST => MapRequest::parse(octets).map(Self::MapRequest),
+            kind::MAP_REQUEST => MapRequest::parse_with(octets, tolerance).map(Self::MapRequest),
             kind::MAP_REPLY => MapReply::parse(octets).map(Self::MapReply),
             kind::MAP_REGISTER => MapRegister::parse(octets).map(Self::MapRegister),
             kind::MAP_NOTIFY => MapNotify::parse(octets).map(Self::MapNotify),
             kind::MAP_NOTIFY_ACK => MapNotifyAck::parse(octets).map(Self::MapNotifyAck),
+            kind::MAP_REFERRAL => MapReferral::parse(octets).map(Self::MapReferral),
             kind::ENCAPSULATED => {
                 EncapsulatedControlMessage::parse_with(octets, tolerance).map(Self::Encapsulated)
             }
@@ -101,6 +110,7 @@ impl Message {
             Self::MapRegister(message) => message.encode(out),
             Self::MapNotify(message) => message.encode(out),
             Self::MapNotifyAck(message) => message.encode(out),
+            Self::MapReferral(message) => message.encode(out),
             Self::Encapsulated(message) => message.encode(out),
         }
     }

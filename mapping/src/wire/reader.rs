@@ -53,6 +53,11 @@ impl<'a> Reader<'a> {
         self.array(field).map(u128::from_be_bytes)
     }
 
+    /// How many of `count` items of at least `min_len` octets there can be in what is left: what to reserve for them (CW-21).
+    pub(super) fn at_most(&self, count: u8, min_len: usize) -> usize {
+        usize::from(count).min(self.octets.len() / min_len)
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.octets.is_empty()
     }

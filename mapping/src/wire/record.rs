@@ -8,7 +8,7 @@ use super::codepoints::{MAX_COUNT, record};
 use super::reader::Reader;
 use super::writer::flag;
 use super::{Address, Lcaf, WireError};
-use crate::eid::EidPrefix;
+use crate::eid::{EidPrefix, InstanceId, InstanceRange, NamePrefix};
 
 /// What a map-cache entry without locators means (RFC 9301 §5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,6 +118,31 @@ impl EidField {
         }
     }
 
+    /// The distinguished name, if this is one, bare or in an instance of 24 bits, that [`NamePrefix::new`] takes.
+    pub fn name(&self) -> Option<NamePrefix> {
+        let Self::Other { address, mask_len } = self else { return None };
+        let (instance_id, name) = match address {
+            Address::Name(name) => (InstanceId::DEFAULT, name),
+            Address::Lcaf(Lcaf::InstanceId { instance_id, address, .. }) => match &**address {
+                Address::Name(name) => (InstanceId::new(*instance_id)?, name),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        NamePrefix::new(instance_id, name, *mask_len)
+    }
+
+    /// The range of instances, if this is one: LCAF type 2 without an address (CW-27).
+    pub fn instance_range(&self) -> Option<InstanceRange> {
+        match self {
+            Self::Other {
+                address: Address::Lcaf(Lcaf::InstanceId { mask_len, instance_id, address }),
+                ..
+            } if **address == Address::None => InstanceRange::new(*instance_id, *mask_len),
+            _ => None,
+        }
+    }
+
     /// EID mask-len; with an Instance ID, that of the address in it (RFC 8060 §4.1).
     pub fn mask_len(&self) -> u8 {
         match self {
@@ -155,7 +180,32 @@ impl From<EidPrefix> for EidField {
     }
 }
 
+impl From<&NamePrefix> for EidField {
+    fn from(name: &NamePrefix) -> Self {
+        let address = Address::Name(name.name().to_vec());
+        let address = match name.instance_id() {
+            InstanceId::DEFAULT => address,
+            instance_id => Address::whole_instance(instance_id, address),
+        };
+        Self::Other { address, mask_len: name.mask_len() }
+    }
+}
+
+impl From<InstanceRange> for EidField {
+    fn from(range: InstanceRange) -> Self {
+        let address = Address::Lcaf(Lcaf::InstanceId {
+            mask_len: range.mask_len(),
+            instance_id: range.first(),
+            address: Box::new(Address::None),
+        });
+        Self::Other { address, mask_len: 0 }
+    }
+}
+
 impl EidRecord {
+    /// The octets of the shortest: EID-Prefix-AFI 0, no locators.
+    const MIN_LEN: usize = 12;
+
     /// A record without locators: version 0, A=0.
     pub fn negative(eid: impl Into<EidField>, action: Action, ttl_minutes: u32) -> Self {
         Self {
@@ -197,18 +247,14 @@ impl EidRecord {
         let [flags, _] = reader.array("ACT")?;
         let map_version = reader.u16("Map-Version Number")? & record::MAP_VERSION;
         let eid = EidField::decode(reader, mask_len)?;
-        let mut locators = Vec::new();
-        for _ in 0..locator_count {
-            locators.push(LocatorRecord::decode(reader)?);
-        }
+        let locators = decode_locators(reader, locator_count)?;
         let authoritative = flags & record::AUTHORITATIVE != 0;
         let action = Action::from_code(flags >> 5);
         Ok(Self { ttl_minutes, action, authoritative, map_version, eid, locators })
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let mut locators: Vec<&LocatorRecord> = self.locators.iter().take(MAX_COUNT).collect();
-        locators.sort_by(|a, b| a.address.cmp(&b.address));
+        let locators = &self.locators[..self.locators.len().min(MAX_COUNT)];
         let action = if locators.is_empty() { self.action.code() << 5 } else { 0 };
         out.extend_from_slice(&self.ttl_minutes.to_be_bytes());
         out.extend_from_slice(&[
@@ -219,13 +265,16 @@ impl EidRecord {
         ]);
         out.extend_from_slice(&(self.map_version & record::MAP_VERSION).to_be_bytes());
         self.eid.encode(out);
-        for locator in locators {
-            locator.encode(out);
-        }
+        encode_locators(locators, out);
     }
 }
 
 impl LocatorRecord {
+    /// The octets before Loc-AFI.
+    const FIXED_LEN: usize = 6;
+    /// The octets of the shortest: Loc-AFI 0.
+    const MIN_LEN: usize = Self::FIXED_LEN + 2;
+
     /// A reachable unicast locator: not for multicast (255/0), L=0, p=0, R=1.
     pub fn new(address: impl Into<Address>, priority: u8, weight: u8) -> Self {
         Self {
@@ -258,8 +307,7 @@ impl LocatorRecord {
 
     /// The octets of this record in a message.
     pub(crate) fn encoded_len(&self) -> usize {
-        const FIXED: usize = 6;
-        FIXED + self.address.encoded_len()
+        Self::FIXED_LEN + self.address.encoded_len()
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -283,12 +331,48 @@ pub(super) fn decode_records(
     reader: &mut Reader<'_>,
     count: u8,
 ) -> Result<Vec<EidRecord>, WireError> {
-    // Grown as records are read: a count alone reserves nothing (CW-21).
-    let mut records = Vec::new();
+    let mut records = Vec::with_capacity(reader.at_most(count, EidRecord::MIN_LEN));
     for _ in 0..count {
         records.push(EidRecord::decode(reader)?);
     }
     Ok(records)
+}
+
+/// Steps over `count` EID-Records, of which only the lengths are looked at.
+pub(super) fn skip_records(reader: &mut Reader<'_>, count: u8) -> Result<(), WireError> {
+    for _ in 0..count {
+        reader.take(4, "Record TTL")?;
+        let locator_count = reader.u8("Locator Count")?;
+        reader.take(5, "EID mask-len")?;
+        Address::skip(reader)?;
+        for _ in 0..locator_count {
+            reader.take(LocatorRecord::FIXED_LEN, "locator priority")?;
+            Address::skip(reader)?;
+        }
+    }
+    Ok(())
+}
+
+/// `count` RLOC-Records.
+pub(super) fn decode_locators(
+    reader: &mut Reader<'_>,
+    count: u8,
+) -> Result<Vec<LocatorRecord>, WireError> {
+    let mut locators = Vec::with_capacity(reader.at_most(count, LocatorRecord::MIN_LEN));
+    for _ in 0..count {
+        locators.push(LocatorRecord::decode(reader)?);
+    }
+    Ok(locators)
+}
+
+/// Appends RLOC-Records sorted by address (CW-22); those of equal address keep their order.
+pub(super) fn encode_locators(locators: &[LocatorRecord], out: &mut Vec<u8>) {
+    if locators.is_sorted_by(|a, b| a.address <= b.address) {
+        return locators.iter().for_each(|locator| locator.encode(out));
+    }
+    let mut sorted: Vec<&LocatorRecord> = locators.iter().collect();
+    sorted.sort_by(|a, b| a.address.cmp(&b.address));
+    sorted.into_iter().for_each(|locator| locator.encode(out));
 }
 
 /// The Record Count for `records` and those it counts.

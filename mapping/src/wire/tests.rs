@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::vectors::octets;
 use super::*;
-use crate::eid::{EidPrefix, InstanceId};
+use crate::eid::{EidPrefix, InstanceId, InstanceRange, NamePrefix};
 
 /// An EID-prefix in instance 0.
 fn prefix(text: &str) -> EidPrefix {

@@ -204,7 +204,7 @@ impl ControlPlane {
             Ok(Message::MapNotify(notify)) => {
                 self.handle_map_notify(now, local, from, &notify, payload);
             }
-            Ok(Message::MapRegister(_) | Message::MapNotifyAck(_)) => {
+            Ok(Message::MapRegister(_) | Message::MapNotifyAck(_) | Message::MapReferral(_)) => {
                 self.discard(Discard::UnexpectedMessage);
             }
         }

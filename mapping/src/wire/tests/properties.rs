@@ -95,8 +95,10 @@ fn any_identity() -> impl Strategy<Value = Option<XtrIdentity>> {
 }
 
 fn any_authentication() -> impl Strategy<Value = AuthenticationData> {
-    (any::<u8>(), any::<u8>(), vec(any::<u8>(), 0..40))
-        .prop_map(|(key_id, algorithm_id, mac)| AuthenticationData { key_id, algorithm_id, mac })
+    (any::<u8>(), any::<u8>(), vec(any::<u8>(), 0..40)).prop_map(|(key_id, algorithm_id, mac)| {
+        let mac = MacField::from(mac.as_slice());
+        AuthenticationData { key_id, algorithm_id, mac }
+    })
 }
 
 fn any_request() -> impl Strategy<Value = MapRequest> {
@@ -190,6 +192,75 @@ fn any_security() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
+fn any_referral() -> impl Strategy<Value = MapReferral> {
+    let signature = (any::<[u32; 3]>(), any::<u16>(), any::<u8>(), vec(any::<u8>(), 0..40))
+        .prop_map(
+            |([original_ttl_minutes, expiration, inception], key_tag, algorithm, signature)| {
+                ReferralSignature {
+                    original_ttl_minutes,
+                    expiration,
+                    inception,
+                    key_tag,
+                    algorithm,
+                    signature,
+                }
+            },
+        );
+    let record = (
+        any::<u32>(),
+        0_u8..8,
+        any::<[bool; 2]>(),
+        0_u16..4096,
+        any_eid(),
+        vec(any_locator(), 0..5),
+        vec(signature, 0..4),
+    )
+        .prop_map(
+            |(ttl_minutes, action, flags, map_version, eid, mut referrals, signatures)| {
+                referrals.sort_by(|a, b| a.address.cmp(&b.address));
+                let [authoritative, incomplete] = flags;
+                let action = ReferralAction::from_code(action);
+                ReferralRecord {
+                    ttl_minutes,
+                    action,
+                    authoritative,
+                    incomplete,
+                    map_version,
+                    eid,
+                    referrals,
+                    signatures,
+                }
+            },
+        );
+    (any::<u64>(), vec(record, 0..4)).prop_map(|(nonce, records)| MapReferral { nonce, records })
+}
+
+fn any_eid_ad() -> impl Strategy<Value = EidAd> {
+    let body = (any::<bool>(), any::<u16>(), vec(any_eid(), 0..4), vec(any::<u8>(), 0..20))
+        .prop_map(|(etr_cant_sign, hmac_id, prefixes, hmac)| {
+            let hmac = MacField::from(hmac.as_slice());
+            EidAdBody { etr_cant_sign, hmac_id, prefixes, hmac }
+        });
+    (any::<u16>(), option::of(body)).prop_map(|(kdf_id, body)| EidAd { kdf_id, body })
+}
+
+fn any_ecm_security() -> impl Strategy<Value = EcmSecurity> {
+    let ids = (any::<u16>(), any::<u8>(), any::<u8>());
+    (ids, any::<u64>(), any::<[u8; 16]>(), any_eid_ad()).prop_map(|(ids, preamble, otk, eid_ad)| {
+        let (requested_hmac, key_id, wrapping_id) = ids;
+        EcmSecurity { requested_hmac, key_id, wrapping_id, preamble, otk, eid_ad }
+    })
+}
+
+fn any_reply_security() -> impl Strategy<Value = ReplySecurity> {
+    (any_eid_ad(), any::<u16>(), vec(any::<u8>(), 0..20)).prop_map(
+        |(eid_ad, packet_hmac_id, packet_hmac)| {
+            let packet_hmac = MacField::from(packet_hmac.as_slice());
+            ReplySecurity { eid_ad, packet_hmac_id, packet_hmac }
+        },
+    )
+}
+
 fn any_ecm() -> impl Strategy<Value = EncapsulatedControlMessage> {
     let port = || any::<u16>().prop_filter("data port", |&port| port != DATA_PORT);
     let v4 = (any::<[u8; 4]>(), any::<[u8; 4]>()).prop_map(|(a, b)| (a.into(), b.into()));
@@ -222,17 +293,28 @@ fn any_message() -> impl Strategy<Value = Message> {
         any_register().prop_map(Message::MapRegister),
         any_notify().prop_map(Message::MapNotify),
         any_notify().prop_map(|notify| Message::MapNotifyAck(MapNotifyAck(notify))),
+        any_referral().prop_map(Message::MapReferral),
         any_ecm().prop_map(Message::Encapsulated),
     ]
 }
 
 /// Parses; what parses is encoded and parsed again, to the same.
 fn survive(octets: &[u8]) {
-    let tolerance = Tolerance { zero_inner_checksum: true };
+    let tolerance = Tolerance::LISPERS_NET;
     let Ok(mut message) = Message::parse_with(octets, tolerance) else { return };
     let encoded = message.to_vec();
     normalise(&mut message);
     assert_eq!(Message::parse(&encoded), Ok(message));
+}
+
+/// As [`survive`], for LISP-SEC authentication data.
+fn survive_as_security(octets: &[u8]) {
+    if let Ok(security) = EcmSecurity::parse(octets) {
+        assert_eq!(EcmSecurity::parse(&security.to_vec()), Ok(security));
+    }
+    if let Ok(security) = ReplySecurity::parse(octets) {
+        assert_eq!(ReplySecurity::parse(&security.to_vec()), Ok(security));
+    }
 }
 
 /// What encoding changes on purpose: the order of locators, and ACT beside them.
@@ -243,6 +325,12 @@ fn normalise(message: &mut Message) {
         Message::MapRegister(register) => &mut register.records,
         Message::MapNotify(notify) | Message::MapNotifyAck(MapNotifyAck(notify)) => {
             &mut notify.records
+        }
+        Message::MapReferral(referral) => {
+            for record in &mut referral.records {
+                record.referrals.sort_by(|a, b| a.address.cmp(&b.address));
+            }
+            &mut []
         }
         Message::Encapsulated(_) => &mut [],
     };
@@ -290,8 +378,35 @@ proptest! {
     }
 
     #[test]
+    fn cw_21_lisp_sec_data_parses_to_itself(
+        ecm in any_ecm_security(), reply in any_reply_security(),
+    ) {
+        prop_assert_eq!(EcmSecurity::parse(&ecm.to_vec()), Ok(ecm));
+        prop_assert_eq!(ReplySecurity::parse(&reply.to_vec()), Ok(reply));
+    }
+
+    #[test]
+    fn cw_21_changed_lisp_sec_data_does_no_harm(
+        ecm in any_ecm_security(),
+        reply in any_reply_security(),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        end in any::<prop::sample::Index>(),
+    ) {
+        for mut octets in [ecm.to_vec(), reply.to_vec()] {
+            for (at, octet) in &changes {
+                let at = at.index(octets.len());
+                octets[at] = *octet;
+            }
+            survive_as_security(&octets);
+            octets.truncate(end.index(octets.len()));
+            survive_as_security(&octets);
+        }
+    }
+
+    #[test]
     fn cw_21_random_octets_do_no_harm(octets in vec(any::<u8>(), 0..600)) {
         survive(&octets);
+        survive_as_security(&octets);
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn authentication(vector: &str) -> AuthenticationData {
     AuthenticationData {
         key_id: vector[12],
         algorithm_id: vector[13],
-        mac: vector[16..16 + length].to_vec(),
+        mac: vector[16..16 + length].into(),
     }
 }
 
@@ -154,9 +154,137 @@ fn tv_c18_distinguished_name_eid() {
     let request = MapRequest::parse(&message).unwrap();
     let name = Address::Name(b"ietf".to_vec());
     assert_eq!(request.records[0].eid, EidField::Other { address: name, mask_len: 40 });
+    let name = NamePrefix::whole(InstanceId::DEFAULT, "ietf").unwrap();
+    assert_eq!(request.records[0].eid.name().as_ref(), Some(&name));
+    assert_eq!(EidField::from(&name), request.records[0].eid);
     let mut encoded = Vec::new();
     request.encode(&mut encoded);
     assert_eq!(encoded, message);
+}
+
+#[test]
+fn cw_24_a_name_in_an_instance() {
+    let name = NamePrefix::whole(InstanceId::new(1000).unwrap(), "host-1").unwrap();
+    let field = EidField::from(&name);
+    assert_eq!((field.name(), field.mask_len(), field.prefix()), (Some(name), 56, None));
+    let message = request_for(56, &octets("4003 0000 02 20 000d 000003e8 0011 686f73742d31 00"));
+    let request = MapRequest::parse(&message).unwrap();
+    assert_eq!(request.records[0].eid, field);
+    assert_eq!(EidField::from(prefix("203.0.113.0/24")).name(), None);
+}
+
+#[test]
+fn cw_27_a_range_of_instances_on_the_wire() {
+    let range = InstanceRange::new(0x100, 24).unwrap();
+    let message = request_for(0, &octets("4003 0000 02 18 0006 000001ff 0000"));
+    let request = MapRequest::parse(&message).unwrap();
+    assert_eq!(request.records[0].eid, EidField::from(range));
+    assert_eq!(request.records[0].eid.instance_range(), Some(range));
+    assert_eq!(EidField::from(prefix("203.0.113.0/24")).instance_range(), None);
+}
+
+#[test]
+fn dd_02_dd_03_tv_c23_map_referral() {
+    let node = LocatorRecord::new(ip("192.0.2.101"), 1, 100);
+    let record = ReferralRecord {
+        authoritative: true,
+        referrals: vec![node],
+        ..ReferralRecord::new(prefix("2001:db8::/32"), ReferralAction::MsReferral, 1440)
+    };
+    assert_vector(C23, &Message::MapReferral(MapReferral { nonce: NONCE, records: vec![record] }));
+}
+
+#[test]
+fn dd_04_dd_09_every_action_and_the_incomplete_bit_survive_with_and_without_referrals() {
+    for code in 0..8 {
+        let action = ReferralAction::from_code(code);
+        assert_eq!(action.code(), code);
+        for referrals in [Vec::new(), vec![local("192.0.2.1"), local("2001:db8::1")]] {
+            let record = ReferralRecord {
+                incomplete: true,
+                map_version: 0xabc,
+                referrals,
+                ..ReferralRecord::new(prefix("203.0.113.0/24"), action, 15)
+            };
+            let message = MapReferral { nonce: NONCE, records: vec![record] };
+            let octets = Message::MapReferral(message.clone()).to_vec();
+            assert_eq!(octets[18], code << 5 | 0x08);
+            assert_eq!(MapReferral::parse(&octets), Ok(message));
+        }
+    }
+}
+
+#[test]
+fn dd_20_signatures_follow_the_record() {
+    let signature = ReferralSignature {
+        original_ttl_minutes: 1440,
+        expiration: 0x6b49_d200,
+        inception: 0x6b48_8080,
+        key_tag: 0x1234,
+        algorithm: 2,
+        signature: vec![0xaa; 5],
+    };
+    let record = ReferralRecord {
+        signatures: vec![signature; 2],
+        ..ReferralRecord::new(prefix("203.0.113.0/24"), ReferralAction::MsAck, 1440)
+    };
+    let message = MapReferral { nonce: NONCE, records: vec![record.clone(), record] };
+    let encoded = Message::MapReferral(message.clone()).to_vec();
+    let section = octets("000005a0 6b49d200 6b488080 1234 0005 02 000000 aaaaaaaaaa");
+    assert_eq!(encoded[20] >> 4, 2);
+    assert_eq!(encoded[28..53], section);
+    assert_eq!(MapReferral::parse(&encoded), Ok(message));
+    for end in 0..encoded.len() {
+        assert!(matches!(MapReferral::parse(&encoded[..end]), Err(WireError::Truncated(_))));
+    }
+}
+
+#[test]
+fn se_02_the_authentication_data_of_an_itr() {
+    let security = EcmSecurity {
+        requested_hmac: 2,
+        key_id: 1,
+        wrapping_id: 2,
+        preamble: 0xd455_0f73_43fc_2d12,
+        otk: octets("9ae0641a2ab368a23106ff3fc35c792a").try_into().unwrap(),
+        eid_ad: EidAd::request(2),
+    };
+    let expected =
+        octets("01 00 0002 0018 01 02 d4550f7343fc2d12 9ae0641a2ab368a23106ff3fc35c792a 0004 0002");
+    assert_eq!(security.to_vec(), expected);
+    assert_eq!(EcmSecurity::parse(&expected), Ok(security.clone()));
+    let ecm = EncapsulatedControlMessage {
+        security: Some(expected),
+        ..EncapsulatedControlMessage::parse(&octets(C5)).unwrap()
+    };
+    let parsed = Message::parse(&Message::Encapsulated(ecm.clone()).to_vec());
+    assert_eq!(parsed, Ok(Message::Encapsulated(ecm)));
+    assert!(!format!("{security:?}").contains("154"), "the key is not printed");
+}
+
+#[test]
+fn se_12_se_16_the_authentication_data_of_a_reply() {
+    let body = EidAdBody {
+        etr_cant_sign: true,
+        hmac_id: 2,
+        prefixes: vec![prefix("203.0.113.0/24").into(), prefix("2001:db8::/32").into()],
+        hmac: [0xee; 16].as_slice().into(),
+    };
+    let security = ReplySecurity {
+        eid_ad: EidAd { kdf_id: 2, body: Some(body) },
+        packet_hmac_id: 1,
+        packet_hmac: [0xdd; 12].as_slice().into(),
+    };
+    let expected = octets(
+        "01 000000 0034 0002 02 80 0002 \
+         00 18 0001 cb007100 00 20 0002 20010db8 00000000 00000000 00000000 \
+         eeeeeeee eeeeeeee eeeeeeee eeeeeeee 0010 0001 dddddddd dddddddd dddddddd",
+    );
+    assert_eq!(security.to_vec(), expected);
+    assert_eq!(ReplySecurity::parse(&expected), Ok(security));
+    let reply = MapReply { security: Some(expected), ..MapReply::new(NONCE, vec![registered()]) };
+    let parsed = Message::parse(&Message::MapReply(reply.clone()).to_vec());
+    assert_eq!(parsed, Ok(Message::MapReply(reply)));
 }
 
 #[test]

@@ -1,0 +1,57 @@
+//! The start: a Map-Server that knows what it knew, and the store that keeps what it learns.
+
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::clock::Epoch;
+use crate::config::MappingConfig;
+use crate::server::{MapServer, StateError};
+use crate::store::journal::Journal;
+use crate::store::{Forgetful, Store};
+
+/// The Map-Server of `config`, with the state of its `state-dir` if it has one.
+///
+/// # Errors
+/// The directory cannot be used, or what it holds cannot be read or understood; damaged state only without `start_empty`.
+pub(super) fn restore(config: MappingConfig) -> io::Result<(MapServer, Box<dyn Store>)> {
+    let Some(directory) = config.state_dir.clone() else {
+        return Ok((MapServer::new(config, rand::random()), Box::new(Forgetful::default())));
+    };
+    let mut journal = Journal::open(&directory, config.start_empty)?;
+    let error = match read(&config, &mut journal) {
+        Ok(server) => return Ok((server, Box::new(journal))),
+        Err(error) => error,
+    };
+    if error.kind() != io::ErrorKind::InvalidData || !config.start_empty {
+        return Err(error);
+    }
+    tracing::warn!(%error, "the state cannot be used");
+    let mut journal = journal.start_over()?;
+    let server = read(&config, &mut journal)?;
+    Ok((server, Box::new(journal)))
+}
+
+fn read(config: &MappingConfig, journal: &mut Journal) -> io::Result<MapServer> {
+    let started = Instant::now();
+    let mut server = MapServer::durable(config.clone(), rand::random(), Epoch::of_host());
+    let mut entries = 0_u64;
+    let mut unknown = None;
+    journal.load(&mut |key, value| {
+        entries += 1;
+        if let Err(error) = server.restore(started, key, value) {
+            unknown.get_or_insert(error);
+        }
+    })?;
+    if let Some(error) = unknown {
+        return Err(not_understood(config.state_dir.as_deref(), &error));
+    }
+    tracing::info!(entries, milliseconds = started.elapsed().as_millis(), "state restored");
+    Ok(server)
+}
+
+fn not_understood(directory: Option<&Path>, error: &StateError) -> io::Error {
+    let path = directory.unwrap_or(Path::new("state")).display();
+    let advice = "it may be of a newer version of isthmus: run that one, or start once with --start-empty, which sets the state aside";
+    io::Error::new(io::ErrorKind::InvalidData, format!("{path}: {error}; {advice}"))
+}
