@@ -204,6 +204,9 @@ impl Daemon {
             log.send_failed(now, destination, error);
             server.send_failed();
         });
+        for payload in outbox.spent.drain(..) {
+            server.recycle(payload);
+        }
         while let Some(event) = self.server.poll_event() {
             self.log.write(now, &event);
         }

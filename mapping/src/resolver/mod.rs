@@ -132,14 +132,21 @@ pub(crate) fn is_martian(address: IpAddr, local: IpAddr) -> bool {
 ///
 /// What does not fit is left out: first records from the last one on, then of the only record the locators that carry traffic
 /// last. The caller sees to it that records which must stay together fit.
-pub(crate) fn map_reply(nonce: u64, mut records: Vec<EidRecord>, destination: IpAddr) -> Vec<u8> {
+///
+/// In the memory of `payload`.
+pub(crate) fn map_reply(
+    mut payload: Vec<u8>,
+    nonce: u64,
+    mut records: Vec<EidRecord>,
+    destination: IpAddr,
+) -> Vec<u8> {
     let ttl_minutes = records.iter().map(|record| record.ttl_minutes).min().unwrap_or(0);
     for record in &mut records {
         record.ttl_minutes = ttl_minutes;
     }
     let mut reply = MapReply::new(nonce, records);
     loop {
-        let mut payload = Vec::new();
+        payload.clear();
         reply.encode(&mut payload);
         let fits = payload.len() <= control_payload_limit(destination);
         if fits || !shrink(&mut reply.records) {

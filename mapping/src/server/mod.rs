@@ -58,6 +58,7 @@ pub struct MapServer {
     recent_replies: Recent,
     rng: StdRng,
     transmits: VecDeque<Transmit>,
+    spare: Vec<Vec<u8>>,
     events: VecDeque<Event>,
     discards: DiscardCounters,
     counts: [u64; Count::COUNT],
@@ -86,6 +87,7 @@ impl MapServer {
             ),
             rng,
             transmits: VecDeque::new(),
+            spare: Vec::new(),
             events: VecDeque::new(),
             discards: DiscardCounters::default(),
             counts: [0; Count::COUNT],
@@ -151,6 +153,15 @@ impl MapServer {
         self.transmits.pop_front()
     }
 
+    /// Takes back the payload of a datagram that was sent, so that its memory serves again.
+    pub fn recycle(&mut self, mut payload: Vec<u8>) {
+        let usable = (1..=timers::CONTROL_PACKET_IPV6).contains(&payload.capacity());
+        if usable && self.spare.len() < timers::SPARE_PAYLOADS {
+            payload.clear();
+            self.spare.push(payload);
+        }
+    }
+
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -180,6 +191,13 @@ impl MapServer {
             Some(MAP_REGISTER) => self.admission.register(now, from.ip()),
             _ => self.admission.request(now, from.ip()),
         }
+    }
+
+    /// Empty memory for a payload.
+    fn payload(&mut self) -> Vec<u8> {
+        /// Most messages have fewer octets.
+        const USUAL: usize = 256;
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(USUAL))
     }
 
     fn discard(&mut self, source: IpAddr, reason: Discard) {

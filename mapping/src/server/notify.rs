@@ -24,9 +24,19 @@ pub(super) fn signed_notify(
     identity: Option<XtrIdentity>,
     signer: &Signer,
 ) -> Option<Vec<u8>> {
+    signed_notify_in(Vec::new(), nonce, records, identity, signer)
+}
+
+/// As [`signed_notify`], in the memory of `payload`.
+pub(super) fn signed_notify_in(
+    mut payload: Vec<u8>,
+    nonce: u64,
+    records: Vec<EidRecord>,
+    identity: Option<XtrIdentity>,
+    signer: &Signer,
+) -> Option<Vec<u8>> {
     let authentication =
         AuthenticationData::zeroed(signer.key_id, signer.algorithm.id(), signer.mac_len);
-    let mut payload = Vec::new();
     MapNotify { nonce, authentication, records, identity }.encode(&mut payload);
     auth::sign_covering(&mut payload, &signer.secret, signer.algorithm, signer.covered).ok()?;
     Some(payload)

@@ -1,6 +1,6 @@
 //! Map-Request: answer it, or pass it on to an ETR (RFC 9301 §8.3, §8.4).
 
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -240,11 +240,12 @@ impl MapServer {
         }
         let negative = records.iter().all(|record| record.is_negative());
         self.count(if negative { Count::NegativeMapReplies } else { Count::MapReplies });
+        let payload = map_reply(self.payload(), lookup.request.nonce, records, rloc);
         self.transmits.push_back(Transmit {
             source: requester.source,
             source_port: SourcePort::Control,
             destination: requester.destination,
-            payload: map_reply(lookup.request.nonce, records, rloc),
+            payload,
         });
         Ok(())
     }
@@ -259,6 +260,6 @@ fn encoded(records: &[EidRecord]) -> Vec<u8> {
 /// Equal for equal answers: RP-15 limits repetition; a mapping that has changed is told at once.
 fn fingerprint(records: &[EidRecord]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    hasher.write(&encoded(records));
+    records.hash(&mut hasher);
     hasher.finish()
 }
