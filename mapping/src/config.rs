@@ -74,6 +74,10 @@ pub struct MappingConfig {
     pub sites: Vec<Site>,
     /// How long a registration lives without refresh (RFC 9301 §8.2: 3 minutes).
     pub registration_timeout: Duration,
+    /// Who may subscribe besides the xTRs of sites: PITRs and RTRs.
+    pub subscribers: Vec<Subscriber>,
+    /// The bounds of subscriptions.
+    pub subscriptions: SubscriptionLimits,
     /// Who may ask (MR-08), and how each of them behaves; empty = everybody, by the rules of RFC 9301.
     pub clients: Vec<Client>,
     /// Directory of the durable state; `None` = nothing survives a restart.
@@ -104,6 +108,40 @@ pub struct Client {
     pub prefix: IpNet,
     /// What is relaxed for it.
     pub profile: Profile,
+}
+
+/// Who may subscribe without being the xTR of a site (RFC 9437 §7.1): found by its Site-ID.
+#[derive(Clone, Debug)]
+pub struct Subscriber {
+    /// For humans; unique.
+    pub name: String,
+    /// Site-ID of its Map-Requests. Not 0, and that of no site.
+    pub site_id: u64,
+    /// What Map-Notifies to it are signed with; its first algorithm counts.
+    pub key: SiteKey,
+    /// If not empty: ITR-RLOCs must lie in one of these.
+    pub allowed_locators: Vec<IpNet>,
+}
+
+/// The bounds of subscriptions (RFC 9437 §5, §7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriptionLimits {
+    /// Most subscriptions, over all xTRs; 0 = none, every lookup is answered by Map-Reply.
+    pub max: usize,
+    /// How long a subscription to what is not registered lives.
+    pub lifetime: Duration,
+    /// Publications per second, over all xTRs, without retransmissions.
+    pub notifies_per_second: u32,
+}
+
+impl Default for SubscriptionLimits {
+    fn default() -> Self {
+        Self {
+            max: timers::MAX_SUBSCRIPTIONS,
+            lifetime: timers::TEMPORARY_SUBSCRIPTION,
+            notifies_per_second: timers::PUBLICATIONS_PER_SECOND,
+        }
+    }
 }
 
 /// A LISP site.
@@ -137,6 +175,8 @@ impl MappingConfig {
             listen,
             sites: Vec::new(),
             registration_timeout: timers::REGISTRATION_TIMEOUT,
+            subscribers: Vec::new(),
+            subscriptions: SubscriptionLimits::default(),
             clients: Vec::new(),
             state_dir: None,
             start_empty: false,

@@ -36,6 +36,11 @@ crate::named! {
     MapVersionOlder "map_version_older" "The Map-Version is older than the registered one (MS-19).";
     RegistryFull "registry_full" "The registration would exceed the bound on registrations or on their locators.";
     AckNotExpected "ack_not_expected" "A Map-Notify-Ack that answers no outstanding Map-Notify (MS-09).";
+    SubscriptionReplayed "subscription_replayed" "The nonce of a subscription is not greater than the last one of this xTR-ID and EID-prefix: a replay, or an xTR that lost its nonces (PS-04).";
+    SubscriptionRefused "subscription_refused" "An ITR-RLOC of a subscription lies outside the allowed-locators of its site or subscriber: answered with ACT 4 (PS-09).";
+    SubscriptionKeyReused "subscription_key_reused" "The one-time key of a subscription was used before: answered with ACT 5 (PS-22).";
+    SubscriptionUnkeyed "subscription_unkeyed" "A subscription without LISP-SEC by a Site-ID that no [[site]] or [[subscriber]] has: answered by Map-Reply (RFC 9437 §3).";
+    SubscriptionLimit "subscription_limit" "The bound on subscriptions or on their rate is reached: answered by Map-Reply (PS-19).";
     PlainMapRequest "plain_map_request" "A Map-Request outside an Encapsulated Control Message, which is no lookup (MR-09).";
     ProbeRefused "probe_refused" "A Map-Request with the P-bit came through the mapping system (RQ-20, EC-06).";
     SmrRefused "smr_refused" "A Map-Request with the S-bit came to the mapping system, where it is no lookup (SM-04).";

@@ -28,6 +28,34 @@ pub const MAP_NOTIFY_STEADY_RETRIES: u32 = 3;
 /// How many more go at doubling intervals (RFC 9301 §5.7, MS-08).
 pub const MAP_NOTIFY_BACKOFF_RETRIES: u32 = 3;
 
+// Subscriptions.
+
+/// How long a subscription to what is not registered lives (RFC 9437 §5, PS-10).
+pub const TEMPORARY_SUBSCRIPTION: Duration = Duration::from_secs(15 * 60);
+/// Between two subscriptions to the same EID-prefix while it stays in the map-cache: bounds for how long a Map-Server that lost its
+/// state goes unnoticed.
+pub const SUBSCRIPTION_RENEWAL: Duration = Duration::from_secs(10 * 60);
+/// Subscriptions held, over all xTRs, unless configured otherwise (PS-19).
+pub const MAX_SUBSCRIPTIONS: usize = 262_144;
+/// Publications per second, unless configured otherwise (PS-19).
+pub const PUBLICATIONS_PER_SECOND: u32 = 5_000;
+/// How often a paced Map-Server looks whether it may publish again.
+pub const PUBLICATION_PACE: Duration = Duration::from_millis(10);
+/// Publications waiting for their turn; more are left out until the next change.
+pub const MAX_QUEUED_PUBLICATIONS: usize = 1_000_000;
+/// Publications awaiting their Map-Notify-Ack.
+pub const MAX_PENDING_PUBLICATIONS: usize = 65_536;
+/// Subscriptions per second accepted of one xTR-ID (PS-19).
+pub const SUBSCRIPTIONS_PER_SECOND: u32 = 500;
+/// Burst of [`SUBSCRIPTIONS_PER_SECOND`].
+pub const SUBSCRIPTIONS_BURST: u32 = 5_000;
+/// Halves of buckets in which xTR-IDs are counted.
+pub const TRACKED_SUBSCRIBERS: usize = 8_192;
+/// (xTR-ID, EID-prefix) pairs whose last nonce is remembered beyond the subscription (PS-17).
+pub const MAX_SUBSCRIPTION_NONCES: usize = 262_144;
+/// One-time keys remembered as used (PS-22); beyond, the oldest are forgotten.
+pub const MAX_USED_KEYS: usize = 1_000_000;
+
 // Lookups.
 
 /// Between two Map-Requests for one EID-prefix (RFC 9301 §5.3, RQ-12).

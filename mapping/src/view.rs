@@ -84,6 +84,31 @@ pub struct RegistrationView {
     pub locators: Vec<RegisteredLocatorView>,
 }
 
+/// A subscription of one xTR (RFC 9437).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionView {
+    /// What it is subscribed to.
+    pub prefix: EidPrefix,
+    /// The xTR-ID in hexadecimal.
+    pub xtr_id: String,
+    /// The Site-ID.
+    pub site_id: u64,
+    /// The site or subscriber of this Site-ID; `None` when the configuration has none.
+    pub subscriber: Option<String>,
+    /// Where Map-Notifies go, in this order.
+    pub itr_rlocs: Vec<IpAddr>,
+    /// Seconds since the first Map-Request.
+    pub since_seconds: u64,
+    /// Seconds until it ends by itself, since nothing is registered there; `None` = never.
+    pub ends_seconds: Option<u64>,
+    /// The last nonce that either side used, in hexadecimal.
+    pub nonce: String,
+    /// Map-Notifies that wait for their Map-Notify-Ack.
+    pub unacknowledged: usize,
+    /// Nothing of this prefix is published to the xTR, though a covering one is subscribed.
+    pub muted: bool,
+}
+
 /// A locator of a registration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisteredLocatorView {

@@ -392,7 +392,9 @@ impl Daemon {
             Query::Counters => serde_json::to_value(self.counters()),
             Query::Drops => serde_json::to_value(self.drops()),
             Query::Status => serde_json::to_value(self.status(now)),
-            Query::Sites => return Err("this daemon is no Map-Server".to_owned()),
+            Query::Sites | Query::Subscriptions => {
+                return Err("this daemon is no Map-Server".to_owned());
+            }
         };
         json.map_err(|error| error.to_string())
     }

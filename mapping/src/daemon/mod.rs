@@ -216,6 +216,7 @@ impl Daemon {
         let answer = match request.query {
             Query::Sites => json(&self.server.sites_view(now)),
             Query::Registrations => json(&self.server.registrations_view(now)),
+            Query::Subscriptions => json(&self.server.subscriptions_view(now)),
             Query::Counters => json(&self.counters()),
             Query::Drops => json(&self.server.drops_view()),
             Query::Status => json(&self.status(now)),

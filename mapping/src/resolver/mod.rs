@@ -37,7 +37,8 @@ pub(crate) struct Lookup {
     pub(crate) ecm: EncapsulatedControlMessage,
     /// The Map-Request in it.
     pub(crate) request: MapRequest,
-    /// The ITR-RLOCs that can be anybody's, in the order of the message; at least one.
+    /// The ITR-RLOCs that can be anybody's, in the order of the message; at least one. Of an unsubscription, which names none, the
+    /// inner source address.
     pub(crate) itr_rlocs: Vec<IpAddr>,
     /// The own address that the ECM came to.
     pub(crate) local: IpAddr,
@@ -81,7 +82,8 @@ impl Lookup {
         }
         let mut martian = false;
         let mut itr_rlocs = Vec::new();
-        for rloc in request.rlocs() {
+        let source = request.unsubscribes().then(|| ecm.source.ip());
+        for rloc in request.rlocs().chain(source) {
             // A client on this host may ask; the Map-Resolver itself does not.
             let to_itself = own.contains(rloc) && reply_port == CONTROL_PORT;
             if to_itself || is_martian(rloc, local) {
@@ -156,7 +158,7 @@ pub(crate) fn map_reply(
 }
 
 /// Leaves out what can be missed most; false when nothing is left to leave out.
-fn shrink(records: &mut Vec<EidRecord>) -> bool {
+pub(crate) fn shrink(records: &mut Vec<EidRecord>) -> bool {
     if records.len() > 1 {
         records.pop();
         return true;

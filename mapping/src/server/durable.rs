@@ -15,6 +15,7 @@ use super::event::Event;
 use super::kept::{self, KeptNonce, KeptRegistration, KeptSigning};
 use super::registry::{Registrant, Registration, kept_grace};
 use super::replay::Peer;
+use super::subscription::kept::{PAST, SUBSCRIPTION};
 use super::{MapServer, Refusal};
 
 /// A kept key or value that cannot be understood.
@@ -126,6 +127,8 @@ impl MapServer {
         origin: Origin,
     ) -> Option<()> {
         match *key.first()? {
+            SUBSCRIPTION => self.take_subscription(now, key, value, origin == Origin::Own),
+            PAST => self.take_past(key, value),
             kept::REGISTRATION => {
                 let (prefix, registrant) = kept::parse_registration_key(key)?;
                 match value {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::discard::Discard;
 use crate::eid::EidPrefix;
+use crate::wire::XtrIdentity;
 
 /// Something an operator may want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +57,22 @@ pub enum Event {
         prefix: EidPrefix,
         /// The ETR that did not answer.
         destination: IpAddr,
+    },
+    /// An xTR is told of changes from now on.
+    Subscribed {
+        /// What it subscribed to.
+        prefix: EidPrefix,
+        /// The xTR.
+        xtr: XtrIdentity,
+    },
+    /// A subscription ended.
+    Unsubscribed {
+        /// What it was to.
+        prefix: EidPrefix,
+        /// The xTR.
+        xtr: XtrIdentity,
+        /// Why.
+        why: &'static str,
     },
     /// Another control message was discarded.
     Discarded {
@@ -121,6 +138,10 @@ impl fmt::Display for Event {
             }
             Self::NotifyUnacknowledged { prefix, destination } => {
                 write!(f, "Map-Notify about {prefix} was not acknowledged by {destination}")
+            }
+            Self::Subscribed { prefix, xtr } => write!(f, "{prefix} subscribed by {xtr}"),
+            Self::Unsubscribed { prefix, xtr, why } => {
+                write!(f, "subscription to {prefix} by {xtr} ended: {why}")
             }
             Self::Discarded { source, reason } => {
                 write!(f, "discarded message from {source}: {reason}: {}", reason.help())

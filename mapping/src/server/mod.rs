@@ -41,6 +41,7 @@ use notify::Notifier;
 use registry::Registry;
 use replay::ReplayGuard;
 use site::Sites;
+use subscription::Subscriptions;
 
 /// A Map-Server and Map-Resolver.
 ///
@@ -52,6 +53,7 @@ pub struct MapServer {
     registry: Registry,
     replay: ReplayGuard,
     notifier: Notifier,
+    subscriptions: Subscriptions,
     registration_timeout: Duration,
     admission: Admission,
     replies: ScatteredBuckets,
@@ -72,6 +74,7 @@ impl MapServer {
         let scatter = Scatter::new(rng.random());
         let replies = Rate::new(timers::REPLIES_PER_SECOND, timers::REPLIES_BURST);
         Self {
+            subscriptions: Subscriptions::new(&config, scatter),
             admission: Admission::new(config.sites.len(), scatter),
             own: OwnAddresses::new(config.listen),
             sites: Sites::new(config.sites),
@@ -141,11 +144,15 @@ impl MapServer {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.handle_due(now);
+        self.handle_due_subscriptions(now);
     }
 
     /// When [`Self::handle_timeout`] has something to do; `None` when nothing is waiting.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.registry.next_expiry(), self.notifier.next_due()].into_iter().flatten().min()
+        [self.registry.next_expiry(), self.notifier.next_due(), self.subscriptions.next_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next datagram to send.

@@ -96,6 +96,7 @@ impl MapServer {
     ) {
         match self.notifier.acknowledge(ack, octets) {
             Ok(()) => self.count(Count::MapNotifyAcks),
+            Err(Discard::AckNotExpected) => self.handle_publication_ack(from, ack, octets),
             Err(reason) => self.discard(from.ip(), reason),
         }
     }
@@ -238,13 +239,11 @@ impl MapServer {
                 self.mapping_changed(now, prefix);
                 let covering = self.covering_registrations(&prefix);
                 self.notify_others(now, prefix, sender.registrant, &covering);
-                self.mapping_changed(now, prefix);
             }
             Outcome::Changed(others) => {
                 self.event(Event::Changed { site, prefix, source });
                 self.mapping_changed(now, prefix);
                 self.notify_others(now, prefix, sender.registrant, &others);
-                self.mapping_changed(now, prefix);
             }
         }
         Ok(())
@@ -268,7 +267,6 @@ impl MapServer {
             None => self.covering_registrations(&prefix),
         };
         self.notify_others(now, prefix, registrant, &affected);
-        self.mapping_changed(now, prefix);
     }
 
     /// The registrations that `prefix` was a part of: an EID that is registered alone has left the place of the covering prefix.

@@ -15,6 +15,7 @@ use crate::wire::{
 };
 
 use super::registry::Entry;
+use super::subscription::Subscribing;
 use super::{Count, MapServer};
 
 /// More-specifics that one reply could have room for: a record takes at least 16 octets.
@@ -22,7 +23,7 @@ const MAX_MORE_SPECIFICS: usize = 80;
 
 /// What becomes of one record of a Map-Request.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+pub(super) enum Answer {
     /// Answered from the registry, or negatively.
     Records(Vec<EidRecord>),
     /// The ETR at this locator answers.
@@ -50,7 +51,7 @@ impl MapServer {
         self.admission.asked(now, from.ip());
         let mut answered: Vec<Vec<EidRecord>> = Vec::new();
         let mut etrs: Vec<IpAddr> = Vec::new();
-        for (at, RequestedEid { eid, .. }) in lookup.request.records.iter().enumerate() {
+        for (at, RequestedEid { eid, notify }) in lookup.request.records.iter().enumerate() {
             // The first was paid for when the message was admitted.
             if at > 0
                 && let Err(reason) = self.admission.record(now, from.ip())
@@ -62,7 +63,12 @@ impl MapServer {
                 self.discard(from.ip(), Discard::UnsupportedEid);
                 continue;
             };
-            match self.answer(&prefix, lookup) {
+            let answer = match notify.then(|| self.subscribe(now, from, lookup, &prefix)) {
+                Some(Subscribing::Done) => continue,
+                Some(Subscribing::Refused(answer)) => Answer::Records(vec![answer]),
+                Some(Subscribing::Impossible) | None => self.answer(&prefix, lookup),
+            };
+            match answer {
                 Answer::Records(records) if !answered.contains(&records) => answered.push(records),
                 Answer::Etr(etr) if !etrs.contains(&etr) => etrs.push(etr),
                 Answer::Records(_) | Answer::Etr(_) => {}
@@ -79,22 +85,25 @@ impl MapServer {
         }
     }
 
-    fn answer(&self, asked: &EidPrefix, lookup: &Lookup) -> Answer {
-        let configured = self.sites.configured(asked);
-        let registered = self.registry.longest_match(asked).filter(|(prefix, entry)| {
-            // MS-22: a longer configured prefix of another site decides, registered or not.
-            configured.is_none_or(|configured| {
-                prefix.mask_len() >= configured.mask_len() || self.same_site(entry, &configured)
-            })
-        });
-        let Some((prefix, entry)) = registered else {
-            return self.negative(asked, configured, lookup);
+    pub(super) fn answer(&self, asked: &EidPrefix, lookup: &Lookup) -> Answer {
+        let Some((prefix, entry)) = self.registered(asked) else {
+            return self.negative(asked, self.sites.configured(asked), lookup);
         };
         let etr = self.choose_etr(entry, lookup);
         match etr {
             Some(etr) if lookup.request.authoritative || !entry.proxy_reply() => Answer::Etr(etr),
             _ => Answer::Records(self.mapping(asked, prefix, entry, lookup)),
         }
+    }
+
+    /// The registration that decides about `asked`. MS-22: not if a longer configured prefix of another site does, registered or not.
+    pub(super) fn registered(&self, asked: &EidPrefix) -> Option<(EidPrefix, &Entry)> {
+        let configured = self.sites.configured(asked);
+        self.registry.longest_match(asked).filter(|(prefix, entry)| {
+            configured.is_none_or(|configured| {
+                prefix.mask_len() >= configured.mask_len() || self.same_site(entry, &configured)
+            })
+        })
     }
 
     fn same_site(&self, entry: &Entry, configured: &EidPrefix) -> bool {

@@ -27,6 +27,12 @@ crate::named! {
     MapNotifyRetransmissions "map_notify_retransmissions" "Retransmissions of unsolicited Map-Notifies.";
     MapNotifiesTooLong "map_notifies_too_long" "Unsolicited Map-Notifies not sent because the record exceeds what may be sent without knowing the path MTU (CW-06).";
     MapNotifyAcks "map_notify_acks_received" "Map-Notify-Acks that ended a retransmission.";
+    Subscriptions "subscriptions_accepted" "Subscriptions accepted or renewed.";
+    SubscriptionsRemoved "subscriptions_removed" "Subscriptions removed by their xTR, or ended with their lifetime.";
+    SubscriptionsLost "subscriptions_lost" "Subscriptions removed because their xTR acknowledges nothing (PS-08).";
+    Publications "publications_sent" "Publications sent, without retransmissions.";
+    PublicationRetransmissions "publication_retransmissions" "Retransmissions of publications and of acknowledged subscriptions.";
+    PublicationAcks "publication_acks_received" "Map-Notify-Acks of publications and of acknowledged subscriptions.";
     MapRequests "map_requests_received" "Lookups received in Encapsulated Control Messages.";
     MapReplies "map_replies_sent" "Map-Replies sent with a mapping.";
     NegativeMapReplies "negative_map_replies_sent" "Negative Map-Replies sent.";
@@ -47,6 +53,9 @@ impl MapServer {
             ("eid_prefixes_registered", self.registry.prefix_count()),
             ("registrations", self.registry.len()),
             ("map_notifies_pending", self.notifier.len()),
+            ("subscriptions", self.subscriptions.len()),
+            ("publications_queued", self.subscriptions.queued()),
+            ("publications_pending", self.subscriptions.pending()),
         ];
         view.extend(sizes.map(|(name, size)| (name.to_owned(), size as u64)));
         view.insert("messages_discarded".to_owned(), self.discards.total());
@@ -140,6 +149,6 @@ impl MapServer {
 }
 
 /// Whole seconds from `earlier` to `later`, 0 if that is backwards.
-fn seconds(later: Instant, earlier: Instant) -> u64 {
+pub(super) fn seconds(later: Instant, earlier: Instant) -> u64 {
     later.saturating_duration_since(earlier).as_secs()
 }

@@ -1,5 +1,7 @@
 //! Map-Register (RFC 9301 §5.6), and what it shares with Map-Notify and Map-Notify-Ack.
 
+use std::fmt;
+
 use super::codepoints::{kind, map_register as bit};
 use super::reader::Reader;
 use super::record::{counted, decode_records};
@@ -18,12 +20,18 @@ pub struct AuthenticationData {
 }
 
 /// xTR-ID and Site-ID (RFC 9301 §5.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct XtrIdentity {
     /// xTR-ID.
     pub xtr_id: u128,
     /// Site-ID.
     pub site_id: u64,
+}
+
+impl fmt::Display for XtrIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "xTR {:032x} (Site-ID {})", self.xtr_id, self.site_id)
+    }
 }
 
 /// Type 3.

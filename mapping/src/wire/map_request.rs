@@ -85,6 +85,11 @@ impl MapRequest {
         self.itr_rlocs.iter().filter_map(Address::rloc)
     }
 
+    /// Whether this ends subscriptions: an N-bit, and no ITR-RLOC but one of AFI 0 (RFC 9437 §5).
+    pub fn unsubscribes(&self) -> bool {
+        self.itr_rlocs == [Address::None] && self.records.iter().any(|record| record.notify)
+    }
+
     /// Appends the message to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         const NO_RLOC: &[Address] = &[Address::None];

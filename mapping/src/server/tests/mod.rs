@@ -5,6 +5,7 @@ mod notify;
 mod random;
 mod register;
 mod request;
+mod subscription;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};

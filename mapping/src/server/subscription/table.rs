@@ -1,0 +1,215 @@
+//! Who subscribed to what.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::config::Secret;
+use crate::eid::{EidPrefix, EidTable};
+use crate::timers::MAX_SUBSCRIPTION_NONCES;
+use crate::wire::XtrIdentity;
+
+/// What authenticates Map-Notifies to one xTR (RFC 9437 §7.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Association {
+    /// The key that the configuration has for the Site-ID.
+    Configured,
+    /// The PubSubKey made of a one-time key (PS-21).
+    Derived(Secret),
+    /// Nothing, as lispers.net wants it.
+    Unauthenticated,
+}
+
+/// One xTR's subscription to one EID-prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::server) struct Subscription {
+    /// The last nonce that either side used (PS-04, PS-11).
+    pub(super) nonce: u64,
+    /// Where Map-Notifies go, the most promising first; never empty.
+    pub(super) rlocs: Vec<IpAddr>,
+    /// UDP port there.
+    pub(super) port: u16,
+    /// The own address that it came to.
+    pub(super) local: IpAddr,
+    pub(super) association: Association,
+    pub(super) since: Instant,
+    /// When it ends by itself: it is to something that is not registered (PS-10).
+    pub(super) ends: Option<Instant>,
+    /// Nothing of this prefix is published to the xTR, though a covering one is subscribed (PS-18).
+    pub(super) muted: bool,
+    /// Something was sent that is not acknowledged.
+    pub(super) unsettled: bool,
+}
+
+/// Every subscription, by prefix and xTR, and the last nonces of those that were.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    by_prefix: EidTable<BTreeMap<XtrIdentity, Subscription>>,
+    len: usize,
+    ends: BTreeSet<(Instant, EidPrefix, XtrIdentity)>,
+    past: PastNonces,
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn get(&self, prefix: &EidPrefix, xtr: XtrIdentity) -> Option<&Subscription> {
+        self.by_prefix.get(prefix)?.get(&xtr)
+    }
+
+    /// To change anything but its end.
+    pub(super) fn get_mut(
+        &mut self,
+        prefix: &EidPrefix,
+        xtr: XtrIdentity,
+    ) -> Option<&mut Subscription> {
+        self.by_prefix.get_mut(prefix)?.get_mut(&xtr)
+    }
+
+    /// Inserts or overwrites (PS-05).
+    pub(super) fn insert(&mut self, prefix: EidPrefix, xtr: XtrIdentity, new: Subscription) {
+        self.remove(&prefix, xtr);
+        self.past.forget((xtr, prefix));
+        if let Some(at) = new.ends {
+            self.ends.insert((at, prefix, xtr));
+        }
+        if self.by_prefix.get(&prefix).is_none() {
+            self.by_prefix.insert(prefix, BTreeMap::new());
+        }
+        if let Some(subscribers) = self.by_prefix.get_mut(&prefix) {
+            subscribers.insert(xtr, new);
+            self.len += 1;
+        }
+    }
+
+    pub(super) fn remove(&mut self, prefix: &EidPrefix, xtr: XtrIdentity) -> Option<Subscription> {
+        let subscribers = self.by_prefix.get_mut(prefix)?;
+        let removed = subscribers.remove(&xtr)?;
+        if subscribers.is_empty() {
+            self.by_prefix.remove(prefix);
+        }
+        self.len -= 1;
+        if let Some(at) = removed.ends {
+            self.ends.remove(&(at, *prefix, xtr));
+        }
+        Some(removed)
+    }
+
+    /// Sets when a subscription ends by itself; true if that is a change.
+    pub(super) fn set_end(
+        &mut self,
+        prefix: EidPrefix,
+        xtr: XtrIdentity,
+        ends: Option<Instant>,
+    ) -> bool {
+        let Some(subscription) = self.get_mut(&prefix, xtr) else { return false };
+        let before = std::mem::replace(&mut subscription.ends, ends);
+        if let Some(at) = before {
+            self.ends.remove(&(at, prefix, xtr));
+        }
+        if let Some(at) = ends {
+            self.ends.insert((at, prefix, xtr));
+        }
+        before != ends
+    }
+
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        self.ends.first().map(|(at, _, _)| *at)
+    }
+
+    /// A subscription that has ended by itself at `now`.
+    pub(super) fn ended(&self, now: Instant) -> Option<(EidPrefix, XtrIdentity)> {
+        self.ends.first().filter(|(at, _, _)| *at <= now).map(|&(_, prefix, xtr)| (prefix, xtr))
+    }
+
+    /// The xTRs that want to know about `prefix`, each with the longest of its subscriptions that cover it (PS-12, PS-18).
+    pub(super) fn audience(&self, prefix: &EidPrefix) -> Vec<(XtrIdentity, EidPrefix)> {
+        let mut longest: BTreeMap<XtrIdentity, (EidPrefix, bool)> = BTreeMap::new();
+        for (subscribed, subscribers) in self.by_prefix.covering(prefix) {
+            for (&xtr, subscription) in subscribers {
+                longest.insert(xtr, (subscribed, subscription.muted));
+            }
+        }
+        longest
+            .into_iter()
+            .filter(|(_, (_, muted))| !muted)
+            .map(|(xtr, (subscribed, _))| (xtr, subscribed))
+            .collect()
+    }
+
+    /// The subscribed prefixes within `prefix`.
+    pub(super) fn within(&self, prefix: &EidPrefix) -> Vec<EidPrefix> {
+        let own = *prefix;
+        self.by_prefix
+            .covered_by(prefix)
+            .map(|(subscribed, _)| subscribed)
+            .filter(|subscribed| *subscribed != own)
+            .collect()
+    }
+
+    /// The xTRs that subscribed to exactly `prefix`.
+    pub(super) fn subscribers(&self, prefix: &EidPrefix) -> Vec<XtrIdentity> {
+        self.by_prefix.get(prefix).map_or_else(Vec::new, |subscribers| {
+            subscribers.iter().filter(|(_, s)| !s.muted).map(|(xtr, _)| *xtr).collect()
+        })
+    }
+
+    /// Whether `xtr` has a subscription to a prefix that covers `prefix` and is shorter.
+    pub(super) fn covered(&self, prefix: &EidPrefix, xtr: XtrIdentity) -> bool {
+        self.by_prefix.covering(prefix).any(|(subscribed, subscribers)| {
+            subscribed != *prefix && subscribers.get(&xtr).is_some_and(|s| !s.muted)
+        })
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (EidPrefix, XtrIdentity, &Subscription)> {
+        self.by_prefix
+            .iter()
+            .flat_map(|(prefix, all)| all.iter().map(move |(xtr, s)| (prefix, *xtr, s)))
+    }
+
+    /// The last nonce of a subscription that is or was.
+    pub(super) fn last_nonce(&self, prefix: &EidPrefix, xtr: XtrIdentity) -> Option<u64> {
+        let held = self.get(prefix, xtr).map(|subscription| subscription.nonce);
+        held.or_else(|| self.past.nonces.get(&(xtr, *prefix)).copied())
+    }
+
+    /// Remembers the nonce of a subscription that is no more (PS-17); returns what was forgotten for it.
+    pub(super) fn remember(&mut self, key: PastKey, nonce: u64) -> Option<PastKey> {
+        self.past.remember(key, nonce)
+    }
+
+    pub(super) fn forget_past(&mut self, key: PastKey) {
+        self.past.forget(key);
+    }
+}
+
+/// Whose nonce, for what.
+pub(super) type PastKey = (XtrIdentity, EidPrefix);
+
+/// The last nonces of removed subscriptions; at the bound the oldest is forgotten.
+#[derive(Debug, Default)]
+struct PastNonces {
+    nonces: HashMap<PastKey, u64>,
+    order: VecDeque<PastKey>,
+}
+
+impl PastNonces {
+    fn remember(&mut self, key: PastKey, nonce: u64) -> Option<PastKey> {
+        if self.nonces.insert(key, nonce).is_some() {
+            return None;
+        }
+        self.order.push_back(key);
+        if self.order.len() <= MAX_SUBSCRIPTION_NONCES {
+            return None;
+        }
+        let oldest = self.order.pop_front()?;
+        self.nonces.remove(&oldest).map(|_| oldest)
+    }
+
+    /// Its place in the order stays until it is the oldest.
+    fn forget(&mut self, key: PastKey) {
+        self.nonces.remove(&key);
+    }
+}
