@@ -496,6 +496,25 @@ eid-prefixes = ["2001:db8:e001::/48"]
 "#;
 
 #[test]
+fn a_state_directory_that_is_none() {
+    for (value, line) in [
+        (
+            "none",
+            "mapping.toml:3: mapping.state-dir: none cannot be used: No such file or directory (os error 2); \
+             make it with `install -d -m 0700 none`",
+        ),
+        (
+            "mapping.toml",
+            "mapping.toml:3: mapping.state-dir: mapping.toml is not a directory; name a directory",
+        ),
+        ("", "mapping.toml:3: mapping.state-dir: is empty; write text or leave the key out"),
+    ] {
+        let text = format!("[mapping]\nlisten = [\"127.0.0.1\"]\nstate-dir = \"{value}\"\n");
+        refused("mapping.toml", &text, &[], &[line]);
+    }
+}
+
+#[test]
 fn a_list_of_sections_in_single_brackets() {
     refused_offline(
         "mapping.toml",

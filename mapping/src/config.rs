@@ -84,6 +84,26 @@ pub struct MappingConfig {
     pub state_dir: Option<PathBuf>,
     /// Start with empty state when what `state_dir` holds is corrupt.
     pub start_empty: bool,
+    /// LISP-SEC towards the ITRs (RFC 9303).
+    pub lisp_sec: LispSec,
+}
+
+/// LISP-SEC of a Map-Resolver and Map-Server (RFC 9303). Towards an ETR it needs nothing: the ETR's own key wraps its one-time key.
+#[derive(Clone, Debug, Default)]
+pub struct LispSec {
+    /// Secrets shared with the ITRs. None of them may be a site's (SE-07).
+    pub itr_keys: Vec<ItrKey>,
+    /// Map-Requests without LISP-SEC are dropped (SE-23).
+    pub required: bool,
+}
+
+/// A secret shared with ITRs, which wrap their one-time keys with it (RFC 9303 §6.5).
+#[derive(Clone, Debug)]
+pub struct ItrKey {
+    /// Key ID; two while one secret replaces the other.
+    pub id: u8,
+    /// The secret.
+    pub secret: Secret,
 }
 
 /// How a peer deviates from RFC 9301, and so which rules are relaxed for it (REQUIREMENTS §27, AU-19).
@@ -108,6 +128,8 @@ pub struct Client {
     pub prefix: IpNet,
     /// What is relaxed for it.
     pub profile: Profile,
+    /// Its Map-Requests outside an ECM are lookups too (MR-09).
+    pub plain_map_requests: bool,
 }
 
 /// Who may subscribe without being the xTR of a site (RFC 9437 §7.1): found by its Site-ID.
@@ -180,6 +202,7 @@ impl MappingConfig {
             clients: Vec::new(),
             state_dir: None,
             start_empty: false,
+            lisp_sec: LispSec::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::admin::DropCount;
+use crate::sec::SecError;
 use crate::wire::WireError;
 
 crate::named! {
@@ -44,6 +45,17 @@ crate::named! {
     PlainMapRequest "plain_map_request" "A Map-Request outside an Encapsulated Control Message, which is no lookup (MR-09).";
     ProbeRefused "probe_refused" "A Map-Request with the P-bit came through the mapping system (RQ-20, EC-06).";
     SmrRefused "smr_refused" "A Map-Request with the S-bit came to the mapping system, where it is no lookup (SM-04).";
+    ClientUnknown "client_unknown" "A Map-Request from a source outside every prefix of `clients` (MR-08): add it there.";
+    ForwardLoop "forward_loop" "The same Map-Request came again and again: a registered locator leads to a Map-Resolver, not to an ETR.";
+    SecurityMissing "lisp_sec_missing" "A Map-Request, or the Map-Reply to a protected one, without LISP-SEC data, which is required here (SE-17, SE-23): an older peer, or somebody took it out.";
+    SecurityMalformed "lisp_sec_malformed" "LISP-SEC data that does not hold together (RFC 9303 §6.1, §6.2).";
+    KeyUnwrapped "otk_not_wrapped" "A one-time key in the clear or in an unknown wrapping (SE-04): the peer has no key-id and key for LISP-SEC.";
+    OtkKeyUnknown "otk_key_unknown" "The one-time key is wrapped with a Key ID that is not configured here: compare key-id at both ends (SE-05).";
+    OtkForged "otk_unwrap_failed" "The one-time key does not unwrap: compare the keys at both ends (SE-06).";
+    EidAdForged "eid_ad_failed" "The EID-AD of a Map-Reply does not verify with our one-time key: it was changed on the way (SE-18).";
+    PacketAdForged "pkt_ad_failed" "The PKT-AD of a Map-Reply does not verify: it was changed on the way, or is not from the ETR (SE-18).";
+    SecurityDowngraded "lisp_sec_other_ids" "A Map-Reply with another HMAC or KDF ID than asked for; asked again with other IDs (SE-20).";
+    PrefixOverclaimed "prefix_overclaimed" "A record of a protected Map-Reply for an EID-prefix that the Map-Server did not vouch for (SE-21).";
     NoItrRloc "no_itr_rloc" "No ITR-RLOC of an address family of ours can be answered (RQ-06, RP-03).";
     ItrRlocMartian "itr_rloc_martian" "Every ITR-RLOC is multicast, broadcast, loopback, link-local, reserved or the answering node itself (RP-20).";
     ReplyRateLimited "reply_rate_limited" "The same EID-prefix was just answered to the same RLOC (RP-15).";
@@ -84,6 +96,23 @@ impl From<WireError> for Discard {
             WireError::DataPort | WireError::NestedEncapsulation | WireError::Malformed(_) => {
                 Self::Malformed
             }
+        }
+    }
+}
+
+impl From<SecError> for Discard {
+    fn from(error: SecError) -> Self {
+        match error {
+            SecError::Malformed(_) => Self::SecurityMalformed,
+            SecError::Wrapping(_) | SecError::Unencrypted => Self::KeyUnwrapped,
+            SecError::Unwrap => Self::OtkForged,
+            SecError::Unprotected => Self::SecurityMissing,
+            SecError::EidMismatch => Self::EidAdForged,
+            SecError::PacketMismatch => Self::PacketAdForged,
+            SecError::Hmac(_)
+            | SecError::Kdf(_)
+            | SecError::OtherHmac(_)
+            | SecError::OtherKdf(_) => Self::SecurityDowngraded,
         }
     }
 }

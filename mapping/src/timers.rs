@@ -162,6 +162,14 @@ pub const REPLIES_PER_SECOND: u32 = 1_000;
 pub const REPLIES_BURST: u32 = 5_000;
 /// (ITR-RLOC, EID-prefix) pairs whose last Map-Reply is remembered (RP-15).
 pub const TRACKED_REPLIES: usize = 262_144;
+/// How often a Map-Request is passed on to an ETR; beyond it, it is going in a circle.
+pub const MAX_FORWARDS: u8 = 4;
+/// For how long passing on is remembered, at least.
+pub const FORWARD_MEMORY: Duration = Duration::from_secs(5);
+/// Map-Requests whose passing on is remembered.
+pub const TRACKED_FORWARDS: usize = 262_144;
+/// EID-prefixes that one protected answer vouches for (RFC 9303 §6.1): what fits beside the records.
+pub const MAX_VOUCHED_PREFIXES: usize = 8;
 /// Registrations held, over all sites: one per EID-prefix and xTR.
 pub const MAX_REGISTRATIONS: usize = 2_000_000;
 /// Registrations of one site, unless configured otherwise.

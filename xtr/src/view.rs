@@ -171,3 +171,50 @@ impl RegistrationState {
         }
     }
 }
+
+/// A subscription of ours, as `show subscriptions` prints it on an xTR or gateway (RFC 9437).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnSubscriptionView {
+    /// What is subscribed.
+    pub prefix: IpNet,
+    /// Its instance, 0 to 16 777 215.
+    pub instance_id: u32,
+    /// How it stands.
+    pub state: SubscriptionState,
+    /// The Map-Server that publishes: where its last Map-Notify came from; `None` before the first.
+    pub map_server: Option<IpAddr>,
+    /// Seconds since it was acknowledged first.
+    pub since_seconds: u64,
+    /// Seconds until it is asked for again.
+    pub renewal_seconds: u64,
+    /// The last nonce that either side used, in hexadecimal.
+    pub nonce: String,
+    /// Publications accepted.
+    pub publications: u64,
+}
+
+/// How an own subscription stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubscriptionState {
+    /// Acknowledged; every change is published.
+    Subscribed,
+    /// To something that is not registered: the Map-Server forgets it after a while.
+    Temporary,
+    /// Made by the operator of the Map-Server, not by us.
+    Foreign,
+    /// Being given up.
+    Unsubscribing,
+}
+
+impl SubscriptionState {
+    /// As printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Subscribed => "subscribed",
+            Self::Temporary => "temporary",
+            Self::Foreign => "foreign",
+            Self::Unsubscribing => "unsubscribing",
+        }
+    }
+}

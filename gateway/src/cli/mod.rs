@@ -82,7 +82,7 @@ enum Verb {
     /// Run a site's tunnel router (ITR and ETR) in the foreground
     Xtr(daemon::DaemonArgs),
     /// Run a Map-Server and Map-Resolver in the foreground
-    Mapping(daemon::DaemonArgs),
+    Mapping(mapping::MappingArgs),
     /// Check configuration files and list every mistake
     Check(check::CheckArgs),
     /// Show the state of a running daemon

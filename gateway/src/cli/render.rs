@@ -1,5 +1,7 @@
 //! Views as text for people: the shapes that operators of LISP routers know.
 
+mod subscriptions;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -22,6 +24,10 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
             own_registrations(&serde_json::from_value::<Vec<_>>(view)?)
         }
         Query::Registrations => registrations(&serde_json::from_value::<Vec<_>>(view)?),
+        Query::Subscriptions if is_own_subscription(&view) => {
+            subscriptions::own(&serde_json::from_value::<Vec<_>>(view)?)
+        }
+        Query::Subscriptions => subscriptions::of_others(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Locators => locators(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Counters => counters(&serde_json::from_value(view)?),
         Query::Drops => drops(&serde_json::from_value::<Vec<_>>(view)?),
@@ -32,6 +38,11 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
 /// Whether the registrations are an xTR's own: those name the Map-Server they are at.
 fn is_own(view: &Value) -> bool {
     view.get(0).is_some_and(|first| first.get("map_server").is_some())
+}
+
+/// Whether the subscriptions are a tunnel router's own: those have a renewal.
+fn is_own_subscription(view: &Value) -> bool {
+    view.get(0).is_some_and(|first| first.get("renewal_seconds").is_some())
 }
 
 fn in_instance(instance_id: u32, prefix: IpNet) -> String {

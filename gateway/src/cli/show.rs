@@ -40,6 +40,8 @@ enum What {
     Sites,
     /// Registered EID-prefixes (mapping), or own registrations (xtr)
     Registrations,
+    /// Who subscribed to which mappings (mapping), or own subscriptions (xtr, gateway)
+    Subscriptions,
     /// Locators with reachability, round-trip time and counters (xtr, gateway)
     Locators,
     /// Every counter
@@ -56,6 +58,7 @@ impl What {
             Self::MapCache => Query::MapCache,
             Self::Sites => Query::Sites,
             Self::Registrations => Query::Registrations,
+            Self::Subscriptions => Query::Subscriptions,
             Self::Locators => Query::Locators,
             Self::Counters => Query::Counters,
             Self::Drops => Query::Drops,

@@ -1,7 +1,9 @@
 //! `mapping.toml`: `[mapping]` and `[[site]]`.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mapping::config::{Algorithm, MappingConfig, Site, SiteKey, SitePrefix};
@@ -26,6 +28,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
             table.or("registration-timeout", timers::REGISTRATION_TIMEOUT, |node| {
                 values::duration(node, REGISTRATION_TIMEOUTS)
             });
+        config.state_dir = table.get("state-dir").and_then(|node| state_dir(&node, environment));
         table.finish();
     }
     let mut claims = Claims::default();
@@ -38,6 +41,24 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
         }
     }
     config
+}
+
+/// A relative path starts at the file's directory. Whether the daemon may write there only the daemon can tell.
+fn state_dir(node: &Node<'_>, environment: &Environment) -> Option<PathBuf> {
+    let path = environment.directory.join(node.text()?);
+    if environment.host.is_none() {
+        return Some(path);
+    }
+    let shown = path.display();
+    match fs::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => return Some(path),
+        Ok(_) => node.error(&format!("{shown} is not a directory"), "name a directory"),
+        Err(error) => {
+            let instead = format!("make it with `install -d -m 0700 {shown}`");
+            node.error(&format!("{shown} cannot be used: {error}"), &instead);
+        }
+    }
+    None
 }
 
 fn listen(table: &Table<'_>, environment: &Environment) -> Vec<IpAddr> {

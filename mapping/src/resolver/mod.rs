@@ -1,12 +1,21 @@
-//! The Map-Resolver's side: what counts as a lookup, where its answer goes (RFC 9301 §8.4, §5.5).
+//! The Map-Resolver's side: who may ask, what counts as a lookup, where its answer goes (RFC 9301 §8.4, §5.5).
 
+mod clients;
+mod forwards;
 pub(crate) mod negative;
+mod protection;
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::discard::Discard;
 use crate::timers::control_payload_limit;
-use crate::wire::{CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, MapRequest};
+use crate::wire::{
+    CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, MapRequest, Tolerance,
+};
+
+pub(crate) use clients::Clients;
+pub(crate) use forwards::Forwards;
+pub(crate) use protection::{ItrKeys, Protection};
 
 /// The addresses this node serves on.
 #[derive(Clone, Debug)]
@@ -35,6 +44,8 @@ pub(crate) struct Lookup {
     /// What is passed on to an ETR: the inner message with its octets unchanged (MS-15, MR-05), without LISP-SEC data, whose
     /// one-time key is for the hop it came over.
     pub(crate) ecm: EncapsulatedControlMessage,
+    /// The ITR's one-time key, when the Map-Request is protected (RFC 9303 §6.6).
+    pub(crate) protection: Option<Protection>,
     /// The Map-Request in it.
     pub(crate) request: MapRequest,
     /// The ITR-RLOCs that can be anybody's, in the order of the message; at least one. Of an unsubscription, which names none, the
@@ -58,17 +69,18 @@ impl Lookup {
     ///
     /// # Errors
     /// What the Map-Resolver does not answer: other messages (EC-09), probes (RQ-20), SMRs, and requests that no reply could reach
-    /// (RQ-06, RP-20).
+    /// (RQ-06, RP-20). Whether it is protected is not looked at here.
     pub(crate) fn new(
         ecm: EncapsulatedControlMessage,
         own: &OwnAddresses,
         local: IpAddr,
+        tolerance: Tolerance,
     ) -> Result<Self, Discard> {
         const MAP_REQUEST: u8 = 1;
         if ecm.message.first().is_none_or(|first| first >> 4 != MAP_REQUEST) {
             return Err(Discard::UnexpectedInner);
         }
-        let request = MapRequest::parse(&ecm.message)?;
+        let request = MapRequest::parse_with(&ecm.message, tolerance)?;
         if request.probe {
             return Err(Discard::ProbeRefused);
         }
@@ -95,7 +107,7 @@ impl Lookup {
         match itr_rlocs.is_empty() {
             true if martian => Err(Discard::ItrRlocMartian),
             true => Err(Discard::NoItrRloc),
-            false => Ok(Self { ecm, request, itr_rlocs, local }),
+            false => Ok(Self { ecm, protection: None, request, itr_rlocs, local }),
         }
     }
 
@@ -130,7 +142,8 @@ pub(crate) fn is_martian(address: IpAddr, local: IpAddr) -> bool {
     loopback || reserved || address.is_multicast()
 }
 
-/// A Map-Reply within what may be sent without knowing the path MTU (CW-06), all records with the same TTL, the lowest (RP-08).
+/// A Map-Reply within what may be sent without knowing the path MTU (CW-06), all records with the same TTL, the lowest (RP-08), with
+/// `room` octets to spare for what is appended.
 ///
 /// What does not fit is left out: first records from the last one on, then of the only record the locators that carry traffic
 /// last. The caller sees to it that records which must stay together fit.
@@ -141,7 +154,8 @@ pub(crate) fn map_reply(
     nonce: u64,
     mut records: Vec<EidRecord>,
     destination: IpAddr,
-) -> Vec<u8> {
+    room: usize,
+) -> (MapReply, Vec<u8>) {
     let ttl_minutes = records.iter().map(|record| record.ttl_minutes).min().unwrap_or(0);
     for record in &mut records {
         record.ttl_minutes = ttl_minutes;
@@ -150,9 +164,9 @@ pub(crate) fn map_reply(
     loop {
         payload.clear();
         reply.encode(&mut payload);
-        let fits = payload.len() <= control_payload_limit(destination);
+        let fits = payload.len() + room <= control_payload_limit(destination);
         if fits || !shrink(&mut reply.records) {
-            return payload;
+            return (reply, payload);
         }
     }
 }

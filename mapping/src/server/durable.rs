@@ -238,6 +238,7 @@ impl MapServer {
             ttl_minutes: kept.record.ttl_minutes,
             proxy_reply: kept.proxy_reply,
             merge: kept.merge,
+            security_capable: kept.security_capable,
             map_version: kept.record.map_version,
             locators: kept.record.locators.clone(),
         })
@@ -265,6 +266,7 @@ impl Registration {
             lifetime_seconds: u32::try_from(self.lifetime.as_secs()).unwrap_or(u32::MAX),
             proxy_reply: self.proxy_reply,
             merge: self.merge,
+            security_capable: self.security_capable,
             signing: self.signing.map(|signing| KeptSigning {
                 key_id: signing.key_id,
                 algorithm: signing.algorithm,

@@ -44,6 +44,7 @@ pub(super) struct KeptRegistration<'a> {
     pub(super) lifetime_seconds: u32,
     pub(super) proxy_reply: bool,
     pub(super) merge: bool,
+    pub(super) security_capable: bool,
     pub(super) signing: Option<KeptSigning>,
     pub(super) identity: Option<XtrIdentity>,
     pub(super) source: IpAddr,
@@ -65,6 +66,7 @@ mod flag {
     pub(super) const IDENTITY: u8 = 4;
     pub(super) const SIGNING: u8 = 8;
     pub(super) const MESSAGE_COVERED: u8 = 16;
+    pub(super) const SECURITY_CAPABLE: u8 = 32;
 }
 
 /// The key of the registration of `prefix` by one xTR.
@@ -130,6 +132,7 @@ impl<'a> KeptRegistration<'a> {
         value.push(
             bit(self.proxy_reply, flag::PROXY_REPLY)
                 | bit(self.merge, flag::MERGE)
+                | bit(self.security_capable, flag::SECURITY_CAPABLE)
                 | bit(self.identity.is_some(), flag::IDENTITY)
                 | bit(self.signing.is_some(), flag::SIGNING)
                 | bit(covered, flag::MESSAGE_COVERED),
@@ -176,6 +179,7 @@ impl<'a> KeptRegistration<'a> {
             lifetime_seconds,
             proxy_reply: set(flag::PROXY_REPLY),
             merge: set(flag::MERGE),
+            security_capable: set(flag::SECURITY_CAPABLE),
             signing,
             identity,
             source,

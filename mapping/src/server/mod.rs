@@ -9,6 +9,7 @@ mod register;
 mod registry;
 mod replay;
 mod request;
+mod secure;
 mod site;
 mod subscription;
 #[cfg(test)]
@@ -26,7 +27,7 @@ use crate::clock::Epoch;
 use crate::config::MappingConfig;
 use crate::discard::{Discard, DiscardCounters};
 use crate::limits::{Rate, Recent, Scatter, ScatteredBuckets};
-use crate::resolver::{OwnAddresses, is_martian};
+use crate::resolver::{Clients, Forwards, ItrKeys, OwnAddresses, is_martian};
 use crate::timers;
 use crate::transmit::Transmit;
 use crate::wire::{CONTROL_PORT, Message};
@@ -49,6 +50,8 @@ use subscription::Subscriptions;
 #[derive(Debug)]
 pub struct MapServer {
     own: OwnAddresses,
+    clients: Clients,
+    itr_keys: ItrKeys,
     sites: Sites,
     registry: Registry,
     replay: ReplayGuard,
@@ -58,6 +61,8 @@ pub struct MapServer {
     admission: Admission,
     replies: ScatteredBuckets,
     recent_replies: Recent,
+    forwards: Forwards,
+    scatter: Scatter,
     rng: StdRng,
     transmits: VecDeque<Transmit>,
     spare: Vec<Vec<u8>>,
@@ -77,6 +82,8 @@ impl MapServer {
             subscriptions: Subscriptions::new(&config, scatter),
             admission: Admission::new(config.sites.len(), scatter),
             own: OwnAddresses::new(config.listen),
+            clients: Clients::new(config.clients),
+            itr_keys: ItrKeys::new(config.lisp_sec),
             sites: Sites::new(config.sites),
             registry: Registry::default(),
             replay: ReplayGuard::default(),
@@ -88,6 +95,8 @@ impl MapServer {
                 timers::TRACKED_REPLIES,
                 scatter,
             ),
+            forwards: Forwards::default(),
+            scatter,
             rng,
             transmits: VecDeque::new(),
             spare: Vec::new(),
@@ -117,7 +126,7 @@ impl MapServer {
         if let Err(reason) = self.admit(now, local, from, payload) {
             return self.discard(from.ip(), reason);
         }
-        match Message::parse(payload) {
+        match Message::parse_with(payload, self.clients.tolerance(from.ip())) {
             Err(error) => self.discard(from.ip(), error.into()),
             Ok(Message::MapRegister(register)) => {
                 self.count(Count::MapRegisters);
@@ -128,12 +137,7 @@ impl MapServer {
                 self.handle_encapsulated(now, local.ip(), from, ecm);
             }
             Ok(Message::MapRequest(request)) => {
-                let reason = match (request.probe, request.smr) {
-                    (true, _) => Discard::ProbeRefused,
-                    (_, true) => Discard::SmrRefused,
-                    _ => Discard::PlainMapRequest,
-                };
-                self.discard(from.ip(), reason);
+                self.handle_plain_request(now, local.ip(), from, &request, payload);
             }
             Ok(Message::MapReply(_) | Message::MapNotify(_) | Message::MapReferral(_)) => {
                 self.discard(from.ip(), Discard::UnexpectedMessage);

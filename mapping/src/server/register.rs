@@ -220,6 +220,7 @@ impl MapServer {
             ttl_minutes: record.ttl_minutes,
             proxy_reply: register.proxy_reply,
             merge: register.merge,
+            security_capable: register.security_capable,
             map_version: record.map_version,
             locators,
         };

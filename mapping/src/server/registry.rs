@@ -42,6 +42,8 @@ pub(super) struct Registration {
     pub(super) ttl_minutes: u32,
     pub(super) proxy_reply: bool,
     pub(super) merge: bool,
+    /// S-bit: the xTR speaks LISP-SEC (RFC 9303 §6.3).
+    pub(super) security_capable: bool,
     pub(super) map_version: u16,
     pub(super) locators: Vec<LocatorRecord>,
 }
@@ -61,8 +63,8 @@ impl Registration {
             || self.locators != older.locators
             || (self.site, self.signing, self.identity, self.source, self.local)
                 != (older.site, older.signing, older.identity, older.source, older.local)
-            || (self.proxy_reply, self.merge, self.lifetime)
-                != (older.proxy_reply, older.merge, older.lifetime)
+            || (self.proxy_reply, self.merge, self.security_capable, self.lifetime)
+                != (older.proxy_reply, older.merge, older.security_capable, older.lifetime)
     }
 
     /// Whether a Map-Reply made of `other` may read differently.
@@ -115,20 +117,6 @@ impl Entry {
         let mut record = self.record(prefix);
         record.locators.sort_by(|a, b| a.address.cmp(&b.address));
         record
-    }
-
-    /// The locators that Map-Requests can be forwarded to (MS-15): with the R-bit, best priority first.
-    pub(super) fn reachable(&self) -> Vec<IpAddr> {
-        let mut locators: Vec<(u8, IpAddr)> = self
-            .registrations
-            .iter()
-            .flat_map(|registration| &registration.locators)
-            .filter(|locator| locator.reachable)
-            .filter_map(|locator| Some((locator.priority, locator.address.rloc()?)))
-            .collect();
-        locators.sort_unstable();
-        locators.dedup();
-        locators.into_iter().map(|(_, rloc)| rloc).collect()
     }
 }
 

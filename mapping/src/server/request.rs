@@ -1,6 +1,5 @@
 //! Map-Request: answer it, or pass it on to an ETR (RFC 9301 §8.3, §8.4).
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -8,26 +7,48 @@ use crate::discard::Discard;
 use crate::eid::EidPrefix;
 use crate::resolver::negative::least_specific;
 use crate::resolver::{Lookup, is_martian, map_reply};
-use crate::timers::{NEGATIVE_TTL_MINUTES, UNREGISTERED_TTL_MINUTES, control_payload_limit};
+use crate::timers::{
+    MAX_VOUCHED_PREFIXES, NEGATIVE_TTL_MINUTES, UNREGISTERED_TTL_MINUTES, control_payload_limit,
+};
 use crate::transmit::{SourcePort, Transmit};
 use crate::wire::{
-    Action, CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, RequestedEid,
+    Action, CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, MapRequest, RequestedEid,
 };
 
-use super::registry::Entry;
+use super::registry::{Entry, Registration};
+use super::secure::{self, Voucher};
+use super::site::Signer;
 use super::subscription::Subscribing;
 use super::{Count, MapServer};
 
 /// More-specifics that one reply could have room for: a record takes at least 16 octets.
 const MAX_MORE_SPECIFICS: usize = 80;
+/// Octets before the first record of a Map-Reply.
+const REPLY_HEADER: usize = 12;
 
 /// What becomes of one record of a Map-Request.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Answer {
     /// Answered from the registry, or negatively.
-    Records(Vec<EidRecord>),
-    /// The ETR at this locator answers.
-    Etr(IpAddr),
+    Told(Told),
+    /// An ETR answers.
+    Etr(Ask),
+}
+
+/// An answer of the Map-Server's own.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) records: Vec<EidRecord>,
+    voucher: Voucher,
+}
+
+/// An ETR to be asked.
+#[derive(Debug)]
+pub(super) struct Ask {
+    rloc: IpAddr,
+    voucher: Voucher,
+    /// The key it registered with; `None` when the request is not protected.
+    signer: Option<Signer>,
 }
 
 impl MapServer {
@@ -36,12 +57,53 @@ impl MapServer {
         now: Instant,
         local: IpAddr,
         from: SocketAddr,
-        ecm: EncapsulatedControlMessage,
+        mut ecm: EncapsulatedControlMessage,
     ) {
-        match Lookup::new(ecm, &self.own, local) {
-            Ok(lookup) => self.handle_lookup(now, from, &lookup),
-            Err(reason) => self.discard(from.ip(), reason),
+        if !self.clients.admit(from.ip()) {
+            return self.discard(from.ip(), Discard::ClientUnknown);
         }
+        let security = ecm.security.take();
+        let tolerance = self.clients.tolerance(from.ip());
+        let mut lookup = match Lookup::new(ecm, &self.own, local, tolerance) {
+            Ok(lookup) => lookup,
+            Err(reason) => return self.discard(from.ip(), reason),
+        };
+        match self.itr_keys.protection(security.as_deref(), lookup.request.nonce) {
+            Ok(protection) => {
+                lookup.protection = protection;
+                self.handle_lookup(now, from, &lookup);
+            }
+            Err(reason) => {
+                self.discard(from.ip(), reason);
+                if reason == Discard::OtkKeyUnknown {
+                    self.deny(now, from, &lookup);
+                }
+            }
+        }
+    }
+
+    /// A Map-Request outside an ECM: a lookup of a client that knows no better (MR-09).
+    pub(super) fn handle_plain_request(
+        &mut self,
+        now: Instant,
+        local: IpAddr,
+        from: SocketAddr,
+        request: &MapRequest,
+        octets: &[u8],
+    ) {
+        if !request.probe && !request.smr && self.clients.admit_plain(from.ip()) {
+            let eid = request.records.first().and_then(|record| record.eid.prefix());
+            let destination = eid.map_or(local, |prefix| prefix.first().address);
+            let destination = SocketAddr::new(destination, CONTROL_PORT);
+            let ecm = EncapsulatedControlMessage::new(from, destination, octets.to_vec());
+            return self.handle_encapsulated(now, local, from, ecm);
+        }
+        let reason = match (request.probe, request.smr) {
+            (true, _) => Discard::ProbeRefused,
+            (_, true) => Discard::SmrRefused,
+            _ => Discard::PlainMapRequest,
+        };
+        self.discard(from.ip(), reason);
     }
 
     /// Every record is processed (RQ-03), and counts against the source's share like a message of its own (MS-23). The answers go in
@@ -49,8 +111,11 @@ impl MapServer {
     fn handle_lookup(&mut self, now: Instant, from: SocketAddr, lookup: &Lookup) {
         self.count(Count::MapRequests);
         self.admission.asked(now, from.ip());
-        let mut answered: Vec<Vec<EidRecord>> = Vec::new();
-        let mut etrs: Vec<IpAddr> = Vec::new();
+        if lookup.protection.is_some() {
+            self.count(Count::ProtectedMapRequests);
+        }
+        let mut answered: Vec<Told> = Vec::new();
+        let mut etrs: Vec<Ask> = Vec::new();
         for (at, RequestedEid { eid, notify }) in lookup.request.records.iter().enumerate() {
             // The first was paid for when the message was admitted.
             if at > 0
@@ -65,17 +130,22 @@ impl MapServer {
             };
             let answer = match notify.then(|| self.subscribe(now, from, lookup, &prefix)) {
                 Some(Subscribing::Done) => continue,
-                Some(Subscribing::Refused(answer)) => Answer::Records(vec![answer]),
+                Some(Subscribing::Refused(record)) => Answer::Told(Told::of(prefix, record)),
                 Some(Subscribing::Impossible) | None => self.answer(&prefix, lookup),
             };
             match answer {
-                Answer::Records(records) if !answered.contains(&records) => answered.push(records),
-                Answer::Etr(etr) if !etrs.contains(&etr) => etrs.push(etr),
-                Answer::Records(_) | Answer::Etr(_) => {}
+                Answer::Told(told) if !answered.contains(&told) => answered.push(told),
+                Answer::Etr(ask) => match etrs.iter_mut().find(|other| other.rloc == ask.rloc) {
+                    Some(other) => other.voucher.join(ask.voucher),
+                    None => etrs.push(ask),
+                },
+                Answer::Told(_) => {}
             }
         }
-        for etr in etrs {
-            self.forward(lookup, etr);
+        for ask in etrs {
+            if let Err(reason) = self.forward(now, lookup, ask) {
+                self.discard(from.ip(), reason);
+            }
         }
         if answered.is_empty() {
             return;
@@ -85,14 +155,101 @@ impl MapServer {
         }
     }
 
-    pub(super) fn answer(&self, asked: &EidPrefix, lookup: &Lookup) -> Answer {
-        let Some((prefix, entry)) = self.registered(asked) else {
-            return self.negative(asked, self.sites.configured(asked), lookup);
+    /// MS-13: the ITR's authentication fails, and neither rule of LISP-SEC says to be silent about it.
+    fn deny(&mut self, now: Instant, from: SocketAddr, lookup: &Lookup) {
+        let denied = |requested: &RequestedEid| {
+            let host = requested.eid.prefix()?.first().host_prefix();
+            Some(Told::negative(host, Action::DropAuthFailure, UNREGISTERED_TTL_MINUTES))
         };
-        let etr = self.choose_etr(entry, lookup);
-        match etr {
-            Some(etr) if lookup.request.authoritative || !entry.proxy_reply() => Answer::Etr(etr),
-            _ => Answer::Records(self.mapping(asked, prefix, entry, lookup)),
+        let answered: Vec<Told> =
+            lookup.request.records.iter().take(1).filter_map(denied).collect();
+        if let Err(reason) = self.reply(now, lookup, answered) {
+            self.discard(from.ip(), reason);
+        }
+    }
+
+    pub(super) fn answer(&self, asked: &EidPrefix, lookup: &Lookup) -> Answer {
+        let configured = self.sites.configured(asked);
+        if let Some(configured) = configured.filter(|configured| self.sites.is_down(configured)) {
+            return self.denied(asked, configured, lookup);
+        }
+        let Some((prefix, entry)) = self.registered(asked) else {
+            return self.negative(asked, configured, lookup);
+        };
+        match lookup.protection {
+            Some(_) => self.protected_answer(asked, prefix, entry, lookup),
+            None => {
+                let wanted = lookup.request.authoritative || !self.is_proxied(entry);
+                match wanted.then(|| self.choose_etr(prefix, entry, lookup)).flatten() {
+                    Some(ask) => Answer::Etr(ask),
+                    None => Answer::Told(self.mapping(asked, prefix, entry, lookup)),
+                }
+            }
+        }
+    }
+
+    /// The rules of RFC 9303 §6.7, in their order (SE-09, SE-10, SE-11). The first one outranks the A-bit (MS-16).
+    fn protected_answer(
+        &self,
+        asked: &EidPrefix,
+        prefix: EidPrefix,
+        entry: &Entry,
+        lookup: &Lookup,
+    ) -> Answer {
+        if self.is_proxied(entry) {
+            return Answer::Told(self.mapping(asked, prefix, entry, lookup));
+        }
+        if entry.registrations().iter().any(|registration| registration.security_capable) {
+            return match self.choose_etr(prefix, entry, lookup) {
+                Some(ask) => Answer::Etr(ask),
+                // None of them can be reached: the Map-Server answers, since nobody else can.
+                None => Answer::Told(self.mapping(asked, prefix, entry, lookup)),
+            };
+        }
+        // A record of the whole prefix would hide the more-specifics in it, which others registered.
+        let narrowed = match self.registry.more_specifics(&prefix).next() {
+            Some(_) => least_specific(asked, prefix.mask_len() + 1, &[&self.registry]),
+            None => Some(prefix),
+        };
+        let denied = narrowed.unwrap_or_else(|| asked.first().host_prefix());
+        let mut told = Told::negative(denied, Action::DropAuthFailure, UNREGISTERED_TTL_MINUTES);
+        told.voucher = Voucher::new(prefix, true);
+        Answer::Told(told)
+    }
+
+    /// The key that an ETR registered with.
+    fn signer_of(&self, registration: &Registration) -> Option<Signer> {
+        self.sites.signer(registration.site, registration.signing?)
+    }
+
+    /// Whether the Map-Server answers for its ETRs (MS-14).
+    fn is_proxied(&self, entry: &Entry) -> bool {
+        entry.proxy_reply()
+            || entry
+                .registrations()
+                .iter()
+                .any(|registration| self.sites.get(registration.site).config.force_proxy_reply)
+    }
+
+    /// MS-13: the operator has shut the site down.
+    fn denied(&self, asked: &EidPrefix, configured: EidPrefix, lookup: &Lookup) -> Answer {
+        match least_specific(asked, configured.mask_len(), &[&self.sites.open()]) {
+            Some(hole) => Answer::Told(Told::negative(
+                hole,
+                Action::DropPolicyDenied,
+                UNREGISTERED_TTL_MINUTES,
+            )),
+            None => self.answer_for_first(asked, lookup),
+        }
+    }
+
+    /// A prefix was asked for that several rules apply to: answered for its first EID.
+    fn answer_for_first(&self, asked: &EidPrefix, lookup: &Lookup) -> Answer {
+        let first = asked.first().host_prefix();
+        if first == *asked {
+            Answer::Told(Told { records: Vec::new(), voucher: Voucher::new(first, false) })
+        } else {
+            self.answer(&first, lookup)
         }
     }
 
@@ -121,22 +278,29 @@ impl MapServer {
         prefix: EidPrefix,
         entry: &Entry,
         lookup: &Lookup,
-    ) -> Vec<EidRecord> {
+    ) -> Told {
+        let voucher = Voucher::new(prefix, false);
         let mut records = vec![entry.record(prefix)];
         let mut told = true;
         for (more, entry) in self.registry.more_specifics(&prefix).take(MAX_MORE_SPECIFICS) {
-            told &= entry.proxy_reply();
+            told &= self.is_proxied(entry);
             records.push(entry.record(more));
         }
+        if records.len() > 1 && !(told && self.fits(&records, &voucher, lookup)) {
+            // Without a narrower one, more-specifics lie within what was asked for: as many as fit.
+            if let Some(narrowed) = least_specific(asked, prefix.mask_len() + 1, &[&self.registry])
+            {
+                records = vec![entry.record(narrowed)];
+            }
+        }
+        Told { records, voucher }
+    }
+
+    /// Whether all of `records` go into one Map-Reply.
+    fn fits(&self, records: &[EidRecord], voucher: &Voucher, lookup: &Lookup) -> bool {
         let to = lookup.requester(&self.own).map_or(lookup.local, |to| to.destination.ip());
-        if records.len() == 1 || (told && encoded(&records).len() <= control_payload_limit(to)) {
-            return records;
-        }
-        match least_specific(asked, prefix.mask_len() + 1, &[&self.registry]) {
-            Some(narrowed) => vec![entry.record(narrowed)],
-            // More-specifics lie within what was asked for: as many as fit.
-            None => records,
-        }
+        let room = lookup.protection.as_ref().map_or(0, |_| secure::reply_octets(voucher));
+        encoded(records).len() + room <= control_payload_limit(to)
     }
 
     /// The least-specific prefix around `asked` that is nobody's (MS-10, MS-12, MR-04), or that is a site's but not registered
@@ -157,99 +321,94 @@ impl MapServer {
             }
         };
         match hole {
-            Some(hole) => Answer::Records(vec![EidRecord::negative(
-                hole,
-                Action::NativelyForward,
-                ttl_minutes,
-            )]),
-            // A prefix was asked for that is partly a site's: answered for its first EID.
-            None => {
-                let first = asked.first().host_prefix();
-                if first == *asked {
-                    Answer::Records(Vec::new())
-                } else {
-                    self.answer(&first, lookup)
-                }
-            }
+            Some(hole) => Answer::Told(Told::negative(hole, Action::NativelyForward, ttl_minutes)),
+            None => self.answer_for_first(asked, lookup),
         }
     }
 
-    /// An ETR that can be sent the Map-Request, in one packet (CW-06), and can answer it (MS-15).
+    /// An ETR that can be sent the Map-Request, in one packet (CW-06), and can answer it (MS-15): a protected one only if it
+    /// registered with the S-bit (SE-10).
     ///
     /// `None` when there is none: then the Map-Server answers itself, since nobody else can. That is so too when no locator is of
     /// the family of an ITR-RLOC: the ETR could not reach the ITR. Retransmissions come with new nonces and so try other ETRs.
-    fn choose_etr(&self, entry: &Entry, lookup: &Lookup) -> Option<IpAddr> {
+    fn choose_etr(&self, prefix: EidPrefix, entry: &Entry, lookup: &Lookup) -> Option<Ask> {
         let locators = entry.registrations().iter().flat_map(|registration| &registration.locators);
         if !locators.filter_map(|l| l.address.rloc()).any(|rloc| lookup.has_family_of(rloc)) {
             return None;
         }
-        let askable: Vec<IpAddr> = entry
-            .reachable()
-            .into_iter()
-            .filter(|&rloc| self.own.source_for(rloc, lookup.local).is_some())
-            .filter(|&rloc| !self.own.contains(rloc) && !is_martian(rloc, lookup.local))
-            .filter(|&rloc| lookup.ecm.encoded_len() <= control_payload_limit(rloc))
+        let protected = lookup.protection.is_some();
+        let registrations = entry.registrations();
+        let cant_sign = protected && registrations.iter().any(|r| !r.security_capable);
+        let voucher = Voucher::new(prefix, cant_sign);
+        let room = if protected { secure::ecm_octets(&voucher) } else { 0 };
+        let mut askable: Vec<(u8, IpAddr, usize)> = registrations
+            .iter()
+            .enumerate()
+            .filter(|(_, registration)| registration.security_capable || !protected)
+            .flat_map(|(at, r)| r.locators.iter().map(move |locator| (at, locator)))
+            .filter(|(_, locator)| locator.reachable)
+            .filter_map(|(at, locator)| Some((locator.priority, locator.address.rloc()?, at)))
+            .filter(|&(_, rloc, _)| self.own.source_for(rloc, lookup.local).is_some())
+            .filter(|&(_, rloc, _)| !self.own.contains(rloc) && !is_martian(rloc, lookup.local))
+            .filter(|&(_, rloc, _)| lookup.ecm.encoded_len() + room <= control_payload_limit(rloc))
             .collect();
-        let matching: Vec<IpAddr> =
-            askable.iter().copied().filter(|&rloc| lookup.has_family_of(rloc)).collect();
-        let choice = if matching.is_empty() { &askable } else { &matching };
-        let turn = usize::try_from(lookup.request.nonce % choice.len().max(1) as u64).ok()?;
-        choice.get(turn).copied()
+        askable.sort_unstable();
+        askable.dedup_by_key(|(priority, rloc, _)| (*priority, *rloc));
+        if askable.iter().any(|&(_, rloc, _)| lookup.has_family_of(rloc)) {
+            askable.retain(|&(_, rloc, _)| lookup.has_family_of(rloc));
+        }
+        let turn = usize::try_from(lookup.request.nonce % askable.len().max(1) as u64).ok()?;
+        let &(_, rloc, at) = askable.get(turn)?;
+        let signer = match protected {
+            true => Some(self.signer_of(&registrations[at])?),
+            false => None,
+        };
+        Some(Ask { rloc, voucher, signer })
     }
 
-    /// Re-encapsulates the inner message (MS-15, MR-05).
-    fn forward(&mut self, lookup: &Lookup, etr: IpAddr) {
-        let Some(source) = self.own.source_for(etr, lookup.local) else {
-            return;
-        };
-        let mut payload = Vec::new();
-        lookup.ecm.encode(&mut payload);
+    /// Re-encapsulates the inner message (MS-15, MR-05), a protected one with new authentication data (RFC 9303 §6.7.1).
+    fn forward(&mut self, now: Instant, lookup: &Lookup, ask: Ask) -> Result<(), Discard> {
+        let source = self.own.source_for(ask.rloc, lookup.local).ok_or(Discard::NoItrRloc)?;
+        let nonce = lookup.request.nonce;
+        if !self.forwards.admit(now, nonce, lookup.itr_rlocs[0]) {
+            return Err(Discard::ForwardLoop);
+        }
+        let mut ecm = lookup.ecm.clone();
+        if let (Some(protection), Some(signer)) = (&lookup.protection, &ask.signer) {
+            ecm.security = Some(secure::ecm_security(protection, nonce, signer, &ask.voucher)?);
+            self.count(Count::ProtectedForwards);
+        }
+        let mut payload = Vec::with_capacity(ecm.encoded_len());
+        ecm.encode(&mut payload);
         self.count(Count::MapRequestsForwarded);
         self.transmits.push_back(Transmit {
             source,
             source_port: SourcePort::Ephemeral,
-            destination: SocketAddr::new(etr, CONTROL_PORT),
+            destination: SocketAddr::new(ask.rloc, CONTROL_PORT),
             payload,
         });
+        Ok(())
     }
 
     /// Sends what was not just sent to the same ITR-RLOC.
-    fn reply(
-        &mut self,
-        now: Instant,
-        lookup: &Lookup,
-        answered: Vec<Vec<EidRecord>>,
-    ) -> Result<(), Discard> {
+    fn reply(&mut self, now: Instant, lookup: &Lookup, answered: Vec<Told>) -> Result<(), Discard> {
         if lookup.request.dont_map_reply {
             return Err(Discard::DontMapReply);
         }
         let requester = lookup.requester(&self.own).ok_or(Discard::NoItrRloc)?;
         let rloc = requester.destination.ip();
-        let (mut records, mut told): (Vec<EidRecord>, Vec<_>) = (Vec::new(), Vec::new());
-        for answer in answered {
-            let Some(prefix) = answer.first().and_then(|record| record.eid.prefix()) else {
-                continue;
-            };
-            let (key, value) = ((rloc, prefix), fingerprint(&answer));
-            if self.recent_replies.contains(now, &key, value) {
-                continue;
-            }
-            told.push((key, value));
-            for record in answer {
-                if !records.iter().any(|other| other.eid == record.eid) {
-                    records.push(record);
-                }
-            }
-        }
-        if records.is_empty() || !self.replies.take(now, &rloc) {
+        let reply = self.fresh_reply(now, lookup, rloc, answered)?;
+        let Reply { payload, negative, told } = reply;
+        if !self.replies.take(now, &rloc) {
             return Err(Discard::ReplyRateLimited);
         }
         for (key, value) in told {
             self.recent_replies.record(now, &key, value);
         }
-        let negative = records.iter().all(|record| record.is_negative());
         self.count(if negative { Count::NegativeMapReplies } else { Count::MapReplies });
-        let payload = map_reply(self.payload(), lookup.request.nonce, records, rloc);
+        if lookup.protection.is_some() {
+            self.count(Count::ProtectedReplies);
+        }
         self.transmits.push_back(Transmit {
             source: requester.source,
             source_port: SourcePort::Control,
@@ -258,17 +417,89 @@ impl MapServer {
         });
         Ok(())
     }
+
+    /// The Map-Reply with those of the answers that were not just told (RP-15). Who proves with a key that he is the ITR is told
+    /// apart from everybody who may write its RLOC into a request.
+    fn fresh_reply(
+        &mut self,
+        now: Instant,
+        lookup: &Lookup,
+        rloc: IpAddr,
+        mut answered: Vec<Told>,
+    ) -> Result<Reply, Discard> {
+        let protection = lookup.protection.as_ref();
+        let (nonce, salt) = (lookup.request.nonce, u64::from(protection.is_some()));
+        let key = |told: &Told| {
+            let prefix = told.records.first().and_then(|record| record.eid.prefix())?;
+            Some((rloc, prefix))
+        };
+        let mut told = Vec::new();
+        if let [_, _, ..] = answered[..] {
+            answered.retain(|answer| {
+                let Some(key) = key(answer) else { return false };
+                let value = self.scatter.of(&encoded(&answer.records)) ^ salt;
+                let fresh = !self.recent_replies.contains(now, &key, value);
+                if fresh {
+                    told.push((key, value));
+                }
+                fresh
+            });
+            answered.truncate(if protection.is_some() { MAX_VOUCHED_PREFIXES } else { usize::MAX });
+        }
+        let mut answered = answered.into_iter();
+        let first = answered.next().ok_or(Discard::ReplyRateLimited)?;
+        let only = told.is_empty().then(|| key(&first)).flatten();
+        let Told { mut records, mut voucher } = first;
+        for other in answered {
+            voucher.join(other.voucher);
+            for record in other.records {
+                if !records.iter().any(|known| known.eid == record.eid) {
+                    records.push(record);
+                }
+            }
+        }
+        if records.is_empty() {
+            return Err(Discard::ReplyRateLimited);
+        }
+        let negative = records.iter().all(|record| record.is_negative());
+        let room = protection.map_or(0, |_| secure::reply_octets(&voucher));
+        let (reply, mut payload) = map_reply(self.payload(), nonce, records, rloc, room);
+        if let Some(key) = only {
+            // What was sent is what is compared: the header differs by its nonce each time.
+            let value = self.scatter.of(&&payload[REPLY_HEADER..]) ^ salt;
+            if self.recent_replies.contains(now, &key, value) {
+                return Err(Discard::ReplyRateLimited);
+            }
+            told.push((key, value));
+        }
+        if let Some(protection) = protection {
+            payload = secure::protect(reply, protection, &voucher)?;
+        }
+        Ok(Reply { payload, negative, told })
+    }
+}
+
+/// A Map-Reply to be sent, and what is remembered of it.
+struct Reply {
+    payload: Vec<u8>,
+    negative: bool,
+    told: Vec<((IpAddr, EidPrefix), u64)>,
+}
+
+impl Told {
+    /// One record without locators.
+    fn negative(prefix: EidPrefix, action: Action, ttl_minutes: u32) -> Self {
+        Self::of(prefix, EidRecord::negative(prefix, action, ttl_minutes))
+    }
+
+    /// One record, about `prefix`.
+    fn of(prefix: EidPrefix, record: EidRecord) -> Self {
+        Self { records: vec![record], voucher: Voucher::new(prefix, false) }
+    }
 }
 
 fn encoded(records: &[EidRecord]) -> Vec<u8> {
     let mut octets = Vec::new();
     MapReply::new(0, records.to_vec()).encode(&mut octets);
     octets
-}
-
-/// Equal for equal answers: RP-15 limits repetition; a mapping that has changed is told at once.
-fn fingerprint(records: &[EidRecord]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    records.hash(&mut hasher);
-    hasher.finish()
 }

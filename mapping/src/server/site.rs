@@ -84,6 +84,17 @@ impl Occupied for Sites {
     }
 }
 
+/// The EID-prefixes of sites that are not all shut down.
+#[derive(Debug)]
+pub(super) struct Open<'a>(&'a Sites);
+
+impl Occupied for Open<'_> {
+    fn within(&self, prefix: &EidPrefix) -> bool {
+        let mut configured = self.0.prefixes.covered_by(prefix);
+        configured.any(|(_, permissions)| !self.0.all_down(permissions))
+    }
+}
+
 impl Sites {
     pub(super) fn new(sites: Vec<Site>) -> Self {
         let mut prefixes: EidTable<Vec<Permission>> = EidTable::default();
@@ -126,6 +137,20 @@ impl Sites {
     /// The longest configured EID-prefix that covers `prefix` (MS-22).
     pub(super) fn configured(&self, prefix: &EidPrefix) -> Option<EidPrefix> {
         self.prefixes.longest_match(prefix).map(|(found, _)| found)
+    }
+
+    /// Whether every site that `configured` belongs to is shut down (MS-13).
+    pub(super) fn is_down(&self, configured: &EidPrefix) -> bool {
+        self.prefixes.get(configured).is_some_and(|permissions| self.all_down(permissions))
+    }
+
+    /// What is left when the sites that are shut down are taken away.
+    pub(super) fn open(&self) -> Open<'_> {
+        Open(self)
+    }
+
+    fn all_down(&self, permissions: &[Permission]) -> bool {
+        permissions.iter().all(|permission| self.get(permission.site).config.admin_down)
     }
 
     /// The sites that the records of a message may belong to, in the order of the records, each once: all those of the first

@@ -29,7 +29,7 @@ use crate::wire::{
 };
 
 use super::event::Event;
-use super::request::Answer;
+use super::request::{Answer, Told};
 use super::site::Signer;
 use super::views::seconds;
 use super::{Count, MapServer};
@@ -378,7 +378,9 @@ impl MapServer {
             }
             return Some(Subject { prefix: *asked, records, rest, hole: false });
         }
-        let Answer::Records(mut records) = self.answer(asked, lookup) else { return None };
+        let Answer::Told(Told { mut records, .. }) = self.answer(asked, lookup) else {
+            return None;
+        };
         let first = records.first_mut()?;
         let prefix = first.eid.prefix()?;
         let hole = self.registered(&prefix).is_none();
@@ -583,8 +585,8 @@ impl MapServer {
 
 /// The one-time key of a protected Map-Request, with its OTK Wrapping ID.
 fn one_time_key(lookup: &Lookup) -> Option<(Otk, u8)> {
-    let _ = lookup;
-    None
+    let protection = lookup.protection.as_ref()?;
+    Some((protection.otk.clone(), protection.wrapping_id))
 }
 
 fn notify_to((source, destination): (IpAddr, SocketAddr), payload: Vec<u8>) -> Transmit {

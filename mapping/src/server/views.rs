@@ -34,6 +34,9 @@ crate::named! {
     PublicationRetransmissions "publication_retransmissions" "Retransmissions of publications and of acknowledged subscriptions.";
     PublicationAcks "publication_acks_received" "Map-Notify-Acks of publications and of acknowledged subscriptions.";
     MapRequests "map_requests_received" "Lookups received in Encapsulated Control Messages.";
+    ProtectedMapRequests "protected_map_requests_received" "Lookups protected by LISP-SEC among those received.";
+    ProtectedForwards "protected_map_requests_forwarded" "Protected Map-Requests forwarded to an ETR.";
+    ProtectedReplies "protected_map_replies_sent" "Map-Replies, negative ones too, that were protected by LISP-SEC.";
     MapReplies "map_replies_sent" "Map-Replies sent with a mapping.";
     NegativeMapReplies "negative_map_replies_sent" "Negative Map-Replies sent.";
     MapRequestsForwarded "map_requests_forwarded" "Map-Requests forwarded to an ETR.";

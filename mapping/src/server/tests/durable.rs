@@ -294,3 +294,22 @@ fn au_20_no_secret_is_kept() {
         assert!(!value.windows(8).any(|octets| octets == b"secret-a"));
     }
 }
+
+#[test]
+fn rg_11_whether_an_etr_speaks_lisp_sec_is_known_after_a_crash() {
+    let mut lasting = Lasting::new();
+    let signs = |lasting: &Lasting| {
+        let registry = &lasting.bench.server.registry;
+        registry.get(&eid_prefix("10.9.0.0/16")).unwrap().registrations()[0].security_capable
+    };
+    let registration = |nonce, signs| {
+        let register = register(nonce, vec![record("10.9.0.0/16", &[ETR])]).xtr(1);
+        register.edit(|message| message.security_capable = signs)
+    };
+    lasting.register(&registration(1, false));
+    lasting.restart(1, config());
+    assert!(!signs(&lasting));
+    lasting.register(&registration(2, true));
+    lasting.restart(1, config());
+    assert!(signs(&lasting));
+}

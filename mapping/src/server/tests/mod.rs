@@ -5,6 +5,8 @@ mod notify;
 mod random;
 mod register;
 mod request;
+mod resolving;
+mod secure;
 mod subscription;
 
 use std::net::{IpAddr, SocketAddr};
@@ -158,7 +160,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { server: MapServer::new(config(), [1; 32]), now: Instant::now() }
+        Self::with(config())
+    }
+
+    fn with(config: MappingConfig) -> Self {
+        Self { server: MapServer::new(config, [1; 32]), now: Instant::now() }
     }
 
     fn input(&mut self, from: &str, port: u16, octets: &[u8]) -> Vec<Transmit> {
