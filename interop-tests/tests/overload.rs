@@ -45,7 +45,7 @@ fn ms_23_known_peers_are_served_during_a_flood_from_a_million_spoofed_sources() 
 fn overload(duration: Duration) -> io::Result<()> {
     let namespace = host()?;
     let plan = plan(vec![ETR, ITR]);
-    let daemon = Daemon::start(&namespace, "mapping", &plan.configuration(SERVER.into()))?;
+    let daemon = Daemon::start(&namespace, "mapping", &plan.configuration(SERVER.into(), true))?;
     apart(daemon.id());
     let mut etr = bind(&namespace, ETR)?;
     let mut itr = bind(&namespace, ITR)?;

@@ -184,6 +184,8 @@ pub const MAX_LOCATORS: usize = 255;
 pub const MAX_NONCES: usize = 262_144;
 /// Unsolicited Map-Notifies awaiting their Map-Notify-Ack (MS-08).
 pub const MAX_PENDING_NOTIFIES: usize = 65_536;
+/// Messages that may wait for their changes to be kept before Map-Registers are refused.
+pub const MAX_WAITING_FOR_STORE: usize = 131_072;
 /// Payloads of sent datagrams kept to be filled again.
 pub const SPARE_PAYLOADS: usize = 4_096;
 /// Events kept for the daemon to log; older ones make room.

@@ -28,6 +28,7 @@ use crate::admin::{Query, Request};
 use crate::config::MappingConfig;
 use crate::server::MapServer;
 use crate::store::{Store, StoreEvent};
+use crate::timers::MAX_WAITING_FOR_STORE;
 use crate::view::{CountersView, StatusView};
 
 use inbox::Inbox;
@@ -58,6 +59,7 @@ pub async fn run(
         name,
         server,
         store,
+        waiting: 0,
         degraded: None,
         sockets,
         inbox: Inbox::new(),
@@ -73,6 +75,8 @@ struct Daemon {
     name: String,
     server: MapServer,
     store: Box<dyn Store>,
+    /// Messages that wait for the store.
+    waiting: usize,
     /// Why the store keeps nothing at the moment.
     degraded: Option<String>,
     sockets: Sockets,
@@ -164,6 +168,7 @@ impl Daemon {
     fn stored(&mut self, now: Instant, event: StoreEvent) {
         match event {
             StoreEvent::Kept(transmits) => {
+                self.waiting = self.waiting.saturating_sub(transmits.len());
                 for transmit in transmits {
                     self.send(now, transmit);
                 }
@@ -194,8 +199,10 @@ impl Daemon {
     /// Gives away what the state machine has: changes, messages, events.
     fn flush(&mut self, now: Instant) {
         if let Some(batch) = self.server.take_batch() {
+            self.waiting += batch.transmits.len();
             self.store.submit(batch);
         }
+        self.server.shed_registers(self.waiting > MAX_WAITING_FOR_STORE);
         while let Some(transmit) = self.server.poll_transmit() {
             self.send(now, transmit);
         }
@@ -235,6 +242,7 @@ impl Daemon {
                 ("receive_bursts", inbox.bursts),
                 ("receive_bursts_full", inbox.full_bursts),
                 ("receive_queue_drops", queue::receive_drops(&self.sockets.bound)),
+                ("messages_waiting_for_store", self.waiting as u64),
                 ("send_bursts", outbox.bursts),
                 ("messages_sent", outbox.datagrams),
                 ("send_queue_full", outbox.full),

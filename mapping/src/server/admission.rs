@@ -53,6 +53,8 @@ pub(super) struct Admission {
     etrs: Acquaintances,
     itrs: Acquaintances,
     sites: Vec<SiteShares>,
+    /// Whether registrations are refused, since what they change cannot be kept in time.
+    pub(super) shed_registers: bool,
 }
 
 impl Admission {
@@ -85,11 +87,15 @@ impl Admission {
             etrs: known(Duration::ZERO, timers::KNOWN_ETRS),
             itrs: known(timers::PROBATION, timers::KNOWN_ITRS),
             sites: vec![site; sites],
+            shed_registers: false,
         }
     }
 
     /// A Map-Register.
     pub(super) fn register(&mut self, now: Instant, source: IpAddr) -> Result<(), Discard> {
+        if self.shed_registers {
+            return Err(Discard::StoreBehind);
+        }
         let source = source_key(source);
         if !self.registers.take(now, &source) {
             return Err(Discard::SourceRateLimited);
@@ -232,5 +238,16 @@ mod tests {
             admission.site(start, SiteIndex::at(0), stranger),
             Err(Discard::SiteRateLimited)
         );
+    }
+
+    #[test]
+    fn while_the_store_is_behind_lookups_are_answered_and_registrations_refused() {
+        let (mut admission, start) = admission(1);
+        admission.registered(start, HONEST);
+        admission.shed_registers = true;
+        assert_eq!(admission.register(start, HONEST), Err(Discard::StoreBehind));
+        assert_eq!(admission.request(start, HONEST), Ok(()));
+        admission.shed_registers = false;
+        assert_eq!(admission.register(start, HONEST), Ok(()));
     }
 }

@@ -164,6 +164,11 @@ impl MapServer {
         self.transmits.pop_front()
     }
 
+    /// Refuses Map-Registers while `shed`: for as long as the store is behind. Lookups are answered still.
+    pub const fn shed_registers(&mut self, shed: bool) {
+        self.admission.shed_registers = shed;
+    }
+
     /// Takes back the payload of a datagram that was sent, so that its memory serves again.
     pub fn recycle(&mut self, mut payload: Vec<u8>) {
         let usable = (1..=timers::CONTROL_PACKET_IPV6).contains(&payload.capacity());
