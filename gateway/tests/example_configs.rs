@@ -39,7 +39,7 @@ fn every_example_is_accepted_without_warning() {
 /// `# key = value` in an example is a key with its default: it must be one that the reader knows.
 #[test]
 fn commented_keys_are_known_and_right() {
-    for name in ["gateway.toml", "xtr-ipv4-core.toml", "mapping.toml"] {
+    for name in ["gateway.toml", "xtr-ipv4-core.toml", "mapping.toml", "mapping-ddt.toml"] {
         let path = directory().join(name);
         let text = fs::read_to_string(&path).expect("example");
         let mut on = Vec::new();
@@ -159,4 +159,15 @@ fn a_mapping_file_becomes_its_sites() {
         mapping.sites[0].eid_prefixes.iter().map(|prefix| prefix.accept_more_specifics).collect();
     assert_eq!(more, [false, true]);
     assert_eq!(mapping.sites[1].keys[0].algorithms.len(), 2);
+}
+
+#[test]
+fn dd_10_a_ddt_file_becomes_a_place_in_the_tree() {
+    let RoleConfig::Mapping(mapping) = example("mapping-ddt.toml") else { panic!("no mapping") };
+    let ddt = &mapping.ddt;
+    assert!(ddt.resolver && ddt.roots.len() == 2);
+    assert!(ddt.authoritative[0].complete && ddt.authoritative[0].peers.len() == 1);
+    assert!(ddt.delegations[0].map_server && !ddt.hints[0].map_server);
+    let RoleConfig::Mapping(alone) = example("mapping.toml") else { panic!("no mapping") };
+    assert!(alone.ddt.is_empty());
 }

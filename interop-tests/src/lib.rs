@@ -5,6 +5,7 @@
 //! the lab sends (`dissection`).
 
 pub mod captures;
+pub mod corpus;
 pub mod daemon;
 pub mod load;
 pub mod mutate;

@@ -23,13 +23,18 @@ fn damage(packet: &mut Vec<u8>, corpus: &[Vec<u8>], rng: &mut StdRng) {
         packet.push(rng.random());
     }
     let at = rng.random_range(0..packet.len());
-    match rng.random_range(0..7) {
+    match rng.random_range(0..8) {
         0 => packet[at] ^= 1 << rng.random_range(0..8),
         1 => packet[at] = rng.random(),
         2 => packet[at] = [0x00, 0x01, 0x7f, 0x80, 0xff][rng.random_range(0..5)],
         3 => packet.truncate(at),
         4 => packet.insert(at, rng.random()),
-        5 => drop(packet.drain(at..(at + rng.random_range(1..8)).min(packet.len()))),
+        // A length or count that reaches just about to the end.
+        5 if at + 1 < packet.len() => {
+            let rest = (packet.len() - at - 2 + rng.random_range(0..3)) as u16;
+            packet[at..at + 2].copy_from_slice(&rest.to_be_bytes());
+        }
+        6 => drop(packet.drain(at..(at + rng.random_range(1..8)).min(packet.len()))),
         _ => {
             let other = &corpus[rng.random_range(0..corpus.len())];
             packet.truncate(at);

@@ -179,8 +179,8 @@ fn au_14_untruncated_sha_256_of_lispers_net_verifies() {
 
 #[test]
 fn au_03_au_14_untruncated_sha_1_of_oor_and_lispers_net_verifies() {
-    assert_eq!(verified("oor", Algorithm::HmacSha1, &["lab-secret-1"]), 36);
-    assert_eq!(verified("lispers", Algorithm::HmacSha1, &["lispers-key1", "lispers-key2"]), 11);
+    assert_eq!(verified("oor", Algorithm::HmacSha1, &["lab-secret-1"]), 44);
+    assert_eq!(verified("lispers", Algorithm::HmacSha1, &["lispers-key1", "lispers-key2"]), 3);
 }
 
 #[test]

@@ -18,6 +18,10 @@ pub enum Query {
     Subscriptions,
     /// Locators with reachability, RTT, counters (xtr, gateway).
     Locators,
+    /// The referral cache and the lookups under way (mapping).
+    Referrals,
+    /// What a DDT node is authoritative for and has delegated (mapping).
+    Delegations,
     /// Counters by name.
     Counters,
     /// Non-zero drop counters with their help text.

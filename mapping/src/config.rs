@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::auth::PreparedKey;
+use crate::ddt::DdtConfig;
 use crate::eid::EidPrefix;
 use crate::timers;
 
@@ -84,6 +85,8 @@ pub struct MappingConfig {
     pub state_dir: Option<PathBuf>,
     /// Start with empty state when what `state_dir` holds is corrupt.
     pub start_empty: bool,
+    /// The place in the Delegated Database Tree.
+    pub ddt: DdtConfig,
     /// LISP-SEC towards the ITRs (RFC 9303).
     pub lisp_sec: LispSec,
 }
@@ -202,6 +205,7 @@ impl MappingConfig {
             clients: Vec::new(),
             state_dir: None,
             start_empty: false,
+            ddt: DdtConfig::default(),
             lisp_sec: LispSec::default(),
         }
     }

@@ -73,6 +73,15 @@ crate::named! {
     MapServerUnknown "map_server_unknown" "A Map-Notify from an address that is none of our Map-Servers.";
     NotifyMismatch "notify_mismatch" "A Map-Notify whose records are none of our registrations (RG-15).";
     PendingFull "pending_full" "The bound on outstanding lookups is reached (MC-27).";
+    RequestTooLong "request_too_long" "A Map-Request too long to be passed on without knowing the path MTU (CW-06).";
+    NotAResolver "not_a_resolver" "A lookup for an EID that is delegated to others, or that the tree has elsewhere: add roots to [ddt] to follow it.";
+    ReferralNotAsked "referral_not_asked" "A Map-Referral from an address that was not asked: late, or spoofed.";
+    ReferralMismatch "referral_mismatch" "A Map-Referral about a prefix without the EID asked for, or wider than its sender was asked about (RFC 8111 §8.2).";
+    ReferralLoop "referral_loop" "A Map-Referral to a prefix that is no longer than the last one: DDT nodes delegate in a circle (DD-12).";
+    ReferralLimit "referral_limit" "More referrals than a lookup may take (DD-19).";
+    ReferralUnusable "referral_unusable" "A Map-Referral, or a configured referral, with an unassigned action or without an RLOC that can be asked (DD-09).";
+    ReferralNotAuthoritative "referral_not_authoritative" "A DDT node that others refer to says it is not authoritative: its parent's delegation and its own configuration differ (DD-17).";
+    DdtUnanswered "ddt_unanswered" "No DDT node of a referral set answered, so the lookup was given up without a reply (DD-18).";
     SendFailed "send_failed" "The kernel refused to send a control message: no route, or the interface is down.";
 }
 

@@ -10,7 +10,7 @@
 //!   resolver          Map-Resolver: what is a lookup, where its
 //!     |               answer goes, the negative prefix
 //!     |
-//!   auth  limits      MACs of control messages; rate limits      pure functions and tables
+//!   auth  sec  limits MACs; LISP-SEC; rate limits                pure functions and tables
 //!     |
 //!   wire              one file per message, octets <-> types
 //!     |
@@ -39,6 +39,62 @@
 //! `poll_timeout`. No clock, no I/O and no randomness but the seed is inside, so a whole network of Map-Servers and routers runs in
 //! one test under simulated time.
 //!
+//! # The wire and its MACs as a library
+//!
+//! [`wire`], [`auth`] and [`sec`] need nothing else of this crate. A Map-Register is read, verified and acknowledged; a Map-Request is
+//! answered under LISP-SEC:
+//!
+//! ```
+//! use mapping::auth::{Covered, PreparedKey};
+//! use mapping::config::Algorithm;
+//! use mapping::sec::{self, Otk, Requested};
+//! use mapping::wire::*;
+//!
+//! // What an ETR sends: one record, signed by Algorithm ID 3.
+//! let key = PreparedKey::new(b"lisp-shared-secret");
+//! let algorithm = Algorithm::HmacSha256Hkdf;
+//! let eid = EidField::new(Address::Ipv4([203, 0, 113, 0].into()), 24)?;
+//! let rloc = std::net::IpAddr::from([192, 0, 2, 129]);
+//! let register = MapRegister {
+//!     want_map_notify: true,
+//!     authentication: AuthenticationData::zeroed(1, algorithm.id(), algorithm.mac_len()),
+//!     records: vec![EidRecord::new(eid, 1440, vec![LocatorRecord::new(rloc, 1, 100)])],
+//!     ..MapRegister::new(0x1122_3344_5566_7788)
+//! };
+//! let mut octets = Message::MapRegister(register).to_vec();
+//! key.sign(&mut octets, algorithm, Covered::Records)?;
+//!
+//! // What a Map-Server makes of it.
+//! let Message::MapRegister(register) = Message::parse(&octets)? else { panic!("another type") };
+//! assert_eq!(key.verify(&octets, &[algorithm]), Ok(Covered::Message));
+//! let notify = MapNotify {
+//!     nonce: register.nonce,
+//!     authentication: register.authentication,
+//!     records: register.records,
+//!     identity: None,
+//! };
+//! let mut acknowledgement = Message::MapNotify(notify.clone()).to_vec();
+//! key.sign(&mut acknowledgement, algorithm, Covered::Records)?;
+//! assert!(key.verify(&acknowledgement, &[algorithm]).is_ok());
+//!
+//! // A Map-Reply that its ITR can believe: the Map-Server vouches for the EID-prefix, the MAC covers the rest.
+//! let itr_otk = Otk::new([7; 16]);
+//! let body = EidAdBody {
+//!     etr_cant_sign: false,
+//!     hmac_id: sec::hmac_id::SHA_256_128,
+//!     prefixes: vec![notify.records[0].eid.clone()],
+//!     hmac: MacField::zeroed(0),
+//! };
+//! let mut eid_ad = EidAd { kdf_id: sec::kdf_id::HKDF_SHA256, body: Some(body) };
+//! sec::sign_eid_ad(&mut eid_ad, &itr_otk)?;
+//! let ms_otk = sec::ms_otk(&itr_otk, eid_ad.kdf_id)?;
+//! let reply = MapReply::new(0x0102_0304_0506_0708, notify.records);
+//! let reply = sec::protect_reply(reply, &eid_ad.to_vec(), &ms_otk, sec::hmac_id::SHA_256_128)?;
+//! let authorized = sec::open_reply(&reply, &itr_otk, Requested::default())?;
+//! assert_eq!(authorized.prefixes.len(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Where to start reading
 //!
 //! [`server::MapServer`], then `server/register.rs` and `server/request.rs`. For a message format: its file in [`wire`].
@@ -49,6 +105,7 @@ pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod ddt;
 pub mod discard;
 pub mod eid;
 pub mod limits;

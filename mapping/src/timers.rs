@@ -84,6 +84,17 @@ pub const TTL_RECEIVER_CHOOSES: u32 = u32::MAX;
 /// What a receiver chooses for [`TTL_RECEIVER_CHOOSES`] (MC-05).
 pub const RECEIVER_CHOSEN_TTL: Duration = Duration::from_secs(24 * 3_600);
 
+// The Delegated Database Tree.
+
+/// Record TTL in minutes of NODE-REFERRAL, MS-REFERRAL and MS-ACK, and the longest that a referral is kept (RFC 8111 §6.4, DD-08).
+pub const REFERRAL_TTL_MINUTES: u32 = 1_440;
+/// Before an unanswered DDT Map-Request goes to the next RLOC (RFC 8111 §7.3.2, DD-18).
+pub const DDT_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// DDT Map-Requests to one RLOC of a referral set (RFC 8111 §7.3.2, DD-18).
+pub const DDT_TRIES: u32 = 3;
+/// How long an RLOC that did not answer is asked last.
+pub const DDT_SILENCE: Duration = Duration::from_secs(60);
+
 // SMR and probing.
 
 /// Between two SMRs to one RLOC (RFC 9301 §6.1, SM-03).
@@ -188,6 +199,20 @@ pub const MAX_PENDING_NOTIFIES: usize = 65_536;
 pub const MAX_WAITING_FOR_STORE: usize = 131_072;
 /// Payloads of sent datagrams kept to be filled again.
 pub const SPARE_PAYLOADS: usize = 4_096;
+/// Lookups that one client may have under way through the tree (RFC 8111 §7.3.1).
+pub const PENDING_LOOKUPS_PER_SOURCE: usize = 2_048;
+/// DDT Map-Requests per second to one DDT node (RQ-23).
+pub const DDT_REQUESTS_PER_SECOND: u32 = 2_000;
+/// Burst of [`DDT_REQUESTS_PER_SECOND`].
+pub const DDT_REQUESTS_BURST: u32 = 4_000;
+/// Referrals followed for one lookup (RFC 8111 §7.3.4, DD-19).
+pub const MAX_REFERRALS: u32 = 32;
+/// RLOCs of a referral set that are asked.
+pub const MAX_REFERRAL_RLOCS: usize = 8;
+/// Referrals learned and kept (RFC 8111 §7.3.1).
+pub const MAX_REFERRALS_CACHED: usize = 65_536;
+/// DDT nodes remembered for not answering.
+pub const MAX_SILENT_RLOCS: usize = 4_096;
 /// Events kept for the daemon to log; older ones make room.
 pub const MAX_EVENTS: usize = 4_096;
 

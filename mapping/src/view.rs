@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::eid::EidPrefix;
+use crate::eid::{EidPrefix, InstanceId};
 
 /// Role, age and health of a daemon; the same in every role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,4 +120,80 @@ pub struct RegisteredLocatorView {
     pub weight: u8,
     /// R-bit.
     pub reachable: bool,
+}
+
+/// The referral cache of a DDT Map-Resolver, and the lookups that go through the tree now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferralsView {
+    /// Configured entries, then learned ones.
+    pub cache: Vec<ReferralView>,
+    /// Lookups under way.
+    pub pending: Vec<PendingReferralView>,
+}
+
+/// An entry of the referral cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferralView {
+    /// The XEID-prefix; `None` = every one: the root.
+    pub prefix: Option<EidPrefix>,
+    /// The action of the Map-Referral, as RFC 8111 §6.1 calls it, in lower case.
+    pub action: String,
+    /// The RLOCs of the DDT nodes to ask.
+    pub rlocs: Vec<IpAddr>,
+    /// Seconds until it is forgotten; `None` = configured.
+    pub expires_seconds: Option<u64>,
+    /// The DDT node that sent it; `None` = configured.
+    pub source: Option<IpAddr>,
+}
+
+/// A lookup that goes through the tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingReferralView {
+    /// What was asked for.
+    pub eid: EidPrefix,
+    /// The ITR-RLOC that asks.
+    pub itr: Option<IpAddr>,
+    /// The DDT node whose answer is awaited.
+    pub asking: Option<IpAddr>,
+    /// The prefix of the last referral; `None` before the first.
+    pub referral: Option<EidPrefix>,
+    /// Referrals followed so far.
+    pub referrals: u32,
+    /// DDT Map-Requests sent to the nodes of the last referral.
+    pub tries: u32,
+    /// Seconds since the lookup began.
+    pub age_seconds: u64,
+}
+
+/// A DDT node's part of the tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelegationsView {
+    /// What it is authoritative for.
+    pub authoritative: Vec<AuthoritativePrefixView>,
+    /// What it has delegated.
+    pub delegations: Vec<DelegationView>,
+}
+
+/// An authoritative prefix of a DDT node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthoritativePrefixView {
+    /// The EID-prefix.
+    pub prefix: ipnet::IpNet,
+    /// Its instance; `None` = every instance.
+    pub instance_id: Option<InstanceId>,
+    /// Other nodes that are authoritative for it.
+    pub peers: Vec<IpAddr>,
+    /// Whether `peers` names them all.
+    pub complete: bool,
+}
+
+/// A delegation of a DDT node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelegationView {
+    /// The XEID-prefix.
+    pub prefix: EidPrefix,
+    /// The nodes it is delegated to.
+    pub rlocs: Vec<IpAddr>,
+    /// Whether any of them is a DDT Map-Server.
+    pub map_server: bool,
 }

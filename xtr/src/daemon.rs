@@ -392,7 +392,7 @@ impl Daemon {
             Query::Counters => serde_json::to_value(self.counters()),
             Query::Drops => serde_json::to_value(self.drops()),
             Query::Status => serde_json::to_value(self.status(now)),
-            Query::Sites | Query::Subscriptions => {
+            Query::Sites | Query::Subscriptions | Query::Referrals | Query::Delegations => {
                 return Err("this daemon is no Map-Server".to_owned());
             }
         };

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use ::mapping::eid::{EidPrefix, InstanceId};
 use ::mapping::wire::{
-    Action, Address, CONTROL_PORT, EidField, EidRecord, EncapsulatedControlMessage, MapReply,
-    MapRequest, Message, RequestedEid,
+    Action, Address, CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, MapRequest,
+    Message, RequestedEid,
 };
 use ::xtr::config::Endpoint;
 use clap::Args;
@@ -263,7 +263,7 @@ fn found_record(record: &EidRecord) -> FoundRecord {
     let locators = record.locators.iter().map(|locator| FoundLocator {
         address: match locator.address.rloc() {
             Some(rloc) => rloc.to_string(),
-            None => format!("{:?}", locator.address),
+            None => locator.address.to_string(),
         },
         priority: locator.priority,
         weight: locator.weight,
@@ -271,10 +271,7 @@ fn found_record(record: &EidRecord) -> FoundRecord {
         local: locator.local,
     });
     FoundRecord {
-        prefix: match &record.eid {
-            EidField::Prefix(prefix) => prefix.to_string(),
-            EidField::Other { address, mask_len } => format!("{address:?}/{mask_len}"),
-        },
+        prefix: record.eid.to_string(),
         ttl_minutes: record.ttl_minutes,
         authoritative: record.authoritative,
         action: record.locators.is_empty().then(|| action_name(record.action)),

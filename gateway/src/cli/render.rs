@@ -12,6 +12,8 @@ use ::xtr::view::{LocatorView, MapCacheEntryView, OwnRegistrationView};
 use ipnet::IpNet;
 use serde_json::Value;
 
+mod ddt;
+
 use super::columns::Align::{Left, Right};
 use super::columns::{clock, clock_or, milliseconds, table};
 
@@ -29,6 +31,8 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
         }
         Query::Subscriptions => subscriptions::of_others(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Locators => locators(&serde_json::from_value::<Vec<_>>(view)?),
+        Query::Referrals => ddt::referrals(&serde_json::from_value(view)?),
+        Query::Delegations => ddt::delegations(&serde_json::from_value(view)?),
         Query::Counters => counters(&serde_json::from_value(view)?),
         Query::Drops => drops(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Status => status(&serde_json::from_value(view)?),

@@ -44,6 +44,10 @@ enum What {
     Subscriptions,
     /// Locators with reachability, round-trip time and counters (xtr, gateway)
     Locators,
+    /// Referrals of the Delegated Database Tree, and lookups on their way through it (mapping)
+    Referrals,
+    /// What a DDT node is authoritative for and has delegated (mapping)
+    Delegations,
     /// Every counter
     Counters,
     /// What was dropped, why, and what to do about it
@@ -60,6 +64,8 @@ impl What {
             Self::Registrations => Query::Registrations,
             Self::Subscriptions => Query::Subscriptions,
             Self::Locators => Query::Locators,
+            Self::Referrals => Query::Referrals,
+            Self::Delegations => Query::Delegations,
             Self::Counters => Query::Counters,
             Self::Drops => Query::Drops,
             Self::Status => Query::Status,

@@ -1,4 +1,4 @@
-//! `mapping.toml`: `[mapping]` and `[[site]]`.
+//! `mapping.toml`: `[mapping]` and `[[site]]`; `[ddt]` has a file of its own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use mapping::timers;
 
 use super::node::{Node, Table};
 use super::overlap::{Claims, Nesting};
-use super::{Environment, gateway::owned_text, router, secret, values};
+use super::{Environment, ddt, gateway::owned_text, router, secret, values};
 
 /// The bounds of `registration-timeout`.
 const REGISTRATION_TIMEOUTS: std::ops::RangeInclusive<Duration> =
@@ -40,6 +40,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
             table.finish();
         }
     }
+    config.ddt = ddt::read(root, &config);
     config
 }
 

@@ -223,6 +223,8 @@ impl Daemon {
         let answer = match request.query {
             Query::Sites => json(&self.server.sites_view(now)),
             Query::Registrations => json(&self.server.registrations_view(now)),
+            Query::Referrals => json(&self.server.referrals_view(now)),
+            Query::Delegations => json(&self.server.delegations_view()),
             Query::Subscriptions => json(&self.server.subscriptions_view(now)),
             Query::Counters => json(&self.counters()),
             Query::Drops => json(&self.server.drops_view()),

@@ -27,7 +27,7 @@ impl NamePrefix {
     /// name and NUL have, or when the name is longer than [`Self::MAX_LEN`].
     pub fn new(instance_id: InstanceId, name: &[u8], mask_len: u8) -> Option<Self> {
         let significant = match usize::from(mask_len / 8) {
-            _ if mask_len % 8 != 0 => return None,
+            _ if !mask_len.is_multiple_of(8) => return None,
             0 => name.len(),
             octets if octets == name.len() + 1 => name.len(),
             octets => octets,
@@ -148,8 +148,11 @@ impl fmt::Display for InstanceRange {
 /// A table keyed by distinguished name, with the longest match of RFC 9735 §4 within one instance.
 #[derive(Clone, Debug)]
 pub struct NameTable<T> {
-    entries: BTreeMap<InstanceId, BTreeMap<Box<[u8]>, (NamePrefix, T)>>,
+    entries: BTreeMap<InstanceId, Names<T>>,
 }
+
+/// The names of one instance by their octets.
+type Names<T> = BTreeMap<Box<[u8]>, (NamePrefix, T)>;
 
 impl<T> Default for NameTable<T> {
     fn default() -> Self {
@@ -160,7 +163,7 @@ impl<T> Default for NameTable<T> {
 impl<T> NameTable<T> {
     /// The number of entries.
     pub fn len(&self) -> usize {
-        self.entries.values().map(BTreeMap::len).sum()
+        self.entries.values().map(Names::len).sum()
     }
 
     /// Whether the table has no entry.

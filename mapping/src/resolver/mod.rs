@@ -10,7 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 use crate::discard::Discard;
 use crate::timers::control_payload_limit;
 use crate::wire::{
-    CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, MapRequest, Tolerance,
+    CONTROL_PORT, EidRecord, EncapsulatedControlMessage, MapReply, MapRequest, RequestedEid,
+    Tolerance,
 };
 
 pub(crate) use clients::Clients;
@@ -39,7 +40,7 @@ impl OwnAddresses {
 }
 
 /// A Map-Request that is a lookup, out of its ECM.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Lookup {
     /// What is passed on to an ETR: the inner message with its octets unchanged (MS-15, MR-05), without LISP-SEC data, whose
     /// one-time key is for the hop it came over.
@@ -53,6 +54,10 @@ pub(crate) struct Lookup {
     pub(crate) itr_rlocs: Vec<IpAddr>,
     /// The own address that the ECM came to.
     pub(crate) local: IpAddr,
+    /// D-bit of the ECM: a DDT client asks for a Map-Referral (RFC 8111 §5).
+    pub(crate) ddt: bool,
+    /// LISP-SEC data of the ECM as it came, for a DDT Map-Server (RFC 8111 §7.3.2).
+    pub(crate) security: Option<Vec<u8>>,
 }
 
 /// Where a Map-Reply goes (RP-03, RP-04).
@@ -87,6 +92,7 @@ impl Lookup {
         if request.smr {
             return Err(Discard::SmrRefused);
         }
+        let ddt = ecm.ddt_originated;
         let ecm = EncapsulatedControlMessage::new(ecm.source, ecm.destination, ecm.message);
         let reply_port = ecm.source.port();
         if reply_port == 0 || request.records.is_empty() {
@@ -107,7 +113,10 @@ impl Lookup {
         match itr_rlocs.is_empty() {
             true if martian => Err(Discard::ItrRlocMartian),
             true => Err(Discard::NoItrRloc),
-            false => Ok(Self { ecm, protection: None, request, itr_rlocs, local }),
+            false => {
+                let (protection, security) = (None, None);
+                Ok(Self { ecm, protection, request, itr_rlocs, local, ddt, security })
+            }
         }
     }
 
@@ -119,6 +128,33 @@ impl Lookup {
             let source = own.source_for(rloc, self.local)?;
             Some(Requester { source, destination: SocketAddr::new(rloc, self.ecm.source.port()) })
         })
+    }
+
+    /// The lookup of one of several records, as a Map-Request of its own.
+    pub(crate) fn of_record(&self, record: &RequestedEid) -> Self {
+        let mut one = self.clone();
+        if one.request.records.len() > 1 {
+            one.request.records = vec![record.clone()];
+            one.ecm.message.clear();
+            one.request.encode(&mut one.ecm.message);
+        }
+        one
+    }
+
+    /// The octets of [`Self::ddt_map_request`].
+    pub(crate) fn ddt_len(&self, secure: bool) -> usize {
+        let security = self.security.as_ref().filter(|_| secure);
+        self.ecm.encoded_len() + security.map_or(0, Vec::len)
+    }
+
+    /// A DDT Map-Request with the inner message unchanged, with the LISP-SEC data if it goes to a Map-Server (DD-01, DD-13).
+    pub(crate) fn ddt_map_request(&self, secure: bool) -> Vec<u8> {
+        let mut ecm = self.ecm.clone();
+        ecm.ddt_originated = true;
+        ecm.security = self.security.clone().filter(|_| secure);
+        let mut payload = Vec::new();
+        ecm.encode(&mut payload);
+        payload
     }
 
     /// Whether any ITR-RLOC is of the family of `address`.

@@ -58,6 +58,15 @@ pub enum Event {
         /// The ETR that did not answer.
         destination: IpAddr,
     },
+    /// A lookup through the Delegated Database Tree was given up.
+    LookupFailed {
+        /// What was asked for.
+        asked: EidPrefix,
+        /// The DDT node that was asked last.
+        node: IpAddr,
+        /// Why.
+        reason: Discard,
+    },
     /// An xTR is told of changes from now on.
     Subscribed {
         /// What it subscribed to.
@@ -138,6 +147,13 @@ impl fmt::Display for Event {
             }
             Self::NotifyUnacknowledged { prefix, destination } => {
                 write!(f, "Map-Notify about {prefix} was not acknowledged by {destination}")
+            }
+            Self::LookupFailed { asked, node, reason } => {
+                write!(
+                    f,
+                    "gave up the lookup of {asked}, last at {node}: {reason}: {}",
+                    reason.help()
+                )
             }
             Self::Subscribed { prefix, xtr } => write!(f, "{prefix} subscribed by {xtr}"),
             Self::Unsubscribed { prefix, xtr, why } => {

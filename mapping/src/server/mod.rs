@@ -1,6 +1,7 @@
 //! Map-Server and Map-Resolver in one node (RFC 9301 §8): a pure state machine.
 
 mod admission;
+mod ddt;
 mod durable;
 mod event;
 mod kept;
@@ -37,6 +38,7 @@ pub use event::{Event, Refusal};
 pub use views::Count;
 
 use admission::Admission;
+use ddt::Tree;
 use durable::Durability;
 use notify::Notifier;
 use registry::Registry;
@@ -50,6 +52,7 @@ use subscription::Subscriptions;
 #[derive(Debug)]
 pub struct MapServer {
     own: OwnAddresses,
+    tree: Tree,
     clients: Clients,
     itr_keys: ItrKeys,
     sites: Sites,
@@ -81,6 +84,7 @@ impl MapServer {
         Self {
             subscriptions: Subscriptions::new(&config, scatter),
             admission: Admission::new(config.sites.len(), scatter),
+            tree: Tree::new(&config.ddt, &config.listen),
             own: OwnAddresses::new(config.listen),
             clients: Clients::new(config.clients),
             itr_keys: ItrKeys::new(config.lisp_sec),
@@ -139,7 +143,8 @@ impl MapServer {
             Ok(Message::MapRequest(request)) => {
                 self.handle_plain_request(now, local.ip(), from, &request, payload);
             }
-            Ok(Message::MapReply(_) | Message::MapNotify(_) | Message::MapReferral(_)) => {
+            Ok(Message::MapReferral(referral)) => self.handle_referral(now, from.ip(), &referral),
+            Ok(Message::MapReply(_) | Message::MapNotify(_)) => {
                 self.discard(from.ip(), Discard::UnexpectedMessage);
             }
         }
@@ -149,14 +154,18 @@ impl MapServer {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.handle_due(now);
         self.handle_due_subscriptions(now);
+        self.handle_tree_due(now);
     }
 
     /// When [`Self::handle_timeout`] has something to do; `None` when nothing is waiting.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.registry.next_expiry(), self.notifier.next_due(), self.subscriptions.next_due()]
-            .into_iter()
-            .flatten()
-            .min()
+        let due = [
+            self.registry.next_expiry(),
+            self.notifier.next_due(),
+            self.subscriptions.next_due(),
+            self.tree.poll_timeout(),
+        ];
+        due.into_iter().flatten().min()
     }
 
     /// The next datagram to send.

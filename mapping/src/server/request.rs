@@ -71,10 +71,17 @@ impl MapServer {
         match self.itr_keys.protection(security.as_deref(), lookup.request.nonce) {
             Ok(protection) => {
                 lookup.protection = protection;
-                self.handle_lookup(now, from, &lookup);
+                lookup.security = security;
+                match lookup.ddt {
+                    true => self.handle_ddt_request(now, from, &lookup, true),
+                    false => self.handle_lookup(now, from, &lookup),
+                }
             }
             Err(reason) => {
                 self.discard(from.ip(), reason);
+                if lookup.ddt {
+                    self.handle_ddt_request(now, from, &lookup, false);
+                }
                 if reason == Discard::OtkKeyUnknown {
                     self.deny(now, from, &lookup);
                 }
@@ -108,7 +115,7 @@ impl MapServer {
 
     /// Every record is processed (RQ-03), and counts against the source's share like a message of its own (MS-23). The answers go in
     /// one Map-Reply, since the ITR forgets the nonce with the first.
-    fn handle_lookup(&mut self, now: Instant, from: SocketAddr, lookup: &Lookup) {
+    pub(super) fn handle_lookup(&mut self, now: Instant, from: SocketAddr, lookup: &Lookup) {
         self.count(Count::MapRequests);
         self.admission.asked(now, from.ip());
         if lookup.protection.is_some() {
@@ -116,7 +123,7 @@ impl MapServer {
         }
         let mut answered: Vec<Told> = Vec::new();
         let mut etrs: Vec<Ask> = Vec::new();
-        for (at, RequestedEid { eid, notify }) in lookup.request.records.iter().enumerate() {
+        for (at, requested) in lookup.request.records.iter().enumerate() {
             // The first was paid for when the message was admitted.
             if at > 0
                 && let Err(reason) = self.admission.record(now, from.ip())
@@ -124,11 +131,15 @@ impl MapServer {
                 self.discard(from.ip(), reason);
                 break;
             }
-            let Some(prefix) = eid.prefix() else {
+            let Some(prefix) = requested.eid.prefix() else {
                 self.discard(from.ip(), Discard::UnsupportedEid);
                 continue;
             };
-            let answer = match notify.then(|| self.subscribe(now, from, lookup, &prefix)) {
+            if self.resolve(now, from, lookup, requested, &prefix) {
+                continue;
+            }
+            let answer = match requested.notify.then(|| self.subscribe(now, from, lookup, &prefix))
+            {
                 Some(Subscribing::Done) => continue,
                 Some(Subscribing::Refused(record)) => Answer::Told(Told::of(prefix, record)),
                 Some(Subscribing::Impossible) | None => self.answer(&prefix, lookup),
@@ -391,7 +402,12 @@ impl MapServer {
     }
 
     /// Sends what was not just sent to the same ITR-RLOC.
-    fn reply(&mut self, now: Instant, lookup: &Lookup, answered: Vec<Told>) -> Result<(), Discard> {
+    pub(super) fn reply(
+        &mut self,
+        now: Instant,
+        lookup: &Lookup,
+        answered: Vec<Told>,
+    ) -> Result<(), Discard> {
         if lookup.request.dont_map_reply {
             return Err(Discard::DontMapReply);
         }
@@ -488,7 +504,7 @@ struct Reply {
 
 impl Told {
     /// One record without locators.
-    fn negative(prefix: EidPrefix, action: Action, ttl_minutes: u32) -> Self {
+    pub(super) fn negative(prefix: EidPrefix, action: Action, ttl_minutes: u32) -> Self {
         Self::of(prefix, EidRecord::negative(prefix, action, ttl_minutes))
     }
 

@@ -40,6 +40,8 @@ crate::named! {
     MapReplies "map_replies_sent" "Map-Replies sent with a mapping.";
     NegativeMapReplies "negative_map_replies_sent" "Negative Map-Replies sent.";
     MapRequestsForwarded "map_requests_forwarded" "Map-Requests forwarded to an ETR.";
+    DdtMapRequests "ddt_map_requests_received" "DDT Map-Requests received.";
+    MapReferrals "map_referrals_sent" "Map-Referrals sent in answer to DDT Map-Requests.";
 }
 
 impl MapServer {
@@ -61,6 +63,7 @@ impl MapServer {
             ("publications_pending", self.subscriptions.pending()),
         ];
         view.extend(sizes.map(|(name, size)| (name.to_owned(), size as u64)));
+        view.extend(self.tree.counters().into_iter().map(|(name, value)| (name.to_owned(), value)));
         view.insert("messages_discarded".to_owned(), self.discards.total());
         view
     }

@@ -1,6 +1,7 @@
 //! AFI-encoded addresses and LCAF (RFC 8060).
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::codepoints::{MAX_LCAF_DEPTH, afi, lcaf};
@@ -185,6 +186,28 @@ impl Address {
             Self::Mac(_) => afi::MAC,
             Self::Name(_) => afi::NAME,
             Self::Lcaf(_) => afi::LCAF,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Ipv4(address) => address.fmt(f),
+            Self::Ipv6(address) => address.fmt(f),
+            Self::Mac([a, b, c, d, e, g]) => {
+                write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+            }
+            Self::Name(name) => write!(f, "'{}'", name.escape_ascii()),
+            Self::Lcaf(Lcaf::InstanceId { instance_id, address, .. }) => {
+                write!(f, "[{instance_id}]{address}")
+            }
+            Self::Lcaf(Lcaf::AfiList(list)) => {
+                let texts: Vec<String> = list.iter().map(Self::to_string).collect();
+                write!(f, "{{{}}}", texts.join(", "))
+            }
+            Self::Lcaf(Lcaf::Unknown { kind, .. }) => write!(f, "LCAF type {kind}"),
         }
     }
 }

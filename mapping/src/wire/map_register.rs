@@ -60,6 +60,22 @@ pub struct MapRegister {
 }
 
 impl MapRegister {
+    /// A message without records, every flag off, its authentication data empty.
+    pub fn new(nonce: u64) -> Self {
+        Self {
+            proxy_reply: false,
+            security_capable: false,
+            eid_notify: false,
+            use_ttl: false,
+            merge: false,
+            want_map_notify: false,
+            nonce,
+            authentication: AuthenticationData::zeroed(0, 0, 0),
+            records: Vec::new(),
+            identity: None,
+        }
+    }
+
     /// Appends the message to `out`; `authentication.mac` goes in as it is (see `auth` for signing the octets).
     pub fn encode(&self, out: &mut Vec<u8>) {
         let (record_count, records) = counted(&self.records);

@@ -1,5 +1,6 @@
 //! EID-Record and RLOC-Record (RFC 9301 §5.4).
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -171,6 +172,21 @@ impl EidField {
     /// Appends the AFI and address, without the mask length.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         Address::from(self).encode(out);
+    }
+}
+
+impl fmt::Display for EidField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = self.name() {
+            return name.fmt(f);
+        }
+        if let Some(range) = self.instance_range() {
+            return range.fmt(f);
+        }
+        match self {
+            Self::Prefix(prefix) => prefix.fmt(f),
+            Self::Other { address, mask_len } => write!(f, "{address}/{mask_len}"),
+        }
     }
 }
 

@@ -184,6 +184,26 @@ fn cw_27_a_range_of_instances_on_the_wire() {
 }
 
 #[test]
+fn eids_are_shown_as_operators_write_them() {
+    let shown = |mask_len, eid: &str| {
+        let request = MapRequest::parse(&request_for(mask_len, &octets(eid))).unwrap();
+        request.records[0].eid.to_string()
+    };
+    for (mask_len, eid, expected) in [
+        (24, "0001 cb007100", "203.0.113.0/24"),
+        (24, "4003 0000 02 20 000a 0000002a 0001 cb007100", "[42]203.0.113.0/24"),
+        (40, "0011 6965746600", "'ietf'"),
+        (56, "4003 0000 02 20 000d 000003e8 0011 686f73742d31 00", "[1000]'host-1'"),
+        (0, "4003 0000 02 18 0006 00000100 0000", "[256/24]"),
+        (48, "0006 020000000001", "02:00:00:00:00:01/48"),
+        (0, "4003 0000 01 00 000a 0001 cb007100 0011 6100", "{203.0.113.0, 'a'}/0"),
+        (32, "0000", "none/32"),
+    ] {
+        assert_eq!(shown(mask_len, eid), expected);
+    }
+}
+
+#[test]
 fn dd_02_dd_03_tv_c23_map_referral() {
     let node = LocatorRecord::new(ip("192.0.2.101"), 1, 100);
     let record = ReferralRecord {
