@@ -1,7 +1,8 @@
 //! A daemon of the suite, run as its own process inside a namespace.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ impl Daemon {
         let directory = TempDir::new()?;
         let path = |name: &str| directory.path().join(name);
         fs::write(path("site.key"), "a secret for tests only")?;
+        DirBuilder::new().mode(0o700).create(path("state"))?;
         let config = config
             .replace("KEY", &path("site.key").to_string_lossy())
             .replace("STATE", &path("state").to_string_lossy());

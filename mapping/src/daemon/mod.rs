@@ -92,7 +92,7 @@ enum Wake {
     /// A question; `None`: nobody can ask any more.
     Asked(Option<Request>),
     Stored(StoreEvent),
-    /// The time of [`MapServer::handle_timeout`].
+    /// Nothing came until the time of [`MapServer::handle_timeout`].
     Due,
     /// The full send queue has room again.
     Writable,
@@ -124,12 +124,15 @@ impl Daemon {
                 Wake::Asked(Some(request)) => self.answer(now, request),
                 Wake::Asked(None) => admin_open = false,
                 Wake::Stored(event) => self.stored(now, event),
-                Wake::Due => self.server.handle_timeout(now),
-                Wake::Writable => {}
+                Wake::Due | Wake::Writable => {}
                 Wake::Readable(at) => {
                     self.receive(now, at);
                     bursts += 1;
                 }
+            }
+            // Some of what is due in every turn: what came in gets its turn between, however much is due, and the reverse.
+            if self.server.poll_timeout().is_some_and(|due| due <= now) {
+                self.server.handle_timeout(now);
             }
             self.flush(now);
             if bursts >= BURSTS_PER_LOOK {
@@ -139,21 +142,22 @@ impl Daemon {
         }
     }
 
-    /// What has to be done next: first what must not wait behind a flood.
+    /// What there is to do: first what must not wait behind a flood.
     fn poll_wake(&mut self, context: &mut Context<'_>, alarm: &mut Alarm) -> Poll<Wake> {
         if let Poll::Ready(event) = self.store.poll_event(context) {
             return Poll::Ready(Wake::Stored(event));
         }
-        if alarm.poll(context).is_ready() {
-            return Poll::Ready(Wake::Due);
-        }
-        match self.outbox.blocked() {
+        let sockets = match self.outbox.blocked() {
             // Nothing more is taken in before what came of it has left.
             Some(at) => {
                 self.sockets.bound[at].socket.poll_send_ready(context).map(|_| Wake::Writable)
             }
             None => self.sockets.poll_readable(context).map(Wake::Readable),
+        };
+        if sockets.is_pending() && alarm.poll(context).is_ready() {
+            return Poll::Ready(Wake::Due);
         }
+        sockets
     }
 
     /// Takes a burst from one socket that has something.
