@@ -770,3 +770,43 @@ fn dd_20_signing_is_refused_and_said_to_be_missing() {
         ],
     );
 }
+
+#[test]
+fn a_cluster_is_checked_key_by_key() {
+    let cluster = |lines: &str| format!("{MAPPING}\n[cluster]\n{lines}");
+    for right in [
+        "endpoints = [\"192.0.2.1:2379\", \"[2001:db8::1]:2379\", \"http://etcd-3.example.net:2379\"]\n",
+        "endpoints = [\"192.0.2.1:2379\"]\nprefix = \"/a/b/\"\nuser = \"ms\"\npassword-env = \"P\"\n",
+    ] {
+        let directory = TempDir::new().unwrap();
+        fs::write(directory.path().join("mapping.toml"), cluster(right)).unwrap();
+        let output = isthmus(directory.path(), &["check", "--offline", "mapping.toml"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    refused_offline(
+        "mapping.toml",
+        &cluster(
+            "endpoints = [\"192.0.2.1\", \"2001:db8::1:2379\", \"a:1\", \"a:1\", \"https://b:2379\"]\n\
+             prefix = \"isthmus\"\nca-file = \"ca.pem\"\npassword-env = \"x\"\n",
+        ),
+        &[
+            "mapping.toml:10: cluster.endpoints[0]: \"192.0.2.1\" is no endpoint of etcd; \
+             write HOST:PORT, such as \"192.0.2.1:2379\" or \"[2001:db8::1]:2379\"",
+            "mapping.toml:10: cluster.endpoints[1]: \"2001:db8::1:2379\" is no endpoint of etcd; \
+             write HOST:PORT, such as \"192.0.2.1:2379\" or \"[2001:db8::1]:2379\"",
+            "mapping.toml:10: cluster.endpoints[3]: a:1 is given twice; name each member once",
+            "mapping.toml:10: cluster.endpoints[4]: TLS to etcd is not spoken; \
+             reach etcd over a network of its own or a tunnel, by HOST:PORT",
+            "mapping.toml:11: cluster.prefix: \"isthmus\" is no prefix of keys; \
+             write one that ends with a slash, such as \"/isthmus/\", up to 256 octets",
+            "mapping.toml:12: cluster.ca-file: TLS to etcd is not spoken; \
+             reach etcd over a network of its own or a tunnel, by HOST:PORT",
+            "mapping.toml:13: cluster.password-env: has no user; write user = \"NAME\" too",
+        ],
+    );
+    refused_offline(
+        "mapping.toml",
+        &cluster(""),
+        &["mapping.toml:9: cluster.endpoints: missing; write endpoints = [\"HOST:PORT\"]"],
+    );
+}

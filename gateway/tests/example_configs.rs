@@ -39,7 +39,14 @@ fn every_example_is_accepted_without_warning() {
 /// `# key = value` in an example is a key with its default: it must be one that the reader knows.
 #[test]
 fn commented_keys_are_known_and_right() {
-    for name in ["gateway.toml", "xtr-ipv4-core.toml", "mapping.toml", "mapping-ddt.toml"] {
+    let names = [
+        "gateway.toml",
+        "xtr-ipv4-core.toml",
+        "mapping.toml",
+        "mapping-ddt.toml",
+        "mapping-cluster.toml",
+    ];
+    for name in names {
         let path = directory().join(name);
         let text = fs::read_to_string(&path).expect("example");
         let mut on = Vec::new();
@@ -159,6 +166,16 @@ fn a_mapping_file_becomes_its_sites() {
         mapping.sites[0].eid_prefixes.iter().map(|prefix| prefix.accept_more_specifics).collect();
     assert_eq!(more, [false, true]);
     assert_eq!(mapping.sites[1].keys[0].algorithms.len(), 2);
+}
+
+#[test]
+fn a_cluster_s_file_names_its_members() {
+    let RoleConfig::Mapping(mapping) = example("mapping-cluster.toml") else {
+        panic!("no mapping")
+    };
+    let cluster = mapping.cluster.expect("cluster");
+    assert_eq!(cluster.endpoints.len(), 3);
+    assert_eq!((cluster.prefix.as_str(), cluster.user), ("/isthmus/", None));
 }
 
 #[test]

@@ -22,10 +22,16 @@ pub const NONCE: u64 = 0x0102_0304_0506_0708;
 /// The control messages of the captures, and one of every kind that they lack.
 pub fn control_messages() -> Vec<Vec<u8>> {
     let mut corpus: Vec<Vec<u8>> = control_datagrams().into_iter().map(|d| d.payload).collect();
-    corpus.extend(signed());
-    corpus.extend([protected_reply(), protected_request(), vouched_request()]);
-    corpus.extend([subscription(), map_referral(), named_reply()]);
+    corpus.extend(made());
     corpus
+}
+
+/// One message of every kind that the captures lack.
+pub fn made() -> Vec<Vec<u8>> {
+    let mut messages = signed();
+    messages.extend([protected_reply(), protected_request(), vouched_request()]);
+    messages.extend([subscription(), map_referral(2), named_reply()]);
+    messages
 }
 
 /// The secret of [`signed`] and of the wrapped One-Time Keys.
@@ -98,7 +104,8 @@ fn subscription() -> Vec<u8> {
     encapsulated(request, None)
 }
 
-fn map_referral() -> Vec<u8> {
+/// A Map-Referral to DDT Map-Servers with `signatures`, and of a hole.
+pub fn map_referral(signatures: usize) -> Vec<u8> {
     let signature = ReferralSignature {
         original_ttl_minutes: 1440,
         expiration: 0x6b49_d200,
@@ -110,7 +117,7 @@ fn map_referral() -> Vec<u8> {
     let delegated = ReferralRecord {
         authoritative: true,
         referrals: record("203.0.113.0/24").locators,
-        signatures: vec![signature; 2],
+        signatures: vec![signature; signatures],
         ..ReferralRecord::new(prefix("2001:db8::/32"), ReferralAction::MsReferral, 1440)
     };
     let hole = ReferralRecord {
@@ -120,7 +127,8 @@ fn map_referral() -> Vec<u8> {
     Message::MapReferral(MapReferral { nonce: NONCE, records: vec![delegated, hole] }).to_vec()
 }
 
-fn named_reply() -> Vec<u8> {
+/// A Map-Reply for a distinguished name.
+pub fn named_reply() -> Vec<u8> {
     let name = NamePrefix::whole(InstanceId::DEFAULT, "ietf").expect("a short name");
     let record = EidRecord { eid: EidField::from(&name), ..record("203.0.113.0/24") };
     Message::MapReply(MapReply::new(NONCE, vec![record])).to_vec()

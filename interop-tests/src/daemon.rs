@@ -29,6 +29,39 @@ impl Daemon {
     /// # Errors
     /// When the program is not built yet (`cargo build -p gateway` does), ends early or stays silent; with its log.
     pub fn start(namespace: &Namespace, role: &str, config: &str) -> io::Result<Self> {
+        let mut daemon = Self::spawn(role, config, |command| namespace.start(command))?;
+        daemon.wait_until_ready()?;
+        Ok(daemon)
+    }
+
+    /// As [`Self::start`], in the namespace of the caller, and without waiting.
+    ///
+    /// # Errors
+    /// When the program is not built yet.
+    pub fn start_here(role: &str, config: &str) -> io::Result<Self> {
+        Self::spawn(role, config, |mut command| command.spawn())
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Errors
+    /// It ends or stays silent; with its log.
+    pub fn wait_until_ready(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        while let Err(error) = self.ask(&Query::Status) {
+            if self.has_ended() || Instant::now() > deadline {
+                return Err(io::Error::other(format!("{error}\n{}", self.log())));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn spawn(
+        role: &str,
+        config: &str,
+        spawn: impl FnOnce(Command) -> io::Result<Child>,
+    ) -> io::Result<Self> {
         let directory = TempDir::new()?;
         let path = |name: &str| directory.path().join(name);
         fs::write(path("site.key"), "a secret for tests only")?;
@@ -48,16 +81,8 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let child = namespace.start(command)?;
-        let mut daemon = Self { child, directory };
-        let deadline = Instant::now() + START_LIMIT;
-        while let Err(error) = daemon.ask(&Query::Status) {
-            if daemon.has_ended() || Instant::now() > deadline {
-                return Err(io::Error::other(format!("{role}: {error}\n{}", daemon.log())));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(daemon)
+        let child = spawn(command)?;
+        Ok(Self { child, directory })
     }
 
     /// The id of the process.

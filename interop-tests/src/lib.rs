@@ -7,5 +7,6 @@
 pub mod captures;
 pub mod corpus;
 pub mod daemon;
+pub mod etcd;
 pub mod load;
 pub mod mutate;

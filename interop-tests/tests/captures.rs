@@ -184,7 +184,7 @@ fn au_03_au_14_untruncated_sha_1_of_oor_and_lispers_net_verifies() {
 }
 
 #[test]
-fn au_03_au_04_au_15_sha_1_and_no_authentication_are_refused_by_default() {
+fn au_03_au_04_au_15_cw_36_sha_1_and_no_authentication_are_refused_by_default() {
     let key = Secret::new(b"lab-secret-1".to_vec());
     let mut refused = BTreeMap::new();
     for Datagram { payload, .. } in control_datagrams() {

@@ -1,19 +1,17 @@
 //! An independent dissector reads every packet that the lab produced: none is malformed, none has an expert error, and every
-//! control and data packet is recognised as LISP.
+//! control and data packet is recognised as LISP. It also reads what the lab does not send as it is meant.
 
 use std::path::Path;
 use std::process::Command;
 
-use interop_tests::daemon;
+use interop_tests::{corpus, daemon};
 
 /// Set where the tools are provided, so that a missing one is a failure there.
 const TOOLS_REQUIRED: &str = "ISTHMUS_REQUIRE_TOOLS";
 
 #[test]
 fn a_foreign_dissector_finds_nothing_wrong_with_the_labs_packets() {
-    if Command::new("tshark").arg("--version").output().is_err() {
-        assert!(std::env::var_os(TOOLS_REQUIRED).is_none(), "tshark is not installed");
-        println!("SKIP: tshark is not installed");
+    if is_missing("tshark") {
         return;
     }
     let directory = tempfile::tempdir().expect("temporary directory");
@@ -42,6 +40,63 @@ fn a_foreign_dissector_finds_nothing_wrong_with_the_labs_packets() {
         captures += 1;
     }
     assert!(captures >= 2 && control > 50 && data > 10_000, "{captures} {control} {data}");
+}
+
+#[test]
+fn dd_02_dd_03_cw_29_a_foreign_dissector_reads_map_referrals_and_names_as_meant() {
+    if is_missing("tshark") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let file = directory.path().join("made.pcap");
+    let messages = [corpus::map_referral(0), corpus::named_reply()];
+    std::fs::write(&file, pcap(&messages)).expect("a capture");
+    let output = Command::new("tshark").arg("-V").arg("-r").arg(&file).output();
+    let text = String::from_utf8(output.expect("tshark runs").stdout).expect("text");
+    for expected in [
+        "Type: Map-Referral (6)",
+        "Mapping Record 1, EID Prefix: 2001:db8::/32, TTL: 1440, Map-Server Referral, Authoritative",
+        "Locator Record 2, RLOC: 2001:db8:b::1, Reachable, Priority/Weight: 1/50",
+        "Mapping Record 2, EID Prefix: 203.0.113.0/25, TTL: 15, Delegation Hole (Incomplete), Not Authoritative",
+        ".... 1... .... .... = Incomplete: Set",
+        "EID Prefix AFI: Distinguished Name (17)",
+        "EID Prefix: ietf",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+    assert!(!text.contains("Expert Info") && !text.contains("Malformed"), "{text}");
+}
+
+/// A capture of one UDP datagram from and to port 4342 per message; link type raw IP.
+fn pcap(messages: &[Vec<u8>]) -> Vec<u8> {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 0xffff, 101] {
+        file.extend_from_slice(&word.to_le_bytes());
+    }
+    for message in messages {
+        let (udp_length, length) = (8 + message.len() as u16, 28 + message.len() as u16);
+        for word in [0, 0, u32::from(length), u32::from(length)] {
+            file.extend_from_slice(&word.to_le_bytes());
+        }
+        let [high, low] = length.to_be_bytes();
+        file.extend_from_slice(&[0x45, 0, high, low, 0, 0, 0, 0, 64, 17, 0, 0]);
+        file.extend_from_slice(&[192, 0, 2, 1, 192, 0, 2, 2]);
+        for field in [4342, 4342, udp_length, 0] {
+            file.extend_from_slice(&u16::to_be_bytes(field));
+        }
+        file.extend_from_slice(message);
+    }
+    file
+}
+
+/// Whether `program` is not installed, which is a failure where the tools are provided.
+fn is_missing(program: &str) -> bool {
+    let missing = Command::new(program).arg("--version").output().is_err();
+    if missing {
+        assert!(std::env::var_os(TOOLS_REQUIRED).is_none(), "{program} is not installed");
+        println!("SKIP: {program} is not installed");
+    }
+    missing
 }
 
 /// What the dissector says of one frame.

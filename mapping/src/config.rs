@@ -85,6 +85,8 @@ pub struct MappingConfig {
     pub state_dir: Option<PathBuf>,
     /// Start with empty state when what `state_dir` holds is corrupt.
     pub start_empty: bool,
+    /// The etcd that keeps the state for several Map-Servers; `None` = this one is alone.
+    pub cluster: Option<ClusterConfig>,
     /// The place in the Delegated Database Tree.
     pub ddt: DdtConfig,
     /// LISP-SEC towards the ITRs (RFC 9303).
@@ -107,6 +109,17 @@ pub struct ItrKey {
     pub id: u8,
     /// The secret.
     pub secret: Secret,
+}
+
+/// An etcd cluster (v3 API), and where in it the state is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// `HOST:PORT` of its members, in the order of preference; `HOST` is a name, an IPv4 address or `[IPv6]`.
+    pub endpoints: Vec<String>,
+    /// Every key starts with it; the same at all Map-Servers of the cluster.
+    pub prefix: String,
+    /// User and password, when etcd wants them.
+    pub user: Option<(String, Secret)>,
 }
 
 /// How a peer deviates from RFC 9301, and so which rules are relaxed for it (REQUIREMENTS §27, AU-19).
@@ -205,6 +218,7 @@ impl MappingConfig {
             clients: Vec::new(),
             state_dir: None,
             start_empty: false,
+            cluster: None,
             ddt: DdtConfig::default(),
             lisp_sec: LispSec::default(),
         }

@@ -43,6 +43,8 @@ crate::named! {
     SubscriptionKeyReused "subscription_key_reused" "The one-time key of a subscription was used before: answered with ACT 5 (PS-22).";
     SubscriptionUnkeyed "subscription_unkeyed" "A subscription without LISP-SEC by a Site-ID that no [[site]] or [[subscriber]] has: answered by Map-Reply (RFC 9437 §3).";
     SubscriptionLimit "subscription_limit" "The bound on subscriptions or on their rate is reached: answered by Map-Reply (PS-19).";
+    PublicationReplayed "publication_replayed" "A publication whose nonce is not greater than the last one of its EID-prefix: a replay, or a Map-Server that lost its state (PS-14).";
+    PublicationUnsubscribed "publication_unsubscribed" "A publication of an EID-prefix that was not subscribed to: see accept-unsubscribed (PS-23).";
     PlainMapRequest "plain_map_request" "A Map-Request outside an Encapsulated Control Message, which is no lookup (MR-09).";
     ProbeRefused "probe_refused" "A Map-Request with the P-bit came through the mapping system (RQ-20, EC-06).";
     SmrRefused "smr_refused" "A Map-Request with the S-bit came to the mapping system, where it is no lookup (SM-04).";

@@ -9,7 +9,8 @@
 //!     |               what becomes of a Map-Request
 //!   resolver          Map-Resolver: what is a lookup, where its
 //!     |               answer goes, the negative prefix
-//!     |
+//!   ddt               DDT node and DDT client: the tree of many  pure state machines
+//!     |               organisations' Map-Servers
 //!   auth  sec  limits MACs; LISP-SEC; rate limits                pure functions and tables
 //!     |
 //!   wire              one file per message, octets <-> types
@@ -33,6 +34,8 @@
 //!    mapping another one changed, unsolicited ones that are repeated until acknowledged.
 //! 4. A Map-Request in an ECM: each record is answered from the registry (proxy service), answered negatively, or passed on to an
 //!    ETR with its octets unchanged. Answers go to an ITR-RLOC, never to the packet's source.
+//!    What is in no site here but elsewhere in the Delegated Database Tree is followed there ([`ddt`]); with the D-bit, a Map-Referral
+//!    says who knows.
 //! 5. Anything else is discarded under its own [`discard::Discard`].
 //!
 //! What is to be sent comes out of `poll_transmit`, what happened out of `poll_event`, when to call `handle_timeout` out of

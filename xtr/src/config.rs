@@ -1,7 +1,9 @@
 //! What a tunnel router is configured with, after parsing and validation.
 use ipnet::IpNet;
+use mapping::auth::Covered;
 use mapping::config::{Algorithm, Secret};
 use mapping::eid::EidPrefix;
+use mapping::wire::XtrIdentity;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -43,6 +45,32 @@ pub struct ControlConfig {
     pub proxy_reply: bool,
     /// Most map-cache entries held (MC-27).
     pub map_cache_limit: usize,
+    /// Who we are in registrations (RG-09) and subscriptions (PS-01).
+    pub identity: Option<XtrIdentity>,
+    /// Ask the Map-Servers to merge our registrations with those of the site's other xTRs (a-bit, RG-08).
+    pub merge: bool,
+    /// Subscribe to the mappings of the map-cache; needs `identity`.
+    pub subscribe: Option<Subscribe>,
+}
+
+/// How subscriptions are made (RFC 9437).
+#[derive(Clone, Debug, Default)]
+pub struct Subscribe {
+    /// What Map-Notifies to us are signed with, beside the keys of the Map-Servers that we register with.
+    pub key: Option<NotifyKey>,
+    /// Take publications of EID-prefixes that were not subscribed to (PS-23).
+    pub accept_unsubscribed: bool,
+}
+
+/// A key that Map-Notifies are signed with.
+#[derive(Clone, Debug)]
+pub struct NotifyKey {
+    /// Key ID.
+    pub key_id: u8,
+    /// The secret.
+    pub secret: Secret,
+    /// How messages are signed.
+    pub algorithm: Algorithm,
 }
 
 /// The role of a tunnel router.
@@ -87,6 +115,8 @@ pub struct MapServer {
     pub secret: Secret,
     /// How messages are signed.
     pub algorithm: Algorithm,
+    /// How far the MAC of Map-Registers reaches; with an xTR-ID, the Map-Server believes only what the MAC covers.
+    pub covers: Covered,
 }
 
 /// A proxy ETR to use.

@@ -348,6 +348,12 @@ impl Daemon {
                 self.quiet_until = Some(now + LOG_INTERVAL);
                 tracing::warn!(%prefix, "no Map-Resolver answers; next try in 30 s");
             }
+            Event::SubscriptionRefused(prefix) => {
+                tracing::warn!(%prefix, "the Map-Server refuses the subscription; looked up without");
+            }
+            Event::PublicationReplayed { prefix, map_server } => {
+                tracing::warn!(%prefix, %map_server, "a publication is not newer than the last one: replayed?");
+            }
             Event::MapCacheFull => {
                 tracing::debug!("map-cache full: the least recently used entries made room");
             }
@@ -392,7 +398,8 @@ impl Daemon {
             Query::Counters => serde_json::to_value(self.counters()),
             Query::Drops => serde_json::to_value(self.drops()),
             Query::Status => serde_json::to_value(self.status(now)),
-            Query::Sites | Query::Subscriptions | Query::Referrals | Query::Delegations => {
+            Query::Subscriptions => serde_json::to_value(self.control.subscriptions_view(now)),
+            Query::Sites | Query::Referrals | Query::Delegations => {
                 return Err("this daemon is no Map-Server".to_owned());
             }
         };

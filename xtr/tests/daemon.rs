@@ -82,6 +82,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
             key_id: 1,
             secret: secret(),
             algorithm: Algorithm::HmacSha256Hkdf,
+            covers: mapping::auth::Covered::Message,
         }],
         use_petr: Vec::new(),
         eids: vec![LocalEid { prefix: prefix(eid), locator_set: Vec::new() }],
@@ -90,6 +91,9 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
         record_ttl_minutes: 1440,
         proxy_reply: false,
         map_cache_limit: 1000,
+        identity: None,
+        merge: false,
+        subscribe: None,
     }
 }
 

@@ -5,6 +5,7 @@
 //!   10.2.0.0/16 -- xTR 192.0.2.2 --+
 //!       (natives) PITR 192.0.2.3 --+
 //! ```
+use mapping::clock::Epoch;
 use mapping::config::{Algorithm, MappingConfig, Secret, Site, SiteKey, SitePrefix};
 use mapping::discard::Discard;
 use mapping::eid::{Eid, EidPrefix, InstanceId};
@@ -22,6 +23,9 @@ use xtr::control::ControlPlane;
 use xtr::fib::{FibUpdate, Verdict};
 use xtr::punt::Punt;
 use xtr::view::{LocatorState, RegistrationState};
+
+#[path = "simulation/subscriptions.rs"]
+mod subscriptions;
 
 const SERVER: &str = "198.51.100.2";
 const EPHEMERAL_PORT: u16 = 40_000;
@@ -57,6 +61,9 @@ enum Node {
 
 struct Network {
     now: Instant,
+    epoch: Epoch,
+    /// What the Map-Server wants to survive.
+    kept: BTreeMap<Vec<u8>, Vec<u8>>,
     weather: Weather,
     rng: StdRng,
     nodes: BTreeMap<IpAddr, Node>,
@@ -70,7 +77,20 @@ struct Network {
 
 impl Network {
     fn new(seed: u8, weather: Weather, proxy_reply: bool, ttl_minutes: u32) -> Self {
+        Self::with(seed, weather, proxy_reply, ttl_minutes, |_| {}, |_, _| {})
+    }
+
+    /// As [`Self::new`], with changes of the Map-Server's and each router's configuration.
+    fn with(
+        seed: u8,
+        weather: Weather,
+        proxy_reply: bool,
+        ttl_minutes: u32,
+        server: impl FnOnce(&mut MappingConfig),
+        router: impl Fn(u64, &mut ControlConfig),
+    ) -> Self {
         let now = Instant::now();
+        let epoch = Epoch::new(now, Duration::from_secs(1_800_000_000));
         let site = |name: &str, eid: &str| {
             let key = SiteKey { id: 1, secret: key(), algorithms: vec![Algorithm::HmacSha256Hkdf] };
             let prefixes = vec![SitePrefix { prefix: prefix(eid), accept_more_specifics: false }];
@@ -78,9 +98,13 @@ impl Network {
         };
         let mut mapping = MappingConfig::new("ms", vec![ip(SERVER)]);
         mapping.sites = vec![site("a", "10.1.0.0/16"), site("b", "10.2.0.0/16")];
-        let server = Node::Server(Box::new(MapServer::new(mapping.clone(), [seed; 32])));
+        server(&mut mapping);
+        let server = MapServer::durable(mapping.clone(), [seed; 32], epoch);
+        let server = Node::Server(Box::new(server));
         let mut network = Self {
             now,
+            epoch,
+            kept: BTreeMap::new(),
             weather,
             rng: StdRng::from_seed([seed; 32]),
             nodes: BTreeMap::new(),
@@ -99,7 +123,8 @@ impl Network {
         .enumerate()
         {
             let address = ip(&format!("192.0.2.{}", number + 1));
-            let config = router_config(role, address, eid, proxy_reply, ttl_minutes);
+            let mut config = router_config(role, address, eid, proxy_reply, ttl_minutes);
+            router(number as u64 + 1, &mut config);
             let seed = [seed.wrapping_add(number as u8 + 1); 32];
             let control = Box::new(ControlPlane::new(config, now, seed, 1_000_000));
             network.nodes.insert(address, Node::Router(control, BTreeMap::new()));
@@ -142,6 +167,17 @@ impl Network {
             while let Some(transmit) = node.poll_transmit() {
                 sent.push(transmit);
             }
+            if let Node::Server(server) = node {
+                while let Some(batch) = server.take_batch() {
+                    for (key, value) in batch.changes.iter() {
+                        match value {
+                            Some(value) => drop(self.kept.insert(key.to_vec(), value.to_vec())),
+                            None => drop(self.kept.remove(key)),
+                        }
+                    }
+                    sent.extend(batch.transmits);
+                }
+            }
             node.drain();
         }
         for Transmit { source, source_port, destination, payload } in sent {
@@ -177,6 +213,15 @@ impl Network {
     fn start_server(&mut self) {
         let server = Node::Server(Box::new(MapServer::new(self.mapping.clone(), [99; 32])));
         self.nodes.insert(ip(SERVER), server);
+    }
+
+    /// The Map-Server starts anew with what it kept.
+    fn restore_server(&mut self) {
+        let mut server = MapServer::durable(self.mapping.clone(), [98; 32], self.epoch);
+        for (key, value) in &self.kept {
+            server.restore(self.now, key, value).expect("what was kept");
+        }
+        self.nodes.insert(ip(SERVER), Node::Server(Box::new(server)));
     }
 
     fn chance(&mut self, percent: u32) -> bool {
@@ -277,6 +322,7 @@ fn router_config(
         key_id: 1,
         secret: key(),
         algorithm: Algorithm::HmacSha256Hkdf,
+        covers: mapping::auth::Covered::Message,
     };
     ControlConfig {
         role,
@@ -293,6 +339,9 @@ fn router_config(
         record_ttl_minutes: ttl_minutes,
         proxy_reply,
         map_cache_limit: 1000,
+        identity: None,
+        merge: false,
+        subscribe: None,
     }
 }
 

@@ -12,7 +12,7 @@ use mapping::timers;
 
 use super::node::{Node, Table};
 use super::overlap::{Claims, Nesting};
-use super::{Environment, ddt, gateway::owned_text, router, secret, values};
+use super::{Environment, cluster, ddt, gateway::owned_text, router, secret, values};
 
 /// The bounds of `registration-timeout`.
 const REGISTRATION_TIMEOUTS: std::ops::RangeInclusive<Duration> =
@@ -31,6 +31,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
         config.state_dir = table.get("state-dir").and_then(|node| state_dir(&node, environment));
         table.finish();
     }
+    cluster::read(root, environment, &mut config);
     let mut claims = Claims::default();
     let mut names = BTreeMap::new();
     let sites = root.get("site").and_then(|node| node.list()).unwrap_or_default();

@@ -9,7 +9,7 @@
 //! values   addresses, prefixes, durations  secret   key files and variables
 //! host     this host's addresses           overlap  who claims which prefix
 //! router   what gateway and xtr share      gateway, xtr, mapping    one file per role
-//! ddt      [ddt] of a mapping file
+//! cluster  [cluster] of a mapping file     ddt      [ddt] of one
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use ::mapping::config::MappingConfig;
 use ::xtr::config::RouterConfig;
 use config::{Config, File, FileFormat};
 
+mod cluster;
 mod ddt;
 mod gateway;
 mod host;

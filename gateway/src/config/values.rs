@@ -108,6 +108,17 @@ pub(crate) fn endpoint(node: &Node<'_>) -> Option<Endpoint> {
     None
 }
 
+/// Whether `text` is the host part of a URL: a name, an IPv4 address, or an IPv6 address in brackets.
+pub(crate) fn is_host(text: &str) -> bool {
+    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok_and(|a| !a.is_unspecified()),
+        None => match text.parse::<std::net::Ipv4Addr>() {
+            Ok(address) => !address.is_unspecified() && !address.is_multicast(),
+            Err(_) => is_dns_name(text),
+        },
+    }
+}
+
 /// Letters, digits and hyphens in labels, the last of them not all digits (so no mistyped IPv4 address).
 fn is_dns_name(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);

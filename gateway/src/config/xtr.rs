@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use mapping::auth::Covered;
 use mapping::config::Algorithm;
 use mapping::eid::{EidPrefix, InstanceId};
 use mapping::timers;
@@ -64,6 +65,9 @@ fn empty_control() -> ControlConfig {
         record_ttl_minutes: timers::RECORD_TTL_MINUTES,
         proxy_reply: true,
         map_cache_limit: DEFAULT_MAP_CACHE_LIMIT,
+        identity: None,
+        merge: false,
+        subscribe: None,
     }
 }
 
@@ -210,7 +214,13 @@ fn map_servers(table: &Table<'_>, environment: &Environment) -> Vec<MapServer> {
         let secret = secret::read(&table, "key-file", "key-env", environment);
         let algorithm = table.or("algorithm", Algorithm::HmacSha256Hkdf, values::algorithm);
         table.finish();
-        Some(MapServer { endpoint: endpoint?, key_id: key_id?, secret: secret?, algorithm })
+        Some(MapServer {
+            endpoint: endpoint?,
+            key_id: key_id?,
+            secret: secret?,
+            algorithm,
+            covers: Covered::Message,
+        })
     })
 }
 

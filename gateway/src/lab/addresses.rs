@@ -168,6 +168,60 @@ fn m_address(policy: usize, last: u16) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xe007, 1 + policy as u16, 0, 0, 0, last))
 }
 
+/// The root of the tree in scenario D1.
+pub(crate) const ORG_ROOT: IpAddr = core4(31);
+
+/// An organisation with a Map-Server of its own and one site, in scenario D1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Organisation {
+    /// Its name, and that of its site.
+    pub(crate) name: &'static str,
+    /// Its Map-Server's locator.
+    pub(crate) map_server: IpAddr,
+    /// Its site's locator.
+    pub(crate) rloc: IpAddr,
+    /// The upper half of the third hextet of its EIDs.
+    block: u16,
+}
+
+/// Organisation A.
+pub(crate) const ORG_A: Organisation =
+    Organisation { name: "org-a", map_server: core4(32), rloc: core4(41), block: 0xea00 };
+/// Organisation B.
+pub(crate) const ORG_B: Organisation =
+    Organisation { name: "org-b", map_server: core4(33), rloc: core4(42), block: 0xeb00 };
+
+impl Organisation {
+    /// What the root has delegated to it.
+    pub(crate) fn block(&self) -> IpNet {
+        net(self.at(0, 0), 40)
+    }
+
+    /// The EID-prefix of its site.
+    pub(crate) fn prefix(&self) -> IpNet {
+        net(self.at(1, 0), 48)
+    }
+
+    /// The xTR's address on the site's link.
+    pub(crate) fn gateway(&self) -> IpAddr {
+        self.at(1, 1)
+    }
+
+    /// The site's host.
+    pub(crate) fn host(&self) -> IpAddr {
+        self.at(1, 0x10)
+    }
+
+    /// An address in the `nth` /48 of its block.
+    pub(crate) fn address(&self, nth: u16) -> IpAddr {
+        self.at(nth, 1)
+    }
+
+    fn at(&self, nth: u16, last: u16) -> IpAddr {
+        Ipv6Addr::new(0x2001, 0xdb8, self.block + nth, 0, 0, 0, 0, last).into()
+    }
+}
+
 /// A prefix from an address and a length that fits its family.
 pub(crate) fn net(address: IpAddr, length: u8) -> IpNet {
     match address {

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::addresses::{
-    EID_AGGREGATES, M_POLICIES, MS4, MS6, PXTR4, PXTR6, RLOC_RANGES, SITE_A, SITE_B, SITES, Site,
-    m_prefix, m_rlocs,
+    EID_AGGREGATES, M_POLICIES, MS4, MS6, ORG_A, ORG_B, ORG_ROOT, Organisation, PXTR4, PXTR6,
+    RLOC_RANGES, SITE_A, SITE_B, SITES, Site, m_prefix, m_rlocs,
 };
 use super::topology::SITE_LINK;
 
@@ -112,6 +112,60 @@ pub(crate) fn gateway() -> String {
     )
 }
 
+/// The root of scenario D1's tree: every EID is its to delegate, and both organisations have a block.
+pub(crate) fn ddt_root() -> String {
+    let mut text = format!(
+        "[mapping]\nname = \"ddt-root\"\nlisten = [\"{ORG_ROOT}\"]\n\n\
+         [[ddt.authoritative]]\nprefix = \"::/0\"\ninstance-id = \"all\"\ncomplete = true\n"
+    );
+    for organisation in [ORG_A, ORG_B] {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n[[ddt.delegation]]\nprefix = \"{}\"\nrlocs = [\"{}\"]\nmap-server = true\n",
+            organisation.block(),
+            organisation.map_server
+        );
+    }
+    text
+}
+
+/// The Map-Server of an organisation, which with `resolver` follows lookups through the tree.
+pub(crate) fn ddt_map_server(
+    organisation: &Organisation,
+    key_directory: &str,
+    resolver: bool,
+) -> String {
+    let Organisation { name, map_server, .. } = organisation;
+    let roots = if resolver { format!("roots = [\"{ORG_ROOT}\"]\n") } else { String::new() };
+    format!(
+        "[mapping]\nname = \"ms-{name}\"\nlisten = [\"{map_server}\"]\n\n\
+         [ddt]\n{roots}\n\
+         [[ddt.authoritative]]\nprefix = \"{}\"\ncomplete = true\n\n\
+         [[site]]\nname = \"{name}\"\nkeys = [{{ id = 1, file = \"{key_directory}/site-{name}.key\" }}]\n\
+         eid-prefixes = [\"{}\"]\n",
+        organisation.block(),
+        organisation.prefix()
+    )
+}
+
+/// The xTR of an organisation's site, whose ETR answers for itself.
+pub(crate) fn ddt_xtr(
+    organisation: &Organisation,
+    resolver: IpAddr,
+    key_directory: &str,
+) -> String {
+    let Organisation { name, map_server, rloc, .. } = organisation;
+    format!(
+        "[xtr]\nname = \"xtr-{name}\"\nrlocs = {{ core4 = {{ address = \"{rloc}\" }} }}\n\
+         map-servers = [{{ address = \"{map_server}\", key-id = 1, key-file = \"{key_directory}/site-{name}.key\" }}]\n\
+         map-resolvers = [\"{resolver}\"]\nproxy-reply = false\nregistration-interval = \"{}s\"\n\
+         tun = {{ queues = 1 }}\n\n[[eid]]\nprefix = \"{}\"\ninterfaces = [\"{SITE_LINK}\"]\n",
+        REGISTRATION_INTERVAL.as_secs(),
+        organisation.prefix()
+    )
+}
+
 /// The name of a locator's core, the Map-Server and the PETR there.
 fn core_of(rloc: IpAddr) -> (&'static str, IpAddr, IpAddr) {
     if rloc.is_ipv4() { ("core4", MS4, PXTR4) } else { ("core6", MS6, PXTR6) }
@@ -134,12 +188,16 @@ mod tests {
     fn every_file_passes_the_products_own_check() {
         let directory = tempfile::tempdir().unwrap();
         let keys = directory.path().display().to_string();
-        for name in SITES.iter().map(|site| site.name).chain(["m"]) {
+        for name in SITES.iter().map(|site| site.name).chain(["m", ORG_A.name, ORG_B.name]) {
             let key = directory.path().join(format!("site-{name}.key"));
             fs::write(&key, "0123456789abcdef").unwrap();
             fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         }
-        let mut files = vec![mapping(&keys), gateway(), xtr_m(&keys)];
+        let mut files = vec![mapping(&keys), gateway(), xtr_m(&keys), ddt_root()];
+        for organisation in [&ORG_A, &ORG_B] {
+            files.push(ddt_map_server(organisation, &keys, organisation.name == ORG_B.name));
+            files.push(ddt_xtr(organisation, ORG_B.map_server, &keys));
+        }
         files.extend(SITES.iter().map(|site| xtr(site, &keys)));
         for text in files {
             let path = directory.path().join("file.toml");

@@ -100,14 +100,35 @@ impl Daemons {
         self.wait_until_ready(daemon)
     }
 
+    /// Starts a daemon that a scenario has for itself, with the configuration `text`, and waits until it answers.
+    pub(crate) fn add(
+        &self,
+        role: &'static str,
+        namespace: &Namespace,
+        text: &str,
+    ) -> io::Result<Daemon> {
+        fs::write(self.directory().join(format!("{}.toml", namespace.name())), text)?;
+        let daemon = self.daemon(role, namespace);
+        self.restart(&daemon, namespace)?;
+        Ok(daemon)
+    }
+
+    /// Writes the key of a site that a scenario has for itself.
+    pub(crate) fn write_key(&self, site: &str) -> io::Result<()> {
+        write_key(self.directory(), site)
+    }
+
     fn launch(&mut self, role: &'static str, namespace: &Namespace) -> io::Result<()> {
-        let name = namespace.name();
-        let path = |extension: &str| self.directory().join(format!("{name}.{extension}"));
-        let daemon =
-            Daemon { name, role, socket: path("sock"), log: path("log"), pid: AtomicU32::new(0) };
+        let daemon = self.daemon(role, namespace);
         self.spawn(&daemon, namespace)?;
         self.daemons.push(daemon);
         Ok(())
+    }
+
+    fn daemon(&self, role: &'static str, namespace: &Namespace) -> Daemon {
+        let name = namespace.name();
+        let path = |extension: &str| self.directory().join(format!("{name}.{extension}"));
+        Daemon { name, role, socket: path("sock"), log: path("log"), pid: AtomicU32::new(0) }
     }
 
     fn spawn(&self, daemon: &Daemon, namespace: &Namespace) -> io::Result<()> {
@@ -218,11 +239,16 @@ fn write_files(directory: &Path) -> io::Result<()> {
         fs::write(file, configuration::xtr(site, &keys))?;
     }
     for name in SITES.iter().map(|site| site.name).chain(["m"]) {
-        let key = directory.join(format!("site-{name}.key"));
-        let mut key = OpenOptions::new().write(true).create_new(true).mode(0o600).open(key)?;
-        key.write_all(secret()?.as_bytes())?;
+        write_key(directory, name)?;
     }
     Ok(())
+}
+
+fn write_key(directory: &Path, site: &str) -> io::Result<()> {
+    let key = directory.join(format!("site-{site}.key"));
+    let mut key =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(key)?;
+    key.write_all(secret()?.as_bytes())
 }
 
 /// A fresh key, 256 bits in hexadecimal.

@@ -98,7 +98,8 @@ impl Checks {
         self.acceptances.iter().filter(|acceptance| !acceptance.passed).count()
     }
 
-    fn show(&self, text: &str) {
+    /// Shows something beside the acceptances.
+    pub(crate) fn show(&self, text: &str) {
         if self.print {
             show(text);
         }

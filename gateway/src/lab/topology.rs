@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use super::addresses::{
     self as at, CORE4, CORE6, CORE6_LINK_LOCAL, HOST_ADDRESSES, HOST_DEAD, HOST_N4, HOST_N6,
-    INTERNET4, INTERNET6, M_POLICIES, N_GATEWAY4, N_GATEWAY6, PXTR_NATIVE4, PXTR_NATIVE6, SITES,
-    Site, host, net,
+    INTERNET4, INTERNET6, M_POLICIES, N_GATEWAY4, N_GATEWAY6, Organisation, PXTR_NATIVE4,
+    PXTR_NATIVE6, SITES, Site, host, net,
 };
 use super::link;
 use super::namespace::Namespace;
@@ -210,6 +210,39 @@ impl Topology {
         }
         link::route(&self.internet, host(HOST_DEAD), Some(HOST_N6), N_LINK)
     }
+}
+
+/// A server that a scenario adds to the IPv4 core for itself; it goes with the namespace.
+pub(crate) fn guest(core: &Namespace, name: &'static str, rloc: IpAddr) -> io::Result<Namespace> {
+    let namespace = Namespace::create(name)?;
+    link::settings(&namespace, EVERYWHERE)?;
+    link::up(&namespace, "lo")?;
+    join_core4(core, &namespace, rloc, true)?;
+    Ok(namespace)
+}
+
+/// As [`guest`], the site of an organisation: its xTR and its host.
+pub(crate) fn guest_site(
+    core: &Namespace,
+    (xtr, machine): (&'static str, &'static str),
+    organisation: &Organisation,
+) -> io::Result<SiteNamespaces> {
+    let site = SiteNamespaces {
+        xtr: guest(core, xtr, organisation.rloc)?,
+        host: Namespace::create(machine)?,
+    };
+    let SiteNamespaces { xtr, host: machine } = &site;
+    link::settings(xtr, ROUTER)?;
+    link::settings(machine, EVERYWHERE)?;
+    link::up(machine, "lo")?;
+    link::connect(SITE_MTU, (xtr, SITE_LINK), (machine, HOST_LINK))?;
+    link::up(xtr, SITE_LINK)?;
+    link::up(machine, HOST_LINK)?;
+    link::address(xtr, SITE_LINK, net(organisation.gateway(), 64))?;
+    link::address(machine, HOST_LINK, net(organisation.host(), 64))?;
+    let gateway = organisation.gateway();
+    link::route(machine, default_of(gateway), Some(gateway), HOST_LINK)?;
+    Ok(site)
 }
 
 /// A member of the IPv4 core: a host route each way, as on a routed access link.

@@ -15,7 +15,7 @@ mod tests;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -50,10 +50,15 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let sockets = Sockets::bind(&config.listen).await?;
+    let mut shutdown = pin!(shutdown);
+    let (listen, name) = (config.listen.clone(), config.name.clone());
+    // Without its state it would answer negatively for every site: until it has it, nobody is to ask it.
+    let (server, store) = tokio::select! {
+        restored = state::restore(config) => restored?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let sockets = Sockets::bind(&listen).await?;
     let started = Instant::now();
-    let name = config.name.clone();
-    let (server, store) = state::restore(config)?;
     ready();
     let mut daemon = Daemon {
         name,
@@ -162,10 +167,14 @@ impl Daemon {
 
     /// Takes a burst from one socket that has something.
     fn receive(&mut self, now: Instant, at: usize) {
-        let Self { server, sockets, inbox, .. } = self;
+        let Self { server, store, sockets, inbox, .. } = self;
         let bound = &sockets.bound[at];
+        let is_shared = store.is_shared();
         inbox.receive(&bound.socket, |from, payload| {
             server.handle_input(now, bound.local, from, payload);
+            if is_shared && let Some(batch) = server.take_batch() {
+                store.submit(batch);
+            }
         });
     }
 
@@ -177,13 +186,19 @@ impl Daemon {
                     self.send(now, transmit);
                 }
             }
-            StoreEvent::Changed { .. } => {}
+            StoreEvent::Changed { key, value } => {
+                if let Err(error) = self.server.apply(now, &key, value.as_deref()) {
+                    tracing::error!(%error, "another Map-Server of the cluster wrote it");
+                }
+            }
             StoreEvent::Degraded(reason) => {
+                self.server.set_cut_off(self.store.is_shared());
                 tracing::error!(reason, "state cannot be kept: registrations are not acknowledged");
                 self.degraded = Some(reason);
             }
             StoreEvent::Recovered => {
                 tracing::warn!("state is kept again");
+                self.server.set_cut_off(false);
                 self.degraded = None;
             }
         }
@@ -267,7 +282,7 @@ impl Daemon {
             ));
         }
         notes.extend(self.store.notes());
-        if sites.is_empty() {
+        if sites.is_empty() && !self.server.is_in_a_tree() {
             notes.push("No site is configured: every lookup is answered negatively.".to_owned());
         }
         let silent = sites.iter().filter(|site| site.registered == 0).count();

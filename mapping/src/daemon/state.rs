@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::clock::Epoch;
-use crate::config::MappingConfig;
+use crate::config::{ClusterConfig, MappingConfig};
 use crate::server::{MapServer, StateError};
 use crate::store::journal::Journal;
 use crate::store::{Forgetful, Store};
@@ -13,8 +13,11 @@ use crate::store::{Forgetful, Store};
 /// The Map-Server of `config`, with the state of its `state-dir` if it has one.
 ///
 /// # Errors
-/// The directory cannot be used, or what it holds cannot be read or understood; damaged state only without `start_empty`.
-pub(super) fn restore(config: MappingConfig) -> io::Result<(MapServer, Box<dyn Store>)> {
+/// No member of the cluster answers in time. The directory cannot be used, or what it holds cannot be read or understood; damaged state only without `start_empty`.
+pub(super) async fn restore(config: MappingConfig) -> io::Result<(MapServer, Box<dyn Store>)> {
+    if let Some(cluster) = config.cluster.clone() {
+        return join(config, cluster).await;
+    }
     let Some(directory) = config.state_dir.clone() else {
         return Ok((MapServer::new(config, rand::random()), Box::new(Forgetful::default())));
     };
@@ -48,6 +51,45 @@ fn read(config: &MappingConfig, journal: &mut Journal) -> io::Result<MapServer> 
     }
     tracing::info!(entries, milliseconds = started.elapsed().as_millis(), "state restored");
     Ok(server)
+}
+
+/// The Map-Server of `config` with the state that it shares with others.
+#[cfg(feature = "cluster")]
+async fn join(
+    config: MappingConfig,
+    cluster: ClusterConfig,
+) -> io::Result<(MapServer, Box<dyn Store>)> {
+    let mut etcd = crate::store::etcd::Etcd::connect(cluster).await?;
+    let started = Instant::now();
+    let mut server = MapServer::durable(config, rand::random(), Epoch::of_host());
+    let mut entries = 0_u64;
+    let mut unknown = None;
+    etcd.load(&mut |key, value| {
+        entries += 1;
+        if let Err(error) = server.restore(started, key, value) {
+            unknown.get_or_insert(error);
+        }
+    })?;
+    if let Some(error) = unknown {
+        let text = format!(
+            "the cluster's state: {error}; another of its Map-Servers may be a newer version of isthmus"
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    tracing::info!(
+        entries,
+        milliseconds = started.elapsed().as_millis(),
+        "the cluster's state is known"
+    );
+    Ok((server, Box::new(etcd)))
+}
+
+#[cfg(not(feature = "cluster"))]
+async fn join(_: MappingConfig, _: ClusterConfig) -> io::Result<(MapServer, Box<dyn Store>)> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this program was built without its cluster feature",
+    ))
 }
 
 fn not_understood(directory: Option<&Path>, error: &StateError) -> io::Error {

@@ -8,7 +8,7 @@
 //! the prefix that it was asked about.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::cache::{Entry, Kind, Origin, ReferralCache};
@@ -27,8 +27,11 @@ use crate::timers::{
 use crate::transmit::{SourcePort, Transmit};
 use crate::wire::{CONTROL_PORT, MapReferral, ReferralAction, ReferralRecord};
 
-/// Who asks for what: an ITR that asks again replaces its request (RFC 8111 §8.1).
-type Key = (SocketAddr, EidPrefix);
+/// The longest DDT Map-Request that any node is sent.
+const LONGEST: usize = control_payload_limit(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+
+/// Who asks for what: an ITR that asks again replaces its request (RFC 8111 §8.1). Outer source, ITR-RLOC with inner source port, EID.
+type Key = (IpAddr, SocketAddr, EidPrefix);
 
 /// A Negative Map-Reply to be sent.
 #[derive(Debug)]
@@ -91,6 +94,8 @@ type Judgement = (Next, Option<Discard>);
 /// One record of a Map-Referral that answers a pending lookup.
 struct Heard<'a> {
     now: Instant,
+    /// The own address that the lookup came to.
+    local: IpAddr,
     from: IpAddr,
     prefix: EidPrefix,
     record: &'a ReferralRecord,
@@ -158,7 +163,10 @@ impl Client {
         asked: EidPrefix,
     ) -> Result<(), Discard> {
         let itr = lookup.itr_rlocs.first().ok_or(Discard::NoItrRloc)?;
-        let key = (SocketAddr::new(*itr, lookup.ecm.source.port()), asked);
+        let key = (from, SocketAddr::new(*itr, lookup.ecm.source.port()), asked);
+        if lookup.ddt_len(true) > LONGEST {
+            return Err(Discard::RequestTooLong);
+        }
         if let Some(pending) = self.pending.get_mut(&key) {
             pending.lookup = lookup;
             return Ok(());
@@ -311,14 +319,20 @@ impl Client {
         within: Option<EidPrefix>,
     ) -> Step {
         let length = lookup.ddt_len(secure);
-        let askable = rlocs
-            .iter()
-            .copied()
-            .filter(|&(_, rloc)| !self.own.contains(rloc) && !is_martian(rloc, lookup.local))
-            .filter(|&(_, rloc)| self.own.source_for(rloc, lookup.local).is_some())
-            .filter(|&(_, rloc)| length <= control_payload_limit(rloc));
-        let ordered = self.silence.order(now, askable.collect(), lookup.request.nonce);
+        let mut askable = self.askable(lookup.local, rlocs);
+        askable.retain(|(_, rloc)| length <= control_payload_limit(*rloc));
+        let ordered = self.silence.order(now, askable, lookup.request.nonce);
         Step::new(ordered, secure, within)
+    }
+
+    /// The RLOCs of other nodes that there is a way to.
+    fn askable(&self, local: IpAddr, rlocs: &[Ranked]) -> Vec<Ranked> {
+        let mut askable = rlocs.to_vec();
+        askable.retain(|&(_, rloc)| {
+            let way = self.own.source_for(rloc, local).is_some();
+            way && !self.own.contains(rloc) && !is_martian(rloc, local)
+        });
+        askable
     }
 
     fn handle_record(
@@ -341,7 +355,8 @@ impl Client {
         }
         let within = pending.step.within.is_none_or(|asked| prefix.mask_len() >= asked.mask_len());
         let mut pending = self.take(&key).ok_or(Discard::NonceUnknown)?;
-        let heard = Heard { now, from, prefix, record, within };
+        let local = pending.lookup.local;
+        let heard = Heard { now, local, from, prefix, record, within };
         let (next, refused) = self.judge(&heard, &mut pending);
         self.proceed(now, key, pending, next);
         refused.map_or(Ok(()), Err)
@@ -459,7 +474,10 @@ impl Client {
         if heard.record.incomplete || !heard.within {
             return;
         }
-        let rlocs = if kind.is_negative() { Vec::new() } else { usable_rlocs(heard.record) };
+        let rlocs = match kind.is_negative() {
+            true => Vec::new(),
+            false => self.askable(heard.local, &usable_rlocs(heard.record)),
+        };
         if rlocs.is_empty() && !kind.is_negative() {
             return;
         }
@@ -523,7 +541,9 @@ impl Client {
         pending.nonce = lookup.request.nonce;
         let Some(rloc) = pending.step.ask() else { return };
         let Some(source) = self.own.source_for(rloc, lookup.local) else { return };
-        if !self.rates.take(now, rloc) {
+        // The ITR may have replaced its request by a longer one.
+        let fits = lookup.ddt_len(pending.step.secure) <= control_payload_limit(rloc);
+        if !fits || !self.rates.take(now, rloc) {
             self.tally.held_back += 1;
             return;
         }

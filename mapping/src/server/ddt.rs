@@ -163,6 +163,11 @@ impl MapServer {
         }
     }
 
+    /// Whether this node has a place in the Delegated Database Tree.
+    pub fn is_in_a_tree(&self) -> bool {
+        self.tree.planted
+    }
+
     /// The referral cache and the lookups under way.
     pub fn referrals_view(&self, now: Instant) -> ReferralsView {
         let Some(client) = &self.tree.client else { return ReferralsView::default() };

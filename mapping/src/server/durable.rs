@@ -32,6 +32,8 @@ pub(super) struct Durability {
     pub(super) epoch: Option<Epoch>,
     pub(super) changes: ChangeLog,
     held: Vec<Transmit>,
+    /// Refreshes that other Map-Servers accepted are not seen: nothing may expire.
+    pub(super) cut_off: bool,
 }
 
 impl MapServer {
@@ -60,6 +62,14 @@ impl MapServer {
     ) -> Result<(), StateError> {
         let understood = self.take_entry(now, key, value, Origin::Other);
         understood.ok_or_else(|| StateError { key: key.to_vec() })
+    }
+
+    /// Whether changes by the other Map-Servers of the cluster cannot be seen now.
+    ///
+    /// Nothing expires meanwhile: a registration that may well be refreshed elsewhere is a better answer than a negative one. Those who ask
+    /// find out by the locators' reachability, and by the TTL.
+    pub fn set_cut_off(&mut self, cut_off: bool) {
+        self.durability.cut_off = cut_off;
     }
 
     /// What to keep since the last call, with the messages to send once it is kept; `None` when there is neither.
@@ -141,8 +151,13 @@ impl MapServer {
             }
             kept::NONCE => {
                 let (site, key_id, registrant) = kept::parse_nonce_key(key)?;
-                // Where another Map-Server forgot a nonce for want of room, here may be enough.
-                let Some(value) = value else { return Some(()) };
+                let Some(value) = value else {
+                    // What was accepted here alone was refused, or all Map-Servers forget together.
+                    if let Some(site) = self.sites.named(site) {
+                        self.replay.forget(Peer { site, key_id, registrant });
+                    }
+                    return Some(());
+                };
                 let KeptNonce { nonce, at, mac } = KeptNonce::parse(value)?;
                 // The nonces of a site that is configured again later are valid then.
                 let Some(site) = self.sites.named(site) else { return Some(()) };

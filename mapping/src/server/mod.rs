@@ -160,7 +160,7 @@ impl MapServer {
     /// When [`Self::handle_timeout`] has something to do; `None` when nothing is waiting.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = [
-            self.registry.next_expiry(),
+            self.registry.next_expiry().filter(|_| !self.durability.cut_off),
             self.notifier.next_due(),
             self.subscriptions.next_due(),
             self.tree.poll_timeout(),

@@ -103,7 +103,9 @@ impl MapServer {
 
     /// Drops expired registrations and repeats unacknowledged Map-Notifies.
     pub(super) fn handle_due(&mut self, now: Instant) {
-        while let Some((prefix, expired)) = self.registry.expire(now) {
+        while !self.durability.cut_off
+            && let Some((prefix, expired)) = self.registry.expire(now)
+        {
             let site = self.sites.get(expired.site).name.clone();
             self.count(Count::Expired);
             self.event(Event::Expired { site, prefix, source: expired.source });

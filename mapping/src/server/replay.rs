@@ -105,6 +105,13 @@ impl ReplayGuard {
         self.remember(peer, nonce, mac, at)
     }
 
+    /// Forgets the nonces of `peer`.
+    pub(super) fn forget(&mut self, peer: Peer) {
+        if let Some(last) = self.peers.remove(&peer) {
+            self.by_age.remove(&last.order);
+        }
+    }
+
     fn remember(
         &mut self,
         peer: Peer,

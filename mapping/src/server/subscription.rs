@@ -259,6 +259,8 @@ impl MapServer {
         if rlocs.is_empty() {
             return Err(Obstacle::Ordinary(Some(Discard::NoItrRloc)));
         }
+        // With a nonce before that of the Map-Request they would count as replays.
+        let unacknowledged = self.subscriptions.publisher.cancel(xtr, &subject.prefix);
         let since =
             self.subscriptions.table.get(&subject.prefix, xtr).map_or(now, |held| held.since);
         let subscription = Subscription {
@@ -281,16 +283,23 @@ impl MapServer {
         }
         self.count(Count::Subscriptions);
         self.keep_subscription(&subject.prefix, xtr);
-        self.acknowledge_subscription(now, xtr, subject);
+        self.acknowledge_subscription(now, xtr, subject, unacknowledged);
         Ok(())
     }
 
     /// PS-06; what does not fit is published after it.
-    fn acknowledge_subscription(&mut self, now: Instant, xtr: XtrIdentity, subject: Subject) {
+    fn acknowledge_subscription(
+        &mut self,
+        now: Instant,
+        xtr: XtrIdentity,
+        subject: Subject,
+        unacknowledged: Vec<EidPrefix>,
+    ) {
         let Subject { prefix, records, rest, .. } = subject;
         let publication = Publication { xtr, subscribed: prefix, prefix, inherited: false };
         self.send_notify(now, publication, records);
-        for more in rest {
+        let again = unacknowledged.into_iter().filter(|other| *other != prefix);
+        for more in rest.into_iter().chain(again) {
             let publication =
                 Publication { xtr, subscribed: prefix, prefix: more, inherited: false };
             self.subscriptions.publisher.enqueue(now, publication);
@@ -342,7 +351,11 @@ impl MapServer {
         let payload = encode_notify(nonce, vec![record], signer.as_ref(), to.ip());
         let source = self.own.source_for(to.ip(), lookup.local).unwrap_or(lookup.local);
         self.count(Count::MapNotifies);
-        self.transmit_once_kept(notify_to((source, to), payload));
+        let transmit = notify_to((source, to), payload);
+        self.transmit_once_kept(transmit.clone());
+        let publication = Publication { xtr, subscribed: *asked, prefix: *asked, inherited: true };
+        let sent = Sent { publication, nonce, transmit, signer, alternatives: VecDeque::new() };
+        self.subscriptions.publisher.watch(now, sent);
         Ok(())
     }
 
@@ -535,6 +548,9 @@ impl MapServer {
     fn give_up(&mut self, sent: &Sent) {
         let Publication { xtr, subscribed, .. } = sent.publication;
         let Some(subscription) = self.subscriptions.table.get(&subscribed, xtr) else { return };
+        if subscription.muted {
+            return;
+        }
         let Some(way) = self.ways(subscription).pop_front() else { return };
         let mut record = EidRecord::negative(subscribed, Action::DropAuthFailure, 0);
         record.ttl_minutes = self.hole_ttl_minutes();

@@ -3,6 +3,8 @@
 //! The state machine knows what a key means ([`crate::server`]), a store does not. The state machine logs its changes; the shell
 //! takes them in batches, gives them to a [`Store`] and sends what waits for them once the store says that they are kept.
 
+#[cfg(feature = "cluster")]
+pub mod etcd;
 pub mod journal;
 
 use std::io;

@@ -130,7 +130,7 @@ impl ControlPlane {
             security_capable: false,
             eid_notify: false,
             use_ttl: false,
-            merge: false,
+            merge: self.config.merge,
             want_map_notify: true,
             nonce,
             authentication: AuthenticationData::zeroed(
@@ -139,7 +139,7 @@ impl ControlPlane {
                 auth::MAC_LEN,
             ),
             records,
-            identity: None,
+            identity: self.config.identity,
         }
     }
 
@@ -174,7 +174,8 @@ impl ControlPlane {
         let nonce = self.register_nonce.saturating_add(1);
         let register = self.map_register(server, &registration.prefixes, nonce);
         let mut octets = Message::MapRegister(register).to_vec();
-        let signed = auth::sign(&mut octets, &server.secret, server.algorithm);
+        let signed =
+            auth::sign_covering(&mut octets, &server.secret, server.algorithm, server.covers);
         self.register_nonce = nonce;
         let registration = &mut self.registrations[index];
         registration.next = now + interval;
@@ -265,6 +266,14 @@ impl ControlPlane {
         notify: &MapNotify,
         octets: &[u8],
     ) {
+        let is_register = |r: &Registration| {
+            r.outstanding.as_ref().is_some_and(|(nonce, _)| *nonce == notify.nonce)
+        };
+        if !self.registrations.iter().any(is_register)
+            && self.handle_subscription_notify(now, local, from, notify, octets)
+        {
+            return;
+        }
         let server = match self.authenticate(from.ip(), notify, octets) {
             Ok(server) => server,
             Err(reason) => return self.discard(reason),

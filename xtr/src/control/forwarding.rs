@@ -20,8 +20,16 @@ impl ControlPlane {
     ) {
         if self.cache.get(&prefix).is_none() && self.cache.is_full() {
             for victim in self.cache.least_recently_used() {
-                self.remove_entry(now, &victim);
-                self.count("map_cache_evictions");
+                // A covering entry would take its traffic.
+                let covering: Vec<EidPrefix> =
+                    self.cache.covering(&victim).map(|(prefix, _)| prefix).collect();
+                for victim in covering.into_iter().chain([victim]) {
+                    if self.cache.get(&victim).is_some() {
+                        self.remove_entry(now, &victim);
+                        self.entry_left(now, &victim);
+                        self.count("map_cache_evictions");
+                    }
+                }
             }
             self.event(Event::MapCacheFull);
         }

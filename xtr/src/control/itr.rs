@@ -29,13 +29,15 @@ pub(super) enum Purpose {
     Refresh,
     /// An SMR came (SM-04).
     SmrInvoked,
+    /// For a subscription, or to renew one (RFC 9437 §5).
+    Subscribe,
 }
 
 impl Purpose {
     /// Between two Map-Requests for the same EID-prefix (RQ-12, SM-05).
     fn interval(self) -> Duration {
         match self {
-            Self::Miss(_) | Self::Refresh => timers::MAP_REQUEST_INTERVAL,
+            Self::Miss(_) | Self::Refresh | Self::Subscribe => timers::MAP_REQUEST_INTERVAL,
             Self::SmrInvoked => timers::SMR_INVOKED_INTERVAL,
         }
     }
@@ -62,6 +64,8 @@ struct Lookup {
     resolver: usize,
     /// Asked for again while resting.
     again: Option<Purpose>,
+    /// Subscribing was refused: an answer will do.
+    plain: bool,
 }
 
 /// The outstanding lookups, by requested EID-prefix.
@@ -96,6 +100,17 @@ impl Lookups {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let first = self.timers.first()?.0;
         Some(self.blocked.map_or(first, |blocked| first.max(blocked)))
+    }
+
+    /// What the Map-Request with this nonce asked for.
+    pub(super) fn requested(&self, nonce: u64) -> Option<EidPrefix> {
+        self.nonces.get(&nonce).copied()
+    }
+
+    /// Whether the Map-Request with this nonce went to an ETR itself.
+    fn was_direct(&self, prefix: &EidPrefix, nonce: u64) -> bool {
+        let lookup = self.lookups.get(prefix);
+        lookup.is_some_and(|lookup| lookup.nonces.contains(&(nonce, None)))
     }
 
     /// Asks at once where nobody could be asked so far: a pause after tries that were never sent spares nobody (RQ-13).
@@ -217,18 +232,28 @@ impl ControlPlane {
             return self.event(Event::LookupUnanswered(prefix));
         }
         let purpose = lookup.purpose;
-        let direct = purpose == Purpose::Refresh && lookup.sent < DIRECT_TRIES;
-        lookup.sent += 1;
-        let (try_number, resolver) = (lookup.sent as usize - 1, lookup.resolver);
+        let (plain, sent) = (lookup.plain, lookup.sent + 1);
+        lookup.sent = sent;
+        let (try_number, resolver) = (sent as usize - 1, lookup.resolver);
+        let subscribe = !plain && self.subscribes();
+        // A subscription goes through the mapping system; where nobody is there, the ETRs know their mapping still.
+        let direct = purpose == Purpose::Refresh
+            && match subscribe {
+                true => sent > DIRECT_TRIES && sent % 2 == 0,
+                false => sent <= DIRECT_TRIES,
+            };
         self.lookups.reschedule(prefix, now + purpose.interval());
-        let nonce = self.next_nonce();
+        let nonce = match subscribe && !direct {
+            true => self.subscription_nonce(now, &prefix, sent),
+            false => self.next_nonce(),
+        };
         let rlocs = if direct { self.usable_locators(&prefix) } else { Vec::new() };
         let resolvers = self.map_resolvers();
         let via = if let Some(&rloc) = rlocs.get(try_number % rlocs.len().max(1)) {
             self.send_direct_request(prefix, nonce, rloc);
             None
         } else if let Some(&address) = resolvers.get(resolver % resolvers.len().max(1)) {
-            self.send_encapsulated_request(prefix, purpose, nonce, address);
+            self.send_encapsulated_request(prefix, purpose, nonce, subscribe, address);
             Some(resolver % resolvers.len())
         } else {
             return;
@@ -280,10 +305,14 @@ impl ControlPlane {
         prefix: EidPrefix,
         purpose: Purpose,
         nonce: u64,
+        subscribe: bool,
         resolver: IpAddr,
     ) {
         let Some(source) = self.own.for_family(resolver) else { return };
         let mut request = self.map_request(nonce, prefix);
+        if subscribe {
+            self.ask_for_subscription(&mut request);
+        }
         request.smr_invoked = purpose == Purpose::SmrInvoked;
         let eid = prefix.first();
         let mut inner_source = self.own.for_family(eid.address);
@@ -313,7 +342,7 @@ impl ControlPlane {
         let Some(&requested) = self.lookups.nonces.get(&reply.nonce) else {
             return self.discard(Discard::NonceUnknown);
         };
-        let records = self.acceptable(requested, reply);
+        let records = self.acceptable(requested, &reply.records);
         if records.is_empty() {
             // Sites now lie within what was nobody's: the entry goes when its time comes, and the next packet asks for its own EID.
             let entry = self.cache.get(&requested);
@@ -323,18 +352,45 @@ impl ControlPlane {
             return;
         }
         self.count("map_replies_received");
+        if !self.lookups.was_direct(&requested, reply.nonce)
+            && self.subscription_denied(now, requested, &records)
+            && self.ask_plainly(requested, reply.nonce)
+        {
+            return;
+        }
         self.answered(requested, reply.nonce);
         self.apply_records(now, requested, &records);
     }
 
+    /// Asks again without subscribing; false if that was done already.
+    fn ask_plainly(&mut self, requested: EidPrefix, nonce: u64) -> bool {
+        let Some(lookup) = self.lookups.lookups.get(&requested).filter(|l| !l.plain) else {
+            return false;
+        };
+        let (due, purpose) = (lookup.due, lookup.purpose);
+        self.count("subscriptions_refused");
+        self.event(Event::SubscriptionRefused(requested));
+        self.answered(requested, nonce);
+        if let Some(lookup) = self.lookups.lookups.get_mut(&requested) {
+            *lookup = Lookup {
+                plain: true,
+                due: lookup.due,
+                last_sent: lookup.last_sent,
+                ..Lookup::new(purpose, lookup.due, self.lookups.preferred)
+            };
+        }
+        self.lookups.reschedule(requested, due);
+        true
+    }
+
     /// The records of a reply that concern the request (MC-32), least specific first.
-    fn acceptable(
+    pub(super) fn acceptable(
         &mut self,
         requested: EidPrefix,
-        reply: &MapReply,
+        received: &[EidRecord],
     ) -> Vec<(EidPrefix, EidRecord)> {
         let mut records = Vec::new();
-        for record in &reply.records {
+        for record in received {
             match record.eid.prefix() {
                 Some(prefix) => records.push((prefix, record.clone())),
                 None => self.discard(Discard::UnsupportedEid),
@@ -353,7 +409,7 @@ impl ControlPlane {
     }
 
     /// Ends a lookup (RQ-14); the next Map-Request for this prefix still keeps its distance (RQ-12).
-    fn answered(&mut self, requested: EidPrefix, nonce: u64) {
+    pub(super) fn answered(&mut self, requested: EidPrefix, nonce: u64) {
         let Some(lookup) = self.lookups.lookups.get_mut(&requested) else { return };
         let answering = lookup.nonces.iter().find(|(sent, _)| *sent == nonce);
         if let Some((_, Some(resolver))) = answering {
@@ -368,7 +424,7 @@ impl ControlPlane {
     }
 
     /// Brings the records of a Map-Reply into the map-cache (MC-03 to MC-09).
-    fn apply_records(
+    pub(super) fn apply_records(
         &mut self,
         now: Instant,
         requested: EidPrefix,
@@ -386,6 +442,7 @@ impl ControlPlane {
                 .more_specifics(prefix)
                 .map(|(found, entry)| (found, entry.expires))
                 .filter(|(found, _)| records.iter().all(|(listed, _)| listed != found))
+                .filter(|(found, _)| *found == requested || !self.has_subscription(found))
                 .collect();
             let mut expires = now + lifetime(record.ttl_minutes);
             if was_cached && *prefix != requested && prefix.covers(&requested) {
@@ -417,6 +474,7 @@ impl Lookup {
             nonces: Vec::new(),
             resolver,
             again: None,
+            plain: false,
         }
     }
 }

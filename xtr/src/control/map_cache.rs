@@ -215,6 +215,22 @@ impl MapCache {
         self.timers.insert((timer, prefix));
     }
 
+    /// The entries that cover `prefix` and are less specific.
+    pub(super) fn covering<'a>(
+        &'a self,
+        prefix: &'a EidPrefix,
+    ) -> impl Iterator<Item = (EidPrefix, &'a Entry)> {
+        self.entries.covering(prefix).filter(move |(found, _)| found != prefix)
+    }
+
+    /// Lets an entry live until then; what was confirmed stays as it is.
+    pub(super) fn set_expiry(&mut self, now: Instant, prefix: &EidPrefix, expires: Instant) {
+        let Some(entry) = self.entries.get_mut(prefix) else { return };
+        self.timers.remove(&(entry.timer, *prefix));
+        (entry.expires, entry.timer) = (expires, refresh_time(now, expires));
+        self.timers.insert((entry.timer, *prefix));
+    }
+
     pub(super) fn remove(&mut self, prefix: &EidPrefix) -> Option<Entry> {
         let entry = self.entries.remove(prefix)?;
         self.timers.remove(&(entry.timer, *prefix));

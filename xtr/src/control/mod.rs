@@ -10,6 +10,7 @@
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `etr` | registration with the Map-Servers |
 //! | `answer` | Map-Requests and RLOC-probes answered |
+//! | `subscribe` | subscriptions to mappings, and publications received |
 //! | `own` | own RLOCs and whether the host can use them |
 //! | `limit` | token buckets |
 //! | `show` | views for the operator |
@@ -28,6 +29,7 @@ mod own;
 mod probe;
 mod show;
 mod smr;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +54,7 @@ use smr::Solicitor;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
+use subscribe::Subscriptions;
 
 /// Events kept for the daemon; older ones make room.
 const MAX_EVENTS: usize = timers::MAX_EVENTS;
@@ -88,6 +91,15 @@ pub enum Event {
     },
     /// No Map-Resolver answered for this EID-prefix; the next try comes in 30 s at the earliest (RQ-13).
     LookupUnanswered(EidPrefix),
+    /// A Map-Server refuses to publish this EID-prefix to us: what its operator allows, or the key, has to be looked at.
+    SubscriptionRefused(EidPrefix),
+    /// A publication was not newer than the last one: somebody may have recorded and repeated it (PS-14).
+    PublicationReplayed {
+        /// The EID-prefix.
+        prefix: EidPrefix,
+        /// Where it came from.
+        map_server: IpAddr,
+    },
     /// The map-cache is at its bound: the least recently used entries made room (MC-27).
     MapCacheFull,
 }
@@ -118,6 +130,7 @@ pub struct ControlPlane {
     shutting_down: bool,
     replies: ReplyLimiter,
     solicitor: Solicitor,
+    subscriptions: Subscriptions,
     transmits: VecDeque<Transmit>,
     fib_updates: VecDeque<FibUpdate>,
     events: VecDeque<Event>,
@@ -158,6 +171,7 @@ impl ControlPlane {
             shutting_down: false,
             replies: ReplyLimiter::new(now),
             solicitor: Solicitor::default(),
+            subscriptions: Subscriptions::new(now, register_nonce_base),
             transmits: VecDeque::new(),
             fib_updates: VecDeque::new(),
             events: VecDeque::new(),
@@ -221,10 +235,15 @@ impl ControlPlane {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(due) = self.cache.pop_due(now) {
             match due {
-                Due::Expired(prefix) => self.remove_entry(now, &prefix),
+                Due::Expired(prefix) if self.outlives_its_ttl(now, &prefix) => {}
+                Due::Expired(prefix) => {
+                    self.remove_entry(now, &prefix);
+                    self.entry_left(now, &prefix);
+                }
                 Due::Refresh(prefix) => self.refresh_if_used(now, prefix),
             }
         }
+        self.run_subscriptions(now);
         self.run_lookups(now);
         self.run_probes(now);
         self.run_registrations(now);
@@ -240,6 +259,7 @@ impl ControlPlane {
             self.next_probe(),
             self.next_registration(),
             self.solicitor.next_timeout(),
+            self.subscriptions.next_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -296,6 +316,7 @@ impl ControlPlane {
             self.own_side_changed();
             self.register_change(now);
             self.solicit_all(now, clock);
+            self.renew_subscriptions(now);
             if up {
                 let remote: Vec<IpAddr> = self.remote_rlocs().collect();
                 remote.into_iter().for_each(|remote| self.hasten_probe(now, remote));

@@ -1,5 +1,6 @@
 //! The use cases of IPv6 migration, each as a list of things that must be seen.
 
+mod d1;
 mod f1;
 mod f2;
 mod i1;
@@ -36,6 +37,7 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
     Scenario { name: "i2", title: i2::TITLE, body: i2::run },
     Scenario { name: "x1", title: x1::TITLE, body: x1::run },
     Scenario { name: "t1", title: t1::TITLE, body: t1::run },
+    Scenario { name: "d1", title: d1::TITLE, body: d1::run },
     Scenario { name: "f1", title: f1::TITLE, body: f1::run },
     Scenario { name: "f2", title: f2::TITLE, body: f2::run },
 ];

@@ -502,3 +502,28 @@ fn dd_20_signed_referrals_are_followed_and_their_keys_looked_past() {
     assert_eq!(bench.client.handle_referral(bench.now, ip(ROOT), &parsed), []);
     assert_eq!(destinations(&bench.sent()), ips(&[NODE]));
 }
+
+#[test]
+fn dd_10_an_ack_without_a_way_to_its_rlocs_is_not_kept() {
+    let mut bench = Bench::new(&[ROOT]);
+    bench.ask(1, "10.1.2.3");
+    bench.hear(ROOT, 1, ms_ack("10.1.0.0/16", &["2001:db8::1", RESOLVER]));
+    assert_eq!((bench.pending(), bench.client.cache().len()), (0, 0));
+}
+
+#[test]
+fn cw_06_a_request_too_long_to_be_passed_on_is_refused() {
+    let mut bench = Bench::new(&[ROOT]);
+    bench.ask(1, "10.1.2.3");
+    for octets in [600, 2_000] {
+        let mut lookup = Bench::lookup(2, "10.1.2.3", None);
+        lookup.security = Some(vec![0; octets]);
+        let taken = bench.client.handle_request(bench.now, ip(ITR), lookup, host("10.1.2.3"));
+        assert_eq!(taken.is_ok(), octets == 600);
+    }
+    let mut other = Bench::lookup(3, "10.9.9.9", None);
+    other.ecm.message.resize(700, 0);
+    let refused = bench.client.handle_request(bench.now, ip(ITR), other, host("10.9.9.9"));
+    assert_eq!(refused, Err(Discard::RequestTooLong), "too long for IPv4");
+    assert!(bench.hear(ROOT, 1, ms_referral("10.0.0.0/8", &[MAP_SERVER])).is_empty());
+}

@@ -169,12 +169,11 @@ impl Publisher {
         self.forget(serial).map(|pending| pending.sent.publication).ok_or(outcome)
     }
 
-    /// Nothing more is sent for this subscription.
-    pub(super) fn cancel(&mut self, xtr: XtrIdentity, subscribed: &EidPrefix) {
+    /// Nothing more is sent for this subscription; returns what was not acknowledged.
+    pub(super) fn cancel(&mut self, xtr: XtrIdentity, subscribed: &EidPrefix) -> Vec<EidPrefix> {
         let serials: Vec<u64> = self.of_subscription(xtr, subscribed).collect();
-        for serial in serials {
-            self.forget(serial);
-        }
+        let forgotten = serials.into_iter().filter_map(|serial| self.forget(serial));
+        forgotten.map(|pending| pending.sent.publication.prefix).collect()
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {

@@ -386,7 +386,9 @@ fn ps_16_unsubscription_ends_it_and_is_confirmed_to_its_source() {
     assert_eq!((only.destination.ip(), verified(only).nonce), (ip(ITR), 51));
     assert!(bench.subscriptions().is_empty());
     assert!(bench.site_registers(2, vec![record("10.1.0.0/16", &[OTHER_ETR])]).is_empty());
-    assert!(bench.advance(60).is_empty(), "the confirmation is not repeated");
+    assert_eq!(&bench.advance(3)[..], std::slice::from_ref(only), "repeated until acknowledged");
+    bench.acknowledge(only);
+    assert!(bench.advance(60).is_empty());
     // It may have been lost: asking again is confirmed again.
     assert_eq!(bench.ask(&unsubscription(52, "10.1.0.0/16", XTR)).len(), 1);
 }
@@ -397,7 +399,8 @@ fn ps_16_what_is_on_its_way_ends_with_the_subscription() {
     bench.site_registers(1, vec![record("10.1.0.0/16", &[ETR])]);
     bench.subscribe(50, "10.1.0.1/32");
     bench.register(&register(2, vec![record("10.1.0.0/16", &[OTHER_ETR])]));
-    bench.ask(&unsubscription(60, "10.1.0.0/16", XTR));
+    let sent = bench.ask(&unsubscription(60, "10.1.0.0/16", XTR));
+    bench.acknowledge(&sent[0]);
     assert!(bench.advance(100).is_empty());
 }
 
@@ -617,4 +620,17 @@ fn kept_entries_of_any_octets_are_refused_or_taken_without_panic() {
             assert!(kept.bench.server.restore(kept.bench.now, &key[..length], value).is_err());
         }
     }
+}
+
+#[test]
+fn ps_11_a_renewal_leaves_nothing_untold() {
+    let mut bench = bench();
+    bench.site_registers(1, vec![record("10.1.0.0/16", &[ETR]), record("10.1.7.0/24", &[ETR])]);
+    bench.subscribe(50, "10.1.0.1/32");
+    // The publication is lost, and the xTR renews before it is repeated.
+    bench.register(&register(2, vec![record("10.1.7.0/24", &[OTHER_ETR])]));
+    let sent = bench.ask(&subscription(52, "10.1.0.0/16", XTR));
+    let told: Vec<MapNotify> = sent.iter().map(verified).collect();
+    assert_eq!(told.iter().map(|notify| notify.nonce).collect::<Vec<_>>(), [52, 53]);
+    assert_eq!(shown(&told[1]), mapping("10.1.7.0/24", OTHER_ETR));
 }

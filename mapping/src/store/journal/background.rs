@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -229,7 +229,7 @@ fn sync_files(active: &File, closing: &[(Segment, Arc<File>)], directory: &Path)
 }
 
 /// Folds closed segments into the database when there are enough, or when they are old enough.
-fn fold(shared: &Shared, directory: &PathBuf, limits: &Limits) {
+fn fold(shared: &Shared, directory: &Path, limits: &Limits) {
     let database = || fs::metadata(table::path(directory)).map_or(0, |metadata| metadata.len());
     let mut size = database();
     let mut state = shared.lock();

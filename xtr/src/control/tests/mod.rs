@@ -5,6 +5,7 @@ mod mappings;
 mod probing;
 mod registering;
 mod soliciting;
+mod subscribing;
 
 use super::*;
 use crate::config::{LocalEid, MapServer, OwnRloc, Petr};
@@ -55,6 +56,7 @@ pub(super) fn server() -> MapServer {
         key_id: 1,
         secret: Secret::new(b"site key".to_vec()),
         algorithm: Algorithm::HmacSha256Hkdf,
+        covers: mapping::auth::Covered::Message,
     }
 }
 
@@ -74,6 +76,9 @@ pub(super) fn config() -> ControlConfig {
         record_ttl_minutes: 1440,
         proxy_reply: false,
         map_cache_limit: 1000,
+        identity: None,
+        merge: false,
+        subscribe: None,
     }
 }
 
