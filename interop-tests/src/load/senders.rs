@@ -10,8 +10,8 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
-    sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    SockaddrStorage, bind, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 
 use super::messages::Messages;
@@ -59,8 +59,7 @@ impl Senders {
         let epoll = Epoll::new(EpollCreateFlags::empty())?;
         let mut sockets = Vec::new();
         for (at, &address) in addresses.iter().enumerate() {
-            let socket = UdpSocket::bind((address, CONTROL_PORT))?;
-            socket.set_nonblocking(true)?;
+            let socket = open(address)?;
             if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
                 setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
             }
@@ -165,6 +164,16 @@ impl Senders {
         }
         Ok(())
     }
+}
+
+/// Port 4342 of `address`, even if a Map-Server in the same namespace has that port of every address.
+fn open(address: IpAddr) -> io::Result<UdpSocket> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family, SockType::Datagram, flags, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, CONTROL_PORT)))?;
+    Ok(socket.into())
 }
 
 struct Run {
