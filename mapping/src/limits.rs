@@ -25,6 +25,13 @@ impl Rate {
         Self { interval, depth: interval * burst.max(1) }
     }
 
+    /// The rate and the burst halved `times` times, at most 31.
+    #[must_use]
+    pub fn slowed(self, times: u32) -> Self {
+        let interval = self.interval * (1 << times.min(31));
+        Self { interval, depth: self.depth.max(interval) }
+    }
+
     /// One token every `interval`, `burst` at once; `burst` at least 1.
     pub fn every(interval: Duration, burst: u32) -> Self {
         Self { interval, depth: interval * burst.max(1) }

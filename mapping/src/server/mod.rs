@@ -173,6 +173,11 @@ impl MapServer {
         self.transmits.pop_front()
     }
 
+    /// Tells of a burst taken from a queue: `behind` if it left more there. A node that stays behind gives less to strangers (MS-23).
+    pub fn burst(&mut self, now: Instant, behind: bool) {
+        self.admission.turn(now, behind);
+    }
+
     /// Refuses Map-Registers while `shed`: for as long as the store is behind. Lookups are answered still.
     pub const fn shed_registers(&mut self, shed: bool) {
         self.admission.shed_registers = shed;
