@@ -524,12 +524,72 @@ fn a_list_of_sections_in_single_brackets() {
 }
 
 #[test]
+fn ms_13_au_03_what_is_wrong_with_a_site() {
+    let text = MAPPING.replace(
+        "eid-prefixes",
+        "profile = \"cisco\"\nadmin-down = \"yes\"\nmax-registrations = 0\neid-prefixes",
+    );
+    refused_offline(
+        "mapping.toml",
+        &text,
+        &[
+            "mapping.toml:7: site[0].profile: \"cisco\" is no profile; \
+             write one of \"rfc9301\", \"oor\", \"lispers.net\", \"vpp\"",
+            "mapping.toml:8: site[0].admin-down: is text (\"yes\"); write true or false",
+            "mapping.toml:9: site[0].max-registrations: 0 is out of range; write 1 to 2000000",
+        ],
+    );
+    let weak = MAPPING.replace("a.key\"", "a.key\", algorithms = [\"hmac-sha-1-96\"]");
+    refused_offline(
+        "mapping.toml",
+        &weak,
+        &[
+            "mapping.toml:6: site[0].keys[0].algorithms[0]: HMAC-SHA-1 is not for a peer of the profile rfc9301 (RFC 9301 §1.1); \
+             give the peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
+        ],
+    );
+}
+
+#[test]
+fn au_03_au_14_hmac_sha_1_only_for_a_legacy_map_server() {
+    let key = "key-file = \"a.key\"";
+    let weak = XTR.replace(key, &format!("{key}, algorithm = \"hmac-sha-1-96\""));
+    refused_offline(
+        "xtr.toml",
+        &weak,
+        &[
+            "xtr.toml:3: xtr.map-servers[0].algorithm: HMAC-SHA-1 is not for a peer of the profile rfc9301 (RFC 9301 §1.1); \
+             give the peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
+        ],
+    );
+}
+
+#[test]
+fn au_10_two_sites_of_one_secret_are_warned_of() {
+    let directory = TempDir::new().unwrap();
+    let second = MAPPING.split_once("[[site]]").unwrap().1;
+    let second = second.replace("\"a\"", "\"b\"").replace("e001", "e002");
+    let text = format!("{MAPPING}\n[[site]]{second}");
+    fs::write(directory.path().join("mapping.toml"), text).unwrap();
+    let key = directory.path().join("a.key");
+    fs::write(&key, "secret\n").unwrap();
+    fs::set_permissions(&key, Permissions::from_mode(0o640)).unwrap();
+    let output = isthmus(directory.path(), &["check", "mapping.toml"]);
+    assert_eq!(
+        stderr_lines(&output),
+        ["mapping.toml:9: site[1]: warning: a secret is the same as one of site \"a\": \
+             who has it can register for both; give every site its own"]
+    );
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn sites_that_collide() {
     let text = MAPPING.to_owned()
         + r#"
 [[site]]
 name = "a"
-keys = [{ id = 1, file = "b.key" }, { id = 1, file = "c.key" }]
+keys = [{ id = 1, file = "b.key" }, { id = 1, file = "c.key" }, { id = 1, file = "d.key" }]
 eid-prefixes = ["2001:db8:e001:7::/64", "2001:db8:e001::/48", "203.0.113.0/26", "203.0.113.0/27"]
 "#;
     refused_offline(
@@ -537,7 +597,7 @@ eid-prefixes = ["2001:db8:e001:7::/64", "2001:db8:e001::/48", "203.0.113.0/26", 
         &text,
         &[
             "mapping.toml:10: site[1].name: \"a\" is already the name of the site in line 5; give every site its own name",
-            "mapping.toml:11: site[1].keys[1].id: key ID 1 is given twice; number the keys of a site apart",
+            "mapping.toml:11: site[1].keys[2].id: key ID 1 is given more than twice; keep the old secret and the new one",
             "mapping.toml:12: site[1].eid-prefixes[0]: 2001:db8:e001:7::/64 overlaps 2001:db8:e001::/48 in line 7 (site \"a\"); \
              give every address to one site only",
             "mapping.toml:12: site[1].eid-prefixes[1]: 2001:db8:e001::/48 is already given in line 7 (site \"a\"); give it once",
@@ -733,6 +793,21 @@ rlocs = ["192.0.2.13"]
             "mapping.toml:26: ddt.delegation[1].prefix: 10.1.2.0/24 overlaps 10.1.0.0/16 in line 22; delegate every address once",
         ],
     );
+}
+
+#[test]
+fn dd_06_a_site_that_nobody_is_referred_to_is_warned_of() {
+    let directory = TempDir::new().unwrap();
+    let site = "\n[[site]]\nname = \"a\"\nkeys = [{ id = 1, file = \"a.key\" }]\neid-prefixes = [\"172.16.0.0/16\"]\n";
+    fs::write(directory.path().join("mapping.toml"), DDT.to_owned() + site).unwrap();
+    let output = isthmus(directory.path(), &["check", "--offline", "mapping.toml"]);
+    assert_eq!(
+        stderr_lines(&output),
+        [
+            "mapping.toml:10: site[0]: warning: 172.16.0.0/16 is in no [[ddt.authoritative]] prefix: nobody is referred here for it"
+        ]
+    );
+    assert!(output.status.success());
 }
 
 #[test]

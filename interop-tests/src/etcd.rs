@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// How long a cluster may take until it has a leader.
@@ -80,6 +82,16 @@ impl EtcdCluster {
         child.wait().map(drop)
     }
 
+    /// Stops a member so that its connections stay and say nothing; `false` lets it go on.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn hang(&self, at: usize, hang: bool) -> io::Result<()> {
+        let child = self.members[at].child.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let process = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+        kill(process, if hang { Signal::SIGSTOP } else { Signal::SIGCONT }).map_err(io::Error::from)
+    }
+
     /// Starts a member, with the data it had; does not wait for it.
     ///
     /// # Errors
@@ -104,6 +116,8 @@ impl EtcdCluster {
             .args(["--listen-peer-urls", &url(member.address, PEER_PORT)])
             .args(["--initial-advertise-peer-urls", &url(member.address, PEER_PORT)])
             .args(["--initial-cluster", &all.join(",")])
+            // As configs/mapping-cluster.toml advises for members in one place.
+            .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);

@@ -105,12 +105,14 @@ async fn what_one_keeps_the_others_learn_and_a_newcomer_loads() {
     kept(&mut b, 2).await;
     changed(&mut a, b"r1", None).await;
     // More than a page of a listing, in more than one transaction.
+    let started = Instant::now();
     for number in 0..2_500_u16 {
         let key = [&b"s"[..], &number.to_be_bytes()].concat();
         b.submit(batch(3, &[(&key, Some(&[7; 100]))]));
     }
     b.submit(batch(9, &[]));
     kept(&mut b, 9).await;
+    println!("2500 batches kept in {:?}", started.elapsed());
     let mut late = connect(etcd.endpoints()).await;
     let entries = loaded(&mut late);
     assert_eq!(entries.len(), 2_501);
@@ -177,6 +179,32 @@ async fn one_of_three_members_may_die_and_two_may_come_back() {
     }
     changed(&mut b, b"r1", Some(b"waited")).await;
     assert!(a.notes()[0].starts_with("Cluster: "), "{:?}", a.notes());
+}
+
+#[tokio::test]
+async fn a_member_that_hangs_is_left_for_another() {
+    let Some(etcd) = cluster(7, 3) else { return };
+    let mut a = connect(etcd.endpoints()).await;
+    let mut b = connect(etcd.endpoints().into_iter().rev().collect()).await;
+    a.submit(batch(1, &[(b"r1", Some(b"1"))]));
+    kept(&mut a, 1).await;
+    for member in 0..3 {
+        etcd.hang(member, true).unwrap();
+        let (name, value) = (member as u8 + 2, [member as u8]);
+        let started = Instant::now();
+        a.submit(batch(name, &[(b"r1", Some(&value))]));
+        // It may be the leader: then it takes an election, and one that takes long is told.
+        loop {
+            match event(&mut a).await {
+                StoreEvent::Kept(messages) if messages[0].payload == [name] => break,
+                other => println!("{other:?}"),
+            }
+        }
+        println!("member {member} hangs: kept after {:?}", started.elapsed());
+        changed(&mut b, b"r1", Some(&value)).await;
+        println!("member {member} hangs: told after {:?}", started.elapsed());
+        etcd.hang(member, false).unwrap();
+    }
 }
 
 #[tokio::test]

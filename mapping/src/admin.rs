@@ -14,6 +14,8 @@ pub enum Query {
     Sites,
     /// Registered EID-prefixes (mapping), or own registrations and their state (xtr).
     Registrations,
+    /// The newest refused registrations (mapping).
+    Refusals,
     /// Who subscribed to what (mapping), or own subscriptions (xtr, gateway).
     Subscriptions,
     /// Locators with reachability, RTT, counters (xtr, gateway).

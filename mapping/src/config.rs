@@ -1,5 +1,6 @@
 //! What a Map-Server/Map-Resolver is configured with, after parsing and validation.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -137,6 +138,21 @@ pub enum Profile {
     Vpp,
 }
 
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 4] = [Self::Rfc9301, Self::Oor, Self::LispersNet, Self::Vpp];
+
+    /// As it is written in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rfc9301 => "rfc9301",
+            Self::Oor => "oor",
+            Self::LispersNet => "lispers.net",
+            Self::Vpp => "vpp",
+        }
+    }
+}
+
 /// Who may ask the Map-Resolver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
@@ -222,6 +238,24 @@ impl MappingConfig {
             ddt: DdtConfig::default(),
             lisp_sec: LispSec::default(),
         }
+    }
+}
+
+impl MappingConfig {
+    /// Two sites that share a secret, by their places, the first such pair (AU-10); sites of one Site-ID may.
+    pub fn shared_secret(&self) -> Option<(usize, usize)> {
+        let mut owners: HashMap<&[u8], usize> = HashMap::new();
+        for (place, site) in self.sites.iter().enumerate() {
+            // Offline, secrets are not read and empty.
+            for key in site.keys.iter().filter(|key| !key.secret.octets().is_empty()) {
+                let owner = *owners.entry(key.secret.octets()).or_insert(place);
+                let same = site.site_id.is_some() && site.site_id == self.sites[owner].site_id;
+                if owner != place && !same {
+                    return Some((owner, place));
+                }
+            }
+        }
+        None
     }
 }
 

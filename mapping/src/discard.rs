@@ -37,6 +37,8 @@ crate::named! {
     Replayed "replayed" "The nonce is not greater than the last accepted one of this xTR and key: a replay, or a peer that does not count its nonces (AU-16, AU-19).";
     MapVersionOlder "map_version_older" "The Map-Version is older than the registered one (MS-19).";
     RegistryFull "registry_full" "The registration would exceed the bound on registrations or on their locators.";
+    SiteFull "site_full" "The registration would exceed the site's max-registrations.";
+    SiteDown "site_down" "The site is shut down by the operator: remove admin-down to let it register (MS-13).";
     AckNotExpected "ack_not_expected" "A Map-Notify-Ack that answers no outstanding Map-Notify (MS-09).";
     SubscriptionReplayed "subscription_replayed" "The nonce of a subscription is not greater than the last one of this xTR-ID and EID-prefix: a replay, or an xTR that lost its nonces (PS-04).";
     SubscriptionRefused "subscription_refused" "An ITR-RLOC of a subscription lies outside the allowed-locators of its site or subscriber: answered with ACT 4 (PS-09).";

@@ -1,16 +1,17 @@
 //! The words everyone speaks: instance, EID, EID-prefix, RLOC, locator.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use prefix_trie::joint::map::JointPrefixMap;
 use serde::{Deserialize, Serialize};
 
 mod name;
+mod table;
 
 pub use name::{InstanceRange, NamePrefix, NameTable};
+pub use table::EidTable;
+pub(crate) use table::Slot;
 
 /// A routing locator: an address of the underlay (RFC 9300 §3).
 pub type Rloc = IpAddr;
@@ -127,110 +128,4 @@ impl fmt::Display for EidPrefix {
 /// `[iid]` before an address, as operators write it; nothing for the default instance.
 fn write_instance(f: &mut fmt::Formatter<'_>, instance_id: InstanceId) -> fmt::Result {
     if instance_id == InstanceId::DEFAULT { Ok(()) } else { write!(f, "[{instance_id}]") }
-}
-
-/// A table keyed by EID-prefix: longest-prefix match within one instance and address family.
-///
-/// The control plane's table; the data plane has its own (`xtr::fib`).
-#[derive(Clone, Debug)]
-pub struct EidTable<T> {
-    instances: BTreeMap<InstanceId, JointPrefixMap<IpNet, T>>,
-}
-
-impl<T> Default for EidTable<T> {
-    fn default() -> Self {
-        Self { instances: BTreeMap::new() }
-    }
-}
-
-impl<T> EidTable<T> {
-    /// The number of entries.
-    pub fn len(&self) -> usize {
-        self.instances.values().map(JointPrefixMap::len).sum()
-    }
-
-    /// Whether the table has no entry.
-    pub fn is_empty(&self) -> bool {
-        self.instances.values().all(JointPrefixMap::is_empty)
-    }
-
-    /// The entry of exactly this prefix.
-    pub fn get(&self, prefix: &EidPrefix) -> Option<&T> {
-        self.instances.get(&prefix.instance_id)?.get(&prefix.prefix)
-    }
-
-    /// The entry of exactly this prefix, to change.
-    pub fn get_mut(&mut self, prefix: &EidPrefix) -> Option<&mut T> {
-        self.instances.get_mut(&prefix.instance_id)?.get_mut(&prefix.prefix)
-    }
-
-    /// Inserts or replaces; returns what was there.
-    pub fn insert(&mut self, prefix: EidPrefix, value: T) -> Option<T> {
-        self.instances.entry(prefix.instance_id).or_default().insert(prefix.prefix, value)
-    }
-
-    /// Removes the entry of exactly this prefix.
-    pub fn remove(&mut self, prefix: &EidPrefix) -> Option<T> {
-        let table = self.instances.get_mut(&prefix.instance_id)?;
-        let removed = table.remove(&prefix.prefix);
-        if table.is_empty() {
-            self.instances.remove(&prefix.instance_id);
-        }
-        removed
-    }
-
-    /// The longest match of one address.
-    pub fn lookup(&self, eid: Eid) -> Option<(EidPrefix, &T)> {
-        self.longest_match(&eid.host_prefix())
-    }
-
-    /// The longest entry that is `prefix` or covers it.
-    pub fn longest_match(&self, prefix: &EidPrefix) -> Option<(EidPrefix, &T)> {
-        let (found, value) = self.instances.get(&prefix.instance_id)?.get_lpm(&prefix.prefix)?;
-        Some((EidPrefix { instance_id: prefix.instance_id, prefix: found }, value))
-    }
-
-    /// Every entry that is `prefix` or a more-specific of it.
-    pub fn covered_by(&self, prefix: &EidPrefix) -> impl Iterator<Item = (EidPrefix, &T)> {
-        let (instance_id, within) = (prefix.instance_id, prefix.prefix);
-        self.instances
-            .get(&instance_id)
-            .into_iter()
-            .flat_map(move |table| table.children(&within))
-            .map(move |(found, value)| (EidPrefix { instance_id, prefix: found }, value))
-    }
-
-    /// Every entry that is `prefix` or covers it, least specific first.
-    pub fn covering(&self, prefix: &EidPrefix) -> impl Iterator<Item = (EidPrefix, &T)> {
-        let (instance_id, within) = (prefix.instance_id, prefix.prefix);
-        self.instances
-            .get(&instance_id)
-            .into_iter()
-            .flat_map(move |table| table.cover(&within))
-            .map(move |(found, value)| (EidPrefix { instance_id, prefix: found }, value))
-    }
-
-    /// Every entry, in order of instance, family and prefix.
-    pub fn iter(&self) -> impl Iterator<Item = (EidPrefix, &T)> {
-        self.instances.iter().flat_map(|(&instance_id, table)| {
-            table.iter().map(move |(prefix, value)| (EidPrefix { instance_id, prefix }, value))
-        })
-    }
-
-    /// Keeps the entries for which `keep` is true.
-    pub fn retain(&mut self, mut keep: impl FnMut(EidPrefix, &mut T) -> bool) {
-        let doomed: Vec<EidPrefix> = self
-            .instances
-            .iter_mut()
-            .flat_map(|(&instance_id, table)| {
-                table
-                    .iter_mut()
-                    .map(move |(prefix, value)| (EidPrefix { instance_id, prefix }, value))
-            })
-            .filter_map(|(prefix, value)| (!keep(prefix, value)).then_some(prefix))
-            .collect();
-        for prefix in doomed {
-            self.remove(&prefix);
-        }
-    }
 }

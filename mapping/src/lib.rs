@@ -3,8 +3,8 @@
 //! # Layers
 //!
 //! ```text
-//!   daemon            sockets, clock, admin requests, log        the only async code
-//!     |
+//!   daemon  store     sockets, clock, admin requests, log;       the only async code
+//!     |               where state survives: a journal, or etcd
 //!   server            Map-Server: sites, registry, Map-Notify,   pure state machine
 //!     |               what becomes of a Map-Request
 //!   resolver          Map-Resolver: what is a lookup, where its

@@ -192,13 +192,15 @@ pub const MAX_REGISTRANTS: usize = 64;
 /// Locators of one EID-prefix: Locator Count is 8 bits (RFC 9301 §5.4).
 pub const MAX_LOCATORS: usize = 255;
 /// Peers whose last nonce is remembered (AU-16).
-pub const MAX_NONCES: usize = 262_144;
+pub const MAX_NONCES: usize = MAX_REGISTRATIONS;
 /// Unsolicited Map-Notifies awaiting their Map-Notify-Ack (MS-08).
 pub const MAX_PENDING_NOTIFIES: usize = 65_536;
 /// Messages that may wait for their changes to be kept before Map-Registers are refused.
 pub const MAX_WAITING_FOR_STORE: usize = 131_072;
 /// Payloads of sent datagrams kept to be filled again.
 pub const SPARE_PAYLOADS: usize = 4_096;
+/// Refused registrations that `show` can tell of, the newest.
+pub const MAX_REFUSALS: usize = 256;
 /// Lookups that one client may have under way through the tree (RFC 8111 §7.3.1).
 pub const PENDING_LOOKUPS_PER_SOURCE: usize = 2_048;
 /// DDT Map-Requests per second to one DDT node (RQ-23).

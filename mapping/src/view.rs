@@ -42,6 +42,15 @@ pub struct SiteView {
     pub refused: u64,
     /// Seconds since the last accepted Map-Register; `None` before the first.
     pub last_register_seconds: Option<u64>,
+    /// Refused messages and records by the rule that refused them.
+    #[serde(default)]
+    pub refused_by: CountersView,
+    /// How its xTRs deviate from RFC 9301: the name of the profile.
+    #[serde(default)]
+    pub profile: String,
+    /// What the operator should know of it, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// The newest refusal in words, with source, prefix and rule; `None` when there was none.
     pub last_refusal: Option<String>,
 }
@@ -80,6 +89,9 @@ pub struct RegistrationView {
     pub merge: bool,
     /// Map-Version Number, 0 = not used.
     pub map_version: u16,
+    /// ACT, what an ITR does when there is no locator.
+    #[serde(default)]
+    pub action: String,
     /// The locators of this xTR.
     pub locators: Vec<RegisteredLocatorView>,
 }
@@ -107,6 +119,25 @@ pub struct SubscriptionView {
     pub unacknowledged: usize,
     /// Nothing of this prefix is published to the xTR, though a covering one is subscribed.
     pub muted: bool,
+}
+
+/// Registrations that were refused alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalView {
+    /// The site, when one could be told.
+    pub site: Option<String>,
+    /// The EID-prefix; of a whole message, its first.
+    pub prefix: Option<EidPrefix>,
+    /// Where the Map-Registers came from.
+    pub source: IpAddr,
+    /// The name of the rule.
+    pub reason: String,
+    /// What the rule means and what to do.
+    pub help: String,
+    /// Seconds since the last one.
+    pub age_seconds: u64,
+    /// How many.
+    pub count: u64,
 }
 
 /// A locator of a registration.

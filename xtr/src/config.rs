@@ -1,7 +1,7 @@
 //! What a tunnel router is configured with, after parsing and validation.
 use ipnet::IpNet;
 use mapping::auth::Covered;
-use mapping::config::{Algorithm, Secret};
+use mapping::config::{Algorithm, Profile, Secret};
 use mapping::eid::EidPrefix;
 use mapping::wire::XtrIdentity;
 use std::net::IpAddr;
@@ -117,6 +117,20 @@ pub struct MapServer {
     pub algorithm: Algorithm,
     /// How far the MAC of Map-Registers reaches; with an xTR-ID, the Map-Server believes only what the MAC covers.
     pub covers: Covered,
+    /// How it deviates from RFC 9301; a legacy one wants untruncated MACs (AU-14).
+    pub profile: Profile,
+}
+
+impl MapServer {
+    /// The octets of the Authentication Data that the Map-Server expects.
+    pub const fn mac_len(&self) -> usize {
+        match self.profile {
+            Profile::Rfc9301 => self.algorithm.mac_len(),
+            Profile::Oor | Profile::LispersNet | Profile::Vpp => {
+                self.algorithm.untruncated_mac_len()
+            }
+        }
+    }
 }
 
 /// A proxy ETR to use.

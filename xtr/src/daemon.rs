@@ -399,7 +399,7 @@ impl Daemon {
             Query::Drops => serde_json::to_value(self.drops()),
             Query::Status => serde_json::to_value(self.status(now)),
             Query::Subscriptions => serde_json::to_value(self.control.subscriptions_view(now)),
-            Query::Sites | Query::Referrals | Query::Delegations => {
+            Query::Sites | Query::Refusals | Query::Referrals | Query::Delegations => {
                 return Err("this daemon is no Map-Server".to_owned());
             }
         };

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use ::mapping::admin::{DropCount, Query};
 use ::mapping::eid::{EidPrefix, InstanceId};
-use ::mapping::view::{RegistrationView, SiteView, StatusView};
+use ::mapping::view::{RefusalView, RegistrationView, SiteView, StatusView};
 use ::xtr::view::{LocatorView, MapCacheEntryView, OwnRegistrationView};
 use ipnet::IpNet;
 use serde_json::Value;
@@ -26,6 +26,7 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
             own_registrations(&serde_json::from_value::<Vec<_>>(view)?)
         }
         Query::Registrations => registrations(&serde_json::from_value::<Vec<_>>(view)?),
+        Query::Refusals => refusals(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Subscriptions if is_own_subscription(&view) => {
             subscriptions::own(&serde_json::from_value::<Vec<_>>(view)?)
         }
@@ -157,6 +158,17 @@ fn sites(sites: &[SiteView]) -> String {
             site.accepted,
             site.refused,
         );
+        for note in &site.notes {
+            let _ = writeln!(text, "  note: {note}");
+        }
+        if !site.profile.is_empty() && site.profile != "rfc9301" {
+            let _ = writeln!(text, "  profile: {}", site.profile);
+        }
+        if !site.refused_by.is_empty() {
+            let rules: Vec<_> =
+                site.refused_by.iter().map(|(rule, count)| format!("{rule} {count}")).collect();
+            let _ = writeln!(text, "  refused by: {}", rules.join(", "));
+        }
         if let Some(refusal) = &site.last_refusal {
             let _ = writeln!(text, "  last refusal: {refusal}");
         }
@@ -180,6 +192,9 @@ fn registrations(registrations: &[RegistrationView]) -> String {
     for registration in registrations {
         let mut flags = vec![format!("ttl {} min", registration.ttl_minutes)];
         flags.extend(registration.proxy_reply.then(|| "proxy-reply".to_owned()));
+        if registration.locators.is_empty() && !registration.action.is_empty() {
+            flags.push(format!("action {}", registration.action));
+        }
         flags.extend(registration.merge.then(|| "merge".to_owned()));
         flags.extend(registration.xtr_id.as_ref().map(|id| format!("xTR-ID {id}")));
         if registration.map_version != 0 {
@@ -209,6 +224,28 @@ fn registrations(registrations: &[RegistrationView]) -> String {
         if !rows.is_empty() {
             text += &table(2, &[("Locator", Left), ("State", Left), ("Pri/Wgt", Right)], &rows);
         }
+    }
+    text
+}
+
+fn refusals(refusals: &[RefusalView]) -> String {
+    if refusals.is_empty() {
+        return "No registration was refused.\n".to_owned();
+    }
+    let count = counted(refusals.len(), "kind", "kinds");
+    let mut text = format!("LISP registrations refused, newest first, {count}\n");
+    for refusal in refusals {
+        let prefix = refusal.prefix.map_or("an EID".to_owned(), |prefix| prefix.to_string());
+        let _ = writeln!(
+            text,
+            "\n{prefix} from {}, site {}, {}, last {} ago\n  {}: {}",
+            refusal.source,
+            refusal.site.as_deref().unwrap_or("unknown"),
+            counted(refusal.count, "time", "times"),
+            clock(refusal.age_seconds),
+            refusal.reason,
+            refusal.help,
+        );
     }
     text
 }
@@ -396,6 +433,23 @@ a: 1 EID-prefix registered, last Map-Register 00:00:09 ago, 3 accepted, 1 refuse
   203.0.113.0/26  accepted                 1
 ";
         assert_eq!(shown(Query::Sites, value), expected);
+    }
+
+    #[test]
+    fn op_01_refusals_say_site_source_prefix_and_rule() {
+        let prefix = EidPrefix::new(InstanceId::DEFAULT, "203.0.113.0/26".parse().unwrap());
+        let value = json!([{
+            "site": "a", "prefix": prefix, "source": "198.51.100.66", "reason": "key_unknown",
+            "help": "Compare key-id at both ends.", "age_seconds": 5, "count": 2,
+        }]);
+        let expected = "\
+LISP registrations refused, newest first, 1 kind
+
+203.0.113.0/26 from 198.51.100.66, site a, 2 times, last 00:00:05 ago
+  key_unknown: Compare key-id at both ends.
+";
+        assert_eq!(shown(Query::Refusals, value), expected);
+        assert_eq!(shown(Query::Refusals, json!([])), "No registration was refused.\n");
     }
 
     #[test]

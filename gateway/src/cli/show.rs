@@ -14,6 +14,7 @@ use crate::admin::{SOCKET_DIRECTORY, socket_of};
 #[command(after_help = "Examples:
   isthmus show map-cache
   isthmus show registrations --role mapping --json
+  isthmus show registrations --refused
   isthmus show status --socket /run/isthmus/xtr.sock
 
 With one daemon on the host, that one is asked; with several, say which.")]
@@ -21,6 +22,9 @@ pub(crate) struct ShowArgs {
     /// What to show
     #[arg(value_enum)]
     what: What,
+    /// Registrations: those that were refused, and by which rule (mapping)
+    #[arg(long)]
+    refused: bool,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -95,12 +99,16 @@ impl RoleName {
 
 /// Asks the daemon and prints its answer.
 pub(crate) fn run(args: &ShowArgs) -> Result<(), Failure> {
+    if args.refused && args.what != What::Registrations {
+        let text = "--refused is for registrations: isthmus show registrations --refused";
+        return Err(Failure::Usage(text.to_owned()));
+    }
     let socket = match (&args.socket, args.role) {
         (Some(path), _) => path.clone(),
         (None, Some(role)) => socket_of(role.name()),
         (None, None) => only_socket(Path::new(SOCKET_DIRECTORY))?,
     };
-    let query = args.what.query();
+    let query = if args.refused { Query::Refusals } else { args.what.query() };
     let view = client::ask(&socket, &query).map_err(|error| ask_failure(error, &socket))?;
     if args.json {
         return print_json(&view);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mapping::config::{Algorithm, MappingConfig, Site, SiteKey, SitePrefix};
+use mapping::config::{Algorithm, MappingConfig, Profile, Site, SiteKey, SitePrefix};
 use mapping::eid::{EidPrefix, InstanceId};
 use mapping::timers;
 
@@ -40,6 +40,13 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
             config.sites.push(read_site(&table, number, &mut names, &mut claims, environment));
             table.finish();
         }
+    }
+    if let Some((first, second)) = config.shared_secret() {
+        // AU-10. Which file is wrong only the operator can tell.
+        let name = &config.sites[first].name;
+        sites[second].warning(&format!(
+            "a secret is the same as one of site {name:?}: who has it can register for both; give every site its own"
+        ));
     }
     config.ddt = ddt::read(root, &config);
     config
@@ -95,9 +102,10 @@ fn read_site(
     environment: &Environment,
 ) -> Site {
     let name = site_name(table, names);
+    let profile = table.or("profile", Profile::default(), values::profile);
     let keys = table
         .require("keys", "[{ id = 1, file = \"PATH\" }]")
-        .map(|node| read_keys(&node, environment))
+        .map(|node| read_keys(&node, profile, environment))
         .unwrap_or_default();
     let prefixes = table
         .require("eid-prefixes", "[\"ADDRESS/LENGTH\"]")
@@ -116,7 +124,17 @@ fn read_site(
     let allowed_locators =
         table.get("allowed-locators").map(|n| n.list_of(values::prefix)).unwrap_or_default();
     let prefixes = prefixes.into_iter().map(|(_, prefix)| prefix).collect();
-    Site { allowed_locators, ..Site::new(name, keys, prefixes) }
+    Site {
+        allowed_locators,
+        profile,
+        admin_down: table.or("admin-down", false, Node::boolean),
+        force_proxy_reply: table.or("force-proxy-reply", false, Node::boolean),
+        max_registrations: table.or("max-registrations", timers::MAX_SITE_REGISTRATIONS, |node| {
+            let most = i64::try_from(timers::MAX_REGISTRATIONS).ok()?;
+            node.integer(1..=most).and_then(|value| usize::try_from(value).ok())
+        }),
+        ..Site::new(name, keys, prefixes)
+    }
 }
 
 fn site_name(table: &Table<'_>, names: &mut BTreeMap<String, usize>) -> String {
@@ -134,28 +152,57 @@ fn site_name(table: &Table<'_>, names: &mut BTreeMap<String, usize>) -> String {
     name
 }
 
-fn read_keys(node: &Node<'_>, environment: &Environment) -> Vec<SiteKey> {
+fn read_keys(node: &Node<'_>, profile: Profile, environment: &Environment) -> Vec<SiteKey> {
     let mut keys: Vec<SiteKey> = Vec::new();
     for node in node.list().unwrap_or_default() {
         let Some(table) = node.table() else { continue };
         let id = table.require("id", "1");
         let number = id.as_ref().and_then(values::octet);
+        // Twice while one secret replaces the other under the same Key ID (AU-09).
         if let (Some(id), Some(number)) = (&id, number)
-            && keys.iter().any(|key| key.id == number)
+            && keys.iter().filter(|key| key.id == number).count() >= 2
         {
-            id.error(&format!("key ID {number} is given twice"), "number the keys of a site apart");
+            id.error(
+                &format!("key ID {number} is given more than twice"),
+                "keep the old secret and the new one",
+            );
         }
         let secret = secret::read(&table, "file", "env", environment);
-        let algorithms = table
-            .get("algorithms")
-            .map(|node| node.list_of(values::algorithm))
-            .unwrap_or_else(|| vec![Algorithm::HmacSha256Hkdf, Algorithm::HmacSha256]);
+        let algorithms = match table.get("algorithms") {
+            Some(node) => node.list_of(|node| peer_algorithm(node, profile)),
+            None => default_algorithms(profile),
+        };
         table.finish();
         if let (Some(id), Some(secret)) = (number, secret) {
             keys.push(SiteKey { id, secret, algorithms });
         }
     }
     keys
+}
+
+/// What a peer can do; HMAC-SHA-1 without being asked for only where there is nothing else.
+pub(super) fn default_algorithms(profile: Profile) -> Vec<Algorithm> {
+    match profile {
+        Profile::Rfc9301 => vec![Algorithm::HmacSha256Hkdf, Algorithm::HmacSha256],
+        Profile::LispersNet | Profile::Vpp => vec![Algorithm::HmacSha256],
+        Profile::Oor => vec![Algorithm::HmacSha1],
+    }
+}
+
+/// An algorithm of a peer's key: HMAC-SHA-1 too, for one that is old (AU-03).
+pub(super) fn peer_algorithm(node: &Node<'_>, profile: Profile) -> Option<Algorithm> {
+    if node.as_text() != Some("hmac-sha-1-96") {
+        return values::algorithm(node);
+    }
+    if profile == Profile::Rfc9301 {
+        node.error(
+            "HMAC-SHA-1 is not for a peer of the profile rfc9301 (RFC 9301 §1.1)",
+            "give the peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
+        );
+        return None;
+    }
+    node.warning("HMAC-SHA-1 is weak: not for the public Internet (RFC 9301 §1.1)");
+    Some(Algorithm::HmacSha1)
 }
 
 /// `"PREFIX"`, or `{ prefix, instance-id, accept-more-specifics }`.

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use mapping::config::Algorithm;
+use mapping::config::{Algorithm, Profile};
 use mapping::eid::InstanceId;
 use xtr::config::Endpoint;
 
@@ -200,6 +200,17 @@ pub(crate) fn interface(node: &Node<'_>) -> Option<String> {
         return None;
     }
     Some(text.to_owned())
+}
+
+/// How a peer deviates from RFC 9301.
+pub(crate) fn profile(node: &Node<'_>) -> Option<Profile> {
+    let text = node.text()?;
+    let profile = Profile::ALL.into_iter().find(|profile| profile.name() == text);
+    if profile.is_none() {
+        let names = Profile::ALL.map(|profile| format!("{:?}", profile.name())).join(", ");
+        node.error(&format!("{text:?} is no profile"), &format!("write one of {names}"));
+    }
+    profile
 }
 
 /// An authentication algorithm (RFC 9301 §12.5).

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mapping::auth::Covered;
-use mapping::config::Algorithm;
+use mapping::config::Profile;
 use mapping::eid::{EidPrefix, InstanceId};
 use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, LocalEid, MapServer, OwnRloc, Petr};
 use xtr::config::{Role, RouterConfig};
 
+use super::mapping::{default_algorithms, peer_algorithm};
 use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
 use super::{DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, router, secret, values};
@@ -212,14 +213,19 @@ fn map_servers(table: &Table<'_>, environment: &Environment) -> Vec<MapServer> {
             table.require("address", "\"ADDRESS\"").and_then(|node| values::endpoint(&node));
         let key_id = table.require("key-id", "1").and_then(|node| values::octet(&node));
         let secret = secret::read(&table, "key-file", "key-env", environment);
-        let algorithm = table.or("algorithm", Algorithm::HmacSha256Hkdf, values::algorithm);
+        let profile = table.or("profile", Profile::default(), values::profile);
+        let algorithm = match table.get("algorithm") {
+            Some(node) => peer_algorithm(&node, profile),
+            None => default_algorithms(profile).first().copied(),
+        };
         table.finish();
         Some(MapServer {
             endpoint: endpoint?,
             key_id: key_id?,
             secret: secret?,
-            algorithm,
+            algorithm: algorithm?,
             covers: Covered::Message,
+            profile,
         })
     })
 }

@@ -71,6 +71,8 @@ pub(super) fn level(event: &Event) -> Level {
             ..
         }
         | Event::Refused(_)
+        | Event::NotRestored(_)
+        | Event::WeakAlgorithm { .. }
         | Event::NotifyUnacknowledged { .. } => Level::WARN,
         Event::Discarded { .. } => Level::DEBUG,
         _ => Level::INFO,

@@ -242,6 +242,7 @@ impl Daemon {
         let answer = match request.query {
             Query::Sites => json(&self.server.sites_view(now)),
             Query::Registrations => json(&self.server.registrations_view(now)),
+            Query::Refusals => json(&self.server.refusals_view(now)),
             Query::Referrals => json(&self.server.referrals_view(now)),
             Query::Delegations => json(&self.server.delegations_view()),
             Query::Subscriptions => json(&self.server.subscriptions_view(now)),
@@ -274,7 +275,7 @@ impl Daemon {
     }
 
     fn status(&self, now: Instant) -> StatusView {
-        let sites = self.server.sites_view(now);
+        let (sites, silent) = self.server.site_counts();
         let mut notes = Vec::new();
         if let Some(reason) = &self.degraded {
             notes.push(format!(
@@ -285,9 +286,8 @@ impl Daemon {
         if sites.is_empty() && !self.server.is_in_a_tree() {
             notes.push("No site is configured: every lookup is answered negatively.".to_owned());
         }
-        let silent = sites.iter().filter(|site| site.registered == 0).count();
         if silent > 0 {
-            notes.push(format!("{silent} of {} sites have no registration.", sites.len()));
+            notes.push(format!("{silent} of {sites} sites have no registration."));
         }
         StatusView {
             role: "mapping".to_owned(),

@@ -31,9 +31,11 @@ impl OwnAddresses {
         self.0.contains(&address)
     }
 
-    /// The own address to reach `destination` from: the one the message came to, if the family fits (MR-07), else the first.
+    /// The own address to reach `destination` from: the one the message came to, if the family fits (MR-07), else the first. In a cluster
+    /// the message may have come to another Map-Server's.
     pub(crate) fn source_for(&self, destination: IpAddr, local: IpAddr) -> Option<IpAddr> {
         std::iter::once(local)
+            .filter(|local| self.contains(*local))
             .chain(self.0.iter().copied())
             .find(|own| own.is_ipv4() == destination.is_ipv4())
     }

@@ -303,7 +303,7 @@ mod tests {
     fn ms_23_a_node_that_does_not_keep_up_gives_strangers_less_and_then_more_again() {
         let (mut admission, start) = admission(0);
         let mut now = start;
-        let mut served_of_1_000 = |admission: &mut Admission, now: &mut Instant, behind| {
+        let served_of_1_000 = |admission: &mut Admission, now: &mut Instant, behind| {
             let mut served = 0;
             for source in spoofed().take(1_000) {
                 *now += Duration::from_millis(2);

@@ -3,18 +3,19 @@
 //! Each accepted Map-Register costs one small entry, its nonce. A registration is written when it changes, and when a refresh has
 //! moved its expiry so far that a restart would end it too early: about every second time. [`kept_grace`] makes up for the rest.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::clock::Epoch;
 use crate::discard::Discard;
 use crate::eid::EidPrefix;
 use crate::store::{Batch, ChangeLog};
 use crate::transmit::Transmit;
+use crate::wire::EidRecord;
 
 use super::event::Event;
 use super::kept::{self, KeptNonce, KeptRegistration, KeptSigning};
-use super::registry::{Registrant, Registration, kept_grace};
-use super::replay::Peer;
+use super::registry::{Locators, Registrant, Registration, Timeline, kept_grace};
+use super::replay::{Peer, kept_mac};
 use super::subscription::kept::{PAST, SUBSCRIPTION};
 use super::{MapServer, Refusal};
 
@@ -31,6 +32,8 @@ pub struct StateError {
 pub(super) struct Durability {
     pub(super) epoch: Option<Epoch>,
     pub(super) changes: ChangeLog,
+    /// Keys are written here before they are logged.
+    key: Vec<u8>,
     held: Vec<Transmit>,
     /// Refreshes that other Map-Servers accepted are not seen: nothing may expire.
     pub(super) cut_off: bool,
@@ -91,41 +94,46 @@ impl MapServer {
 
     /// Logs the registration as it is now.
     pub(super) fn keep_registration(&mut self, prefix: &EidPrefix, registrant: Registrant) {
-        let Some(epoch) = self.durability.epoch else { return };
+        let Some((epoch, timeline)) = self.durability.epoch.zip(self.registry.known_timeline())
+        else {
+            return;
+        };
         let registrations = self.registry.get(prefix).map_or(&[][..], |e| e.registrations());
         if let Some(registration) = registrations.iter().find(|r| r.registrant == registrant) {
             let site = &self.sites.get(registration.site).name;
-            let value = registration.kept(site, prefix, &epoch).encode();
-            self.durability.changes.put(&kept::registration_key(prefix, registrant), &value);
+            let value = registration.kept(site, prefix, &epoch, &timeline).encode();
+            let Durability { key, changes, .. } = &mut self.durability;
+            kept::registration_key(key, prefix, registrant);
+            changes.put(key, &value);
         }
     }
 
     /// Logs that the registration is no more.
     pub(super) fn forget_registration(&mut self, prefix: &EidPrefix, registrant: Registrant) {
-        if self.durability.epoch.is_some() {
-            self.durability.changes.delete(&kept::registration_key(prefix, registrant));
+        let Durability { epoch, key, changes, .. } = &mut self.durability;
+        if epoch.is_some() {
+            kept::registration_key(key, prefix, registrant);
+            changes.delete(key);
         }
     }
 
     /// Logs the last accepted nonce of `peer`.
-    pub(super) fn keep_nonce(&mut self, peer: Peer) {
-        let (Some(epoch), Some(last)) = (self.durability.epoch, self.replay.last(peer)) else {
+    pub(super) fn keep_nonce(&mut self, now: Instant, peer: &Peer, nonce: u64, mac: &[u8]) {
+        let Durability { epoch: Some(epoch), key, changes, .. } = &mut self.durability else {
             return;
         };
-        let value = KeptNonce { nonce: last.nonce, at: epoch.unix_millis(last.at), mac: last.mac };
-        self.durability.changes.put(&self.nonce_key(peer), &value.encode());
+        let value = KeptNonce { nonce, at: epoch.unix_millis(now), mac: kept_mac(mac) };
+        kept::nonce_key(key, &self.sites.get(peer.site).name, peer.key_id, peer.registrant);
+        changes.put(key, &value.encode());
     }
 
     /// Logs that the nonces of `peer` are not remembered any more.
-    pub(super) fn forget_nonce(&mut self, peer: Peer) {
-        if self.durability.epoch.is_some() {
-            let key = self.nonce_key(peer);
-            self.durability.changes.delete(&key);
+    pub(super) fn forget_nonce(&mut self, peer: &Peer) {
+        let Durability { epoch, key, changes, .. } = &mut self.durability;
+        if epoch.is_some() {
+            kept::nonce_key(key, &self.sites.get(peer.site).name, peer.key_id, peer.registrant);
+            changes.delete(key);
         }
-    }
-
-    fn nonce_key(&self, peer: Peer) -> Vec<u8> {
-        kept::nonce_key(&self.sites.get(peer.site).name, peer.key_id, peer.registrant)
     }
 
     /// `None` if it cannot be understood.
@@ -154,7 +162,7 @@ impl MapServer {
                 let Some(value) = value else {
                     // What was accepted here alone was refused, or all Map-Servers forget together.
                     if let Some(site) = self.sites.named(site) {
-                        self.replay.forget(Peer { site, key_id, registrant });
+                        self.replay.forget(&Peer { site, key_id, registrant });
                     }
                     return Some(());
                 };
@@ -164,7 +172,7 @@ impl MapServer {
                 let at = self.durability.epoch?.instant(at).map_or(now, |at| at.min(now));
                 let peer = Peer { site, key_id, registrant };
                 if let Some(forgotten) = self.replay.restore(peer, nonce, mac, at) {
-                    self.forget_nonce(forgotten);
+                    self.forget_nonce(&forgotten);
                 }
                 Some(())
             }
@@ -183,8 +191,7 @@ impl MapServer {
         let epoch = self.durability.epoch?;
         let kept =
             KeptRegistration::parse(value).filter(|k| k.record.eid.prefix() == Some(prefix))?;
-        let lifetime = Duration::from_secs(kept.lifetime_seconds.into());
-        let grace = u64::try_from(kept_grace(lifetime).as_millis()).unwrap_or(u64::MAX);
+        let grace = u64::from(kept_grace(kept.lifetime_seconds)) * 1_000;
         if kept.expires.saturating_add(grace) <= epoch.unix_millis(now) {
             // Nobody refreshed it while there was nobody to ask.
             if origin == Origin::Own {
@@ -193,15 +200,17 @@ impl MapServer {
             return Some(());
         }
         match self.rejoin(now, registrant, &kept, epoch) {
-            Ok(registration) => match self.registry.register(prefix, registration) {
-                Ok(registered) if origin == Origin::Own => {
-                    for replaced in registered.replaced {
-                        self.forget_registration(&prefix, replaced);
+            Ok((registration, limit)) => {
+                match self.registry.register(now, prefix, registration, limit) {
+                    Ok(registered) if origin == Origin::Own => {
+                        for replaced in registered.replaced {
+                            self.forget_registration(&prefix, replaced);
+                        }
                     }
+                    Ok(_) => {}
+                    Err(reason) => self.not_restored(kept.site, prefix, kept.source, reason),
                 }
-                Ok(_) => {}
-                Err(_) => self.not_restored(kept.site, prefix, kept.source, Discard::RegistryFull),
-            },
+            }
             Err(reason) => self.not_restored(kept.site, prefix, kept.source, reason),
         }
         Some(())
@@ -222,41 +231,50 @@ impl MapServer {
         }));
     }
 
-    /// A kept registration in the terms of the configuration as it is now, or the rule that forbids it.
+    /// A kept registration in the terms of the configuration as it is now, with the bound of its site; or the rule that forbids it.
     fn rejoin(
-        &self,
+        &mut self,
         now: Instant,
         registrant: Registrant,
         kept: &KeptRegistration<'_>,
         epoch: Epoch,
-    ) -> Result<Registration, Discard> {
+    ) -> Result<(Registration, usize), Discard> {
         let site = self.sites.named(kept.site).ok_or(Discard::NotASite)?;
+        let config = &self.sites.get(site).config;
+        let (limit, forced) = (config.max_registrations, config.force_proxy_reply);
+        if config.admin_down {
+            return Err(Discard::SiteDown);
+        }
         self.sites.judge(site, &kept.record)?;
-        let lifetime = Duration::from_secs(kept.lifetime_seconds.into());
-        let kept_until = epoch.instant(kept.expires).unwrap_or(now);
+        let timeline = self.registry.timeline(now);
+        let lifetime = kept.lifetime_seconds;
+        let kept_until = timeline.ceil(epoch.instant(kept.expires).unwrap_or(now));
         let signing =
             kept.signing.and_then(|KeptSigning { key_id, algorithm, mac_len, covered }| {
                 self.sites.rejoin(site, key_id, algorithm, mac_len, covered)
             });
-        Ok(Registration {
+        let since = epoch.instant(kept.since).map_or(now, |since| since.min(now));
+        let registration = Registration {
             registrant,
             site,
             signing,
-            identity: kept.identity,
+            unproved: kept.identity.filter(|_| registrant.identity().is_none()).map(Box::new),
             source: kept.source,
             local: kept.local,
-            since: epoch.instant(kept.since).map_or(now, |since| since.min(now)),
+            since: timeline.floor(since),
             // A clock that was set back lets nothing live longer than if it had just been refreshed.
-            expires: (kept_until + kept_grace(lifetime)).min(now + lifetime),
-            lifetime,
-            kept_until: Some(kept_until),
+            expires: kept_until.plus(kept_grace(lifetime)).min(timeline.ceil(now).plus(lifetime)),
+            kept_until,
+            lifetime_seconds: lifetime,
             ttl_minutes: kept.record.ttl_minutes,
-            proxy_reply: kept.proxy_reply,
+            proxy_reply: kept.proxy_reply || forced,
             merge: kept.merge,
             security_capable: kept.security_capable,
+            action: kept.record.action,
             map_version: kept.record.map_version,
-            locators: kept.record.locators.clone(),
-        })
+            locators: Locators::of(&kept.record),
+        };
+        Ok((registration, limit))
     }
 }
 
@@ -270,15 +288,21 @@ enum Origin {
 }
 
 impl Registration {
-    fn kept<'a>(&self, site: &'a str, prefix: &EidPrefix, epoch: &Epoch) -> KeptRegistration<'a> {
-        let mut record =
-            crate::wire::EidRecord::new(*prefix, self.ttl_minutes, self.locators.clone());
+    fn kept<'a>(
+        &self,
+        site: &'a str,
+        prefix: &EidPrefix,
+        epoch: &Epoch,
+        timeline: &Timeline,
+    ) -> KeptRegistration<'a> {
+        let mut record = EidRecord::new(*prefix, self.ttl_minutes, self.locators().collect());
         record.map_version = self.map_version;
+        record.action = self.action;
         KeptRegistration {
             site,
-            since: epoch.unix_millis(self.since),
-            expires: epoch.unix_millis(self.expires),
-            lifetime_seconds: u32::try_from(self.lifetime.as_secs()).unwrap_or(u32::MAX),
+            since: epoch.unix_millis(timeline.instant(self.since)),
+            expires: epoch.unix_millis(timeline.instant(self.expires)),
+            lifetime_seconds: self.lifetime_seconds,
             proxy_reply: self.proxy_reply,
             merge: self.merge,
             security_capable: self.security_capable,
@@ -288,7 +312,7 @@ impl Registration {
                 mac_len: signing.mac_len,
                 covered: signing.covered,
             }),
-            identity: self.identity,
+            identity: self.identity(),
             source: self.source,
             local: self.local,
             record,

@@ -49,6 +49,11 @@ pub enum Event {
     },
     /// A Map-Register, or a record of it, was refused.
     Refused(Refusal),
+    /// At the start: a site's profile and keys allow HMAC-SHA-1 (AU-03).
+    WeakAlgorithm {
+        /// The site.
+        site: Arc<str>,
+    },
     /// A registration of the durable state was dropped: the configuration does not allow it any more.
     NotRestored(Refusal),
     /// An unsolicited Map-Notify was never acknowledged.
@@ -135,6 +140,10 @@ impl fmt::Display for Event {
                 write!(f, "{prefix} of site {site} expired, not refreshed by {source}")
             }
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::WeakAlgorithm { site } => write!(
+                f,
+                "site {site} may register with HMAC-SHA-1, which is not for the public Internet (RFC 9301 §1.1)"
+            ),
             Self::NotRestored(Refusal { site, prefix, source, reason }) => {
                 let (prefix, site) = (prefix.as_ref().map(ToString::to_string), site.as_deref());
                 write!(

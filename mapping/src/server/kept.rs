@@ -69,13 +69,12 @@ mod flag {
     pub(super) const SECURITY_CAPABLE: u8 = 32;
 }
 
-/// The key of the registration of `prefix` by one xTR.
-pub(super) fn registration_key(prefix: &EidPrefix, registrant: Registrant) -> Vec<u8> {
-    let mut key = Vec::with_capacity(48);
+/// Writes the key of the registration of `prefix` by one xTR.
+pub(super) fn registration_key(key: &mut Vec<u8>, prefix: &EidPrefix, registrant: Registrant) {
+    key.clear();
     key.push(REGISTRATION);
-    put_prefix(&mut key, prefix);
-    put_registrant(&mut key, registrant);
-    key
+    put_prefix(key, prefix);
+    put_registrant(key, registrant);
 }
 
 /// What [`registration_key`] made a key of.
@@ -85,14 +84,13 @@ pub(super) fn parse_registration_key(key: &[u8]) -> Option<(EidPrefix, Registran
     rest.is_empty().then_some(parsed)
 }
 
-/// The key of the nonces that one xTR counts with one key of a site.
-pub(super) fn nonce_key(site: &str, key_id: u8, registrant: Registrant) -> Vec<u8> {
-    let mut key = Vec::with_capacity(32 + site.len());
+/// Writes the key of the nonces that one xTR counts with one key of a site.
+pub(super) fn nonce_key(key: &mut Vec<u8>, site: &str, key_id: u8, registrant: Registrant) {
+    key.clear();
     key.push(NONCE);
-    put_name(&mut key, site);
+    put_name(key, site);
     key.push(key_id);
-    put_registrant(&mut key, registrant);
-    key
+    put_registrant(key, registrant);
 }
 
 /// What [`nonce_key`] made a key of.
@@ -135,7 +133,8 @@ impl<'a> KeptRegistration<'a> {
                 | bit(self.security_capable, flag::SECURITY_CAPABLE)
                 | bit(self.identity.is_some(), flag::IDENTITY)
                 | bit(self.signing.is_some(), flag::SIGNING)
-                | bit(covered, flag::MESSAGE_COVERED),
+                | bit(covered, flag::MESSAGE_COVERED)
+                | bit(self.security_capable, flag::SECURITY_CAPABLE),
         );
         value.extend_from_slice(&self.since.to_be_bytes());
         value.extend_from_slice(&self.expires.to_be_bytes());
@@ -166,7 +165,12 @@ impl<'a> KeptRegistration<'a> {
             let [key_id, algorithm, mac_len] = take(&mut rest)?;
             let covered =
                 if set(flag::MESSAGE_COVERED) { Covered::Message } else { Covered::Records };
-            Some(KeptSigning { key_id, algorithm: signed_with(algorithm)?, mac_len, covered })
+            Some(KeptSigning {
+                key_id,
+                algorithm: Algorithm::from_id(algorithm)?,
+                mac_len,
+                covered,
+            })
         } else {
             None
         };
@@ -186,13 +190,6 @@ impl<'a> KeptRegistration<'a> {
             local,
             record: EidRecord::parse(rest).ok()?,
         })
-    }
-}
-
-fn signed_with(id: u8) -> Option<Algorithm> {
-    match id {
-        1 => Some(Algorithm::HmacSha1),
-        other => Algorithm::from_id(other),
     }
 }
 
@@ -217,8 +214,8 @@ fn put_registrant(out: &mut Vec<u8>, registrant: Registrant) {
     match registrant {
         Registrant::Xtr(xtr_id, site_id) => {
             out.push(BY_IDENTITY);
-            out.extend_from_slice(&xtr_id.to_be_bytes());
-            out.extend_from_slice(&site_id.to_be_bytes());
+            out.extend_from_slice(&xtr_id);
+            out.extend_from_slice(&site_id);
         }
         Registrant::Source(source) => {
             out.push(BY_SOURCE);
@@ -229,9 +226,7 @@ fn put_registrant(out: &mut Vec<u8>, registrant: Registrant) {
 
 fn take_registrant(rest: &mut &[u8]) -> Option<Registrant> {
     match take(rest)? {
-        [BY_IDENTITY] => {
-            take_identity(rest).map(|identity| Registrant::Xtr(identity.xtr_id, identity.site_id))
-        }
+        [BY_IDENTITY] => take_identity(rest).map(Registrant::xtr),
         [BY_SOURCE] => take_address(rest).map(Registrant::Source),
         _ => None,
     }

@@ -6,7 +6,9 @@ mod durable;
 mod event;
 mod kept;
 mod notify;
+mod refusals;
 mod register;
+mod registration;
 mod registry;
 mod replay;
 mod request;
@@ -41,6 +43,7 @@ use admission::Admission;
 use ddt::Tree;
 use durable::Durability;
 use notify::Notifier;
+use refusals::Refusals;
 use registry::Registry;
 use replay::ReplayGuard;
 use site::Sites;
@@ -73,6 +76,7 @@ pub struct MapServer {
     discards: DiscardCounters,
     counts: [u64; Count::COUNT],
     durability: Durability,
+    refusals: Refusals,
 }
 
 impl MapServer {
@@ -81,6 +85,10 @@ impl MapServer {
         let mut rng = StdRng::from_seed(seed);
         let scatter = Scatter::new(rng.random());
         let replies = Rate::new(timers::REPLIES_PER_SECOND, timers::REPLIES_BURST);
+        let sites = Sites::new(config.sites.clone());
+        let weak = sites.iter().filter(|(_, site)| site.allows_sha1());
+        let events =
+            weak.map(|(_, site)| Event::WeakAlgorithm { site: site.name.clone() }).collect();
         Self {
             subscriptions: Subscriptions::new(&config, scatter),
             admission: Admission::new(config.sites.len(), scatter),
@@ -88,7 +96,7 @@ impl MapServer {
             own: OwnAddresses::new(config.listen),
             clients: Clients::new(config.clients),
             itr_keys: ItrKeys::new(config.lisp_sec),
-            sites: Sites::new(config.sites),
+            sites,
             registry: Registry::default(),
             replay: ReplayGuard::default(),
             notifier: Notifier::default(),
@@ -104,10 +112,11 @@ impl MapServer {
             rng,
             transmits: VecDeque::new(),
             spare: Vec::new(),
-            events: VecDeque::new(),
+            events,
             discards: DiscardCounters::default(),
             counts: [0; Count::COUNT],
             durability: Durability::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -134,7 +143,7 @@ impl MapServer {
             Err(error) => self.discard(from.ip(), error.into()),
             Ok(Message::MapRegister(register)) => {
                 self.count(Count::MapRegisters);
-                self.handle_register(now, local.ip(), from, &register, payload);
+                self.handle_register(now, local.ip(), from, register, payload);
             }
             Ok(Message::MapNotifyAck(ack)) => self.handle_notify_ack(from, &ack, payload),
             Ok(Message::Encapsulated(ecm)) => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::auth;
+use crate::auth::{self, Covered};
 use crate::discard::Discard;
 use crate::eid::EidPrefix;
 use crate::timers::{
@@ -17,6 +17,9 @@ use crate::wire::{
 
 use super::site::Signer;
 
+/// Octets that a Map-Notify of one EID-prefix with a few locators takes.
+const USUAL_NOTIFY: usize = 192;
+
 /// A signed Map-Notify, as octets; `None` only if its records do not encode.
 pub(super) fn signed_notify(
     nonce: u64,
@@ -24,7 +27,7 @@ pub(super) fn signed_notify(
     identity: Option<XtrIdentity>,
     signer: &Signer,
 ) -> Option<Vec<u8>> {
-    signed_notify_in(Vec::new(), nonce, records, identity, signer)
+    signed_notify_in(Vec::with_capacity(USUAL_NOTIFY), nonce, records, identity, signer)
 }
 
 /// As [`signed_notify`], in the memory of `payload`.
@@ -37,8 +40,10 @@ pub(super) fn signed_notify_in(
 ) -> Option<Vec<u8>> {
     let authentication =
         AuthenticationData::zeroed(signer.key_id, signer.algorithm.id(), signer.mac_len);
+    // Without an identity nothing follows the records: both readings of the reach are one.
+    let covered = if identity.is_some() { signer.covered } else { Covered::Message };
     MapNotify { nonce, authentication, records, identity }.encode(&mut payload);
-    auth::sign_covering(&mut payload, &signer.secret, signer.algorithm, signer.covered).ok()?;
+    auth::sign_covering(&mut payload, &signer.secret, signer.algorithm, covered).ok()?;
     Some(payload)
 }
 

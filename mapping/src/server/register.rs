@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 
 use crate::auth::Covered;
+use crate::config::Profile;
 use crate::discard::Discard;
 use crate::eid::EidPrefix;
 use crate::timers::{RECEIVER_CHOSEN_TTL, TTL_RECEIVER_CHOOSES, control_payload_limit};
-use crate::wire::{Action, EidRecord, LocatorRecord, MapNotifyAck, MapRegister};
+use crate::wire::{Action, EidRecord, MapNotifyAck, MapRegister, XtrIdentity};
 
 use super::event::{Event, Refusal};
 use super::notify::{Due, signed_notify, signed_notify_in, to_control_port};
-use super::registry::{Outcome, Registered, Registrant, Registration};
-use super::replay::{Checked, Freshness, Peer};
+use super::registry::{Locators, Outcome, Registered, Registrant, Registration};
+use super::replay::{Checked, Freshness, Nonces, Peer};
 use super::site::{Signing, SiteIndex};
 use super::{Count, MapServer};
 
@@ -22,13 +23,26 @@ use super::{Count, MapServer};
 /// wrong.
 const MAX_CANDIDATE_PREFIXES: usize = 4;
 
+/// Registrations that one call of [`MapServer::handle_due`] lets expire, so that a million of them do not hold up everything else.
+const MAX_EXPIRED_AT_ONCE: usize = 4_096;
+
 /// Who sent an authentic Map-Register.
 struct Sender {
     site: SiteIndex,
     signing: Signing,
     registrant: Registrant,
-    source: IpAddr,
+    from: SocketAddr,
     local: IpAddr,
+}
+
+/// What a Map-Register says of all its records.
+struct Terms {
+    proxy_reply: bool,
+    merge: bool,
+    security_capable: bool,
+    use_ttl: bool,
+    /// xTR-ID and Site-ID beyond the reach of the MAC.
+    unproved: Option<XtrIdentity>,
 }
 
 impl MapServer {
@@ -37,55 +51,78 @@ impl MapServer {
         now: Instant,
         local: IpAddr,
         from: SocketAddr,
-        register: &MapRegister,
+        mut register: MapRegister,
         octets: &[u8],
     ) {
-        let source = from.ip();
-        let (site, signing) = match self.authenticate(now, source, register, octets) {
+        let authenticated = self.authenticate(now, from.ip(), &register, octets);
+        let (site, signing) = match authenticated {
             Ok(found) => found,
-            Err((site, reason)) => return self.refuse_message(site, source, register, reason),
+            Err((site, reason)) => return self.refuse_message(now, site, from, &register, reason),
         };
-        let registrant = match register.identity {
-            Some(id) if signing.covered == Covered::Message => {
-                Registrant::Xtr(id.xtr_id, id.site_id)
+        let covered = register.identity.filter(|_| signing.covered == Covered::Message);
+        let registrant = covered.map_or(Registrant::Source(from.ip()), Registrant::xtr);
+        let sender = Sender { site, signing, registrant, from, local };
+        let freshness = match self.judge_message(now, &sender, &register) {
+            Ok(freshness) => freshness,
+            Err(reason) => {
+                return self.refuse_message(now, Some(site), from, &register, reason);
             }
-            _ => Registrant::Source(source),
         };
+        let terms = Terms {
+            proxy_reply: register.proxy_reply || self.sites.get(site).config.force_proxy_reply,
+            merge: register.merge,
+            security_capable: register.security_capable,
+            use_ttl: register.use_ttl,
+            unproved: register.identity.filter(|_| covered.is_none()),
+        };
+        let mut accepted = std::mem::take(&mut register.records);
+        accepted.retain_mut(|record| {
+            match self.accept(now, &sender, &terms, record, freshness) {
+                // RP-14: no Map-Notify tells an ACT.
+                Ok(()) => record.action = Action::NoAction,
+                Err(reason) => {
+                    self.refuse(now, Some(site), record.eid.prefix(), from.ip(), reason);
+                    return false;
+                }
+            }
+            true
+        });
+        self.sites.get_mut(site).last_register = Some(now);
+        if register.want_map_notify && !accepted.is_empty() {
+            self.acknowledge(&sender, &register, accepted);
+        }
+    }
+
+    /// Judges an authentic message as a whole: the site's state, the nonce, the Map-Versions.
+    fn judge_message(
+        &mut self,
+        now: Instant,
+        sender: &Sender,
+        register: &MapRegister,
+    ) -> Result<Freshness, Discard> {
+        let config = &self.sites.get(sender.site).config;
+        if config.admin_down {
+            return Err(Discard::SiteDown);
+        }
+        let nonces = Nonces::of(config.profile);
+        let Sender { site, signing, registrant, .. } = *sender;
         let peer = Peer { site, key_id: signing.key_id, registrant };
         let mac = &register.authentication.mac;
         let Checked { freshness, forgotten } =
-            match self.replay.check(now, peer, register.nonce, mac) {
-                Ok(checked) => checked,
-                Err(reason) => return self.refuse_message(Some(site), source, register, reason),
-            };
-        if freshness == Freshness::New {
-            self.keep_nonce(peer);
+            self.replay.check(now, peer, nonces, register.nonce, mac)?;
+        match freshness {
+            Freshness::New if nonces == Nonces::Constant => {}
+            Freshness::New => self.keep_nonce(now, &peer, register.nonce, mac),
+            Freshness::Retransmission => self.count(Count::Retransmissions),
         }
         if let Some(forgotten) = forgotten {
-            self.forget_nonce(forgotten);
+            self.forget_nonce(&forgotten);
         }
-        self.admission.registered(now, source);
+        self.admission.registered(now, sender.from.ip());
         if register.records.iter().any(|record| self.is_older_version(registrant, record)) {
-            let reason = Discard::MapVersionOlder;
-            return self.refuse_message(Some(site), source, register, reason);
+            return Err(Discard::MapVersionOlder);
         }
-        if freshness == Freshness::Retransmission {
-            self.count(Count::Retransmissions);
-        }
-        let sender = Sender { site, signing, registrant, source, local };
-        let mut accepted = Vec::new();
-        for record in &register.records {
-            match self.accept(now, &sender, register, record, freshness) {
-                Ok(()) => accepted.push(EidRecord { action: Action::NoAction, ..record.clone() }),
-                Err(reason) => {
-                    self.refuse(Some(site), record.eid.prefix(), source, reason);
-                }
-            }
-        }
-        self.sites.get_mut(site).last_register = Some(now);
-        if register.want_map_notify && !accepted.is_empty() {
-            self.acknowledge(&sender, register, accepted);
-        }
+        Ok(freshness)
     }
 
     pub(super) fn handle_notify_ack(
@@ -101,11 +138,29 @@ impl MapServer {
         }
     }
 
+    /// A Map-Notify-Ack that nobody waits for.
+    ///
+    /// lispers.net acknowledges acknowledgements too, with nothing but its xTR-ID and Site-ID.
+    pub(super) fn refuse_notify_ack(
+        &mut self,
+        from: SocketAddr,
+        ack: &MapNotifyAck,
+        reason: Discard,
+    ) {
+        let bare = ack.0.records.is_empty() && ack.0.identity.is_some();
+        if reason == Discard::AckNotExpected && bare && self.sites.has_profile(Profile::LispersNet)
+        {
+            self.count(Count::NeedlessMapNotifyAcks);
+        } else {
+            self.discard(from.ip(), reason);
+        }
+    }
+
     /// Drops expired registrations and repeats unacknowledged Map-Notifies.
     pub(super) fn handle_due(&mut self, now: Instant) {
-        while !self.durability.cut_off
-            && let Some((prefix, expired)) = self.registry.expire(now)
-        {
+        let at_once = if self.durability.cut_off { 0 } else { MAX_EXPIRED_AT_ONCE };
+        for _ in 0..at_once {
+            let Some((prefix, expired)) = self.registry.expire(now) else { break };
             let site = self.sites.get(expired.site).name.clone();
             self.count(Count::Expired);
             self.event(Event::Expired { site, prefix, source: expired.source });
@@ -135,26 +190,51 @@ impl MapServer {
         if register.records.is_empty() {
             return Err((None, Discard::Malformed));
         }
-        let supported = register.records.iter().any(|record| record.eid.prefix().is_some());
-        let mut refusal =
-            (None, if supported { Discard::NotASite } else { Discard::UnsupportedEid });
+        // Nearly always right, and found without a list.
+        let likeliest = self.sites.likeliest(&register.records);
+        let mut refusal = None;
+        if let Some(site) = likeliest {
+            match self.try_site(now, source, site, register, octets) {
+                Ok(signing) => return Ok((site, signing)),
+                Err(reason) => refusal = Some((Some(site), reason)),
+            }
+        }
         for site in self.sites.candidates(&register.records, MAX_CANDIDATE_PREFIXES) {
-            let admitted = self.admission.site(now, site, source);
-            let signing = admitted.and_then(|()| self.sites.authenticate(site, register, octets));
-            match signing {
+            if Some(site) == likeliest {
+                continue;
+            }
+            match self.try_site(now, source, site, register, octets) {
                 Ok(signing) => return Ok((site, signing)),
                 // The first site's reason tells most, unless another one had the key at least.
-                Err(reason) if refusal.0.is_none() || refusal.1 == Discard::KeyUnknown => {
-                    refusal = (Some(site), reason);
+                Err(reason) if refusal.is_none_or(|(_, first)| first == Discard::KeyUnknown) => {
+                    refusal = Some((Some(site), reason));
                 }
                 Err(_) => {}
             }
         }
-        Err(refusal)
+        let supported = || register.records.iter().any(|record| record.eid.prefix().is_some());
+        Err(refusal.unwrap_or_else(|| {
+            (None, if supported() { Discard::NotASite } else { Discard::UnsupportedEid })
+        }))
+    }
+
+    fn try_site(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        site: SiteIndex,
+        register: &MapRegister,
+        octets: &[u8],
+    ) -> Result<Signing, Discard> {
+        self.admission.site(now, site, source)?;
+        self.sites.authenticate(site, register, octets)
     }
 
     /// MS-19: a Map-Version before the registered one, of this xTR if locator-sets are merged.
     fn is_older_version(&self, registrant: Registrant, record: &EidRecord) -> bool {
+        if record.map_version == 0 {
+            return false;
+        }
         let registered = record
             .eid
             .prefix()
@@ -172,78 +252,97 @@ impl MapServer {
         &mut self,
         now: Instant,
         sender: &Sender,
-        register: &MapRegister,
+        terms: &Terms,
         record: &EidRecord,
         freshness: Freshness,
     ) -> Result<(), Discard> {
         let prefix = self.sites.judge(sender.site, record)?;
         let withdrawn = record.ttl_minutes == 0;
         if freshness == Freshness::Retransmission {
-            let held =
-                withdrawn || !self.registry.is_full() || self.registry.get(&prefix).is_some();
-            return held.then_some(()).ok_or(Discard::RegistryFull);
+            return if withdrawn { Ok(()) } else { self.make_sure_held(sender, &prefix) };
         }
         if withdrawn {
             self.withdraw(now, sender, prefix);
         } else {
-            self.store(now, sender, register, record, prefix)?;
+            self.store(now, sender, terms, record, prefix)?;
         }
         self.sites.get_mut(sender.site).accepted += 1;
         self.count(Count::RecordsAccepted);
         Ok(())
     }
 
+    /// A retransmission is acknowledged unless the first message was refused for want of room.
+    fn make_sure_held(&self, sender: &Sender, prefix: &EidPrefix) -> Result<(), Discard> {
+        if self.registry.get(prefix).is_some() {
+            return Ok(());
+        }
+        let limit = self.sites.get(sender.site).config.max_registrations;
+        if self.registry.is_full() {
+            Err(Discard::RegistryFull)
+        } else if self.registry.len_of(sender.site) >= limit {
+            Err(Discard::SiteFull)
+        } else {
+            Ok(())
+        }
+    }
+
     fn store(
         &mut self,
         now: Instant,
         sender: &Sender,
-        register: &MapRegister,
+        terms: &Terms,
         record: &EidRecord,
         prefix: EidPrefix,
     ) -> Result<(), Discard> {
-        let lifetime = if register.use_ttl {
+        let lifetime = if terms.use_ttl {
             ttl_duration(record.ttl_minutes)
         } else {
             self.registration_timeout
         };
-        let locators: Vec<LocatorRecord> =
-            record.usable_locators().map(|(_, locator)| locator.clone()).collect();
+        let timeline = self.registry.timeline(now);
+        let expires = timeline.ceil(now + lifetime);
+        let locators = Locators::of(record);
         let registration = Registration {
             registrant: sender.registrant,
             site: sender.site,
             signing: Some(sender.signing),
-            identity: register.identity,
-            source: sender.source,
+            unproved: terms.unproved.map(Box::new),
+            source: sender.from.ip(),
             local: sender.local,
-            since: now,
-            expires: now + lifetime,
-            lifetime,
-            kept_until: None,
+            since: timeline.floor(now),
+            expires,
+            kept_until: expires,
+            lifetime_seconds: u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX),
             ttl_minutes: record.ttl_minutes,
-            proxy_reply: register.proxy_reply,
-            merge: register.merge,
-            security_capable: register.security_capable,
+            proxy_reply: terms.proxy_reply,
+            merge: terms.merge,
+            security_capable: terms.security_capable,
+            // ACT decides only where there is no locator.
+            action: if locators.is_empty() { record.action } else { Action::NoAction },
             map_version: record.map_version,
             locators,
         };
+        let limit = self.sites.get(sender.site).config.max_registrations;
         let Registered { outcome, replaced, keep } =
-            self.registry.register(prefix, registration).map_err(|_| Discard::RegistryFull)?;
+            self.registry.register(now, prefix, registration, limit)?;
         for other in replaced {
             self.forget_registration(&prefix, other);
         }
         if keep {
             self.keep_registration(&prefix, sender.registrant);
         }
-        let (site, source) = (self.sites.get(sender.site).name.clone(), sender.source);
+        let (site, source) = (sender.site, sender.from.ip());
         match outcome {
             Outcome::Refreshed => {}
             Outcome::New => {
+                let site = self.sites.get(site).name.clone();
                 self.event(Event::Registered { site, prefix, source });
                 self.mapping_changed(now, prefix);
                 let covering = self.covering_registrations(&prefix);
                 self.notify_others(now, prefix, sender.registrant, &covering);
             }
             Outcome::Changed(others) => {
+                let site = self.sites.get(site).name.clone();
                 self.event(Event::Changed { site, prefix, source });
                 self.mapping_changed(now, prefix);
                 self.notify_others(now, prefix, sender.registrant, &others);
@@ -256,7 +355,7 @@ impl MapServer {
         if self.registry.withdraw(&prefix, sender.registrant).is_some() {
             let site = self.sites.get(sender.site).name.clone();
             self.count(Count::Withdrawn);
-            self.event(Event::Withdrawn { site, prefix, source: sender.source });
+            self.event(Event::Withdrawn { site, prefix, source: sender.from.ip() });
             self.tell_of_removal(now, prefix, sender.registrant);
         }
     }
@@ -302,15 +401,17 @@ impl MapServer {
             else {
                 continue;
             };
+            // It may have registered with another Map-Server of the cluster.
+            let Some(local) = self.own.source_for(other.source, other.local) else { continue };
             let nonce = self.rng.random();
             let records = vec![mapping.clone()];
-            let payload = signed_notify(nonce, records, other.identity, &signer)
+            let payload = signed_notify(nonce, records, other.identity(), &signer)
                 .filter(|payload| payload.len() <= control_payload_limit(other.source));
             let Some(payload) = payload else {
                 self.count(Count::MapNotifiesTooLong);
                 continue;
             };
-            let transmit = to_control_port(other.local, other.source, payload);
+            let transmit = to_control_port(local, other.source, payload);
             self.count(Count::UnsolicitedMapNotifies);
             self.transmit_once_kept(transmit.clone());
             self.notifier.watch(now, nonce, prefix, transmit, signer);
@@ -325,23 +426,30 @@ impl MapServer {
         });
         if let Some(payload) = payload {
             self.count(Count::MapNotifies);
-            self.transmit_once_kept(to_control_port(sender.local, sender.source, payload));
+            let mut transmit = to_control_port(sender.local, sender.from.ip(), payload);
+            // lispers.net listens where it sent from (REQUIREMENTS §27 item 1).
+            if self.sites.get(sender.site).config.profile == Profile::LispersNet {
+                transmit.destination = sender.from;
+            }
+            self.transmit_once_kept(transmit);
         }
     }
 
     fn refuse_message(
         &mut self,
+        now: Instant,
         site: Option<SiteIndex>,
-        source: IpAddr,
+        from: SocketAddr,
         register: &MapRegister,
         reason: Discard,
     ) {
         let prefix = register.records.first().and_then(|record| record.eid.prefix());
-        self.refuse(site, prefix, source, reason);
+        self.refuse(now, site, prefix, from.ip(), reason);
     }
 
     fn refuse(
         &mut self,
+        now: Instant,
         site: Option<SiteIndex>,
         prefix: Option<EidPrefix>,
         source: IpAddr,
@@ -352,9 +460,10 @@ impl MapServer {
         let refusal = Refusal { site: name, prefix, source, reason };
         if let Some(site) = site {
             let state = self.sites.get_mut(site);
-            state.refused += 1;
+            state.count_refusal(reason);
             state.last_refusal = Some(refusal.clone());
         }
+        self.refusals.add(now, &refusal);
         self.event(Event::Refused(refusal));
     }
 }

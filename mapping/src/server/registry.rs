@@ -1,124 +1,19 @@
 //! The registry: which xTR registered which EID-prefix with which locators, until when.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::time::Instant;
 
-use crate::eid::{EidPrefix, EidTable};
+use crate::discard::Discard;
+use crate::eid::{EidPrefix, EidTable, Slot};
 use crate::resolver::negative::Occupied;
 use crate::timers::{
-    CONTROL_PACKET_IPV6, MAX_LOCATORS, MAX_REGISTERED_OCTETS, MAX_REGISTRANTS, MAX_REGISTRATIONS,
+    CONTROL_PACKET_IPV6, MAX_REGISTERED_OCTETS, MAX_REGISTRANTS, MAX_REGISTRATIONS,
 };
-use crate::wire::{EidRecord, LocatorRecord, XtrIdentity};
 
-use super::site::{Signing, SiteIndex};
-
-/// Who registers: the xTR-ID and Site-ID when the MAC covers them, else the source RLOC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Registrant {
-    /// xTR-ID and Site-ID.
-    Xtr(u128, u64),
-    /// Source address of the Map-Register.
-    Source(IpAddr),
-}
-
-/// What one xTR registered for one EID-prefix.
-#[derive(Clone, Debug)]
-pub(super) struct Registration {
-    pub(super) registrant: Registrant,
-    pub(super) site: SiteIndex,
-    /// `None` when the key is no longer configured.
-    pub(super) signing: Option<Signing>,
-    pub(super) identity: Option<XtrIdentity>,
-    pub(super) source: IpAddr,
-    /// The own address that the Map-Register came to.
-    pub(super) local: IpAddr,
-    pub(super) since: Instant,
-    pub(super) expires: Instant,
-    /// How long it lives without refresh.
-    pub(super) lifetime: Duration,
-    /// When it expires by the durable state; `None` of a new one, for the registry to fill.
-    pub(super) kept_until: Option<Instant>,
-    pub(super) ttl_minutes: u32,
-    pub(super) proxy_reply: bool,
-    pub(super) merge: bool,
-    /// S-bit: the xTR speaks LISP-SEC (RFC 9303 §6.3).
-    pub(super) security_capable: bool,
-    pub(super) map_version: u16,
-    pub(super) locators: Vec<LocatorRecord>,
-}
-
-impl Registration {
-    /// What its locators take of the bound on octets.
-    fn octets(&self) -> usize {
-        self.locators.iter().map(LocatorRecord::encoded_len).sum()
-    }
-
-    /// Whether the durable state has to tell `self` in place of `older`: anything else than the expiry is different, or the expiry
-    /// is so much later that a restart would end the registration too early, the grace of [`kept_grace`] included.
-    fn must_be_kept(&self, older: &Self) -> bool {
-        let grace = kept_grace(self.lifetime);
-        older.kept_until.is_none_or(|kept_until| self.expires >= kept_until + grace)
-            || self.differs(older)
-            || self.locators != older.locators
-            || (self.site, self.signing, self.identity, self.source, self.local)
-                != (older.site, older.signing, older.identity, older.source, older.local)
-            || (self.proxy_reply, self.merge, self.security_capable, self.lifetime)
-                != (older.proxy_reply, older.merge, older.security_capable, older.lifetime)
-    }
-
-    /// Whether a Map-Reply made of `other` may read differently.
-    fn differs(&self, other: &Self) -> bool {
-        self.locators != other.locators
-            || self.ttl_minutes != other.ttl_minutes
-            || self.map_version != other.map_version
-    }
-}
-
-/// How much later than kept a registration may expire: a refresh that changes nothing need not be written each time.
-pub(super) fn kept_grace(lifetime: Duration) -> Duration {
-    lifetime / 2
-}
-
-/// The registrations of one EID-prefix, oldest first: one, or several that are merged (MS-17).
-#[derive(Clone, Debug, Default)]
-pub(super) struct Entry {
-    registrations: Vec<Registration>,
-}
-
-impl Entry {
-    pub(super) fn registrations(&self) -> &[Registration] {
-        &self.registrations
-    }
-
-    /// Whether any ETR asked the Map-Server to answer for it (MS-14).
-    pub(super) fn proxy_reply(&self) -> bool {
-        self.registrations.iter().any(|registration| registration.proxy_reply)
-    }
-
-    /// The mapping as a non-authoritative record (RP-10, RP-11): of a locator that two xTRs registered, the newest.
-    pub(super) fn record(&self, prefix: EidPrefix) -> EidRecord {
-        let mut locators: Vec<LocatorRecord> = Vec::new();
-        for locator in self.registrations.iter().rev().flat_map(|r| &r.locators) {
-            if !locators.iter().any(|other| other.address == locator.address) {
-                locators.push(LocatorRecord { local: false, probed: false, ..locator.clone() });
-            }
-        }
-        locators.truncate(MAX_LOCATORS);
-        let ttl_minutes = self.registrations.iter().map(|r| r.ttl_minutes).min().unwrap_or(0);
-        let map_version = self.registrations.last().map_or(0, |r| r.map_version);
-        let mut record = EidRecord::new(prefix, ttl_minutes, locators);
-        record.map_version = map_version;
-        record
-    }
-
-    /// [`Self::record`] with its locators in the order of the wire, to compare.
-    fn mapping(&self, prefix: EidPrefix) -> EidRecord {
-        let mut record = self.record(prefix);
-        record.locators.sort_by(|a, b| a.address.cmp(&b.address));
-        record
-    }
-}
+pub(super) use super::registration::{
+    Entry, Locators, Registrant, Registration, Second, Timeline, kept_grace,
+};
+use super::site::SiteIndex;
 
 /// What a registration changed.
 #[derive(Debug)]
@@ -141,10 +36,6 @@ pub(super) struct Registered {
     pub(super) keep: bool,
 }
 
-/// The bound on registrations is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full;
-
 /// Every registration, found by prefix and by expiry.
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -152,9 +43,27 @@ pub(super) struct Registry {
     /// Of all locators, and the bound on it.
     pub(super) octets: usize,
     max_octets: usize,
+    len: usize,
+    per_site: Vec<u32>,
     table: EidTable<Entry>,
-    expiries: BTreeSet<(Instant, EidPrefix, Registrant)>,
+    agenda: Agenda,
+    timeline: Option<Timeline>,
 }
+
+/// When to look at which entry.
+///
+/// Every entry is in here once: a refresh moves the expiry, not the entry. When its time comes it is found to live longer and gets
+/// another time. What was removed meanwhile is found to be gone.
+#[derive(Debug, Default)]
+struct Agenda {
+    seconds: BTreeMap<Second, Vec<Slot>>,
+    len: usize,
+}
+
+/// Entries are looked at again after so many seconds at the latest, so that what was removed is not remembered for longer.
+const HORIZON: u32 = 256;
+/// Items of the agenda that may be out of date, before it is made anew.
+const MAX_STALE: usize = 4_096;
 
 impl Default for Registry {
     fn default() -> Self {
@@ -171,8 +80,16 @@ impl Occupied for Registry {
 impl Registry {
     /// An empty registry of at most `capacity` registrations with at most `max_octets` of locators.
     pub(super) fn with_bounds(capacity: usize, max_octets: usize) -> Self {
-        let (table, expiries) = (EidTable::default(), BTreeSet::new());
-        Self { capacity, octets: 0, max_octets, table, expiries }
+        Self {
+            capacity,
+            octets: 0,
+            max_octets,
+            len: 0,
+            per_site: Vec::new(),
+            table: EidTable::default(),
+            agenda: Agenda::default(),
+            timeline: None,
+        }
     }
 
     pub(super) fn get(&self, prefix: &EidPrefix) -> Option<&Entry> {
@@ -215,82 +132,103 @@ impl Registry {
 
     /// Registrations: one per EID-prefix and xTR.
     pub(super) fn len(&self) -> usize {
-        self.expiries.len()
+        self.len
+    }
+
+    /// Registrations of one site.
+    pub(super) fn len_of(&self, site: SiteIndex) -> usize {
+        self.per_site.get(site.place()).copied().unwrap_or(0) as usize
     }
 
     /// Whether there is no room for another registration of any size that one control packet can carry.
     pub(super) fn is_full(&self) -> bool {
-        self.len() >= self.capacity || self.octets + CONTROL_PACKET_IPV6 > self.max_octets
+        self.len >= self.capacity || self.octets + CONTROL_PACKET_IPV6 > self.max_octets
     }
 
-    /// What `new` takes beyond what its xTR has for `prefix` already.
-    fn growth(&self, prefix: &EidPrefix, new: &Registration) -> usize {
-        let registrations = self.table.get(prefix).map_or(&[][..], Entry::registrations);
-        let own = registrations.iter().find(|r| r.registrant == new.registrant);
-        new.octets().saturating_sub(own.map_or(0, Registration::octets))
+    /// The time that registrations count in; it starts with the first question.
+    pub(super) fn timeline(&mut self, now: Instant) -> Timeline {
+        *self.timeline.get_or_insert_with(|| Timeline::new(now))
+    }
+
+    /// The time that registrations count in, once there was one.
+    pub(super) fn known_timeline(&self) -> Option<Timeline> {
+        self.timeline
+    }
+
+    /// The moment of a second that one of the registrations names.
+    pub(super) fn instant(&self, second: Second) -> Option<Instant> {
+        self.timeline.map(|timeline| timeline.instant(second))
     }
 
     /// Adds or refreshes a registration: beside those of other xTRs if all ask for merging (MS-17), else in their place (MS-18).
+    ///
+    /// `site_limit` is how many its site may have.
     pub(super) fn register(
         &mut self,
+        now: Instant,
         prefix: EidPrefix,
-        mut new: Registration,
-    ) -> Result<Registered, Full> {
-        let full = self.is_full();
-        if self.octets + self.growth(&prefix, &new) > self.max_octets {
-            return Err(Full);
-        }
-        let Some(entry) = self.table.get_mut(&prefix) else {
-            if full {
-                return Err(Full);
-            }
-            self.octets += new.octets();
-            self.expiries.insert((new.expires, prefix, new.registrant));
-            new.kept_until.get_or_insert(new.expires);
-            self.table.insert(prefix, Entry { registrations: vec![new] });
+        new: Registration,
+        site_limit: usize,
+    ) -> Result<Registered, Discard> {
+        let now = self.timeline(now).floor(now);
+        let slot = self.table.slot(&prefix);
+        let entry = slot.and_then(|slot| self.table.at(slot)).map(|(_, entry)| entry);
+        self.make_sure_of_room(entry, &new, site_limit)?;
+        let expires = new.expires;
+        let Some(slot) = slot else {
+            let scheduled = expires.min(now.plus(HORIZON));
+            self.add(&new);
+            let slot = self.table.insert_new(prefix, Entry::new(new, scheduled));
+            self.schedule(slot, scheduled);
             return Ok(Registered { outcome: Outcome::New, replaced: Vec::new(), keep: true });
         };
-        let merged = new.merge && entry.registrations.iter().all(|registration| registration.merge);
-        let own = entry.registrations.iter().position(|r| r.registrant == new.registrant);
-        if merged && own.is_none() && (full || entry.registrations.len() >= MAX_REGISTRANTS) {
-            return Err(Full);
+        let registered = self.replace(slot, prefix, new);
+        if self.table.at(slot).is_some_and(|(_, entry)| expires < entry.scheduled) {
+            self.schedule(slot, expires);
         }
-        let replaces_others = !merged && entry.registrations.len() > usize::from(own.is_some());
-        let changed = replaces_others || own.is_none_or(|at| entry.registrations[at].differs(&new));
-        let before = changed.then(|| entry.mapping(prefix));
+        Ok(registered)
+    }
+
+    /// Puts `new` into the entry in `slot`.
+    fn replace(&mut self, slot: Slot, prefix: EidPrefix, mut new: Registration) -> Registered {
+        let Some(entry) = self.table.at_mut(slot) else {
+            return Registered { outcome: Outcome::Refreshed, replaced: Vec::new(), keep: false };
+        };
+        let registrations = entry.registrations();
+        let own = registrations.iter().find(|r| r.registrant == new.registrant);
         let mut keep = true;
-        if let Some(own) = own.map(|at| entry.registrations.remove(at)) {
-            self.octets -= own.octets();
-            self.expiries.remove(&(own.expires, prefix, own.registrant));
+        if let Some(own) = own {
+            keep = new.must_be_kept(own);
             new.since = own.since;
-            keep = new.must_be_kept(&own);
             if !keep {
-                new.kept_until = new.kept_until.or(own.kept_until);
+                new.kept_until = own.kept_until;
             }
         }
-        new.kept_until.get_or_insert(new.expires);
-        let mut replaced = Vec::new();
-        let others = if !changed {
-            Vec::new()
-        } else if merged {
-            entry.registrations.clone()
-        } else {
-            for other in &entry.registrations {
-                self.octets -= other.octets();
-                self.expiries.remove(&(other.expires, prefix, other.registrant));
-                replaced.push(other.registrant);
-            }
-            std::mem::take(&mut entry.registrations)
-        };
-        self.octets += new.octets();
-        self.expiries.insert((new.expires, prefix, new.registrant));
-        entry.registrations.push(new);
+        let merged = new.merge && registrations.iter().all(|registration| registration.merge);
+        let same = own.is_some_and(|own| !new.differs(own));
+        if same && let Some(only) = entry.only_mut() {
+            let sites = (std::mem::replace(&mut only.site, new.site), new.site);
+            *only = new;
+            self.move_between(sites);
+            return Registered { outcome: Outcome::Refreshed, replaced: Vec::new(), keep };
+        }
+        let before = entry.mapping(prefix);
+        let added = new.clone();
+        let (own, others) = entry.edit(|list| {
+            let own = list.iter().position(|r| r.registrant == added.registrant);
+            let own = own.map(|at| list.remove(at));
+            let others = if merged { list.clone() } else { std::mem::take(list) };
+            list.push(new);
+            (own, others)
+        });
+        let after = entry.mapping(prefix);
+        let removed = if merged { &[][..] } else { &others };
+        own.iter().chain(removed).for_each(|gone| self.subtract(gone));
+        self.add(&added);
+        let replaced = removed.iter().map(|other| other.registrant).collect();
         // Every ETR of a site may register the locators of all of them (RG-06): the same mapping again is no change.
-        let outcome = match before {
-            Some(before) if before != entry.mapping(prefix) => Outcome::Changed(others),
-            _ => Outcome::Refreshed,
-        };
-        Ok(Registered { outcome, replaced, keep })
+        let outcome = if before == after { Outcome::Refreshed } else { Outcome::Changed(others) };
+        Registered { outcome, replaced, keep }
     }
 
     /// Removes the registration of one xTR (MS-21); what is left of others is in the table still.
@@ -300,28 +238,128 @@ impl Registry {
         registrant: Registrant,
     ) -> Option<Registration> {
         let entry = self.table.get_mut(prefix)?;
-        let at = entry.registrations.iter().position(|r| r.registrant == registrant)?;
-        let removed = entry.registrations.remove(at);
-        if entry.registrations.is_empty() {
+        let at = entry.registrations().iter().position(|r| r.registrant == registrant)?;
+        let removed = entry.edit(|list| list.remove(at));
+        if entry.registrations().is_empty() {
             self.table.remove(prefix);
         }
-        self.octets -= removed.octets();
-        self.expiries.remove(&(removed.expires, *prefix, registrant));
+        self.subtract(&removed);
+        if self.len == 0 {
+            self.agenda = Agenda::default();
+        }
         Some(removed)
     }
 
-    /// When the next registration expires.
+    /// When to call [`Self::expire`]: a registration expires then, or is found to live on.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.expiries.first().map(|(at, _, _)| *at)
+        let (second, _) = self.agenda.seconds.first_key_value()?;
+        self.instant(*second)
     }
 
     /// Removes one registration that is due, if there is one.
     pub(super) fn expire(&mut self, now: Instant) -> Option<(EidPrefix, Registration)> {
-        let &(at, prefix, registrant) = self.expiries.first()?;
-        if at > now {
-            return None;
+        let now = self.timeline?.floor(now);
+        loop {
+            let mut first =
+                self.agenda.seconds.first_entry().filter(|first| *first.key() <= now)?;
+            let second = *first.key();
+            let Some(slot) = first.get_mut().pop() else {
+                first.remove();
+                continue;
+            };
+            self.agenda.len -= 1;
+            let Some((prefix, entry)) = self.table.at(slot).filter(|(_, e)| e.scheduled == second)
+            else {
+                continue;
+            };
+            let due = entry.registrations().iter().find(|r| r.expires <= now);
+            let removed = match due.map(|due| due.registrant) {
+                Some(registrant) => self.withdraw(&prefix, registrant),
+                None => None,
+            };
+            let next = self.table.at(slot).filter(|(found, _)| *found == prefix);
+            if let Some(expiry) = next.and_then(|(_, entry)| entry.first_expiry()) {
+                self.schedule(slot, expiry.min(now.plus(HORIZON)));
+            }
+            if let Some(removed) = removed {
+                return Some((prefix, removed));
+            }
         }
-        self.expiries.pop_first();
-        self.withdraw(&prefix, registrant).map(|removed| (prefix, removed))
+    }
+
+    /// Whether the bounds allow `new` for a prefix that has `entry`.
+    fn make_sure_of_room(
+        &self,
+        entry: Option<&Entry>,
+        new: &Registration,
+        site_limit: usize,
+    ) -> Result<(), Discard> {
+        let registrations = entry.map_or(&[][..], Entry::registrations);
+        let own = registrations.iter().find(|r| r.registrant == new.registrant);
+        let growth = new.octets().saturating_sub(own.map_or(0, Registration::octets));
+        if growth > 0 && self.octets + growth > self.max_octets {
+            return Err(Discard::RegistryFull);
+        }
+        let merged = new.merge && registrations.iter().all(|registration| registration.merge);
+        let added = entry.is_none() || (merged && own.is_none());
+        if added && (self.is_full() || registrations.len() >= MAX_REGISTRANTS) {
+            return Err(Discard::RegistryFull);
+        }
+        let of_site = own.is_some_and(|own| own.site == new.site)
+            || (!merged && registrations.iter().any(|r| r.site == new.site));
+        if !of_site && self.len_of(new.site) >= site_limit {
+            return Err(Discard::SiteFull);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, registration: &Registration) {
+        self.len += 1;
+        self.octets += registration.octets();
+        let at = registration.site.place();
+        if self.per_site.len() <= at {
+            self.per_site.resize(at + 1, 0);
+        }
+        self.per_site[at] += 1;
+    }
+
+    /// One registration belongs to another site now.
+    fn move_between(&mut self, (from, to): (SiteIndex, SiteIndex)) {
+        if from == to {
+            return;
+        }
+        self.per_site.resize(self.per_site.len().max(to.place() + 1), 0);
+        self.per_site[to.place()] += 1;
+        if let Some(count) = self.per_site.get_mut(from.place()) {
+            *count -= 1;
+        }
+    }
+
+    fn subtract(&mut self, registration: &Registration) {
+        self.len -= 1;
+        self.octets -= registration.octets();
+        if let Some(count) = self.per_site.get_mut(registration.site.place()) {
+            *count -= 1;
+        }
+    }
+
+    fn schedule(&mut self, slot: Slot, at: Second) {
+        if let Some(entry) = self.table.at_mut(slot) {
+            entry.scheduled = at;
+        }
+        self.agenda.add(slot, at);
+        if self.agenda.len > 2 * self.table.len() + MAX_STALE {
+            self.agenda = Agenda::default();
+            for (slot, entry) in self.table.slots() {
+                self.agenda.add(slot, entry.scheduled);
+            }
+        }
+    }
+}
+
+impl Agenda {
+    fn add(&mut self, slot: Slot, at: Second) {
+        self.seconds.entry(at).or_default().push(slot);
+        self.len += 1;
     }
 }

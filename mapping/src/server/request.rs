@@ -343,7 +343,7 @@ impl MapServer {
     /// `None` when there is none: then the Map-Server answers itself, since nobody else can. That is so too when no locator is of
     /// the family of an ITR-RLOC: the ETR could not reach the ITR. Retransmissions come with new nonces and so try other ETRs.
     fn choose_etr(&self, prefix: EidPrefix, entry: &Entry, lookup: &Lookup) -> Option<Ask> {
-        let locators = entry.registrations().iter().flat_map(|registration| &registration.locators);
+        let locators = entry.registrations().iter().flat_map(Registration::locators);
         if !locators.filter_map(|l| l.address.rloc()).any(|rloc| lookup.has_family_of(rloc)) {
             return None;
         }
@@ -356,7 +356,7 @@ impl MapServer {
             .iter()
             .enumerate()
             .filter(|(_, registration)| registration.security_capable || !protected)
-            .flat_map(|(at, r)| r.locators.iter().map(move |locator| (at, locator)))
+            .flat_map(|(at, r)| r.locators().map(move |locator| (at, locator)))
             .filter(|(_, locator)| locator.reachable)
             .filter_map(|(at, locator)| Some((locator.priority, locator.address.rloc()?, at)))
             .filter(|&(_, rloc, _)| self.own.source_for(rloc, lookup.local).is_some())

@@ -1,12 +1,12 @@
 //! Site policy: which site an EID-prefix belongs to, and what that site may register.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::auth::{self, AuthError, Covered};
-use crate::config::{Algorithm, Secret, Site, SiteKey};
+use crate::config::{Algorithm, Profile, Secret, Site, SiteKey};
 use crate::discard::Discard;
 use crate::eid::{EidPrefix, EidTable};
 use crate::resolver::negative::Occupied;
@@ -15,7 +15,7 @@ use crate::wire::{EidRecord, MapRegister};
 use super::event::Refusal;
 
 /// A site's place in [`Sites`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SiteIndex(u32);
 
 impl SiteIndex {
@@ -43,6 +43,7 @@ struct Permission {
 pub(super) struct Sites {
     sites: Vec<SiteState>,
     by_name: HashMap<Arc<str>, SiteIndex>,
+    profiles: HashSet<Profile>,
     prefixes: EidTable<Vec<Permission>>,
 }
 
@@ -53,6 +54,8 @@ pub(super) struct SiteState {
     pub(super) config: Site,
     pub(super) accepted: u64,
     pub(super) refused: u64,
+    /// Of those, how many by which rule.
+    pub(super) refused_by: Vec<(Discard, u64)>,
     pub(super) last_register: Option<Instant>,
     pub(super) last_refusal: Option<Refusal>,
 }
@@ -112,7 +115,9 @@ impl Sites {
                 }
             }
         }
-        Self { sites: sites.into_iter().map(SiteState::new).collect(), by_name, prefixes }
+        let profiles = sites.iter().map(|site| site.profile).collect();
+        let sites = sites.into_iter().map(SiteState::new).collect();
+        Self { sites, by_name, profiles, prefixes }
     }
 
     pub(super) fn get(&self, index: SiteIndex) -> &SiteState {
@@ -137,6 +142,13 @@ impl Sites {
     /// The longest configured EID-prefix that covers `prefix` (MS-22).
     pub(super) fn configured(&self, prefix: &EidPrefix) -> Option<EidPrefix> {
         self.prefixes.longest_match(prefix).map(|(found, _)| found)
+    }
+
+    /// The site that a message most likely belongs to: the first of those of its first record.
+    pub(super) fn likeliest(&self, records: &[EidRecord]) -> Option<SiteIndex> {
+        let prefix = records.first()?.eid.prefix()?;
+        let (_, permissions) = self.prefixes.longest_match(&prefix)?;
+        permissions.first().map(|permission| permission.site)
     }
 
     /// Whether every site that `configured` belongs to is shut down (MS-13).
@@ -189,6 +201,10 @@ impl Sites {
         octets: &[u8],
     ) -> Result<Signing, Discard> {
         let authentication = &register.authentication;
+        let legacy = self.get(site).config.profile != Profile::Rfc9301;
+        if authentication.algorithm_id == Algorithm::HmacSha1.id() && !legacy {
+            return Err(Discard::AlgorithmRefused);
+        }
         let mut outcome = Discard::KeyUnknown;
         for (at, key) in self.keys(site) {
             if key.id != authentication.key_id {
@@ -233,6 +249,11 @@ impl Sites {
             .map(|(key, _)| Signing { key, key_id, algorithm, mac_len, covered })
     }
 
+    /// Whether any site has this profile.
+    pub(super) fn has_profile(&self, profile: Profile) -> bool {
+        self.profiles.contains(&profile)
+    }
+
     /// The site of this name.
     pub(super) fn named(&self, name: &str) -> Option<SiteIndex> {
         self.by_name.get(name).copied()
@@ -263,12 +284,27 @@ impl Sites {
 }
 
 impl SiteState {
+    pub(super) fn count_refusal(&mut self, reason: Discard) {
+        self.refused += 1;
+        match self.refused_by.iter_mut().find(|(rule, _)| *rule == reason) {
+            Some((_, count)) => *count += 1,
+            None => self.refused_by.push((reason, 1)),
+        }
+    }
+
+    /// Whether one of its keys may sign with HMAC-SHA-1 (AU-03).
+    pub(super) fn allows_sha1(&self) -> bool {
+        let allowed = |key: &SiteKey| key.algorithms.contains(&Algorithm::HmacSha1);
+        self.config.profile != Profile::Rfc9301 && self.config.keys.iter().any(allowed)
+    }
+
     fn new(config: Site) -> Self {
         Self {
             name: config.name.as_str().into(),
             config,
             accepted: 0,
             refused: 0,
+            refused_by: Vec::new(),
             last_register: None,
             last_refusal: None,
         }

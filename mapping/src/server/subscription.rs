@@ -197,7 +197,7 @@ impl MapServer {
                 self.count(Count::PublicationAcks);
                 self.settle(xtr, &subscribed);
             }
-            Err(reason) => self.discard(from.ip(), reason),
+            Err(reason) => self.refuse_notify_ack(from, ack, reason),
         }
     }
 
@@ -533,10 +533,7 @@ impl MapServer {
 
     /// Own addresses and ITR-RLOCs. The own one that the subscription came to may be another Map-Server's, in a cluster.
     fn ways(&self, subscription: &Subscription) -> VecDeque<(IpAddr, SocketAddr)> {
-        let own = |rloc| {
-            let local = Some(subscription.local).filter(|&local| self.own.contains(local));
-            self.own.source_for(rloc, local.unwrap_or(IpAddr::V4([0; 4].into())))
-        };
+        let own = |rloc| self.own.source_for(rloc, subscription.local);
         subscription
             .rlocs
             .iter()

@@ -5,11 +5,12 @@ use std::time::Instant;
 use crate::admin::DropCount;
 use crate::eid::EidPrefix;
 use crate::view::{
-    CountersView, RegisteredLocatorView, RegistrationView, SitePrefixView, SiteView,
+    CountersView, RefusalView, RegisteredLocatorView, RegistrationView, SitePrefixView, SiteView,
 };
 
 use super::MapServer;
-use super::registry::{Registrant, Registration};
+use super::refusals::Refused;
+use super::registry::Registration;
 use super::site::{SiteIndex, SiteState};
 
 crate::named! {
@@ -27,6 +28,7 @@ crate::named! {
     MapNotifyRetransmissions "map_notify_retransmissions" "Retransmissions of unsolicited Map-Notifies.";
     MapNotifiesTooLong "map_notifies_too_long" "Unsolicited Map-Notifies not sent because the record exceeds what may be sent without knowing the path MTU (CW-06).";
     MapNotifyAcks "map_notify_acks_received" "Map-Notify-Acks that ended a retransmission.";
+    NeedlessMapNotifyAcks "needless_map_notify_acks_received" "Map-Notify-Acks of acknowledgements, as lispers.net sends them.";
     Subscriptions "subscriptions_accepted" "Subscriptions accepted or renewed.";
     SubscriptionsRemoved "subscriptions_removed" "Subscriptions removed by their xTR, or ended with their lifetime.";
     SubscriptionsLost "subscriptions_lost" "Subscriptions removed because their xTR acknowledges nothing (PS-08).";
@@ -57,6 +59,7 @@ impl MapServer {
         let sizes = [
             ("eid_prefixes_registered", self.registry.prefix_count()),
             ("registrations", self.registry.len()),
+            ("nonces", self.replay.len()),
             ("map_notifies_pending", self.notifier.len()),
             ("subscriptions", self.subscriptions.len()),
             ("publications_queued", self.subscriptions.queued()),
@@ -73,6 +76,12 @@ impl MapServer {
         self.discards.non_zero()
     }
 
+    /// How many sites are configured, and how many of them have no registration.
+    pub fn site_counts(&self) -> (usize, usize) {
+        let silent = self.sites.iter().filter(|(index, _)| self.registry.len_of(*index) == 0);
+        (self.sites.iter().count(), silent.count())
+    }
+
     /// The configured sites, in the order of the configuration.
     pub fn sites_view(&self, now: Instant) -> Vec<SiteView> {
         self.sites.iter().map(|(index, site)| self.site_view(now, index, site)).collect()
@@ -85,6 +94,20 @@ impl MapServer {
             .flat_map(|(prefix, entry)| entry.registrations().iter().map(move |r| (prefix, r)))
             .map(|(prefix, registration)| self.registration_view(now, prefix, registration))
             .collect()
+    }
+
+    /// The newest refused registrations, newest first.
+    pub fn refusals_view(&self, now: Instant) -> Vec<RefusalView> {
+        let view = |Refused { refusal, last, count }: &Refused| RefusalView {
+            site: refusal.site.as_deref().map(str::to_owned),
+            prefix: refusal.prefix,
+            source: refusal.source,
+            reason: refusal.reason.name().to_owned(),
+            help: refusal.reason.help().to_owned(),
+            age_seconds: seconds(now, *last),
+            count: *count,
+        };
+        self.refusals.iter().map(view).collect()
     }
 
     fn site_view(&self, now: Instant, index: SiteIndex, site: &SiteState) -> SiteView {
@@ -115,6 +138,13 @@ impl MapServer {
             registered: total,
             accepted: site.accepted,
             refused: site.refused,
+            refused_by: site
+                .refused_by
+                .iter()
+                .map(|(reason, count)| (reason.name().to_owned(), *count))
+                .collect(),
+            profile: site.config.profile.name().to_owned(),
+            notes: site_notes(site),
             last_register_seconds: site.last_register.map(|at| seconds(now, at)),
             last_refusal: site.last_refusal.as_ref().map(ToString::to_string),
             eid_prefixes,
@@ -127,7 +157,7 @@ impl MapServer {
         prefix: EidPrefix,
         registration: &Registration,
     ) -> RegistrationView {
-        let locators = registration.locators.iter().filter_map(|locator| {
+        let locators = registration.locators().filter_map(|locator| {
             Some(RegisteredLocatorView {
                 rloc: locator.address.rloc()?,
                 priority: locator.priority,
@@ -135,23 +165,36 @@ impl MapServer {
                 reachable: locator.reachable,
             })
         });
+        let at = |second| self.registry.instant(second);
         RegistrationView {
             prefix,
             site: self.sites.get(registration.site).name.to_string(),
             source: registration.source,
-            xtr_id: match registration.registrant {
-                Registrant::Xtr(xtr_id, _) => Some(format!("{xtr_id:032x}")),
-                Registrant::Source(_) => None,
-            },
-            uptime_seconds: seconds(now, registration.since),
-            expires_seconds: seconds(registration.expires, now),
+            xtr_id: registration.registrant.identity().map(|id| format!("{:032x}", id.xtr_id)),
+            uptime_seconds: at(registration.since).map_or(0, |since| seconds(now, since)),
+            expires_seconds: at(registration.expires).map_or(0, |expires| seconds(expires, now)),
             ttl_minutes: registration.ttl_minutes,
             proxy_reply: registration.proxy_reply,
             merge: registration.merge,
             map_version: registration.map_version,
+            action: registration.action.name().to_owned(),
             locators: locators.collect(),
         }
     }
+}
+
+fn site_notes(site: &SiteState) -> Vec<String> {
+    let mut notes = Vec::new();
+    if site.config.admin_down {
+        notes.push("Shut down by admin-down: registers nothing, lookups are denied.".to_owned());
+    }
+    if site.allows_sha1() {
+        notes.push(
+            "HMAC-SHA-1 is allowed by its profile: not for the public Internet (RFC 9301 §1.1)."
+                .to_owned(),
+        );
+    }
+    notes
 }
 
 /// Whole seconds from `earlier` to `later`, 0 if that is backwards.

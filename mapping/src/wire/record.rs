@@ -96,6 +96,19 @@ impl Action {
         }
     }
 
+    /// The name of the action, as an operator reads it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoAction => "no-action",
+            Self::NativelyForward => "natively-forward",
+            Self::SendMapRequest => "send-map-request",
+            Self::Drop => "drop",
+            Self::DropPolicyDenied => "drop-policy-denied",
+            Self::DropAuthFailure => "drop-auth-failure",
+            Self::Unassigned(_) => "unassigned",
+        }
+    }
+
     /// The 3-bit ACT field.
     pub const fn code(self) -> u8 {
         match self {
@@ -326,7 +339,13 @@ impl LocatorRecord {
         Self::FIXED_LEN + self.address.encoded_len()
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    /// The records that `octets` are, up to the first that is none.
+    pub(crate) fn parse_all(octets: &[u8]) -> impl Iterator<Item = Self> {
+        let mut reader = Reader::new(octets);
+        std::iter::from_fn(move || Self::decode(&mut reader).ok())
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let bit = |set: bool, mask: u16| if set { mask } else { 0 };
         let flags = bit(self.local, record::LOCAL)
             | bit(self.probed, record::PROBED)

@@ -136,7 +136,7 @@ impl ControlPlane {
             authentication: AuthenticationData::zeroed(
                 server.key_id,
                 server.algorithm.id(),
-                auth::MAC_LEN,
+                server.mac_len(),
             ),
             records,
             identity: self.config.identity,
@@ -186,14 +186,13 @@ impl ControlPlane {
         }
     }
 
-    /// The same octets again, waiting twice as long (RG-04); new ones when the Map-Server has had a later nonce from us, for which
-    /// it would take the old ones for a replay (RFC 9301 §5.6).
+    /// The same octets again, waiting twice as long (RG-04); new ones when a Map-Server has had a later nonce from us, for which
+    /// it would take the old ones for a replay (RFC 9301 §5.6): whichever, since those of a cluster know each other's.
     fn retransmit(&mut self, now: Instant, index: usize) {
         let registration = &mut self.registrations[index];
         registration.retry = (registration.retry * 2).min(timers::REGISTER_RETRY_MAX);
-        let (server, nonce) = (registration.server, registration.nonce);
-        let overtaken = |other: &Registration| other.server == server && other.nonce > nonce;
-        if self.registrations.iter().any(overtaken) {
+        let nonce = registration.nonce;
+        if self.registrations.iter().any(|other| other.nonce > nonce) {
             self.register(now, index);
         } else {
             self.send_register(now, index);
@@ -370,7 +369,7 @@ impl ControlPlane {
         self.count("map_notifies_unsolicited");
         let server = &self.config.map_servers[server];
         let authentication =
-            AuthenticationData::zeroed(server.key_id, server.algorithm.id(), auth::MAC_LEN);
+            AuthenticationData::zeroed(server.key_id, server.algorithm.id(), server.mac_len());
         let ack = MapNotifyAck(MapNotify { authentication, ..notify.clone() });
         let mut octets = Message::MapNotifyAck(ack).to_vec();
         if auth::sign(&mut octets, &server.secret, server.algorithm).is_ok() {

@@ -265,6 +265,60 @@ fn ms_24_two_map_servers_of_a_cluster_answer_alike() {
 }
 
 #[test]
+fn ms_08_the_previous_etr_is_told_by_the_map_server_that_heard_of_the_new_one() {
+    let (mut one, mut two) = (Lasting::new(), Lasting::new());
+    let mut elsewhere = config();
+    elsewhere.listen = vec![ip("198.51.100.200")];
+    two.restart(0, elsewhere);
+    one.register(&register(1, vec![record("10.1.0.7/32", &[ETR])]).xtr(1));
+    for (key, value) in &one.kept {
+        two.bench.server.apply(two.bench.now, key, Some(value)).unwrap();
+    }
+    let there = register(1, vec![record("10.1.0.7/32", &[OTHER_ETR])]).xtr(2).from(OTHER_ETR);
+    let now = two.bench.now;
+    let (local, from) = (ip("198.51.100.200"), SocketAddr::new(ip(OTHER_ETR), CONTROL_PORT));
+    two.bench.server.handle_input(now, SocketAddr::new(local, CONTROL_PORT), from, &there.octets());
+    let sent = two.keep();
+    let told = sent.iter().find(|transmit| transmit.destination.ip() == ip(ETR)).unwrap();
+    assert_eq!(told.source, local, "from an address that it has");
+}
+
+#[test]
+fn au_16_a_message_that_the_cluster_refused_is_not_known_again_as_accepted() {
+    let (mut one, mut two) = (Lasting::new(), Lasting::new());
+    let now = one.bench.now;
+    let at = |nonce, prefix| register(nonce, vec![record(prefix, &[ETR])]).xtr(1);
+    two.register(&at(11, "10.9.0.0/16"));
+    // At the same time the first one takes an older message, which the store refuses; then it is told what counts.
+    one.register(&at(10, "10.8.0.0/16"));
+    let keys: Vec<Vec<u8>> = one.kept.keys().cloned().collect();
+    for key in keys {
+        one.bench.server.apply(now, &key, None).unwrap();
+    }
+    for (key, value) in &two.kept {
+        one.bench.server.apply(now, key, Some(value)).unwrap();
+    }
+    assert_eq!(one.bench.prefixes(), ["10.9.0.0/16"]);
+    assert!(
+        one.register(&at(10, "10.8.0.0/16")).is_empty(),
+        "no retransmission of anything accepted"
+    );
+    assert_eq!(one.register(&at(11, "10.9.0.0/16")).len(), 1, "this one is, wherever");
+}
+
+#[test]
+fn ms_24_nothing_expires_while_the_others_cannot_be_heard() {
+    let mut lasting = Lasting::new();
+    lasting.register(&register(1, vec![record("10.9.0.0/16", &[ETR])]).xtr(1));
+    lasting.bench.server.set_cut_off(true);
+    lasting.advance(600);
+    assert_eq!(lasting.bench.rlocs("10.9.0.0/16"), [ip(ETR)]);
+    lasting.bench.server.set_cut_off(false);
+    lasting.advance(0);
+    assert!(lasting.bench.prefixes().is_empty());
+}
+
+#[test]
 fn ms_24_what_is_not_understood_is_an_error_not_a_guess() {
     let mut lasting = Lasting::new();
     lasting.register(&register(1, vec![record("10.9.0.0/16", &[ETR])]).xtr(1));

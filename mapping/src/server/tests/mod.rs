@@ -2,6 +2,7 @@
 
 mod durable;
 mod notify;
+mod policy;
 mod random;
 mod register;
 mod request;

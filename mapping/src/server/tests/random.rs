@@ -5,7 +5,6 @@ use rand::rngs::StdRng;
 
 use super::*;
 use crate::eid::EidTable;
-use crate::server::registry::Registrant;
 
 const PREFIXES: [&str; 5] =
     ["10.1.0.0/16", "10.1.1.0/24", "10.1.1.7/32", "10.9.0.0/16", "2001:db8:e001::/48"];
@@ -74,9 +73,9 @@ fn compare(bench: &Bench, oracle: &Oracle, round: u64) {
         let found: Vec<_> = entry
             .registrations()
             .iter()
-            .map(|r| match r.registrant {
-                Registrant::Xtr(xtr, _) => (xtr, r.locators[0].address.rloc().unwrap()),
-                Registrant::Source(_) => panic!("every xTR here has an xTR-ID"),
+            .map(|r| {
+                let identity = r.registrant.identity().expect("every xTR here has an xTR-ID");
+                (identity.xtr_id, r.locators().next().unwrap().address.rloc().unwrap())
             })
             .collect();
         assert_eq!(Some(&found), expected.get(&prefix), "round {round}: {prefix}");

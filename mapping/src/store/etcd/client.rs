@@ -18,8 +18,8 @@ use tonic_prost::ProstCodec;
 use super::proto::{self, AuthenticateRequest, AuthenticateResponse, WatchRequest, WatchResponse};
 use crate::config::ClusterConfig;
 
-/// How long one endpoint may take to answer: less than an ETR waits for its Map-Notify.
-const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long opening a watch may take.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// An endpoint that says nothing for so long is asked whether it lives, and has as long to say so.
@@ -71,8 +71,13 @@ impl Client {
         Ok(Self { endpoints, current: AtomicUsize::new(0), user, token: Mutex::new(None) })
     }
 
-    /// One call to the endpoint in use; after a failure the next one is in use.
-    pub(super) async fn call<Q, A>(&self, path: &'static str, message: Q) -> Result<A, CallError>
+    /// One call to the endpoint in use, which has as long as `patience`; after a failure the next one is in use.
+    pub(super) async fn call<Q, A>(
+        &self,
+        path: &'static str,
+        message: Q,
+        patience: Duration,
+    ) -> Result<A, CallError>
     where
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
@@ -82,7 +87,7 @@ impl Client {
             let request = self.authorized(at, Request::new(message)).await?;
             self.unary(at, path, request).await
         };
-        self.judge(at, timeout(CALL_TIMEOUT, answer).await.unwrap_or_else(|_| Err(late())))
+        self.judge(at, timeout(patience, answer).await.unwrap_or_else(|_| Err(late(patience))))
     }
 
     /// Opens a watch at the endpoint in use and names it; one that has lost its leader ends the watch.
@@ -102,7 +107,8 @@ impl Client {
             let path = PathAndQuery::from_static(proto::WATCH);
             Ok(grpc.streaming(request, path, codec).await?.into_inner())
         };
-        let stream = timeout(CALL_TIMEOUT, stream).await.unwrap_or_else(|_| Err(late()));
+        let stream =
+            timeout(WATCH_TIMEOUT, stream).await.unwrap_or_else(|_| Err(late(WATCH_TIMEOUT)));
         self.judge(at, stream).map(|stream| (self.endpoints[at].0.as_str(), stream))
     }
 
@@ -181,8 +187,8 @@ impl Client {
     }
 }
 
-fn late() -> Status {
-    Status::deadline_exceeded(format!("no answer in {} s", CALL_TIMEOUT.as_secs()))
+fn late(patience: Duration) -> Status {
+    Status::deadline_exceeded(format!("no answer in {} ms", patience.as_millis()))
 }
 
 /// The innermost cause, which is what an operator can do something about.

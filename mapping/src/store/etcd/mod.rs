@@ -43,7 +43,7 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const START_REMINDER: Duration = Duration::from_secs(5);
 /// Between two attempts, at first and at most.
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(20);
-const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
+const LONGEST_BACKOFF: Duration = Duration::from_millis(250);
 /// Octets that may wait for etcd; beyond, changes are given up unacknowledged and read back later.
 const MAX_WAITING_OCTETS: usize = 64 << 20;
 /// Events that may wait for the state machine.

@@ -15,6 +15,8 @@ use super::{LONGEST_BACKOFF, PATIENCE, SHORTEST_BACKOFF};
 
 /// Keys per page of a listing.
 const PAGE: i64 = 2_000;
+/// How long one page may take.
+const PAGE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the watcher says.
 #[derive(Debug)]
@@ -106,10 +108,11 @@ impl Watcher {
         loop {
             let range_end = range_end.clone();
             let request = RangeRequest { key: key.clone(), range_end, limit: PAGE, revision };
-            let page: RangeResponse = match self.client.call(proto::RANGE, request).await {
-                Ok(page) => page,
-                Err(error) => return Ok(Err(error)),
-            };
+            let page: RangeResponse =
+                match self.client.call(proto::RANGE, request, PAGE_PATIENCE).await {
+                    Ok(page) => page,
+                    Err(error) => return Ok(Err(error)),
+                };
             if revision == 0 {
                 revision = page.header.map_or(0, |header| header.revision);
             }

@@ -20,6 +20,9 @@ use crate::store::StoreEvent;
 
 /// How often the state of things is judged.
 const TICK: Duration = Duration::from_millis(250);
+/// How long an endpoint may take for a transaction, at first (an ETR waits a second for its Map-Notify) and at most (etcd may be slow).
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(500);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(4);
 /// What the watcher may say ahead.
 const MAX_HEARD: usize = 64;
 
@@ -72,6 +75,7 @@ pub(super) fn run(
             watched_at: String::new(),
             relist_wanted: false,
             degraded: false,
+            refused: 0,
         };
         // It ends when nobody is there to be told.
         let _ = worker.work().await;
@@ -98,6 +102,8 @@ struct Worker {
     /// A listing was asked for and is not complete.
     relist_wanted: bool,
     degraded: bool,
+    /// Batches that came after what another Map-Server did.
+    refused: u64,
 }
 
 /// The store was dropped.
@@ -219,8 +225,12 @@ impl Worker {
         }
         while let Some(ended) = self.queue.pop(&self.replica) {
             self.shared.give_back(ended.octets);
-            if let Some(transmits) = ended.kept {
-                self.tell(StoreEvent::Kept(transmits)).await?;
+            match ended.kept {
+                Some(transmits) => self.tell(StoreEvent::Kept(transmits)).await?,
+                None => {
+                    self.refused += 1;
+                    tracing::debug!("a change was refused: another Map-Server was first");
+                }
             }
         }
         Ok(())
@@ -248,7 +258,7 @@ impl Worker {
             }
             _ => None,
         };
-        self.describe(reason.as_deref());
+        self.describe(reason.is_some());
         match reason {
             Some(reason) if !self.degraded => {
                 self.degraded = true;
@@ -263,18 +273,24 @@ impl Worker {
         }
     }
 
-    fn describe(&self, reason: Option<&str>) {
+    fn describe(&self, cut_off: bool) {
         let (entries, waiting) = (self.replica.len(), self.queue.len());
-        let status = match reason {
-            Some(reason) => format!(
-                "Cut off from the cluster: {reason}; lookups are answered from memory, no registration is acknowledged, {waiting} batches wait."
+        let mut status = match cut_off {
+            true => format!(
+                "Cut off from the cluster: lookups are answered from memory, nothing expires, {waiting} batches of changes wait."
             ),
-            None => format!(
-                "Cluster: {entries} entries in etcd, watched at {}, written at {}, {waiting} batches wait.",
+            false => format!(
+                "Cluster: {entries} entries in etcd, watched at {}, written at {}, {waiting} batches of changes wait.",
                 self.watched_at,
                 self.client.endpoint()
             ),
         };
+        if self.refused > 0 {
+            let refused = self.refused;
+            status += &format!(
+                " {refused} came too late: another Map-Server had accepted something newer."
+            );
+        }
         self.shared.waiting().status = status;
     }
 
@@ -335,9 +351,9 @@ impl Attempt {
     /// One transaction, repeated at the next endpoint until one answers.
     async fn once(&self, parts: &[Part]) -> Answer {
         let request = transaction::request(&self.prefix, parts);
-        let mut backoff = SHORTEST_BACKOFF;
+        let (mut backoff, mut patience) = (SHORTEST_BACKOFF, SHORTEST_PATIENCE);
         loop {
-            let answer = self.client.call(super::proto::TXN, request.clone()).await;
+            let answer = self.client.call(super::proto::TXN, request.clone(), patience).await;
             let reason = match answer {
                 Ok(response) => match transaction::read(parts, response) {
                     Some(answer) => return answer,
@@ -348,6 +364,7 @@ impl Attempt {
             self.shared.waiting().trouble = reason;
             sleep(backoff).await;
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
+            patience = (patience * 2).min(LONGEST_PATIENCE);
         }
     }
 }

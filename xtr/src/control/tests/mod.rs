@@ -10,7 +10,7 @@ mod subscribing;
 use super::*;
 use crate::config::{LocalEid, MapServer, OwnRloc, Petr};
 use crate::fib::LocatorSet;
-use mapping::config::{Algorithm, Secret};
+use mapping::config::{Algorithm, Profile, Secret};
 use mapping::eid::{Eid, InstanceId};
 use mapping::wire::{
     Action, Address, EidRecord, EncapsulatedControlMessage, LocatorRecord, MapReply, MapRequest,
@@ -57,6 +57,7 @@ pub(super) fn server() -> MapServer {
         secret: Secret::new(b"site key".to_vec()),
         algorithm: Algorithm::HmacSha256Hkdf,
         covers: mapping::auth::Covered::Message,
+        profile: Profile::Rfc9301,
     }
 }
 
