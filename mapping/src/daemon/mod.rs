@@ -283,7 +283,7 @@ impl Daemon {
             ));
         }
         notes.extend(self.store.notes());
-        if sites.is_empty() && !self.server.is_in_a_tree() {
+        if sites == 0 && !self.server.is_in_a_tree() {
             notes.push("No site is configured: every lookup is answered negatively.".to_owned());
         }
         if silent > 0 {
