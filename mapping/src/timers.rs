@@ -183,6 +183,8 @@ pub const TRACKED_FORWARDS: usize = 262_144;
 pub const MAX_VOUCHED_PREFIXES: usize = 8;
 /// Registrations held, over all sites: one per EID-prefix and xTR.
 pub const MAX_REGISTRATIONS: usize = 2_000_000;
+/// Distinguished names registered, over all sites.
+pub const MAX_NAMES: usize = 65_536;
 /// Registrations of one site, unless configured otherwise.
 pub const MAX_SITE_REGISTRATIONS: usize = 1_000_000;
 /// Octets of the locators of all registrations as on the wire: ten IPv4 locators for each of [`MAX_REGISTRATIONS`].

@@ -14,7 +14,9 @@ use xtr::config::{Role, RouterConfig};
 use super::mapping::{default_algorithms, peer_algorithm};
 use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
-use super::{DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, router, secret, values};
+use super::{
+    DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, lisp_sec, router, secret, values,
+};
 
 /// The bounds of `registration-interval`.
 const REGISTRATION_INTERVALS: std::ops::RangeInclusive<Duration> =
@@ -41,6 +43,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.probe_interval = router::probe_interval(table);
         control.record_ttl_minutes = table.or("record-ttl", control.record_ttl_minutes, record_ttl);
         control.map_cache_limit = super::map_cache_limit(table);
+        control.lisp_sec = lisp_sec::of_router(table, environment, &control.map_servers);
     }
     let addresses: Vec<IpAddr> = control.rlocs.iter().map(|rloc| rloc.address).collect();
     let data = router::data(root, table.as_ref(), addresses.clone());
@@ -66,6 +69,7 @@ fn empty_control() -> ControlConfig {
         record_ttl_minutes: timers::RECORD_TTL_MINUTES,
         proxy_reply: true,
         map_cache_limit: DEFAULT_MAP_CACHE_LIMIT,
+        lisp_sec: None,
         identity: None,
         merge: false,
         subscribe: None,

@@ -5,6 +5,7 @@ mod ddt;
 mod durable;
 mod event;
 mod kept;
+mod names;
 mod notify;
 mod refusals;
 mod register;
@@ -36,12 +37,13 @@ use crate::transmit::Transmit;
 use crate::wire::{CONTROL_PORT, Message};
 
 pub use durable::StateError;
-pub use event::{Event, Refusal};
+pub use event::{Event, NameChange, Refusal};
 pub use views::Count;
 
 use admission::Admission;
 use ddt::Tree;
 use durable::Durability;
+use names::Names;
 use notify::Notifier;
 use refusals::Refusals;
 use registry::Registry;
@@ -60,6 +62,7 @@ pub struct MapServer {
     itr_keys: ItrKeys,
     sites: Sites,
     registry: Registry,
+    names: Names,
     replay: ReplayGuard,
     notifier: Notifier,
     subscriptions: Subscriptions,
@@ -98,7 +101,8 @@ impl MapServer {
             itr_keys: ItrKeys::new(config.lisp_sec),
             sites,
             registry: Registry::default(),
-            replay: ReplayGuard::default(),
+            names: Names::default(),
+            replay: ReplayGuard::new(scatter),
             notifier: Notifier::default(),
             registration_timeout: config.registration_timeout,
             replies: ScatteredBuckets::new(replies, timers::TRACKED_SOURCES, scatter),
@@ -170,6 +174,7 @@ impl MapServer {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = [
             self.registry.next_expiry().filter(|_| !self.durability.cut_off),
+            self.next_name_expiry().filter(|_| !self.durability.cut_off),
             self.notifier.next_due(),
             self.subscriptions.next_due(),
             self.tree.poll_timeout(),

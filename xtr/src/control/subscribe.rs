@@ -368,7 +368,7 @@ impl ControlPlane {
         requested: EidPrefix,
         notify: &MapNotify,
     ) -> Result<(), Discard> {
-        let records = self.acceptable(requested, &notify.records);
+        let records = self.acceptable(now, from, requested, &notify.records, None);
         let Some((prefix, first)) = records.first().cloned() else {
             return Err(Discard::ReplyPrefixMismatch);
         };
