@@ -539,6 +539,15 @@ fn ms_13_au_03_what_is_wrong_with_a_site() {
             "mapping.toml:9: site[0].max-registrations: 0 is out of range; write 1 to 2000000",
         ],
     );
+    let named = MAPPING.to_owned() + "eid-names = [\"0123456789012345678901234567890123\", 7]\n";
+    refused_offline(
+        "mapping.toml",
+        &named,
+        &[
+            "mapping.toml:8: site[0].eid-names[0]: is no distinguished name (RFC 9735); write up to 31 octets without NUL",
+            "mapping.toml:8: site[0].eid-names[1]: is a number (7); write text in quotes",
+        ],
+    );
     let weak = MAPPING.replace("a.key\"", "a.key\", algorithms = [\"hmac-sha-1-96\"]");
     refused_offline(
         "mapping.toml",
