@@ -197,6 +197,10 @@ pub const MAX_LOCATORS: usize = 255;
 pub const MAX_NONCES: usize = MAX_REGISTRATIONS;
 /// Unsolicited Map-Notifies awaiting their Map-Notify-Ack (MS-08).
 pub const MAX_PENDING_NOTIFIES: usize = 65_536;
+/// Messages that may wait for their changes to be kept before Map-Registers are refused.
+pub const MAX_WAITING_FOR_STORE: usize = 131_072;
+/// Payloads of sent datagrams kept to be filled again.
+pub const SPARE_PAYLOADS: usize = 4_096;
 /// Refused registrations that `show` can tell of, the newest.
 pub const MAX_REFUSALS: usize = 256;
 /// Lookups that one client may have under way through the tree (RFC 8111 §7.3.1).

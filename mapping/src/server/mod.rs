@@ -74,6 +74,7 @@ pub struct MapServer {
     scatter: Scatter,
     rng: StdRng,
     transmits: VecDeque<Transmit>,
+    spare: Vec<Vec<u8>>,
     events: VecDeque<Event>,
     discards: DiscardCounters,
     counts: [u64; Count::COUNT],
@@ -114,6 +115,7 @@ impl MapServer {
             scatter,
             rng,
             transmits: VecDeque::new(),
+            spare: Vec::new(),
             events,
             discards: DiscardCounters::default(),
             counts: [0; Count::COUNT],
@@ -185,6 +187,25 @@ impl MapServer {
         self.transmits.pop_front()
     }
 
+    /// Tells of a burst taken from a queue: `behind` if it left more there. A node that stays behind gives less to strangers (MS-23).
+    pub fn burst(&mut self, now: Instant, behind: bool) {
+        self.admission.turn(now, behind);
+    }
+
+    /// Refuses Map-Registers while `shed`: for as long as the store is behind. Lookups are answered still.
+    pub const fn shed_registers(&mut self, shed: bool) {
+        self.admission.shed_registers = shed;
+    }
+
+    /// Takes back the payload of a datagram that was sent, so that its memory serves again.
+    pub fn recycle(&mut self, mut payload: Vec<u8>) {
+        let usable = (1..=timers::CONTROL_PACKET_IPV6).contains(&payload.capacity());
+        if usable && self.spare.len() < timers::SPARE_PAYLOADS {
+            payload.clear();
+            self.spare.push(payload);
+        }
+    }
+
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -214,6 +235,13 @@ impl MapServer {
             Some(MAP_REGISTER) => self.admission.register(now, from.ip()),
             _ => self.admission.request(now, from.ip()),
         }
+    }
+
+    /// Empty memory for a payload.
+    fn payload(&mut self) -> Vec<u8> {
+        /// Most messages have fewer octets.
+        const USUAL: usize = 256;
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(USUAL))
     }
 
     fn discard(&mut self, source: IpAddr, reason: Discard) {

@@ -217,7 +217,7 @@ impl MapServer {
         }
         let negative = records.iter().all(|record| record.is_negative());
         self.count(if negative { Count::NegativeMapReplies } else { Count::MapReplies });
-        let (_, payload) = map_reply(lookup.request.nonce, records, rloc, 0);
+        let (_, payload) = map_reply(self.payload(), lookup.request.nonce, records, rloc, 0);
         self.transmits.push_back(Transmit {
             source: requester.source,
             source_port: SourcePort::Control,

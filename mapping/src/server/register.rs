@@ -13,7 +13,7 @@ use crate::timers::{RECEIVER_CHOSEN_TTL, TTL_RECEIVER_CHOOSES, control_payload_l
 use crate::wire::{Action, EidRecord, MapNotifyAck, MapRegister, XtrIdentity};
 
 use super::event::{Event, Refusal};
-use super::notify::{Due, signed_notify, to_control_port};
+use super::notify::{Due, signed_notify, signed_notify_in, to_control_port};
 use super::registry::{Locators, Outcome, Registered, Registrant, Registration};
 use super::replay::{Checked, Freshness, Nonces, Peer};
 use super::site::{Signing, SiteIndex, nobodys};
@@ -440,10 +440,10 @@ impl MapServer {
 
     /// Same nonce, same accepted records (ACT aside: RP-14), signed as the Map-Register was (MS-05); never longer than it, so no CW-06 question.
     fn acknowledge(&mut self, sender: &Sender, register: &MapRegister, records: Vec<EidRecord>) {
-        let payload = self
-            .sites
-            .signer(sender.site, sender.signing)
-            .and_then(|signer| signed_notify(register.nonce, records, register.identity, &signer));
+        let memory = self.payload();
+        let payload = self.sites.signer(sender.site, sender.signing).and_then(|signer| {
+            signed_notify_in(memory, register.nonce, records, register.identity, &signer)
+        });
         if let Some(payload) = payload {
             self.count(Count::MapNotifies);
             let mut transmit = to_control_port(sender.local, sender.from.ip(), payload);

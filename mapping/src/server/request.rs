@@ -487,7 +487,7 @@ impl MapServer {
         }
         let negative = records.iter().all(|record| record.is_negative());
         let room = protection.map_or(0, |_| secure::reply_octets(&voucher));
-        let (reply, mut payload) = map_reply(nonce, records, rloc, room);
+        let (reply, mut payload) = map_reply(self.payload(), nonce, records, rloc, room);
         if let Some(key) = only {
             // What was sent is what is compared: the header differs by its nonce each time.
             let value = self.scatter.of(&&payload[REPLY_HEADER..]) ^ salt;

@@ -77,6 +77,12 @@ impl MapServer {
         self.discards.non_zero()
     }
 
+    /// How many sites are configured, and how many of them have no registration.
+    pub fn site_counts(&self) -> (usize, usize) {
+        let silent = self.sites.iter().filter(|(index, _)| self.registry.len_of(*index) == 0);
+        (self.sites.iter().count(), silent.count())
+    }
+
     /// The configured sites, in the order of the configuration.
     pub fn sites_view(&self, now: Instant) -> Vec<SiteView> {
         self.sites.iter().map(|(index, site)| self.site_view(now, index, site)).collect()
