@@ -30,6 +30,7 @@ mod overlap;
 mod report;
 mod router;
 mod secret;
+mod subscription;
 mod values;
 mod xtr;
 
