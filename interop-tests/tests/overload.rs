@@ -14,6 +14,7 @@ use interop_tests::load::flood::Flood;
 use interop_tests::load::messages::{Plan, SECRET};
 use interop_tests::load::meter::{cpu_time, percentile, resident};
 use interop_tests::load::senders::{Outcome, Pace, Senders};
+use mapping::admin::Query;
 use mapping::config::Algorithm;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, Uid};
@@ -83,7 +84,10 @@ fn overload(duration: Duration) -> io::Result<()> {
     );
     print("lookups", &asking);
     print("registrations", &registering);
-    println!("{}", daemon.ask(&mapping::admin::Query::Drops)?);
+    println!("{}", daemon.ask(&Query::Drops)?);
+    for name in ["receive_bursts", "receive_bursts_full", "send_bursts", "messages_sent"] {
+        println!("{name} {}", daemon.counter(name)?);
+    }
     assert!(sent as f64 > FLOOD_RATE * duration.as_secs_f64() / 50.0, "that was no flood");
     let (all, seen) = (sent + 2 * messages, received + dropped);
     // The loopback link has a queue of its own.
