@@ -896,6 +896,76 @@ fn a_cluster_is_checked_key_by_key() {
 }
 
 #[test]
+fn a_subscribing_router_needs_a_name_and_a_key() {
+    let xtr = |lines: &str| XTR.replacen("[xtr]\n", &format!("[xtr]\n{lines}\n"), 1);
+    refused_offline(
+        "xtr.toml",
+        &xtr("xtr-id = \"12 34\"\nsite-id = 0"),
+        &[
+            "xtr.toml:2: xtr.xtr-id: is no xTR-ID; write up to 32 hexadecimal digits, such as those of /etc/machine-id",
+            "xtr.toml:3: xtr.site-id: 0 is out of range; write 1 to 9223372036854775807",
+        ],
+    );
+    refused_offline(
+        "xtr.toml",
+        &xtr("xtr-id = \"1234\""),
+        &["xtr.toml:2: xtr.xtr-id: is half an identity; add site-id = 1"],
+    );
+    refused_offline(
+        "xtr.toml",
+        &xtr("subscribe = true"),
+        &[
+            "xtr.toml:2: xtr.subscribe: needs a name for this router; add xtr-id = \"HEXADECIMAL DIGITS\", which no other router of the \
+           Site-ID has, and site-id = 1",
+        ],
+    );
+    let gateway = GATEWAY.replacen(
+        "[gateway]\n",
+        "[gateway]\nxtr-id = \"ab\"\nsite-id = 7\nsubscribe = true\n",
+        1,
+    );
+    refused_offline(
+        "gateway.toml",
+        &gateway,
+        &[
+            "gateway.toml:4: gateway.subscribe: has no key for Map-Notifies; write subscribe = { key-id = 1, key-file = \"PATH\" }, or \
+           add lisp-sec",
+        ],
+    );
+}
+
+#[test]
+fn a_site_id_belongs_to_one_section() {
+    let mapping = "[mapping]
+listen = [\"198.51.100.2\"]
+
+[[site]]
+name = \"a\"
+site-id = 5
+keys = [{ id = 1, file = \"a.key\" }]
+eid-prefixes = [\"2001:db8:e001::/48\"]
+
+[[subscriber]]
+name = \"pitr\"
+site-id = 5
+key-id = 1
+key-file = \"p.key\"
+
+[subscriptions]
+lifetime = \"5s\"
+";
+    refused_offline(
+        "mapping.toml",
+        mapping,
+        &[
+            "mapping.toml:12: subscriber[0].site-id: Site-ID 5 is already given in line 6; give every site and subscriber its own: it \
+             chooses the key",
+            "mapping.toml:17: subscriptions.lifetime: \"5s\" is out of range; write 60s to 86400s",
+        ],
+    );
+}
+
+#[test]
 fn se_07_the_itrs_secret_is_no_sites() {
     let text = r#"[mapping]
 listen = ["198.51.100.2"]

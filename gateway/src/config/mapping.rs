@@ -13,7 +13,8 @@ use mapping::timers;
 use super::node::{Node, Table};
 use super::overlap::{Claims, Nesting};
 use super::{
-    Environment, clients, cluster, ddt, gateway::owned_text, lisp_sec, router, secret, values,
+    Environment, clients, cluster, ddt, gateway::owned_text, lisp_sec, router, secret,
+    subscription, values,
 };
 
 /// The bounds of `registration-timeout`.
@@ -37,10 +38,13 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
     cluster::read(root, environment, &mut config);
     let mut claims = Claims::default();
     let mut names = BTreeMap::new();
+    let mut site_ids = subscription::SiteIds::default();
     let sites = root.get("site").and_then(|node| node.list()).unwrap_or_default();
     for (number, node) in sites.iter().enumerate() {
         if let Some(table) = node.table() {
-            config.sites.push(read_site(&table, number, &mut names, &mut claims, environment));
+            let mut site = read_site(&table, number, &mut names, &mut claims, environment);
+            site.site_id = table.get("site-id").and_then(|node| site_ids.read(&node));
+            config.sites.push(site);
             table.finish();
         }
     }
@@ -52,6 +56,8 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
             "a secret is the same as one of site {name:?}: who has it can register for both; give every site its own"
         ));
     }
+    config.subscribers = subscription::subscribers(root, environment, &mut site_ids);
+    config.subscriptions = subscription::limits(root);
     config.ddt = ddt::read(root, &config);
     config
 }

@@ -15,7 +15,8 @@ use super::mapping::{default_algorithms, peer_algorithm};
 use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
 use super::{
-    DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, lisp_sec, router, secret, values,
+    DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, lisp_sec, router, secret,
+    subscription, values,
 };
 
 /// The bounds of `registration-interval`.
@@ -43,6 +44,9 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.probe_interval = router::probe_interval(table);
         control.record_ttl_minutes = table.or("record-ttl", control.record_ttl_minutes, record_ttl);
         control.map_cache_limit = super::map_cache_limit(table);
+        control.identity = subscription::identity(table);
+        control.merge = table.or("merge", false, Node::boolean);
+        control.subscribe = subscription::subscribe(table, environment, table.has("map-servers"));
         control.lisp_sec = lisp_sec::of_router(table, environment, &control.map_servers);
     }
     let addresses: Vec<IpAddr> = control.rlocs.iter().map(|rloc| rloc.address).collect();
@@ -222,16 +226,32 @@ fn map_servers(table: &Table<'_>, environment: &Environment) -> Vec<MapServer> {
             Some(node) => peer_algorithm(&node, profile),
             None => default_algorithms(profile).first().copied(),
         };
+        let covers = table.or("mac-covers", Covered::Message, mac_covers);
         table.finish();
         Some(MapServer {
             endpoint: endpoint?,
             key_id: key_id?,
             secret: secret?,
             algorithm: algorithm?,
-            covers: Covered::Message,
+            covers,
             profile,
         })
     })
+}
+
+/// What the MAC of Map-Registers with an xTR-ID covers; without one there is no difference.
+fn mac_covers(node: &Node<'_>) -> Option<Covered> {
+    match node.text()? {
+        "message" => Some(Covered::Message),
+        "records" => Some(Covered::Records),
+        other => {
+            node.error(
+                &format!("{other:?} is no part of a message"),
+                "write \"message\" or \"records\"",
+            );
+            None
+        }
+    }
 }
 
 fn petr(node: &Node<'_>) -> Option<Petr> {

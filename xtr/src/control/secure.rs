@@ -1,5 +1,6 @@
 //! LISP-SEC (RFC 9303): the ITR's one-time keys, and the ETR's signature under what it answers.
 use super::{ControlPlane, Event};
+use mapping::config::Secret;
 use mapping::discard::Discard;
 use mapping::eid::EidPrefix;
 use mapping::sec::{self, Authorized, Otk, Requested, SecError, hmac_id, kdf_id};
@@ -29,6 +30,14 @@ pub(super) struct Seal {
     eid_ad: Vec<u8>,
     ms_otk: Otk,
     hmac_id: u16,
+}
+
+impl Protection {
+    /// The key of Map-Notifies for a subscription with this Map-Request (RFC 9437 §7.1, PS-21).
+    pub(super) fn pubsub_key(&self, nonce: u64) -> Option<Secret> {
+        let wrapping_id = sec::wrapping_id::AES_KEY_WRAP_128_HKDF_SHA256;
+        sec::pubsub_key(&self.otk, nonce, wrapping_id).ok()
+    }
 }
 
 impl Seal {
