@@ -111,14 +111,18 @@ impl MapServer {
         let Checked { freshness, forgotten } =
             self.replay.check(now, peer, nonces, register.nonce, mac)?;
         match freshness {
-            Freshness::New if nonces == Nonces::Constant => {}
-            Freshness::New => self.keep_nonce(now, &peer, register.nonce, mac),
+            Freshness::New => {
+                // A retransmission may come from anywhere: whoever saw the message can send it again.
+                self.admission.registered(now, sender.from.ip());
+                if nonces != Nonces::Constant {
+                    self.keep_nonce(now, &peer, register.nonce, mac);
+                }
+            }
             Freshness::Retransmission => self.count(Count::Retransmissions),
         }
         if let Some(forgotten) = forgotten {
             self.forget_nonce(&forgotten);
         }
-        self.admission.registered(now, sender.from.ip());
         if register.records.iter().any(|record| self.is_older_version(registrant, record)) {
             return Err(Discard::MapVersionOlder);
         }
