@@ -272,7 +272,8 @@ impl MapServer {
         let prefix = record.eid.prefix().ok_or(Discard::UnsupportedEid)?;
         let withdrawn = record.ttl_minutes == 0;
         if freshness == Freshness::Retransmission {
-            return if withdrawn { Ok(()) } else { self.make_sure_held(sender, &prefix) };
+            let held = withdrawn || self.registry.get(&prefix).is_some();
+            return self.make_sure_held(sender, held, self.registry.is_full());
         }
         if withdrawn {
             self.withdraw(now, sender, prefix);
@@ -285,18 +286,28 @@ impl MapServer {
     }
 
     /// A retransmission is acknowledged unless the first message was refused for want of room.
-    fn make_sure_held(&self, sender: &Sender, prefix: &EidPrefix) -> Result<(), Discard> {
-        if self.registry.get(prefix).is_some() {
+    pub(super) fn make_sure_held(
+        &self,
+        sender: &Sender,
+        is_held: bool,
+        is_full: bool,
+    ) -> Result<(), Discard> {
+        if is_held {
             return Ok(());
         }
         let limit = self.sites.get(sender.site).config.max_registrations;
-        if self.registry.is_full() {
+        if is_full {
             Err(Discard::RegistryFull)
-        } else if self.registry.len_of(sender.site) >= limit {
+        } else if self.registrations_of(sender.site) >= limit {
             Err(Discard::SiteFull)
         } else {
             Ok(())
         }
+    }
+
+    /// Registrations of one site, of EID-prefixes and of names.
+    pub(super) fn registrations_of(&self, site: SiteIndex) -> usize {
+        self.registry.len_of(site) + self.names.len_of(site)
     }
 
     fn store(
@@ -309,6 +320,7 @@ impl MapServer {
     ) -> Result<(), Discard> {
         let registration = self.registration(now, sender, terms, record);
         let limit = self.sites.get(sender.site).config.max_registrations;
+        let limit = limit.saturating_sub(self.names.len_of(sender.site));
         let Registered { outcome, replaced, keep } =
             self.registry.register(now, prefix, registration, limit)?;
         for other in replaced {
