@@ -143,7 +143,7 @@ impl MapServer {
                 self.count(Count::MapRegisters);
                 self.handle_register(now, local.ip(), from, register, payload);
             }
-            Ok(Message::MapNotifyAck(ack)) => self.handle_notify_ack(from, &ack, payload),
+            Ok(Message::MapNotifyAck(ack)) => self.handle_notify_ack(now, from, &ack, payload),
             Ok(Message::Encapsulated(ecm)) => {
                 self.handle_encapsulated(now, local.ip(), from, ecm);
             }

@@ -39,6 +39,8 @@ pub(in crate::server) struct Subscription {
     pub(super) muted: bool,
     /// Something was sent that is not acknowledged.
     pub(super) unsettled: bool,
+    /// Registered more-specifics are published as soon as anything is acknowledged.
+    pub(super) untold: bool,
 }
 
 /// Every subscription, by prefix and xTR, and the last nonces of those that were.
@@ -161,6 +163,12 @@ impl Table {
         self.by_prefix.covering(prefix).any(|(subscribed, subscribers)| {
             subscribed != *prefix && subscribers.get(&xtr).is_some_and(|s| !s.muted)
         })
+    }
+
+    /// The longest subscribed or muted prefix of `xtr` that covers `prefix`.
+    pub(super) fn longest_of(&self, prefix: &EidPrefix, xtr: XtrIdentity) -> Option<EidPrefix> {
+        let covering = self.by_prefix.covering(prefix);
+        covering.filter(|(_, all)| all.contains_key(&xtr)).last().map(|(found, _)| found)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (EidPrefix, XtrIdentity, &Subscription)> {

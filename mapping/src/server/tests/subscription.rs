@@ -326,18 +326,53 @@ fn ps_12_a_lookup_of_a_prefix_that_holds_several_subscribes_to_all_of_them() {
 }
 
 #[test]
-fn ps_12_what_does_not_fit_in_the_first_map_notify_is_published_after_it() {
+fn ps_12_what_does_not_fit_in_the_first_map_notify_is_published_once_it_is_acknowledged() {
     let mut bench = bench();
     let prefixes: Vec<String> = (0..30).map(|n| format!("10.1.{n}.0/24")).collect();
     bench.site_registers(1, prefixes.iter().map(|prefix| record(prefix, &[ETR])).collect());
-    let sent = bench.ask(&subscription(50, "10.0.0.0/8", XTR));
+    let mut sent = bench.ask(&subscription(50, "10.0.0.0/8", XTR));
+    assert_eq!(sent.len(), 1);
+    sent.extend(bench.acknowledge(&sent[0].clone()));
     let mut told: Vec<String> =
         sent.iter().flat_map(|t| shown(&verified(t))).map(|(prefix, ..)| prefix).collect();
     assert!(sent.len() > 1 && verified(&sent[0]).nonce == 50);
     told.sort_unstable();
+    told.dedup();
     let mut expected = prefixes;
     expected.sort_unstable();
     assert_eq!(told, expected);
+    assert!(bench.acknowledge(&sent[1]).is_empty(), "told once");
+}
+
+/// A Map-Request that subscribes can be spoofed by whoever knows a Site-ID: it must not call a flood down on an ITR-RLOC.
+#[test]
+fn ps_19_who_acknowledges_nothing_is_sent_one_map_notify_and_its_repetitions() {
+    let mut bench = bench();
+    let records = (0..30).map(|n| record(&format!("10.1.{n}.0/24"), &[ETR])).collect();
+    bench.site_registers(1, records);
+    let mut spoofed = subscription(50, "10.0.0.0/8", XTR);
+    spoofed.itr_rlocs = vec![Address::from(ip(ITR)); 20];
+    let mut sent = bench.ask(&spoofed);
+    sent.extend(bench.advance(1_000));
+    assert!(sent.len() <= 8, "{} Map-Notifies", sent.len());
+    assert!(bench.subscriptions().is_empty());
+}
+
+#[test]
+fn ps_12_the_rest_leaves_out_what_is_muted_or_subscribed_apart() {
+    let mut bench = bench();
+    let records = (0..30).map(|n| record(&format!("10.1.{n}.0/24"), &[ETR])).collect();
+    bench.site_registers(1, records);
+    bench.subscribe(40, "10.1.28.1/32");
+    let sent = bench.ask(&subscription(50, "10.0.0.0/8", XTR));
+    bench.ask(&unsubscription(60, "10.1.29.0/24", XTR));
+    let rest = bench.acknowledge(&sent[0]);
+    let told: Vec<String> =
+        rest.iter().flat_map(|t| shown(&verified(t))).map(|(prefix, ..)| prefix).collect();
+    assert!(told.contains(&"10.1.27.0/24".to_owned()));
+    assert!(
+        !told.contains(&"10.1.28.0/24".to_owned()) && !told.contains(&"10.1.29.0/24".to_owned())
+    );
 }
 
 #[test]
@@ -447,6 +482,9 @@ fn ps_19_beyond_the_limit_the_answer_is_a_map_reply() {
     assert_eq!(reply(&sent[0]).records[0].eid.prefix(), Some(eid_prefix("10.9.0.0/16")));
     assert_eq!(bench.discarded(Discard::SubscriptionLimit), 1);
     bench.subscribe(61, "10.1.0.1/32");
+    // What is muted takes room too.
+    bench.ask(&unsubscription(62, "10.1.7.0/24", XTR));
+    assert_eq!((bench.subscriptions().len(), bench.discarded(Discard::SubscriptionLimit)), (1, 2));
 }
 
 #[test]
