@@ -5,7 +5,8 @@
 //!
 //! The Map-Request inside stays the ITR's own, nonce included, since the ETR answers to it. So whoever sees that request knows the
 //! nonce of the Map-Referrals; they are taken from the very addresses that were asked only, and a node's word counts only within
-//! the prefix that it was asked about.
+//! the prefix that it was asked about. What came to the well-known port is followed for that lookup but not kept: an ITR can write
+//! such a Map-Referral itself, and it would count for everybody.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -101,6 +102,8 @@ struct Heard<'a> {
     record: &'a ReferralRecord,
     /// Whether `prefix` is no more than the node was asked about as one that knows: only so far is it believed and kept.
     within: bool,
+    /// Whether it may be kept for other lookups.
+    shared: bool,
 }
 
 /// A lookup that was given up.
@@ -195,11 +198,12 @@ impl Client {
         Ok(())
     }
 
-    /// Takes a Map-Referral from `from`; returns, record by record, why it was not followed.
+    /// Takes a Map-Referral from `from`, to be kept for other lookups if `shared`; returns, record by record, why it was not followed.
     pub(crate) fn handle_referral(
         &mut self,
         now: Instant,
         from: IpAddr,
+        shared: bool,
         referral: &MapReferral,
     ) -> Vec<Discard> {
         self.tally.received += 1;
@@ -211,7 +215,7 @@ impl Client {
                 refused.push(Discard::NonceUnknown);
             }
             for key in keys {
-                if let Err(reason) = self.handle_record(now, from, key, record) {
+                if let Err(reason) = self.handle_record(now, from, shared, key, record) {
                     refused.push(reason);
                 }
             }
@@ -339,6 +343,7 @@ impl Client {
         &mut self,
         now: Instant,
         from: IpAddr,
+        shared: bool,
         key: Key,
         record: &ReferralRecord,
     ) -> Result<(), Discard> {
@@ -356,7 +361,7 @@ impl Client {
         let within = pending.step.within.is_none_or(|asked| prefix.mask_len() >= asked.mask_len());
         let mut pending = self.take(&key).ok_or(Discard::NonceUnknown)?;
         let local = pending.lookup.local;
-        let heard = Heard { now, local, from, prefix, record, within };
+        let heard = Heard { now, local, from, prefix, record, within, shared };
         let (next, refused) = self.judge(&heard, &mut pending);
         self.proceed(now, key, pending, next);
         refused.map_or(Ok(()), Err)
@@ -469,9 +474,10 @@ impl Client {
         (Next::Wait, Some(reason))
     }
 
-    /// Keeps what was heard, unless it is not to be kept (DD-10), or about more than the node was asked about as one that knows.
+    /// Keeps what was heard, unless it is not to be kept (DD-10), anybody may have sent it, or it is about more than the node was asked
+    /// about as one that knows.
     fn learn(&mut self, heard: &Heard<'_>, kind: Kind, minutes: u32) {
-        if heard.record.incomplete || !heard.within {
+        if heard.record.incomplete || !heard.within || !heard.shared {
             return;
         }
         let rlocs = match kind.is_negative() {

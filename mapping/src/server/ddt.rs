@@ -17,7 +17,9 @@ use crate::view::{
     AuthoritativePrefixView, DelegationView, DelegationsView, PendingReferralView, ReferralView,
     ReferralsView,
 };
-use crate::wire::{Action, EidField, MapReferral, ReferralAction, ReferralRecord, RequestedEid};
+use crate::wire::{
+    Action, CONTROL_PORT, EidField, MapReferral, ReferralAction, ReferralRecord, RequestedEid,
+};
 
 use super::request::Told;
 use super::views::seconds;
@@ -142,11 +144,20 @@ impl MapServer {
         true
     }
 
-    pub(super) fn handle_referral(&mut self, now: Instant, from: IpAddr, referral: &MapReferral) {
+    /// Takes a Map-Referral that came to `local`.
+    pub(super) fn handle_referral(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        from: IpAddr,
+        referral: &MapReferral,
+    ) {
+        // To the port that DDT Map-Requests leave from, which is random.
+        let shared = local.port() != CONTROL_PORT;
         let Some(client) = &mut self.tree.client else {
             return self.discard(from, Discard::UnexpectedMessage);
         };
-        let refused = client.handle_referral(now, from, referral);
+        let refused = client.handle_referral(now, from, shared, referral);
         if refused.is_empty() {
             self.admission.asked(now, from);
         }

@@ -150,7 +150,9 @@ impl MapServer {
             Ok(Message::MapRequest(request)) => {
                 self.handle_plain_request(now, local.ip(), from, &request, payload);
             }
-            Ok(Message::MapReferral(referral)) => self.handle_referral(now, from.ip(), &referral),
+            Ok(Message::MapReferral(referral)) => {
+                self.handle_referral(now, local, from.ip(), &referral)
+            }
             Ok(Message::MapReply(_) | Message::MapNotify(_)) => {
                 self.discard(from.ip(), Discard::UnexpectedMessage);
             }

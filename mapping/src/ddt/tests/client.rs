@@ -59,7 +59,7 @@ impl Bench {
 
     fn hear_refused(&mut self, from: &str, nonce: u64, record: ReferralRecord) -> Vec<Discard> {
         let referral = MapReferral { nonce, records: vec![record] };
-        self.client.handle_referral(self.now, ip(from), &referral)
+        self.client.handle_referral(self.now, ip(from), true, &referral)
     }
 
     fn sent(&mut self) -> Vec<Transmit> {
@@ -190,6 +190,18 @@ fn dd_10_the_cache_begins_with_the_configured_entries() {
     assert_eq!(destinations(&bench.ask(3, "10.1.0.1")), ips(&[MAP_SERVER]));
     let origins: Vec<_> = bench.client.cache().iter().map(|entry| entry.origin).collect();
     assert_eq!(origins, [Origin::Root, Origin::Root, Origin::Hint]);
+}
+
+/// Whoever asks knows the nonce, and may know a node's address: what it sends in its name must not answer others.
+#[test]
+fn dd_10_what_anybody_may_have_sent_is_followed_but_not_cached() {
+    let mut bench = Bench::new(&[ROOT]);
+    bench.ask(1, "10.1.2.3");
+    let records = vec![node_referral("10.0.0.0/8", &[NODE])];
+    let referral = MapReferral { nonce: 1, records };
+    assert_eq!(bench.client.handle_referral(bench.now, ip(ROOT), false, &referral), []);
+    assert_eq!(destinations(&bench.sent()), ips(&[NODE]));
+    assert_eq!(bench.cached("10.0.0.0/8"), None);
 }
 
 #[test]
@@ -499,7 +511,7 @@ fn dd_20_signed_referrals_are_followed_and_their_keys_looked_past() {
     MapReferral { nonce: 1, records: vec![referral] }.encode(&mut wire);
     let Ok(Message::MapReferral(parsed)) = Message::parse(&wire) else { panic!("no Map-Referral") };
     assert_eq!(parsed.records[0].signatures.len(), 1);
-    assert_eq!(bench.client.handle_referral(bench.now, ip(ROOT), &parsed), []);
+    assert_eq!(bench.client.handle_referral(bench.now, ip(ROOT), true, &parsed), []);
     assert_eq!(destinations(&bench.sent()), ips(&[NODE]));
 }
 
