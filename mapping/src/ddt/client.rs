@@ -22,8 +22,9 @@ use crate::resolver::negative::least_specific;
 use crate::resolver::{Lookup, OwnAddresses, is_martian};
 use crate::timers::{
     DDT_REQUEST_TIMEOUT, DDT_REQUESTS_BURST, DDT_REQUESTS_PER_SECOND, MAX_REFERRALS,
-    MAX_REFERRALS_CACHED, NEGATIVE_TTL_MINUTES, PENDING_LOOKUPS, PENDING_LOOKUPS_PER_SOURCE,
-    REFERRAL_TTL_MINUTES, TRACKED_SOURCES, UNREGISTERED_TTL_MINUTES, control_payload_limit,
+    MAX_REFERRALS_CACHED, NEGATIVE_TTL_MINUTES, PENDING_LOOKUPS, PENDING_LOOKUPS_PER_NONCE,
+    PENDING_LOOKUPS_PER_SOURCE, REFERRAL_TTL_MINUTES, TRACKED_SOURCES, UNREGISTERED_TTL_MINUTES,
+    control_payload_limit,
 };
 use crate::transmit::{SourcePort, Transmit};
 use crate::wire::{CONTROL_PORT, MapReferral, ReferralAction, ReferralRecord};
@@ -187,7 +188,9 @@ impl Client {
             return Ok(());
         }
         let source = source_key(from);
+        let nonce = lookup.request.nonce;
         let full = self.pending.len() >= PENDING_LOOKUPS
+            || self.nonces.get(&nonce).is_some_and(|keys| keys.len() >= PENDING_LOOKUPS_PER_NONCE)
             || self.clients.get(&source).is_some_and(|&held| held >= PENDING_LOOKUPS_PER_SOURCE);
         if full {
             return Err(Discard::PendingFull);
@@ -210,14 +213,11 @@ impl Client {
         self.silence.heard(from);
         let mut refused = Vec::new();
         for record in &referral.records {
-            let keys = self.nonces.get(&referral.nonce).cloned().unwrap_or_default();
-            if keys.is_empty() {
-                refused.push(Discard::NonceUnknown);
-            }
-            for key in keys {
-                if let Err(reason) = self.handle_record(now, from, shared, key, record) {
-                    refused.push(reason);
-                }
+            match self.addressees(referral.nonce, record) {
+                Err(reason) => refused.push(reason),
+                Ok((prefix, keys)) => refused.extend(keys.into_iter().filter_map(|key| {
+                    self.handle_record(now, from, shared, key, prefix, record).err()
+                })),
             }
         }
         refused
@@ -339,19 +339,29 @@ impl Client {
         askable
     }
 
+    /// The prefix of a record, and the lookups with this nonce that it may be about.
+    fn addressees(
+        &self,
+        nonce: u64,
+        record: &ReferralRecord,
+    ) -> Result<(EidPrefix, Vec<Key>), Discard> {
+        let keys = self.nonces.get(&nonce).ok_or(Discard::NonceUnknown)?;
+        let prefix = record.eid.prefix().ok_or(Discard::UnsupportedEid)?;
+        let within = keys.iter().filter(|(.., asked)| prefix.contains(target(asked)));
+        let within: Vec<Key> = within.copied().collect();
+        if within.is_empty() { Err(Discard::ReferralMismatch) } else { Ok((prefix, within)) }
+    }
+
     fn handle_record(
         &mut self,
         now: Instant,
         from: IpAddr,
         shared: bool,
         key: Key,
+        prefix: EidPrefix,
         record: &ReferralRecord,
     ) -> Result<(), Discard> {
-        let prefix = record.eid.prefix().ok_or(Discard::UnsupportedEid)?;
         let pending = self.pending.get(&key).ok_or(Discard::NonceUnknown)?;
-        if !prefix.contains(target(&pending.asked)) {
-            return Err(Discard::ReferralMismatch);
-        }
         if !pending.step.was_asked(from) {
             return Err(Discard::ReferralNotAsked);
         }

@@ -5,7 +5,9 @@ use crate::ddt::cache::{Kind, Origin};
 use crate::ddt::client::{Client, Failure, Negative};
 use crate::discard::Discard;
 use crate::resolver::{Lookup, OwnAddresses};
-use crate::timers::{DDT_TRIES, MAX_REFERRALS, PENDING_LOOKUPS_PER_SOURCE};
+use crate::timers::{
+    DDT_TRIES, MAX_REFERRALS, PENDING_LOOKUPS_PER_NONCE, PENDING_LOOKUPS_PER_SOURCE,
+};
 use crate::wire::{ReferralSignature, Tolerance};
 
 const ROOT: &str = "192.0.2.1";
@@ -475,6 +477,22 @@ fn dd_19_lookups_under_way_are_bounded_per_client() {
     bench.wait(seconds(60));
     assert_eq!(bench.pending(), 0, "every lookup ends");
     assert!(!bench.ask(2 << 40, "11.0.0.2").is_empty());
+}
+
+/// Each record of a Map-Referral is held against all lookups with its nonce.
+#[test]
+fn dd_19_lookups_under_way_are_bounded_per_nonce() {
+    let mut bench = Bench::new(&[ROOT]);
+    for at in 0..PENDING_LOOKUPS_PER_NONCE {
+        bench.ask(7, &format!("10.1.{at}.1"));
+    }
+    let lookup = Bench::lookup(7, "11.0.0.1", None);
+    let refused = bench.client.handle_request(bench.now, ip(ITR), lookup, host("11.0.0.1"));
+    assert_eq!(refused, Err(Discard::PendingFull));
+    // A record that is about one of them is no mismatch of the others.
+    bench.hear(ROOT, 7, ms_ack("10.1.3.0/24", &[ROOT]));
+    assert_eq!(bench.pending(), PENDING_LOOKUPS_PER_NONCE - 1);
+    assert_eq!(bench.hear_refused(ROOT, 7, hole("12.0.0.0/8")), [Discard::ReferralMismatch]);
 }
 
 #[test]
