@@ -166,12 +166,12 @@ impl MapServer {
             return;
         }
         let registered = self.registry.get(&prefix).is_some();
+        let mut publications = Vec::new();
         for (xtr, subscribed) in self.subscriptions.table.audience(&prefix) {
             if subscribed == prefix {
                 self.end_by_itself(now, prefix, xtr, !registered);
             }
-            let publication = Publication { xtr, subscribed, prefix, inherited: false };
-            self.subscriptions.publisher.enqueue(now, publication);
+            publications.push(Publication { xtr, subscribed, prefix, inherited: false });
         }
         // Subscriptions to parts of it.
         for part in self.subscriptions.table.within(&prefix) {
@@ -181,12 +181,19 @@ impl MapServer {
             }
             for xtr in self.subscriptions.table.subscribers(&part) {
                 self.end_by_itself(now, part, xtr, governing.is_none());
-                let publication =
-                    Publication { xtr, subscribed: part, prefix: part, inherited: true };
-                self.subscriptions.publisher.enqueue(now, publication);
+                publications.push(Publication {
+                    xtr,
+                    subscribed: part,
+                    prefix: part,
+                    inherited: true,
+                });
             }
         }
+        for publication in &publications {
+            self.subscriptions.publisher.enqueue(now, *publication);
+        }
         self.publish(now);
+        self.keep_waiting(&publications);
     }
 
     pub(super) fn handle_publication_ack(
@@ -500,6 +507,19 @@ impl MapServer {
         }
     }
 
+    /// Notes which of them wait for their turn still, so that a restart does not forget them.
+    fn keep_waiting(&mut self, publications: &[Publication]) {
+        for publication in publications {
+            let Publication { xtr, subscribed, .. } = *publication;
+            let waits = self.subscriptions.publisher.is_queued(publication);
+            let subscription = self.subscriptions.table.get_mut(&subscribed, xtr);
+            if let Some(settled) = subscription.filter(|s| waits && !s.unsettled) {
+                settled.unsettled = true;
+                self.keep_subscription(&subscribed, xtr);
+            }
+        }
+    }
+
     /// Publishes the registered more-specifics that were held back. Who subscribes proves nothing, who acknowledges has the key: nobody
     /// else is flooded in its name.
     fn tell_the_rest(&mut self, now: Instant, xtr: XtrIdentity, subscribed: EidPrefix) {
@@ -602,7 +622,9 @@ impl MapServer {
 
     /// Notes when everything sent for a subscription is acknowledged, so that a restart need not send it again.
     fn settle(&mut self, xtr: XtrIdentity, subscribed: &EidPrefix) {
-        if self.subscriptions.publisher.unacknowledged(xtr, subscribed) > 0 {
+        let publisher = &self.subscriptions.publisher;
+        // What waits for its turn may be for this xTR too.
+        if publisher.queued() > 0 || publisher.unacknowledged(xtr, subscribed) > 0 {
             return;
         }
         if let Some(subscription) = self.subscriptions.table.get_mut(subscribed, xtr) {

@@ -536,6 +536,7 @@ fn ms_09_acknowledgements_of_others_change_nothing() {
 
 /// A Map-Server whose every change goes into a map, as into a store.
 struct Kept {
+    config: MappingConfig,
     bench: Bench,
     epoch: Epoch,
     entries: std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
@@ -543,10 +544,14 @@ struct Kept {
 
 impl Kept {
     fn new() -> Self {
+        Self::with(with_subscribers())
+    }
+
+    fn with(config: MappingConfig) -> Self {
         let now = Instant::now();
         let epoch = Epoch::new(now, Duration::from_secs(1_800_000_000));
-        let server = MapServer::durable(with_subscribers(), [1; 32], epoch);
-        Self { bench: Bench { server, now }, epoch, entries: Default::default() }
+        let server = MapServer::durable(config.clone(), [1; 32], epoch);
+        Self { config, bench: Bench { server, now }, epoch, entries: Default::default() }
     }
 
     fn sent(&mut self, mut sent: Vec<Transmit>) -> Vec<Transmit> {
@@ -584,7 +589,7 @@ impl Kept {
 
     /// The process dies; another one begins with what was kept of subscriptions.
     fn restart(&mut self) {
-        let mut server = MapServer::durable(with_subscribers(), [2; 32], self.epoch);
+        let mut server = MapServer::durable(self.config.clone(), [2; 32], self.epoch);
         for (key, value) in &self.entries {
             if matches!(key[0], b's' | b'p') {
                 server.restore(self.bench.now, key, value).unwrap();
@@ -628,6 +633,26 @@ fn ps_11_what_was_not_acknowledged_is_published_again_after_a_restart() {
     let published = kept.bench.published(&sent);
     assert!(published.iter().all(|notify| notify.nonce > 51));
     assert_eq!(shown(published.last().unwrap()), mapping("10.1.0.0/16", OTHER_ETR));
+}
+
+#[test]
+fn ps_11_what_waited_for_its_turn_is_published_after_a_restart() {
+    let mut config = with_subscribers();
+    config.subscriptions.notifies_per_second = 1;
+    let mut kept = Kept::with(config);
+    kept.register(&register(1, vec![record("10.1.0.0/16", &[ETR])]));
+    for xtr in [XTR, OTHER_XTR] {
+        let sent = kept.ask(&subscription(50, "10.1.0.1/32", xtr));
+        kept.acknowledge(&sent[0]);
+    }
+    kept.advance(5);
+    let sent = kept.register(&register(2, vec![record("10.1.0.0/16", &[OTHER_ETR])]));
+    let published: Vec<_> =
+        sent.into_iter().filter(|transmit| transmit.destination.ip() == ip(ITR)).collect();
+    assert_eq!(published.len(), 1, "the other has to wait");
+    kept.acknowledge(&published[0]);
+    kept.restart();
+    assert!(kept.bench.server.subscriptions.queued() >= 1);
 }
 
 #[test]
