@@ -340,6 +340,7 @@ fn router_config(
         record_ttl_minutes: ttl_minutes,
         proxy_reply,
         map_cache_limit: 1000,
+        lisp_sec: None,
         identity: None,
         merge: false,
         subscribe: None,

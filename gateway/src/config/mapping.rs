@@ -6,13 +6,16 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mapping::config::{Algorithm, MappingConfig, Profile, Site, SiteKey, SitePrefix};
-use mapping::eid::{EidPrefix, InstanceId};
+use mapping::config::{Algorithm, MappingConfig, Profile, Site, SiteKey, SiteName, SitePrefix};
+use mapping::eid::{EidPrefix, InstanceId, NamePrefix};
 use mapping::timers;
 
 use super::node::{Node, Table};
 use super::overlap::{Claims, Nesting};
-use super::{Environment, cluster, ddt, gateway::owned_text, router, secret, values};
+use super::{
+    Environment, clients, cluster, ddt, gateway::owned_text, lisp_sec, router, secret,
+    subscription, values,
+};
 
 /// The bounds of `registration-timeout`.
 const REGISTRATION_TIMEOUTS: std::ops::RangeInclusive<Duration> =
@@ -28,19 +31,24 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
             table.or("registration-timeout", timers::REGISTRATION_TIMEOUT, |node| {
                 values::duration(node, REGISTRATION_TIMEOUTS)
             });
+        config.clients = clients::read(&table);
         config.state_dir = table.get("state-dir").and_then(|node| state_dir(&node, environment));
         table.finish();
     }
     cluster::read(root, environment, &mut config);
     let mut claims = Claims::default();
     let mut names = BTreeMap::new();
+    let mut site_ids = subscription::SiteIds::default();
     let sites = root.get("site").and_then(|node| node.list()).unwrap_or_default();
     for (number, node) in sites.iter().enumerate() {
         if let Some(table) = node.table() {
-            config.sites.push(read_site(&table, number, &mut names, &mut claims, environment));
+            let mut site = read_site(&table, number, &mut names, &mut claims, environment);
+            site.site_id = table.get("site-id").and_then(|node| site_ids.read(&node));
+            config.sites.push(site);
             table.finish();
         }
     }
+    config.lisp_sec = lisp_sec::of_mapping(root, environment, &config.sites);
     if let Some((first, second)) = config.shared_secret() {
         // AU-10. Which file is wrong only the operator can tell.
         let name = &config.sites[first].name;
@@ -48,6 +56,8 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
             "a secret is the same as one of site {name:?}: who has it can register for both; give every site its own"
         ));
     }
+    config.subscribers = subscription::subscribers(root, environment, &mut site_ids);
+    config.subscriptions = subscription::limits(root);
     config.ddt = ddt::read(root, &config);
     config
 }
@@ -126,6 +136,10 @@ fn read_site(
     let prefixes = prefixes.into_iter().map(|(_, prefix)| prefix).collect();
     Site {
         allowed_locators,
+        eid_names: table
+            .get("eid-names")
+            .map(|node| node.list_of(site_name_prefix))
+            .unwrap_or_default(),
         profile,
         admin_down: table.or("admin-down", false, Node::boolean),
         force_proxy_reply: table.or("force-proxy-reply", false, Node::boolean),
@@ -217,4 +231,31 @@ fn site_prefix(node: &Node<'_>) -> Option<SitePrefix> {
     let accept_more_specifics = table.or("accept-more-specifics", false, Node::boolean);
     table.finish();
     Some(SitePrefix { prefix: EidPrefix::new(instance_id, prefix?), accept_more_specifics })
+}
+
+/// `"NAME"`, or `{ name, instance-id, accept-more-specifics }` (RFC 9735).
+fn site_name_prefix(node: &Node<'_>) -> Option<SiteName> {
+    if !node.is_table() {
+        let name = distinguished_name(node, InstanceId::DEFAULT)?;
+        return Some(SiteName { name, accept_more_specifics: false });
+    }
+    let table = node.table()?;
+    let instance_id = table.or("instance-id", InstanceId::DEFAULT, values::instance_id);
+    let name =
+        table.require("name", "\"NAME\"").and_then(|node| distinguished_name(&node, instance_id));
+    let accept_more_specifics = table.or("accept-more-specifics", false, Node::boolean);
+    table.finish();
+    Some(SiteName { name: name?, accept_more_specifics })
+}
+
+fn distinguished_name(node: &Node<'_>, instance_id: InstanceId) -> Option<NamePrefix> {
+    let name = NamePrefix::whole(instance_id, node.text()?);
+    if name.is_none() {
+        let most = NamePrefix::MAX_LEN;
+        node.error(
+            "is no distinguished name (RFC 9735)",
+            &format!("write up to {most} octets without NUL"),
+        );
+    }
+    name
 }

@@ -18,16 +18,19 @@ use ::mapping::config::MappingConfig;
 use ::xtr::config::RouterConfig;
 use config::{Config, File, FileFormat};
 
+mod clients;
 mod cluster;
 mod ddt;
 mod gateway;
 mod host;
+mod lisp_sec;
 mod mapping;
 mod node;
 mod overlap;
 mod report;
 mod router;
 mod secret;
+mod subscription;
 mod values;
 mod xtr;
 

@@ -92,7 +92,15 @@ pub(crate) const SITE_C: &Site = &SITES[2];
 /// Site D6.
 pub(crate) const SITE_D: &Site = &SITES[3];
 
+/// A locator that site A moves to in scenario P1.
+pub(crate) const XTR_A_MOVED: IpAddr = core4(111);
+
 impl Site {
+    /// The same site with another locator.
+    pub(crate) const fn moved_to(self, rloc: IpAddr) -> Self {
+        Self { rloc, ..self }
+    }
+
     /// The IPv6 EID-prefix.
     pub(crate) fn prefix6(&self) -> IpNet {
         net(IpAddr::V6(self.v6(0)), 48)

@@ -38,6 +38,13 @@ pub(crate) fn mapping(key_directory: &str) -> String {
          eid-prefixes = {}\n",
         quoted(&prefixes)
     );
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "\n[[subscriber]]\nname = \"pxtr\"\nsite-id = 100\nkey-id = 1\nkey-file = \"{key_directory}/site-pxtr.key\"\n\
+         allowed-locators = {}\n",
+        quoted(&RLOC_RANGES)
+    );
     text
 }
 
@@ -100,12 +107,13 @@ pub(crate) fn xtr(site: &Site, key_directory: &str) -> String {
     text
 }
 
-/// The proxy gateway: PITR, PETR and RTR for all EIDs.
-pub(crate) fn gateway() -> String {
+/// The proxy gateway: PITR, PETR and RTR for all EIDs, subscribed to every mapping that it looks up.
+pub(crate) fn gateway(key_directory: &str) -> String {
     let aggregates = quoted(&EID_AGGREGATES);
     let rlocs = quoted(&RLOC_RANGES);
     format!(
         "[gateway]\nname = \"pxtr\"\nrlocs = [\"{PXTR4}\", \"{PXTR6}\"]\nmap-resolvers = [\"{MS4}\"]\n\
+         xtr-id = \"b0de\"\nsite-id = 100\nsubscribe = {{ key-id = 1, key-file = \"{key_directory}/site-pxtr.key\" }}\n\
          \n[pitr]\neid-aggregates = {aggregates}\n\
          \n[petr]\naccept-from = {{ rlocs = {rlocs}, eids = {aggregates} }}\n\
          \n[rtr]\neid-prefixes = {aggregates}\n"
@@ -188,12 +196,13 @@ mod tests {
     fn every_file_passes_the_products_own_check() {
         let directory = tempfile::tempdir().unwrap();
         let keys = directory.path().display().to_string();
-        for name in SITES.iter().map(|site| site.name).chain(["m", ORG_A.name, ORG_B.name]) {
+        for name in SITES.iter().map(|site| site.name).chain(["m", "pxtr", ORG_A.name, ORG_B.name])
+        {
             let key = directory.path().join(format!("site-{name}.key"));
             fs::write(&key, "0123456789abcdef").unwrap();
             fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         }
-        let mut files = vec![mapping(&keys), gateway(), xtr_m(&keys), ddt_root()];
+        let mut files = vec![mapping(&keys), gateway(&keys), xtr_m(&keys), ddt_root()];
         for organisation in [&ORG_A, &ORG_B] {
             files.push(ddt_map_server(organisation, &keys, organisation.name == ORG_B.name));
             files.push(ddt_xtr(organisation, ORG_B.map_server, &keys));

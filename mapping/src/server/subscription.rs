@@ -443,11 +443,12 @@ impl MapServer {
         let nonce = lookup.request.nonce;
         let last = self.subscriptions.table.last_nonce(prefix, xtr);
         let is_newer = last.is_none_or(|last| nonce > last);
-        if let Some((otk, wrapping_id)) = one_time_key(lookup) {
-            return self.derive_association(&otk, wrapping_id, nonce, is_newer);
-        }
         if !keyring.is_known(xtr.site_id) {
-            return Err(Obstacle::Ordinary(Some(Discard::SubscriptionUnkeyed)));
+            let Some(protection) = &lookup.protection else {
+                return Err(Obstacle::Ordinary(Some(Discard::SubscriptionUnkeyed)));
+            };
+            let (otk, wrapping_id) = (protection.otk.clone(), protection.wrapping_id);
+            return self.derive_association(&otk, wrapping_id, nonce, is_newer);
         }
         if !is_newer {
             return Err(Obstacle::Silence(Discard::SubscriptionReplayed));
@@ -632,12 +633,6 @@ impl MapServer {
             self.keep_subscription(subscribed, xtr);
         }
     }
-}
-
-/// The one-time key of a protected Map-Request, with its OTK Wrapping ID.
-fn one_time_key(lookup: &Lookup) -> Option<(Otk, u8)> {
-    let protection = lookup.protection.as_ref()?;
-    Some((protection.otk.clone(), protection.wrapping_id))
 }
 
 fn notify_to((source, destination): (IpAddr, SocketAddr), payload: Vec<u8>) -> Transmit {

@@ -127,7 +127,7 @@ impl ControlPlane {
             .collect();
         MapRegister {
             proxy_reply: self.config.proxy_reply,
-            security_capable: false,
+            security_capable: self.is_protected(),
             eid_notify: false,
             use_ttl: false,
             merge: self.config.merge,

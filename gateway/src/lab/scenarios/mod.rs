@@ -6,6 +6,7 @@ mod f2;
 mod i1;
 mod i2;
 mod mtu;
+mod p1;
 mod s1;
 mod s2;
 mod s3;
@@ -40,6 +41,7 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
     Scenario { name: "d1", title: d1::TITLE, body: d1::run },
     Scenario { name: "f1", title: f1::TITLE, body: f1::run },
     Scenario { name: "f2", title: f2::TITLE, body: f2::run },
+    Scenario { name: "p1", title: p1::TITLE, body: p1::run },
 ];
 
 impl Scenario {

@@ -4,6 +4,7 @@ mod lookups;
 mod mappings;
 mod probing;
 mod registering;
+mod securing;
 mod soliciting;
 mod subscribing;
 
@@ -77,6 +78,7 @@ pub(super) fn config() -> ControlConfig {
         record_ttl_minutes: 1440,
         proxy_reply: false,
         map_cache_limit: 1000,
+        lisp_sec: None,
         identity: None,
         merge: false,
         subscribe: None,
