@@ -157,7 +157,7 @@ impl MapServer {
                 self.handle_plain_request(now, local.ip(), from, &request, payload);
             }
             Ok(Message::MapReferral(referral)) => {
-                self.handle_referral(now, local, from.ip(), &referral)
+                self.handle_referral(now, local, from.ip(), &referral);
             }
             Ok(Message::MapReply(_) | Message::MapNotify(_)) => {
                 self.discard(from.ip(), Discard::UnexpectedMessage);
