@@ -40,6 +40,7 @@ pub use report::Finding;
 
 use node::{Node, Table};
 use report::Report;
+pub(crate) use secret::read_key_file;
 
 /// Map-cache entries held when the file does not say (MC-27).
 const DEFAULT_MAP_CACHE_LIMIT: usize = 100_000;

@@ -199,6 +199,15 @@ pub(crate) const ORG_A: Organisation =
 pub(crate) const ORG_B: Organisation =
     Organisation { name: "org-b", map_server: core4(33), rloc: core4(42), block: 0xeb00 };
 
+/// A site of scenario L1, where LISP-SEC is required.
+pub(crate) const SEC_A: Organisation =
+    Organisation { name: "sec-a", map_server: core4(34), rloc: core4(43), block: 0xf100 };
+/// The other site of scenario L1.
+pub(crate) const SEC_B: Organisation =
+    Organisation { name: "sec-b", map_server: core4(34), rloc: core4(44), block: 0xf200 };
+/// Who answers in scenario L1 without being asked to.
+pub(crate) const MALLORY: IpAddr = core4(35);
+
 impl Organisation {
     /// What the root has delegated to it.
     pub(crate) fn block(&self) -> IpNet {

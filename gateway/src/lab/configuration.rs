@@ -174,6 +174,38 @@ pub(crate) fn ddt_xtr(
     )
 }
 
+/// The Map-Server and Map-Resolver of `sites`, which answers nobody without LISP-SEC.
+pub(crate) fn secure_map_server(sites: [&Organisation; 2], key_directory: &str) -> String {
+    let mut text = format!(
+        "[mapping]\nname = \"ms-sec\"\nlisten = [\"{}\"]\n\n\
+         [lisp-sec]\nitr-keys = [{{ id = 7, file = \"{key_directory}/site-itr.key\" }}]\nrequired = true\n",
+        sites[0].map_server
+    );
+    for site in sites {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n[[site]]\nname = \"{name}\"\n\
+             keys = [{{ id = 1, file = \"{key_directory}/site-{name}.key\" }}]\neid-prefixes = [\"{}\"]\n",
+            site.prefix(),
+            name = site.name,
+        );
+    }
+    text
+}
+
+/// The xTR of a site that requires LISP-SEC; its ETR answers for itself.
+pub(crate) fn secure_xtr(site: &Organisation, resolvers: &[IpAddr], key_directory: &str) -> String {
+    let resolvers: Vec<_> = resolvers.iter().map(ToString::to_string).collect();
+    let resolvers: Vec<_> = resolvers.iter().map(String::as_str).collect();
+    let lisp_sec = format!(
+        "lisp-sec = {{ key-id = 7, key-file = \"{key_directory}/site-itr.key\", required = true }}\n"
+    );
+    let text = ddt_xtr(site, site.map_server, key_directory);
+    let usual = format!("map-resolvers = [\"{}\"]\n", site.map_server);
+    text.replace(&usual, &format!("map-resolvers = {}\n{lisp_sec}", quoted(&resolvers)))
+}
+
 /// The name of a locator's core, the Map-Server and the PETR there.
 fn core_of(rloc: IpAddr) -> (&'static str, IpAddr, IpAddr) {
     if rloc.is_ipv4() { ("core4", MS4, PXTR4) } else { ("core6", MS6, PXTR6) }
@@ -190,19 +222,24 @@ mod tests {
 
     use super::*;
     use crate::config;
-    use crate::lab::addresses::SITE_C;
+    use crate::lab::addresses::{MALLORY, SEC_A, SEC_B, SITE_C};
 
     #[test]
     fn every_file_passes_the_products_own_check() {
         let directory = tempfile::tempdir().unwrap();
         let keys = directory.path().display().to_string();
-        for name in SITES.iter().map(|site| site.name).chain(["m", "pxtr", ORG_A.name, ORG_B.name])
+        for name in SITES
+            .iter()
+            .map(|site| site.name)
+            .chain(["m", "pxtr", "itr", ORG_A.name, ORG_B.name, SEC_A.name, SEC_B.name])
         {
             let key = directory.path().join(format!("site-{name}.key"));
-            fs::write(&key, "0123456789abcdef").unwrap();
+            fs::write(&key, format!("0123456789abcdef of {name}")).unwrap();
             fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         }
         let mut files = vec![mapping(&keys), gateway(&keys), xtr_m(&keys), ddt_root()];
+        files.push(secure_map_server([&SEC_A, &SEC_B], &keys));
+        files.push(secure_xtr(&SEC_A, &[MALLORY, SEC_A.map_server], &keys));
         for organisation in [&ORG_A, &ORG_B] {
             files.push(ddt_map_server(organisation, &keys, organisation.name == ORG_B.name));
             files.push(ddt_xtr(organisation, ORG_B.map_server, &keys));

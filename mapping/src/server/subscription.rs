@@ -139,7 +139,7 @@ impl MapServer {
         let outcome = if lookup.request.unsubscribes() {
             self.unsubscribe_now(now, from, lookup, xtr, asked)
         } else {
-            self.subscribe_now(now, lookup, xtr, asked)
+            self.subscribe_now(now, from, lookup, xtr, asked)
         };
         match outcome {
             Ok(()) => Subscribing::Done,
@@ -255,12 +255,13 @@ impl MapServer {
     fn subscribe_now(
         &mut self,
         now: Instant,
+        from: SocketAddr,
         lookup: &Lookup,
         xtr: XtrIdentity,
         asked: &EidPrefix,
     ) -> Result<(), Obstacle> {
         let subject = self.subject(asked, lookup).ok_or(Obstacle::Ordinary(None))?;
-        let association = self.associate(lookup, xtr, &subject.prefix)?;
+        let association = self.associate(from, lookup, xtr, &subject.prefix)?;
         let held = self.subscriptions.table.get(&subject.prefix, xtr).is_some();
         if self.subscriptions.is_full(!held) || !self.subscriptions.requests.take(now, &xtr) {
             return Err(Obstacle::Ordinary(Some(Discard::SubscriptionLimit)));
@@ -327,7 +328,7 @@ impl MapServer {
         asked: &EidPrefix,
     ) -> Result<(), Obstacle> {
         // What the xTR knows of it is the prefix that it was told; a less-specific one is not ended by it.
-        let association = self.associate(lookup, xtr, asked)?;
+        let association = self.associate(from, lookup, xtr, asked)?;
         let nonce = lookup.request.nonce;
         let held = self.subscriptions.table.get(asked, xtr).filter(|held| !held.muted).cloned();
         let mute = held.is_none() && self.subscriptions.table.covered(asked, xtr);
@@ -428,6 +429,7 @@ impl MapServer {
     /// The security association of a Map-Request, if it is fresh and may be (PS-04, PS-09, PS-22).
     fn associate(
         &mut self,
+        from: SocketAddr,
         lookup: &Lookup,
         xtr: XtrIdentity,
         prefix: &EidPrefix,
@@ -445,6 +447,12 @@ impl MapServer {
         let is_newer = last.is_none_or(|last| nonce > last);
         if !keyring.is_known(xtr.site_id) {
             let Some(protection) = &lookup.protection else {
+                // lispers.net has no Site-ID, authenticates nothing, and its nonces do not count.
+                if xtr.site_id == 0
+                    && self.clients.tolerance(from.ip()).subscription_without_site_id
+                {
+                    return Ok(Association::Unauthenticated);
+                }
                 return Err(Obstacle::Ordinary(Some(Discard::SubscriptionUnkeyed)));
             };
             let (otk, wrapping_id) = (protection.otk.clone(), protection.wrapping_id);
@@ -526,7 +534,8 @@ impl MapServer {
     fn tell_the_rest(&mut self, now: Instant, xtr: XtrIdentity, subscribed: EidPrefix) {
         let Subscriptions { table, publisher, .. } = &mut self.subscriptions;
         let Some(subscription) = table.get_mut(&subscribed, xtr) else { return };
-        if !std::mem::take(&mut subscription.untold) {
+        let proved = subscription.association != Association::Unauthenticated;
+        if !proved || !std::mem::take(&mut subscription.untold) {
             return;
         }
         for (prefix, _) in self.registry.more_specifics(&subscribed) {
@@ -584,6 +593,10 @@ impl MapServer {
         let Some(subscription) = self.subscriptions.table.get(&subscribed, xtr) else { return };
         if subscription.muted {
             return;
+        }
+        if subscription.association == Association::Unauthenticated {
+            // lispers.net acknowledges nothing.
+            return self.settle(xtr, &subscribed);
         }
         let Some(way) = self.ways(subscription).pop_front() else { return };
         let mut record = EidRecord::negative(subscribed, Action::DropAuthFailure, 0);

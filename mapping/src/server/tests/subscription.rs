@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::clock::Epoch;
-use crate::config::{ItrKey, LispSec, Subscriber, SubscriptionLimits};
+use crate::config::Profile;
+use crate::config::{Client, ItrKey, LispSec, Subscriber, SubscriptionLimits};
 use crate::sec::{self, Otk};
 use crate::timers::TEMPORARY_SUBSCRIPTION;
 use crate::transmit::SourcePort;
@@ -762,4 +763,43 @@ fn ps_22_a_one_time_key_makes_one_association_only() {
     assert_eq!(reply(&sent[0]).records[0].action, Action::DropAuthFailure);
     assert_eq!(bench.discarded(Discard::SubscriptionKeyReused), 1);
     assert_eq!(bench.subscriptions()[0].nonce, "0000000000000032", "as before");
+}
+
+/// Frame 7 of `lispers-pubsub-encrreg.pcap`: xTR-ID without Site-ID, no authentication, no inner UDP checksum.
+const LISPERS_NET: &str = "800000004500005e000000008011df5aac10010aac10020af03610f6004a0000\
+    1010010182fe45f4802221610001ac10010a00010a4d02020002fd77000200000000000000000000000280200001ac10020abf1362a16f43c31389351c5520553b37";
+
+#[test]
+fn ps_01_lispers_net_subscribes_without_site_id_where_its_profile_says_so() {
+    let octets: Vec<u8> = (0..LISPERS_NET.len() / 2)
+        .map(|at| u8::from_str_radix(&LISPERS_NET[2 * at..2 * at + 2], 16).unwrap())
+        .collect();
+    let mapping_of = |rloc| vec![record("172.16.2.0/24", &[rloc])];
+    let bench_with = |profile| {
+        let mut config = with_subscribers();
+        let prefix =
+            SitePrefix { prefix: eid_prefix("172.16.2.0/24"), accept_more_specifics: false };
+        config.sites[0].eid_prefixes.push(prefix);
+        config.clients = vec![Client {
+            prefix: "0.0.0.0/0".parse().unwrap(),
+            profile,
+            plain_map_requests: false,
+        }];
+        let mut bench = bench_of(config);
+        bench.register(&register(1, mapping_of(ETR)).edit(|message| message.use_ttl = true));
+        bench
+    };
+    let mut strict = bench_with(Profile::Rfc9301);
+    assert!(strict.input("10.77.2.2", 51_908, &octets).is_empty());
+    let mut bench = bench_with(Profile::LispersNet);
+    let sent = bench.input("10.77.2.2", 51_908, &octets);
+    let [only] = &sent[..] else { panic!("{sent:?}") };
+    let message = notify(only);
+    assert_eq!((message.nonce, message.authentication.algorithm_id), (0x82fe_45f4_8022_2161, 0));
+    assert_eq!(only.destination, SocketAddr::new(ip("10.77.2.2"), 61_494), "where it listens");
+    bench.advance(200);
+    assert_eq!(bench.subscriptions().len(), 1, "it acknowledges nothing");
+    let sent = bench.register(&register(2, mapping_of(OTHER_ETR)));
+    let published = sent.iter().find(|t| t.destination.ip() == ip("10.77.2.2")).unwrap();
+    assert_eq!(rlocs_of(&notify(published).records[0]), [ip(OTHER_ETR)]);
 }
