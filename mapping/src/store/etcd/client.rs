@@ -107,7 +107,8 @@ impl Client {
             let path = PathAndQuery::from_static(proto::WATCH);
             Ok(grpc.streaming(request, path, codec).await?.into_inner())
         };
-        let stream = timeout(WATCH_TIMEOUT, stream).await.unwrap_or_else(|_| Err(late(WATCH_TIMEOUT)));
+        let stream =
+            timeout(WATCH_TIMEOUT, stream).await.unwrap_or_else(|_| Err(late(WATCH_TIMEOUT)));
         self.judge(at, stream).map(|stream| (self.endpoints[at].0.as_str(), stream))
     }
 

@@ -108,10 +108,11 @@ impl Watcher {
         loop {
             let range_end = range_end.clone();
             let request = RangeRequest { key: key.clone(), range_end, limit: PAGE, revision };
-            let page: RangeResponse = match self.client.call(proto::RANGE, request, PAGE_PATIENCE).await {
-                Ok(page) => page,
-                Err(error) => return Ok(Err(error)),
-            };
+            let page: RangeResponse =
+                match self.client.call(proto::RANGE, request, PAGE_PATIENCE).await {
+                    Ok(page) => page,
+                    Err(error) => return Ok(Err(error)),
+                };
             if revision == 0 {
                 revision = page.header.map_or(0, |header| header.revision);
             }
