@@ -539,13 +539,36 @@ fn ms_13_au_03_what_is_wrong_with_a_site() {
             "mapping.toml:9: site[0].max-registrations: 0 is out of range; write 1 to 2000000",
         ],
     );
+    let named = MAPPING.to_owned() + "eid-names = [\"0123456789012345678901234567890123\", 7]\n";
+    refused_offline(
+        "mapping.toml",
+        &named,
+        &[
+            "mapping.toml:8: site[0].eid-names[0]: is no distinguished name (RFC 9735); write up to 31 octets without NUL",
+            "mapping.toml:8: site[0].eid-names[1]: is a number (7); write text in quotes",
+        ],
+    );
     let weak = MAPPING.replace("a.key\"", "a.key\", algorithms = [\"hmac-sha-1-96\"]");
     refused_offline(
         "mapping.toml",
         &weak,
         &[
-            "mapping.toml:6: site[0].keys[0].algorithms[0]: HMAC-SHA-1 is not for a site of the profile rfc9301 (RFC 9301 §1.1); \
-             give the site its peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
+            "mapping.toml:6: site[0].keys[0].algorithms[0]: HMAC-SHA-1 is not for a peer of the profile rfc9301 (RFC 9301 §1.1); \
+             give the peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
+        ],
+    );
+}
+
+#[test]
+fn au_03_au_14_hmac_sha_1_only_for_a_legacy_map_server() {
+    let key = "key-file = \"a.key\"";
+    let weak = XTR.replace(key, &format!("{key}, algorithm = \"hmac-sha-1-96\""));
+    refused_offline(
+        "xtr.toml",
+        &weak,
+        &[
+            "xtr.toml:3: xtr.map-servers[0].algorithm: HMAC-SHA-1 is not for a peer of the profile rfc9301 (RFC 9301 §1.1); \
+             give the peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
         ],
     );
 }
@@ -782,6 +805,21 @@ rlocs = ["192.0.2.13"]
 }
 
 #[test]
+fn dd_06_a_site_that_nobody_is_referred_to_is_warned_of() {
+    let directory = TempDir::new().unwrap();
+    let site = "\n[[site]]\nname = \"a\"\nkeys = [{ id = 1, file = \"a.key\" }]\neid-prefixes = [\"172.16.0.0/16\"]\n";
+    fs::write(directory.path().join("mapping.toml"), DDT.to_owned() + site).unwrap();
+    let output = isthmus(directory.path(), &["check", "--offline", "mapping.toml"]);
+    assert_eq!(
+        stderr_lines(&output),
+        [
+            "mapping.toml:10: site[0]: warning: 172.16.0.0/16 is in no [[ddt.authoritative]] prefix: nobody is referred here for it"
+        ]
+    );
+    assert!(output.status.success());
+}
+
+#[test]
 fn dd_10_a_resolver_begins_somewhere() {
     let alone = "[mapping]\nlisten = [\"192.0.2.11\"]\n\n[ddt]\nresolver = true\n";
     refused_offline(
@@ -854,5 +892,146 @@ fn a_cluster_is_checked_key_by_key() {
         "mapping.toml",
         &cluster(""),
         &["mapping.toml:9: cluster.endpoints: missing; write endpoints = [\"HOST:PORT\"]"],
+    );
+}
+
+#[test]
+fn a_subscribing_router_needs_a_name_and_a_key() {
+    let xtr = |lines: &str| XTR.replacen("[xtr]\n", &format!("[xtr]\n{lines}\n"), 1);
+    refused_offline(
+        "xtr.toml",
+        &xtr("xtr-id = \"12 34\"\nsite-id = 0"),
+        &[
+            "xtr.toml:2: xtr.xtr-id: is no xTR-ID; write up to 32 hexadecimal digits, such as those of /etc/machine-id",
+            "xtr.toml:3: xtr.site-id: 0 is out of range; write 1 to 9223372036854775807",
+        ],
+    );
+    refused_offline(
+        "xtr.toml",
+        &xtr("xtr-id = \"1234\""),
+        &["xtr.toml:2: xtr.xtr-id: is half an identity; add site-id = 1"],
+    );
+    refused_offline(
+        "xtr.toml",
+        &xtr("subscribe = true"),
+        &[
+            "xtr.toml:2: xtr.subscribe: needs a name for this router; add xtr-id = \"HEXADECIMAL DIGITS\", which no other router of the \
+           Site-ID has, and site-id = 1",
+        ],
+    );
+    let gateway = GATEWAY.replacen(
+        "[gateway]\n",
+        "[gateway]\nxtr-id = \"ab\"\nsite-id = 7\nsubscribe = true\n",
+        1,
+    );
+    refused_offline(
+        "gateway.toml",
+        &gateway,
+        &[
+            "gateway.toml:4: gateway.subscribe: has no key for Map-Notifies; write subscribe = { key-id = 1, key-file = \"PATH\" }, or \
+           add lisp-sec",
+        ],
+    );
+}
+
+#[test]
+fn a_site_id_belongs_to_one_section() {
+    let mapping = "[mapping]
+listen = [\"198.51.100.2\"]
+
+[[site]]
+name = \"a\"
+site-id = 5
+keys = [{ id = 1, file = \"a.key\" }]
+eid-prefixes = [\"2001:db8:e001::/48\"]
+
+[[subscriber]]
+name = \"pitr\"
+site-id = 5
+key-id = 1
+key-file = \"p.key\"
+
+[subscriptions]
+lifetime = \"5s\"
+";
+    refused_offline(
+        "mapping.toml",
+        mapping,
+        &[
+            "mapping.toml:12: subscriber[0].site-id: Site-ID 5 is already given in line 6; give every site and subscriber its own: it \
+             chooses the key",
+            "mapping.toml:17: subscriptions.lifetime: \"5s\" is out of range; write 60s to 86400s",
+        ],
+    );
+}
+
+#[test]
+fn se_07_the_itrs_secret_is_no_sites() {
+    let text = r#"[mapping]
+listen = ["198.51.100.2"]
+
+[[site]]
+name = "a"
+keys = [{ id = 1, file = "a.key" }]
+eid-prefixes = ["2001:db8:e001::/48"]
+
+[lisp-sec]
+itr-keys = [{ id = 1, file = "itr.key" }, { id = 2, file = "same.key" }]
+"#;
+    let xtr = format!(
+        "{XTR}\n[data]\n",
+        XTR =
+            XTR.replace("[[eid]]", "lisp-sec = { key-id = 1, key-file = \"same.key\" }\n\n[[eid]]")
+    );
+    let directory = TempDir::new().unwrap();
+    for (name, secret) in
+        [("a.key", "of a site"), ("same.key", "of a site"), ("itr.key", "of ITRs")]
+    {
+        fs::write(directory.path().join(name), secret).unwrap();
+        fs::set_permissions(directory.path().join(name), Permissions::from_mode(0o600)).unwrap();
+    }
+    fs::write(directory.path().join("mapping.toml"), text).unwrap();
+    fs::write(directory.path().join("xtr.toml"), xtr).unwrap();
+    let output = isthmus(directory.path(), &["check", "mapping.toml", "xtr.toml"]);
+    let lines = stderr_lines(&output);
+    let has = |line: &str| assert!(lines.iter().any(|found| found == line), "{lines:#?}");
+    has(
+        "mapping.toml:10: lisp-sec.itr-keys[1].file: is the secret of site \"a\" too; give the ITRs a secret of their own, or the \
+         ETRs could vouch for prefixes that are not theirs",
+    );
+    has(
+        "xtr.toml:6: xtr.lisp-sec.key-file: is the secret of a Map-Server too; use the secret of the Map-Resolver's itr-keys, or the \
+         ETRs could vouch for prefixes that are not theirs",
+    );
+    assert_eq!(output.status.code(), Some(78));
+}
+
+#[test]
+fn lisp_sec_and_clients_are_checked() {
+    refused_offline(
+        "mapping.toml",
+        r#"[mapping]
+listen = ["198.51.100.2"]
+clients = ["198.51.100.0/24", { prefix = "192.0.2.0/24", profile = "oor" }, "198.51.100.0/24"]
+
+[lisp-sec]
+required = 1
+itr-keys = [{ id = 256, file = "itr.key" }]
+"#,
+        &[
+            "mapping.toml:3: mapping.clients[1].profile: \"oor\" is no profile of a client; write \"rfc9301\" or \"lispers.net\"",
+            "mapping.toml:3: mapping.clients[2]: 198.51.100.0/24 is already given in line 3; give it once",
+            "mapping.toml:6: lisp-sec.required: is a number (1); write true or false",
+            "mapping.toml:7: lisp-sec.itr-keys[0].id: 256 is out of range; write 0 to 255",
+        ],
+    );
+    refused_offline(
+        "gateway.toml",
+        &GATEWAY.replace("[pitr]", "lisp-sec = { key-id = 1, secret = \"x\" }\n\n[pitr]"),
+        &[
+            "gateway.toml:5: gateway.lisp-sec: has no secret; write key-file = \"PATH\" or key-env = \"VARIABLE\"",
+            "gateway.toml:5: gateway.lisp-sec.secret: a secret must not be in this file; put it in a file of its own, readable by the \
+             daemon only, and name the file",
+        ],
     );
 }

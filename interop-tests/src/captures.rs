@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use mapping::wire::CONTROL_PORT;
@@ -15,6 +16,10 @@ pub struct Datagram {
     pub capture: String,
     /// Counted from 1, as every viewer does.
     pub frame: usize,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// Where it went.
+    pub destination: SocketAddr,
     /// The UDP payload.
     pub payload: Vec<u8>,
 }
@@ -30,10 +35,16 @@ pub fn datagrams(port: u16) -> Vec<Datagram> {
     for (capture, file) in captures() {
         for (frame, octets) in frames(&file).into_iter().enumerate() {
             if let Some(([source, destination], payload)) = udp(octets)
-                && (source == port || destination == port)
+                && (source.port() == port || destination.port() == port)
             {
-                let payload = payload.to_vec();
-                datagrams.push(Datagram { capture: capture.clone(), frame: frame + 1, payload });
+                let (capture, payload) = (capture.clone(), payload.to_vec());
+                datagrams.push(Datagram {
+                    capture,
+                    frame: frame + 1,
+                    source,
+                    destination,
+                    payload,
+                });
             }
         }
     }
@@ -74,26 +85,38 @@ fn frames(file: &[u8]) -> Vec<&[u8]> {
     frames
 }
 
-/// Ports and payload of an unfragmented UDP datagram in an Ethernet frame.
-fn udp(frame: &[u8]) -> Option<([u16; 2], &[u8])> {
+/// Source, destination and payload of an unfragmented UDP datagram in an Ethernet frame.
+fn udp(frame: &[u8]) -> Option<([SocketAddr; 2], &[u8])> {
     const ETHERNET: usize = 14;
     const IPV6: usize = 40;
     let packet = &frame[ETHERNET..];
-    let (protocol, datagram) = match u16_at(frame, 12) {
+    let (protocol, addresses, datagram) = match u16_at(frame, 12) {
         0x0800 if u16_at(packet, 6) & 0x3fff == 0 => {
             let header = usize::from(packet[0] & 0x0f) * 4;
-            (packet[9], &packet[header..usize::from(u16_at(packet, 2))])
+            let addresses = [12, 16].map(|at| IpAddr::from(array_at::<4>(packet, at)));
+            (packet[9], addresses, &packet[header..usize::from(u16_at(packet, 2))])
         }
-        0x86dd => (packet[6], &packet[IPV6..IPV6 + usize::from(u16_at(packet, 4))]),
+        0x86dd => {
+            let addresses = [8, 24].map(|at| IpAddr::from(array_at::<16>(packet, at)));
+            (packet[6], addresses, &packet[IPV6..IPV6 + usize::from(u16_at(packet, 4))])
+        }
         _ => return None,
     };
     let is_udp = protocol == 17;
     is_udp.then(|| {
-        let ports = [u16_at(datagram, 0), u16_at(datagram, 2)];
-        (ports, &datagram[8..usize::from(u16_at(datagram, 4))])
+        let [source, destination] = addresses;
+        let ends = [
+            SocketAddr::new(source, u16_at(datagram, 0)),
+            SocketAddr::new(destination, u16_at(datagram, 2)),
+        ];
+        (ends, &datagram[8..usize::from(u16_at(datagram, 4))])
     })
 }
 
+fn array_at<const N: usize>(octets: &[u8], at: usize) -> [u8; N] {
+    octets[at..at + N].try_into().expect(WELL_FORMED)
+}
+
 fn u16_at(octets: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([octets[at], octets[at + 1]])
+    u16::from_be_bytes(array_at(octets, at))
 }

@@ -1,7 +1,8 @@
 //! A daemon of the suite, run as its own process inside a namespace.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,7 +23,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `isthmus ROLE` in `namespace` and waits until it answers; `KEY` in `config` becomes the path of a key file.
+    /// Starts `isthmus ROLE` in `namespace` and waits until it answers; in `config`, `KEY` becomes the path of a
+    /// key file and `STATE` that of a directory.
     ///
     /// # Errors
     /// When the program is not built yet (`cargo build -p gateway` does), ends early or stays silent; with its log.
@@ -63,7 +65,11 @@ impl Daemon {
         let directory = TempDir::new()?;
         let path = |name: &str| directory.path().join(name);
         fs::write(path("site.key"), "a secret for tests only")?;
-        fs::write(path("daemon.toml"), config.replace("KEY", &path("site.key").to_string_lossy()))?;
+        DirBuilder::new().mode(0o700).create(path("state"))?;
+        let config = config
+            .replace("KEY", &path("site.key").to_string_lossy())
+            .replace("STATE", &path("state").to_string_lossy());
+        fs::write(path("daemon.toml"), config)?;
         let log = File::create(path("log"))?;
         let mut command = Command::new(program()?);
         command

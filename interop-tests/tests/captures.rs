@@ -67,7 +67,7 @@ fn cw_02_every_capture_has_its_control_messages() {
 fn cw_21_every_control_message_parses_or_is_refused_by_design() {
     let mut refused = Vec::new();
     let mut unsupported = 0;
-    for Datagram { capture, frame, payload } in control_datagrams() {
+    for Datagram { capture, frame, payload, .. } in control_datagrams() {
         match Message::parse_with(&payload, TOLERANT) {
             Ok(_) => {}
             // Info-Requests and Info-Replies of NAT traversal.
@@ -84,7 +84,7 @@ fn cw_21_every_control_message_parses_or_is_refused_by_design() {
 #[test]
 fn ec_03_only_lispers_net_sends_zero_inner_checksums() {
     let mut zero = 0;
-    for Datagram { capture, frame, payload } in control_datagrams() {
+    for Datagram { capture, frame, payload, .. } in control_datagrams() {
         let Ok(message) = Message::parse_with(&payload, TOLERANT) else { continue };
         let strict = Message::parse(&payload);
         if capture.starts_with("lispers") && payload[0] >> 4 == 8 {
@@ -100,7 +100,7 @@ fn ec_03_only_lispers_net_sends_zero_inner_checksums() {
 #[test]
 fn messages_are_encoded_to_the_octets_they_came_in() {
     let (mut same, mut odd) = (0, 0);
-    for Datagram { capture, frame, payload } in control_datagrams() {
+    for Datagram { capture, frame, payload, .. } in control_datagrams() {
         let Ok(message) = Message::parse_with(&payload, TOLERANT) else { continue };
         let encoded = message.to_vec();
         if is_odd(&capture, &payload) {
@@ -119,7 +119,7 @@ fn messages_are_encoded_to_the_octets_they_came_in() {
 #[test]
 fn ec_05_encapsulated_map_requests_parse_and_are_encoded_to_the_same_octets() {
     let (mut requests, mut subscriptions) = (0, 0);
-    for Datagram { capture, frame, payload } in control_datagrams() {
+    for Datagram { capture, frame, payload, .. } in control_datagrams() {
         let Ok(Message::Encapsulated(ecm)) = Message::parse_with(&payload, TOLERANT) else {
             continue;
         };
@@ -156,7 +156,7 @@ fn verified(captures: &str, algorithm: Algorithm, keys: &[&str]) -> usize {
     let keys: Vec<Secret> = keys.iter().map(|&key| Secret::new(key.into())).collect();
     let stranger = Secret::new(b"stranger".to_vec());
     let mut verified = 0;
-    for Datagram { capture, frame, payload } in control_datagrams() {
+    for Datagram { capture, frame, payload, .. } in control_datagrams() {
         if !capture.starts_with(captures) || !is_signed(&payload) || payload[13] != algorithm.id() {
             continue;
         }

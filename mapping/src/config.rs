@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::auth::PreparedKey;
 use crate::ddt::DdtConfig;
-use crate::eid::EidPrefix;
+use crate::eid::{EidPrefix, NamePrefix};
 use crate::timers;
 
 /// A shared secret; never printed. Clones share it and what MACs make of it.
@@ -207,6 +207,8 @@ pub struct Site {
     pub keys: Vec<SiteKey>,
     /// EID-prefixes the site may register. Sites may have a prefix in common, so that its EIDs can move between them.
     pub eid_prefixes: Vec<SitePrefix>,
+    /// Distinguished names the site may register (RFC 9735).
+    pub eid_names: Vec<SiteName>,
     /// If not empty: locators must lie in one of these.
     pub allowed_locators: Vec<IpNet>,
     /// How the site's xTRs deviate from RFC 9301.
@@ -266,6 +268,7 @@ impl Site {
             name: name.into(),
             keys,
             eid_prefixes,
+            eid_names: Vec::new(),
             allowed_locators: Vec::new(),
             profile: Profile::default(),
             admin_down: false,
@@ -293,5 +296,14 @@ pub struct SitePrefix {
     /// The prefix.
     pub prefix: EidPrefix,
     /// Whether more-specifics may be registered too (MS-02).
+    pub accept_more_specifics: bool,
+}
+
+/// A distinguished name of a site.
+#[derive(Clone, Debug)]
+pub struct SiteName {
+    /// The name.
+    pub name: NamePrefix,
+    /// Whether names that begin with it may be registered too.
     pub accept_more_specifics: bool,
 }

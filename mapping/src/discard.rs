@@ -25,7 +25,9 @@ crate::named! {
     SourceRateLimited "source_rate_limited" "The source sends more control messages, or asks for more EIDs in them, than its share; dropped before any MAC was computed (MS-23).";
     StrangersRateLimited "strangers_rate_limited" "All sources together that never registered nor asked before send more than their share: a flood from spoofed sources. Known sources are served still.";
     SiteRateLimited "site_rate_limited" "More Map-Registers name EID-prefixes of this site than its share; dropped before any MAC was computed.";
+    StoreBehind "store_behind" "The Map-Register came while too many others wait to be kept: the disk or the cluster is too slow, or does not work.";
     UnsupportedEid "unsupported_eid" "The EID of the record is no IP prefix of a supported instance (CW-10).";
+    InstanceUnsupported "instance_unsupported" "An Instance ID above 24 bits, which no data header carries, or a range of instances: register each instance (CW-25, CW-27).";
     NotASite "not_a_site" "No configured site has an EID-prefix that covers this record: add it to a [[site]] (MS-01).";
     MoreSpecificRefused "more_specific_refused" "A more-specific of a configured EID-prefix: set accept-more-specifics on the prefix to allow it (MS-02).";
     OtherSite "other_site" "The record belongs to another site than the one whose key signed the message (MS-01, MS-22).";

@@ -25,6 +25,13 @@ impl Rate {
         Self { interval, depth: interval * burst.max(1) }
     }
 
+    /// The rate and the burst halved `times` times, at most 31.
+    #[must_use]
+    pub fn slowed(self, times: u32) -> Self {
+        let interval = self.interval * (1 << times.min(31));
+        Self { interval, depth: self.depth.max(interval) }
+    }
+
     /// One token every `interval`, `burst` at once; `burst` at least 1.
     pub fn every(interval: Duration, burst: u32) -> Self {
         Self { interval, depth: interval * burst.max(1) }
@@ -301,42 +308,48 @@ impl Acquaintances {
 }
 
 /// What was done lately, remembered for `period` in memory that never grows: where keys crowd, the older one is forgotten early.
+///
+/// A key takes 8 octets, so that looking for one costs one access to memory; two keys are taken for the same once in 10^12.
 #[derive(Clone, Debug)]
 pub struct Recent {
-    period: Duration,
+    period: u64,
     since: Since,
     scatter: Scatter,
-    done: Box<[Done]>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Done {
-    tag: u64,
-    value: u64,
-    /// Nanoseconds; 0 = nothing.
-    at: u64,
+    /// 24 bits of the key, 16 of the value, 24 of the time; 0 = nothing.
+    done: Box<[u64]>,
 }
 
 impl Recent {
-    /// An empty memory of `count` keys, rounded up to a power of two.
+    /// The unit of its time: 24 bits of it are 12 days.
+    const TICK: u64 = 1 << 26;
+    const TIME: u64 = (1 << 24) - 1;
+
+    /// An empty memory of `count` keys, rounded up to a power of two; `period` counts in steps of 67 ms.
     pub fn new(period: Duration, count: usize, scatter: Scatter) -> Self {
-        let done = vec![Done::default(); count.max(1).next_power_of_two()].into();
-        Self { period, since: Since::default(), scatter, done }
+        let ticks = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX) / Self::TICK;
+        let done = vec![0; count.max(1).next_power_of_two()].into();
+        Self { period: ticks.min(Self::TIME / 2), since: Since::default(), scatter, done }
     }
 
     /// Whether `value` was recorded for `key` less than `period` ago.
     pub fn contains(&mut self, now: Instant, key: &impl Hash, value: u64) -> bool {
-        let (now, tag) = (self.since.nanoseconds(now) + 1, self.scatter.of(key));
-        let done = self.done[tag as usize & (self.done.len() - 1)];
-        let age = u128::from(now.saturating_sub(done.at));
-        done.at > 0 && done.tag == tag && done.value == value && age < self.period.as_nanos()
+        let (at, wanted) = self.place(now, key, value);
+        let found = self.done[at];
+        let age = wanted.wrapping_sub(found) & Self::TIME;
+        found != 0 && (found ^ wanted) & !Self::TIME == 0 && age < self.period
     }
 
     /// Records `value` for `key`.
     pub fn record(&mut self, now: Instant, key: &impl Hash, value: u64) {
-        let (at, tag) = (self.since.nanoseconds(now) + 1, self.scatter.of(key));
-        let slot = tag as usize & (self.done.len() - 1);
-        self.done[slot] = Done { tag, value, at };
+        let (at, done) = self.place(now, key, value);
+        self.done[at] = done;
+    }
+
+    fn place(&mut self, now: Instant, key: &impl Hash, value: u64) -> (usize, u64) {
+        let time = (self.since.nanoseconds(now) / Self::TICK + 1) & Self::TIME;
+        let hash = self.scatter.of(key);
+        let value = self.scatter.of(&value) & 0xffff;
+        (hash as usize & (self.done.len() - 1), hash & !0xff_ffff_ffff | value << 24 | time)
     }
 }
 

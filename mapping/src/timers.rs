@@ -183,6 +183,8 @@ pub const TRACKED_FORWARDS: usize = 262_144;
 pub const MAX_VOUCHED_PREFIXES: usize = 8;
 /// Registrations held, over all sites: one per EID-prefix and xTR.
 pub const MAX_REGISTRATIONS: usize = 2_000_000;
+/// Distinguished names registered, over all sites.
+pub const MAX_NAMES: usize = 65_536;
 /// Registrations of one site, unless configured otherwise.
 pub const MAX_SITE_REGISTRATIONS: usize = 1_000_000;
 /// Octets of the locators of all registrations as on the wire: ten IPv4 locators for each of [`MAX_REGISTRATIONS`].
@@ -195,6 +197,10 @@ pub const MAX_LOCATORS: usize = 255;
 pub const MAX_NONCES: usize = MAX_REGISTRATIONS;
 /// Unsolicited Map-Notifies awaiting their Map-Notify-Ack (MS-08).
 pub const MAX_PENDING_NOTIFIES: usize = 65_536;
+/// Messages that may wait for their changes to be kept before Map-Registers are refused.
+pub const MAX_WAITING_FOR_STORE: usize = 131_072;
+/// Payloads of sent datagrams kept to be filled again.
+pub const SPARE_PAYLOADS: usize = 4_096;
 /// Refused registrations that `show` can tell of, the newest.
 pub const MAX_REFUSALS: usize = 256;
 /// Lookups that one client may have under way through the tree (RFC 8111 §7.3.1).

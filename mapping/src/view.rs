@@ -34,6 +34,9 @@ pub struct SiteView {
     pub name: String,
     /// Its configured EID-prefixes.
     pub eid_prefixes: Vec<SitePrefixView>,
+    /// Its configured distinguished names.
+    #[serde(default)]
+    pub eid_names: Vec<String>,
     /// EID-prefixes registered now.
     pub registered: usize,
     /// Records accepted since the start.
@@ -69,8 +72,11 @@ pub struct SitePrefixView {
 /// The registration of one EID-prefix by one xTR.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistrationView {
-    /// The EID-prefix.
-    pub prefix: EidPrefix,
+    /// The EID-prefix; `None` of a distinguished name.
+    pub prefix: Option<EidPrefix>,
+    /// The distinguished name.
+    #[serde(default)]
+    pub name: Option<String>,
     /// The site it belongs to.
     pub site: String,
     /// Where the Map-Register came from.

@@ -1,7 +1,7 @@
 //! What a tunnel router is configured with, after parsing and validation.
 use ipnet::IpNet;
 use mapping::auth::Covered;
-use mapping::config::{Algorithm, Secret};
+use mapping::config::{Algorithm, Profile, Secret};
 use mapping::eid::EidPrefix;
 use mapping::wire::XtrIdentity;
 use std::net::IpAddr;
@@ -45,6 +45,8 @@ pub struct ControlConfig {
     pub proxy_reply: bool,
     /// Most map-cache entries held (MC-27).
     pub map_cache_limit: usize,
+    /// LISP-SEC: lookups are protected, and registrations say that protected ones are answered (RFC 9303).
+    pub lisp_sec: Option<LispSec>,
     /// Who we are in registrations (RG-09) and subscriptions (PS-01).
     pub identity: Option<XtrIdentity>,
     /// Ask the Map-Servers to merge our registrations with those of the site's other xTRs (a-bit, RG-08).
@@ -71,6 +73,17 @@ pub struct NotifyKey {
     pub secret: Secret,
     /// How messages are signed.
     pub algorithm: Algorithm,
+}
+
+/// LISP-SEC of a tunnel router (RFC 9303). As an ETR it needs no key but those of its Map-Servers.
+#[derive(Clone, Debug)]
+pub struct LispSec {
+    /// Key ID at the Map-Resolvers.
+    pub key_id: u8,
+    /// The secret shared with the Map-Resolvers; none of a Map-Server's (SE-07).
+    pub secret: Secret,
+    /// Never do without: neither for an ETR that cannot sign (SE-22), nor for an unprotected Map-Request (SE-23).
+    pub required: bool,
 }
 
 /// The role of a tunnel router.
@@ -117,6 +130,20 @@ pub struct MapServer {
     pub algorithm: Algorithm,
     /// How far the MAC of Map-Registers reaches; with an xTR-ID, the Map-Server believes only what the MAC covers.
     pub covers: Covered,
+    /// How it deviates from RFC 9301; a legacy one wants untruncated MACs (AU-14).
+    pub profile: Profile,
+}
+
+impl MapServer {
+    /// The octets of the Authentication Data that the Map-Server expects.
+    pub const fn mac_len(&self) -> usize {
+        match self.profile {
+            Profile::Rfc9301 => self.algorithm.mac_len(),
+            Profile::Oor | Profile::LispersNet | Profile::Vpp => {
+                self.algorithm.untruncated_mac_len()
+            }
+        }
+    }
 }
 
 /// A proxy ETR to use.

@@ -348,6 +348,9 @@ impl Daemon {
                 self.quiet_until = Some(now + LOG_INTERVAL);
                 tracing::warn!(%prefix, "no Map-Resolver answers; next try in 30 s");
             }
+            Event::ReplyRefused { prefix, from, reason } => {
+                tracing::warn!(%prefix, %from, %reason, "Map-Reply refused: {}", reason.help());
+            }
             Event::SubscriptionRefused(prefix) => {
                 tracing::warn!(%prefix, "the Map-Server refuses the subscription; looked up without");
             }

@@ -28,6 +28,9 @@ pub struct MapCacheEntryView {
     /// What is done with packets now: `encapsulate`, `encapsulate-to-petr`, `native`, `resolve`, or
     /// `drop:REASON` with the name of a drop counter.
     pub forwarding: String,
+    /// Whether the mapping came protected by LISP-SEC (RFC 9303).
+    #[serde(default)]
+    pub secured: bool,
     /// Packets encapsulated for it.
     pub packets: u64,
     /// Inner octets encapsulated for it.

@@ -6,7 +6,7 @@
 //! ```
 use futures_util::TryStreamExt;
 use mapping::admin::{Query, Request};
-use mapping::config::{Algorithm, MappingConfig, Secret, Site, SiteKey, SitePrefix};
+use mapping::config::{Algorithm, MappingConfig, Profile, Secret, Site, SiteKey, SitePrefix};
 use mapping::eid::{EidPrefix, InstanceId};
 use mapping::server::MapServer;
 use mapping::wire::CONTROL_PORT;
@@ -83,6 +83,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
             secret: secret(),
             algorithm: Algorithm::HmacSha256Hkdf,
             covers: mapping::auth::Covered::Message,
+            profile: Profile::Rfc9301,
         }],
         use_petr: Vec::new(),
         eids: vec![LocalEid { prefix: prefix(eid), locator_set: Vec::new() }],
@@ -91,6 +92,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
         record_ttl_minutes: 1440,
         proxy_reply: false,
         map_cache_limit: 1000,
+        lisp_sec: None,
         identity: None,
         merge: false,
         subscribe: None,

@@ -6,7 +6,7 @@
 //!       (natives) PITR 192.0.2.3 --+
 //! ```
 use mapping::clock::Epoch;
-use mapping::config::{Algorithm, MappingConfig, Secret, Site, SiteKey, SitePrefix};
+use mapping::config::{Algorithm, MappingConfig, Profile, Secret, Site, SiteKey, SitePrefix};
 use mapping::discard::Discard;
 use mapping::eid::{Eid, EidPrefix, InstanceId};
 use mapping::server::MapServer;
@@ -323,6 +323,7 @@ fn router_config(
         secret: key(),
         algorithm: Algorithm::HmacSha256Hkdf,
         covers: mapping::auth::Covered::Message,
+        profile: Profile::Rfc9301,
     };
     ControlConfig {
         role,
@@ -339,6 +340,7 @@ fn router_config(
         record_ttl_minutes: ttl_minutes,
         proxy_reply,
         map_cache_limit: 1000,
+        lisp_sec: None,
         identity: None,
         merge: false,
         subscribe: None,

@@ -16,10 +16,14 @@ use clap::Args;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use secure::{Key, Sent};
+
 use super::columns::Align::{Left, Right};
 use super::columns::{milliseconds, table};
 use super::{Failure, print, print_json};
 use crate::config::{self, RoleConfig};
+
+mod secure;
 
 /// Map-Requests sent before giving up (RFC 6835 §4: three).
 const TRIES: u32 = 3;
@@ -33,6 +37,7 @@ const DATAGRAM: usize = 65_535;
 #[command(after_help = "Examples:
   isthmus lig 2001:db8:e001::1 @198.51.100.2
   isthmus lig 203.0.113.0/26 @mr.example.net --instance-id 7 --json
+  isthmus lig 203.0.113.1 @198.51.100.2 --key-id 1 --key-file /etc/isthmus/itr.key     protected by LISP-SEC
   isthmus lig 203.0.113.1                     asks the map-resolvers of /etc/isthmus/xtr.toml or gateway.toml
 
 Exit status 0 when there was a reply, a negative one too; 1 when there was none.")]
@@ -52,6 +57,12 @@ pub(crate) struct LigArgs {
     /// Own address to send from, to which the reply comes
     #[arg(long, value_name = "ADDRESS")]
     source: Option<IpAddr>,
+    /// Protect the lookup by LISP-SEC with this one of the Map-Resolver's itr-keys; a reply that does not verify is none
+    #[arg(long, value_name = "N", requires = "key_file")]
+    key_id: Option<u8>,
+    /// The file with that key
+    #[arg(long, value_name = "FILE", requires = "key_id")]
+    key_file: Option<PathBuf>,
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
@@ -79,10 +90,14 @@ pub(crate) fn run(args: &LigArgs) -> Result<(), Failure> {
     };
     let instance_id = InstanceId::new(args.instance_id).unwrap_or_default();
     let eid = EidPrefix::new(instance_id, args.eid);
+    let key = match (args.key_id, &args.key_file) {
+        (Some(id), Some(file)) => Some(Key::read(id, file)?),
+        _ => None,
+    };
     let mut last = None;
     for resolver in resolvers {
         match resolve(&resolver, args.source)
-            .and_then(|address| lookup(eid, address, args.source, TRIES, PATIENCE))
+            .and_then(|address| lookup(eid, address, args.source, key.as_ref(), TRIES, PATIENCE))
         {
             Ok(found) if args.json => return print_json(&found),
             Ok(found) => return print(&found.text()),
@@ -137,6 +152,8 @@ struct Found {
     /// Map-Requests sent until then.
     tries: u32,
     rtt_micros: u64,
+    /// Whether LISP-SEC proves it.
+    secured: bool,
     records: Vec<FoundRecord>,
 }
 
@@ -165,6 +182,7 @@ fn lookup(
     eid: EidPrefix,
     resolver: IpAddr,
     source: Option<IpAddr>,
+    key: Option<&Key>,
     tries: u32,
     patience: Duration,
 ) -> Result<Found, Failure> {
@@ -177,24 +195,33 @@ fn lookup(
     let socket = UdpSocket::bind(SocketAddr::new(own, 0))
         .map_err(|error| Failure::Failed(format!("cannot send from {own}: {error}")))?;
     let inner_source = socket.local_addr().map_err(failed)?;
-    let mut sent: Vec<(u64, Instant)> = Vec::new();
+    let mut sent: Vec<Sent> = Vec::new();
+    let mut refused = None;
     for _ in 0..tries {
         let nonce = nonce().map_err(failed)?;
-        let now = Instant::now();
-        sent.push((nonce, now));
-        let request = encapsulated_request(eid, inner_source, nonce);
+        let at = Instant::now();
+        let mut ecm = encapsulated_request(eid, inner_source, nonce);
+        let otk = key.map(|key| key.protect(&mut ecm, nonce)).transpose().map_err(failed)?;
+        sent.push(Sent { nonce, at, otk });
+        let request = Message::Encapsulated(ecm).to_vec();
         socket.send_to(&request, destination).map_err(failed)?;
-        let waited = wait_for_reply(&socket, &sent, now + patience).map_err(failed)?;
-        if let Some((reply, source, rtt)) = waited {
+        let waited = wait_for_reply(&socket, &sent, at + patience, &mut refused).map_err(failed)?;
+        if let Some(Reply { records, source, rtt }) = waited {
             return Ok(Found {
                 eid,
                 map_resolver: resolver,
                 source,
                 tries: u32::try_from(sent.len()).unwrap_or(u32::MAX),
                 rtt_micros: u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX),
-                records: reply.records.iter().map(found_record).collect(),
+                secured: key.is_some(),
+                records: records.iter().map(found_record).collect(),
             });
         }
+    }
+    if let Some(reason) = refused {
+        return Err(Failure::Failed(format!(
+            "{resolver}: a reply for {eid} was refused: {reason}"
+        )));
     }
     Err(Failure::Failed(format!(
         "{resolver} did not answer {tries} Map-Requests for {eid} in {:?}",
@@ -218,23 +245,31 @@ fn nonce() -> io::Result<u64> {
 }
 
 /// The reply comes to the inner source port at the ITR-RLOC (RFC 9301 §5.3), which is this socket's.
-fn encapsulated_request(eid: EidPrefix, own: SocketAddr, nonce: u64) -> Vec<u8> {
+fn encapsulated_request(eid: EidPrefix, own: SocketAddr, nonce: u64) -> EncapsulatedControlMessage {
     let request =
         MapRequest::new(nonce, vec![Address::from(own.ip())], vec![RequestedEid::new(eid)]);
     let mut message = Vec::new();
     request.encode(&mut message);
     let destination = SocketAddr::new(eid.first().address, CONTROL_PORT);
-    let mut octets = Vec::new();
-    EncapsulatedControlMessage::new(own, destination, message).encode(&mut octets);
-    octets
+    EncapsulatedControlMessage::new(own, destination, message)
 }
 
-/// The first Map-Reply with a nonce of `sent`; anything else that arrives is not for us.
+/// A Map-Reply to one of our Map-Requests.
+#[derive(Debug)]
+struct Reply {
+    records: Vec<EidRecord>,
+    source: SocketAddr,
+    rtt: Duration,
+}
+
+/// The first Map-Reply with a nonce of `sent`; anything else that arrives is not for us. Why a reply was `refused` is noted: another
+/// one may be genuine.
 fn wait_for_reply(
     socket: &UdpSocket,
-    sent: &[(u64, Instant)],
+    sent: &[Sent],
     until: Instant,
-) -> io::Result<Option<(MapReply, SocketAddr, Duration)>> {
+    refused: &mut Option<String>,
+) -> io::Result<Option<Reply>> {
     let mut buffer = vec![0; DATAGRAM];
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -249,9 +284,25 @@ fn wait_for_reply(
         };
         let arrived = Instant::now();
         let Ok(Message::MapReply(reply)) = Message::parse(&buffer[..length]) else { continue };
-        if let Some(&(_, at)) = sent.iter().find(|&&(nonce, _)| nonce == reply.nonce) {
-            return Ok(Some((reply, source, arrived - at)));
+        let Some(request) = sent.iter().find(|sent| sent.nonce == reply.nonce) else { continue };
+        match vouched_for(request, &buffer[..length], reply) {
+            Ok(records) => return Ok(Some(Reply { records, source, rtt: arrived - request.at })),
+            Err(reason) => *refused = Some(reason),
         }
+    }
+}
+
+/// The records of a reply, or why none is to be believed.
+fn vouched_for(sent: &Sent, octets: &[u8], reply: MapReply) -> Result<Vec<EidRecord>, String> {
+    let Some(authorized) = sent.open(octets).map_err(|error| error.to_string())? else {
+        return Ok(reply.records);
+    };
+    let vouched = |record: &EidRecord| {
+        record.eid.prefix().is_some_and(|prefix| authorized.intersection(&prefix).is_some())
+    };
+    match reply.records.iter().all(vouched) {
+        true => Ok(reply.records),
+        false => Err("it claims a prefix that the Map-Server does not vouch for".to_owned()),
     }
 }
 
@@ -295,12 +346,13 @@ impl Found {
     fn text(&self) -> String {
         let tries = if self.tries == 1 { "try" } else { "tries" };
         let mut text = format!(
-            "{}: reply from {} in {}, {} {tries}, Map-Resolver {}\n",
+            "{}: reply from {} in {}, {} {tries}, Map-Resolver {}, secured: {}\n",
             self.eid,
             self.source.ip(),
             milliseconds(self.rtt_micros),
             self.tries,
             self.map_resolver,
+            if self.secured { "yes" } else { "no" },
         );
         for record in &self.records {
             let kind = if record.authoritative { "authoritative" } else { "not authoritative" };

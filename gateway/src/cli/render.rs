@@ -68,12 +68,13 @@ fn map_cache(entries: &[MapCacheEntryView]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "\n{}, uptime: {}, expires: {}, via {}, {}\n  forwarding: {}, {}, {} octets",
+            "\n{}, uptime: {}, expires: {}, via {}, {}{}\n  forwarding: {}, {}, {} octets",
             in_instance(entry.instance_id, entry.prefix),
             clock(entry.uptime_seconds),
             clock_or(entry.expires_seconds, "never"),
             entry.via.name(),
             entry.state,
+            if entry.secured { ", secured" } else { "" },
             entry.forwarding,
             counted(entry.packets, "packet", "packets"),
             entry.octets,
@@ -158,6 +159,9 @@ fn sites(sites: &[SiteView]) -> String {
             site.accepted,
             site.refused,
         );
+        if !site.eid_names.is_empty() {
+            let _ = writeln!(text, "  names: {}", site.eid_names.join(", "));
+        }
         for note in &site.notes {
             let _ = writeln!(text, "  note: {note}");
         }
@@ -203,7 +207,11 @@ fn registrations(registrations: &[RegistrationView]) -> String {
         let _ = writeln!(
             text,
             "\n{}, uptime: {}, expires: {}, site {}, from {}\n  {}",
-            registration.prefix,
+            registration
+                .prefix
+                .map(|prefix| prefix.to_string())
+                .or_else(|| registration.name.clone())
+                .unwrap_or_default(),
             clock(registration.uptime_seconds),
             clock(registration.expires_seconds),
             registration.site,

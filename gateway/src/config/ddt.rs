@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use mapping::config::MappingConfig;
+use mapping::config::{MappingConfig, SitePrefix};
 use mapping::ddt::{AuthoritativePrefix, DdtConfig, Delegation};
 use mapping::eid::{EidPrefix, InstanceId};
 use mapping::timers::MAX_REFERRAL_RLOCS;
@@ -23,6 +23,7 @@ pub(crate) fn read(root: &Table<'_>, config: &MappingConfig) -> DdtConfig {
     ddt.delegations = delegations(&table, config, &ddt.authoritative);
     ddt.hints = hints(&table, own, &ddt.authoritative);
     ddt.resolver = resolver(&table, &ddt);
+    warn_of_sites_outside(root, config, &ddt.authoritative);
     table.finish();
     ddt
 }
@@ -168,6 +169,30 @@ fn instance_or_all(table: &Table<'_>) -> Option<Option<InstanceId>> {
         Some("all") => Some(None),
         Some(_) => node.wrong_type("write \"all\", or 0 to 16777215 without quotes"),
         None => values::instance_id(&node).map(Some),
+    }
+}
+
+/// Other organisations find a site only in what was delegated to this node.
+fn warn_of_sites_outside(
+    root: &Table<'_>,
+    config: &MappingConfig,
+    authoritative: &[AuthoritativePrefix],
+) {
+    // Without any, this is a resolver of the tree and no part of it.
+    if authoritative.is_empty() {
+        return;
+    }
+    let nodes = root.get("site").and_then(|node| node.list()).unwrap_or_default();
+    for (site, node) in config.sites.iter().zip(nodes) {
+        let outside = |configured: &&SitePrefix| {
+            !authoritative.iter().any(|own| is_within(&configured.prefix, own))
+        };
+        if let Some(configured) = site.eid_prefixes.iter().find(outside) {
+            node.warning(&format!(
+                "{} is in no [[ddt.authoritative]] prefix: nobody is referred here for it",
+                configured.prefix
+            ));
+        }
     }
 }
 

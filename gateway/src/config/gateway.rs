@@ -7,7 +7,9 @@ use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, OwnRloc, Role, RouterConfig};
 
 use super::node::{Node, Table};
-use super::{DEFAULT_MAP_CACHE_LIMIT, Environment, overlap, router, values};
+use super::{
+    DEFAULT_MAP_CACHE_LIMIT, Environment, lisp_sec, overlap, router, subscription, values,
+};
 use crate::petr::PetrConfig;
 use crate::pitr::PitrConfig;
 use crate::proxy::ProxyConfig;
@@ -38,6 +40,10 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
     let map_resolvers = table.as_ref().map(router::map_resolvers).unwrap_or_default();
     let probe_interval = table.as_ref().and_then(router::probe_interval);
     let map_cache_limit = table.as_ref().map_or(DEFAULT_MAP_CACHE_LIMIT, super::map_cache_limit);
+    let lisp_sec = table.as_ref().and_then(|t| lisp_sec::of_router(t, environment, &[]));
+    let identity = table.as_ref().and_then(subscription::identity);
+    let subscribe =
+        table.as_ref().and_then(|t| subscription::subscribe(t, environment, t.has("lisp-sec")));
     let mut host = HostConfig {
         announce_table: MAIN_TABLE,
         announce_metric: DEFAULT_METRIC,
@@ -74,9 +80,10 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
                 record_ttl_minutes: timers::RECORD_TTL_MINUTES,
                 proxy_reply: false,
                 map_cache_limit,
-                identity: None,
+                lisp_sec,
+                identity,
                 merge: false,
-                subscribe: None,
+                subscribe,
             },
             data,
             host,

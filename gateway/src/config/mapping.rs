@@ -6,13 +6,16 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mapping::config::{Algorithm, MappingConfig, Profile, Site, SiteKey, SitePrefix};
-use mapping::eid::{EidPrefix, InstanceId};
+use mapping::config::{Algorithm, MappingConfig, Profile, Site, SiteKey, SiteName, SitePrefix};
+use mapping::eid::{EidPrefix, InstanceId, NamePrefix};
 use mapping::timers;
 
 use super::node::{Node, Table};
 use super::overlap::{Claims, Nesting};
-use super::{Environment, cluster, ddt, gateway::owned_text, router, secret, values};
+use super::{
+    Environment, clients, cluster, ddt, gateway::owned_text, lisp_sec, router, secret,
+    subscription, values,
+};
 
 /// The bounds of `registration-timeout`.
 const REGISTRATION_TIMEOUTS: std::ops::RangeInclusive<Duration> =
@@ -28,19 +31,24 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
             table.or("registration-timeout", timers::REGISTRATION_TIMEOUT, |node| {
                 values::duration(node, REGISTRATION_TIMEOUTS)
             });
+        config.clients = clients::read(&table);
         config.state_dir = table.get("state-dir").and_then(|node| state_dir(&node, environment));
         table.finish();
     }
     cluster::read(root, environment, &mut config);
     let mut claims = Claims::default();
     let mut names = BTreeMap::new();
+    let mut site_ids = subscription::SiteIds::default();
     let sites = root.get("site").and_then(|node| node.list()).unwrap_or_default();
     for (number, node) in sites.iter().enumerate() {
         if let Some(table) = node.table() {
-            config.sites.push(read_site(&table, number, &mut names, &mut claims, environment));
+            let mut site = read_site(&table, number, &mut names, &mut claims, environment);
+            site.site_id = table.get("site-id").and_then(|node| site_ids.read(&node));
+            config.sites.push(site);
             table.finish();
         }
     }
+    config.lisp_sec = lisp_sec::of_mapping(root, environment, &config.sites);
     if let Some((first, second)) = config.shared_secret() {
         // AU-10. Which file is wrong only the operator can tell.
         let name = &config.sites[first].name;
@@ -48,6 +56,8 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
             "a secret is the same as one of site {name:?}: who has it can register for both; give every site its own"
         ));
     }
+    config.subscribers = subscription::subscribers(root, environment, &mut site_ids);
+    config.subscriptions = subscription::limits(root);
     config.ddt = ddt::read(root, &config);
     config
 }
@@ -126,6 +136,10 @@ fn read_site(
     let prefixes = prefixes.into_iter().map(|(_, prefix)| prefix).collect();
     Site {
         allowed_locators,
+        eid_names: table
+            .get("eid-names")
+            .map(|node| node.list_of(site_name_prefix))
+            .unwrap_or_default(),
         profile,
         admin_down: table.or("admin-down", false, Node::boolean),
         force_proxy_reply: table.or("force-proxy-reply", false, Node::boolean),
@@ -169,7 +183,7 @@ fn read_keys(node: &Node<'_>, profile: Profile, environment: &Environment) -> Ve
         }
         let secret = secret::read(&table, "file", "env", environment);
         let algorithms = match table.get("algorithms") {
-            Some(node) => node.list_of(|node| site_algorithm(node, profile)),
+            Some(node) => node.list_of(|node| peer_algorithm(node, profile)),
             None => default_algorithms(profile),
         };
         table.finish();
@@ -181,7 +195,7 @@ fn read_keys(node: &Node<'_>, profile: Profile, environment: &Environment) -> Ve
 }
 
 /// What a peer can do; HMAC-SHA-1 without being asked for only where there is nothing else.
-fn default_algorithms(profile: Profile) -> Vec<Algorithm> {
+pub(super) fn default_algorithms(profile: Profile) -> Vec<Algorithm> {
     match profile {
         Profile::Rfc9301 => vec![Algorithm::HmacSha256Hkdf, Algorithm::HmacSha256],
         Profile::LispersNet | Profile::Vpp => vec![Algorithm::HmacSha256],
@@ -189,15 +203,15 @@ fn default_algorithms(profile: Profile) -> Vec<Algorithm> {
     }
 }
 
-/// An algorithm of a site's key: HMAC-SHA-1 too, for a peer that is old (AU-03).
-fn site_algorithm(node: &Node<'_>, profile: Profile) -> Option<Algorithm> {
+/// An algorithm of a peer's key: HMAC-SHA-1 too, for one that is old (AU-03).
+pub(super) fn peer_algorithm(node: &Node<'_>, profile: Profile) -> Option<Algorithm> {
     if node.as_text() != Some("hmac-sha-1-96") {
         return values::algorithm(node);
     }
     if profile == Profile::Rfc9301 {
         node.error(
-            "HMAC-SHA-1 is not for a site of the profile rfc9301 (RFC 9301 §1.1)",
-            "give the site its peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
+            "HMAC-SHA-1 is not for a peer of the profile rfc9301 (RFC 9301 §1.1)",
+            "give the peer's profile: \"oor\", \"lispers.net\" or \"vpp\"",
         );
         return None;
     }
@@ -217,4 +231,31 @@ fn site_prefix(node: &Node<'_>) -> Option<SitePrefix> {
     let accept_more_specifics = table.or("accept-more-specifics", false, Node::boolean);
     table.finish();
     Some(SitePrefix { prefix: EidPrefix::new(instance_id, prefix?), accept_more_specifics })
+}
+
+/// `"NAME"`, or `{ name, instance-id, accept-more-specifics }` (RFC 9735).
+fn site_name_prefix(node: &Node<'_>) -> Option<SiteName> {
+    if !node.is_table() {
+        let name = distinguished_name(node, InstanceId::DEFAULT)?;
+        return Some(SiteName { name, accept_more_specifics: false });
+    }
+    let table = node.table()?;
+    let instance_id = table.or("instance-id", InstanceId::DEFAULT, values::instance_id);
+    let name =
+        table.require("name", "\"NAME\"").and_then(|node| distinguished_name(&node, instance_id));
+    let accept_more_specifics = table.or("accept-more-specifics", false, Node::boolean);
+    table.finish();
+    Some(SiteName { name: name?, accept_more_specifics })
+}
+
+fn distinguished_name(node: &Node<'_>, instance_id: InstanceId) -> Option<NamePrefix> {
+    let name = NamePrefix::whole(instance_id, node.text()?);
+    if name.is_none() {
+        let most = NamePrefix::MAX_LEN;
+        node.error(
+            "is no distinguished name (RFC 9735)",
+            &format!("write up to {most} octets without NUL"),
+        );
+    }
+    name
 }

@@ -18,16 +18,19 @@ use ::mapping::config::MappingConfig;
 use ::xtr::config::RouterConfig;
 use config::{Config, File, FileFormat};
 
+mod clients;
 mod cluster;
 mod ddt;
 mod gateway;
 mod host;
+mod lisp_sec;
 mod mapping;
 mod node;
 mod overlap;
 mod report;
 mod router;
 mod secret;
+mod subscription;
 mod values;
 mod xtr;
 
@@ -37,6 +40,7 @@ pub use report::Finding;
 
 use node::{Node, Table};
 use report::Report;
+pub(crate) use secret::read_key_file;
 
 /// Map-cache entries held when the file does not say (MC-27).
 const DEFAULT_MAP_CACHE_LIMIT: usize = 100_000;

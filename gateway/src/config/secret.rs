@@ -98,7 +98,7 @@ fn from_file(node: &Node<'_>, environment: &Environment) -> Option<Vec<u8>> {
 }
 
 /// The octets without the line end that editors add, at most one more than [`LONGEST_KEY`], and the mode.
-fn read_key_file(path: &Path) -> std::io::Result<(Vec<u8>, u32)> {
+pub(crate) fn read_key_file(path: &Path) -> std::io::Result<(Vec<u8>, u32)> {
     let mode = fs::metadata(path)?.permissions().mode();
     let mut octets = Vec::new();
     File::open(path)?.take(LONGEST_KEY + 3).read_to_end(&mut octets)?;

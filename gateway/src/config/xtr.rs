@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mapping::auth::Covered;
-use mapping::config::Algorithm;
+use mapping::config::Profile;
 use mapping::eid::{EidPrefix, InstanceId};
 use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, LocalEid, MapServer, OwnRloc, Petr};
 use xtr::config::{Role, RouterConfig};
 
+use super::mapping::{default_algorithms, peer_algorithm};
 use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
-use super::{DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, router, secret, values};
+use super::{
+    DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, lisp_sec, router, secret,
+    subscription, values,
+};
 
 /// The bounds of `registration-interval`.
 const REGISTRATION_INTERVALS: std::ops::RangeInclusive<Duration> =
@@ -40,6 +44,10 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.probe_interval = router::probe_interval(table);
         control.record_ttl_minutes = table.or("record-ttl", control.record_ttl_minutes, record_ttl);
         control.map_cache_limit = super::map_cache_limit(table);
+        control.identity = subscription::identity(table);
+        control.merge = table.or("merge", false, Node::boolean);
+        control.subscribe = subscription::subscribe(table, environment, table.has("map-servers"));
+        control.lisp_sec = lisp_sec::of_router(table, environment, &control.map_servers);
     }
     let addresses: Vec<IpAddr> = control.rlocs.iter().map(|rloc| rloc.address).collect();
     let data = router::data(root, table.as_ref(), addresses.clone());
@@ -65,6 +73,7 @@ fn empty_control() -> ControlConfig {
         record_ttl_minutes: timers::RECORD_TTL_MINUTES,
         proxy_reply: true,
         map_cache_limit: DEFAULT_MAP_CACHE_LIMIT,
+        lisp_sec: None,
         identity: None,
         merge: false,
         subscribe: None,
@@ -212,16 +221,37 @@ fn map_servers(table: &Table<'_>, environment: &Environment) -> Vec<MapServer> {
             table.require("address", "\"ADDRESS\"").and_then(|node| values::endpoint(&node));
         let key_id = table.require("key-id", "1").and_then(|node| values::octet(&node));
         let secret = secret::read(&table, "key-file", "key-env", environment);
-        let algorithm = table.or("algorithm", Algorithm::HmacSha256Hkdf, values::algorithm);
+        let profile = table.or("profile", Profile::default(), values::profile);
+        let algorithm = match table.get("algorithm") {
+            Some(node) => peer_algorithm(&node, profile),
+            None => default_algorithms(profile).first().copied(),
+        };
+        let covers = table.or("mac-covers", Covered::Message, mac_covers);
         table.finish();
         Some(MapServer {
             endpoint: endpoint?,
             key_id: key_id?,
             secret: secret?,
-            algorithm,
-            covers: Covered::Message,
+            algorithm: algorithm?,
+            covers,
+            profile,
         })
     })
+}
+
+/// What the MAC of Map-Registers with an xTR-ID covers; without one there is no difference.
+fn mac_covers(node: &Node<'_>) -> Option<Covered> {
+    match node.text()? {
+        "message" => Some(Covered::Message),
+        "records" => Some(Covered::Records),
+        other => {
+            node.error(
+                &format!("{other:?} is no part of a message"),
+                "write \"message\" or \"records\"",
+            );
+            None
+        }
+    }
 }
 
 fn petr(node: &Node<'_>) -> Option<Petr> {

@@ -92,7 +92,15 @@ pub(crate) const SITE_C: &Site = &SITES[2];
 /// Site D6.
 pub(crate) const SITE_D: &Site = &SITES[3];
 
+/// A locator that site A moves to in scenario P1.
+pub(crate) const XTR_A_MOVED: IpAddr = core4(111);
+
 impl Site {
+    /// The same site with another locator.
+    pub(crate) const fn moved_to(self, rloc: IpAddr) -> Self {
+        Self { rloc, ..self }
+    }
+
     /// The IPv6 EID-prefix.
     pub(crate) fn prefix6(&self) -> IpNet {
         net(IpAddr::V6(self.v6(0)), 48)
@@ -190,6 +198,15 @@ pub(crate) const ORG_A: Organisation =
 /// Organisation B.
 pub(crate) const ORG_B: Organisation =
     Organisation { name: "org-b", map_server: core4(33), rloc: core4(42), block: 0xeb00 };
+
+/// A site of scenario L1, where LISP-SEC is required.
+pub(crate) const SEC_A: Organisation =
+    Organisation { name: "sec-a", map_server: core4(34), rloc: core4(43), block: 0xf100 };
+/// The other site of scenario L1.
+pub(crate) const SEC_B: Organisation =
+    Organisation { name: "sec-b", map_server: core4(34), rloc: core4(44), block: 0xf200 };
+/// Who answers in scenario L1 without being asked to.
+pub(crate) const MALLORY: IpAddr = core4(35);
 
 impl Organisation {
     /// What the root has delegated to it.

@@ -38,6 +38,13 @@ pub(crate) fn mapping(key_directory: &str) -> String {
          eid-prefixes = {}\n",
         quoted(&prefixes)
     );
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "\n[[subscriber]]\nname = \"pxtr\"\nsite-id = 100\nkey-id = 1\nkey-file = \"{key_directory}/site-pxtr.key\"\n\
+         allowed-locators = {}\n",
+        quoted(&RLOC_RANGES)
+    );
     text
 }
 
@@ -100,12 +107,13 @@ pub(crate) fn xtr(site: &Site, key_directory: &str) -> String {
     text
 }
 
-/// The proxy gateway: PITR, PETR and RTR for all EIDs.
-pub(crate) fn gateway() -> String {
+/// The proxy gateway: PITR, PETR and RTR for all EIDs, subscribed to every mapping that it looks up.
+pub(crate) fn gateway(key_directory: &str) -> String {
     let aggregates = quoted(&EID_AGGREGATES);
     let rlocs = quoted(&RLOC_RANGES);
     format!(
         "[gateway]\nname = \"pxtr\"\nrlocs = [\"{PXTR4}\", \"{PXTR6}\"]\nmap-resolvers = [\"{MS4}\"]\n\
+         xtr-id = \"b0de\"\nsite-id = 100\nsubscribe = {{ key-id = 1, key-file = \"{key_directory}/site-pxtr.key\" }}\n\
          \n[pitr]\neid-aggregates = {aggregates}\n\
          \n[petr]\naccept-from = {{ rlocs = {rlocs}, eids = {aggregates} }}\n\
          \n[rtr]\neid-prefixes = {aggregates}\n"
@@ -166,6 +174,38 @@ pub(crate) fn ddt_xtr(
     )
 }
 
+/// The Map-Server and Map-Resolver of `sites`, which answers nobody without LISP-SEC.
+pub(crate) fn secure_map_server(sites: [&Organisation; 2], key_directory: &str) -> String {
+    let mut text = format!(
+        "[mapping]\nname = \"ms-sec\"\nlisten = [\"{}\"]\n\n\
+         [lisp-sec]\nitr-keys = [{{ id = 7, file = \"{key_directory}/site-itr.key\" }}]\nrequired = true\n",
+        sites[0].map_server
+    );
+    for site in sites {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n[[site]]\nname = \"{name}\"\n\
+             keys = [{{ id = 1, file = \"{key_directory}/site-{name}.key\" }}]\neid-prefixes = [\"{}\"]\n",
+            site.prefix(),
+            name = site.name,
+        );
+    }
+    text
+}
+
+/// The xTR of a site that requires LISP-SEC; its ETR answers for itself.
+pub(crate) fn secure_xtr(site: &Organisation, resolvers: &[IpAddr], key_directory: &str) -> String {
+    let resolvers: Vec<_> = resolvers.iter().map(ToString::to_string).collect();
+    let resolvers: Vec<_> = resolvers.iter().map(String::as_str).collect();
+    let lisp_sec = format!(
+        "lisp-sec = {{ key-id = 7, key-file = \"{key_directory}/site-itr.key\", required = true }}\n"
+    );
+    let text = ddt_xtr(site, site.map_server, key_directory);
+    let usual = format!("map-resolvers = [\"{}\"]\n", site.map_server);
+    text.replace(&usual, &format!("map-resolvers = {}\n{lisp_sec}", quoted(&resolvers)))
+}
+
 /// The name of a locator's core, the Map-Server and the PETR there.
 fn core_of(rloc: IpAddr) -> (&'static str, IpAddr, IpAddr) {
     if rloc.is_ipv4() { ("core4", MS4, PXTR4) } else { ("core6", MS6, PXTR6) }
@@ -182,18 +222,24 @@ mod tests {
 
     use super::*;
     use crate::config;
-    use crate::lab::addresses::SITE_C;
+    use crate::lab::addresses::{MALLORY, SEC_A, SEC_B, SITE_C};
 
     #[test]
     fn every_file_passes_the_products_own_check() {
         let directory = tempfile::tempdir().unwrap();
         let keys = directory.path().display().to_string();
-        for name in SITES.iter().map(|site| site.name).chain(["m", ORG_A.name, ORG_B.name]) {
+        for name in SITES
+            .iter()
+            .map(|site| site.name)
+            .chain(["m", "pxtr", "itr", ORG_A.name, ORG_B.name, SEC_A.name, SEC_B.name])
+        {
             let key = directory.path().join(format!("site-{name}.key"));
-            fs::write(&key, "0123456789abcdef").unwrap();
+            fs::write(&key, format!("0123456789abcdef of {name}")).unwrap();
             fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         }
-        let mut files = vec![mapping(&keys), gateway(), xtr_m(&keys), ddt_root()];
+        let mut files = vec![mapping(&keys), gateway(&keys), xtr_m(&keys), ddt_root()];
+        files.push(secure_map_server([&SEC_A, &SEC_B], &keys));
+        files.push(secure_xtr(&SEC_A, &[MALLORY, SEC_A.map_server], &keys));
         for organisation in [&ORG_A, &ORG_B] {
             files.push(ddt_map_server(organisation, &keys, organisation.name == ORG_B.name));
             files.push(ddt_xtr(organisation, ORG_B.map_server, &keys));

@@ -113,6 +113,11 @@ impl Daemons {
         Ok(daemon)
     }
 
+    /// Gives a daemon another configuration for its next start.
+    pub(crate) fn configure(&self, daemon: &Daemon, text: &str) -> io::Result<()> {
+        fs::write(self.directory().join(format!("{}.toml", daemon.name)), text)
+    }
+
     /// Writes the key of a site that a scenario has for itself.
     pub(crate) fn write_key(&self, site: &str) -> io::Result<()> {
         write_key(self.directory(), site)
@@ -232,13 +237,13 @@ impl Daemon {
 fn write_files(directory: &Path) -> io::Result<()> {
     let keys = directory.display().to_string();
     fs::write(directory.join("ms.toml"), configuration::mapping(&keys))?;
-    fs::write(directory.join("pxtr.toml"), configuration::gateway())?;
+    fs::write(directory.join("pxtr.toml"), configuration::gateway(&keys))?;
     fs::write(directory.join("xtr-m.toml"), configuration::xtr_m(&keys))?;
     for site in &SITES {
         let file = directory.join(format!("xtr-{}.toml", site.name));
         fs::write(file, configuration::xtr(site, &keys))?;
     }
-    for name in SITES.iter().map(|site| site.name).chain(["m"]) {
+    for name in SITES.iter().map(|site| site.name).chain(["m", "pxtr"]) {
         write_key(directory, name)?;
     }
     Ok(())

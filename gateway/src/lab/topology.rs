@@ -212,6 +212,12 @@ impl Topology {
     }
 }
 
+/// Another locator for a member of the IPv4 core.
+pub(crate) fn add_locator4(core: &Namespace, member: &Namespace, rloc: IpAddr) -> io::Result<()> {
+    link::address(member, TO_CORE4, host(rloc))?;
+    link::route(core, host(rloc), None, member.name())
+}
+
 /// A server that a scenario adds to the IPv4 core for itself; it goes with the namespace.
 pub(crate) fn guest(core: &Namespace, name: &'static str, rloc: IpAddr) -> io::Result<Namespace> {
     let namespace = Namespace::create(name)?;

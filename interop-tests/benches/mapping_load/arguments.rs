@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use mapping::config::Algorithm;
 
@@ -10,6 +11,8 @@ const HELP: &str = "\
 --senders N           ETRs and ITRs, each an address of its own [1000]
 --train N             messages in a row from one sender [16]
 --seconds N           duration of each measurement [3]
+--durable yes|no      whether our state survives [yes]
+--oor PROGRAM         Open Overlay Router, to measure after ours
 --peer ADDRESS        another Map-Server, with the same sites, to measure after ours
 --peer-process ID     its process
 --peer-key SECRET     the key of its sites, Key ID 1
@@ -22,6 +25,8 @@ pub(crate) struct Arguments {
     pub(crate) senders: usize,
     pub(crate) train: usize,
     pub(crate) seconds: u64,
+    pub(crate) durable: bool,
+    pub(crate) oor: Option<PathBuf>,
     pub(crate) peer: Option<Peer>,
 }
 
@@ -42,6 +47,8 @@ impl Arguments {
             senders: 1_000,
             train: 16,
             seconds: 3,
+            durable: true,
+            oor: None,
             peer: None,
         };
         let mut peer = (None, None, None, Algorithm::HmacSha1);
@@ -55,6 +62,8 @@ impl Arguments {
                 "--senders" => arguments.senders = within(&value, 10_000)?,
                 "--train" => arguments.train = within(&value, 32)?,
                 "--seconds" => arguments.seconds = within(&value, 120)? as u64,
+                "--durable" => arguments.durable = value == "yes",
+                "--oor" => arguments.oor = Some(value.into()),
                 "--peer" => peer.0 = Some(value.parse().map_err(|_| HELP)?),
                 "--peer-process" => peer.1 = Some(value.parse().map_err(|_| HELP)?),
                 "--peer-key" => peer.2 = Some(value),

@@ -9,7 +9,8 @@ mod arguments;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use arguments::{Arguments, Peer};
@@ -27,6 +28,8 @@ use nix::unistd::{Pid, Uid};
 const WINDOW: usize = 2_048;
 /// Messages made at a time.
 const ROUND: u64 = 200_000;
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+const INTERFACE: &str = "rloc0";
 
 fn main() -> ExitCode {
     let arguments = match Arguments::read(std::env::args().skip(1)) {
@@ -54,7 +57,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         sites: arguments.sites,
         registrations: arguments.registrations,
         train: arguments.train,
-        senders: (0..arguments.senders).map(|at| sender(1, at)).collect(),
+        senders: (0..arguments.senders).map(|at| sender(10, at)).collect(),
         secret: SECRET.to_owned(),
         algorithm: Algorithm::HmacSha256,
     };
@@ -62,32 +65,69 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         "{} registrations of {} sites from {} senders, {} messages in a row from each",
         plan.registrations, plan.sites, arguments.senders, plan.train
     );
-    let namespace = Namespace::create("load")?;
-    link::up(&namespace, "lo")?;
-    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let daemon = Daemon::start(&namespace, "mapping", &plan.configuration(address))?;
-    let (id, seconds, senders) = (daemon.id(), arguments.seconds, plan.senders.clone());
-    let senders = namespace.run(move || Senders::bind(&senders, address))??;
-    measure("isthmus", id, &plan, senders, seconds)?;
+    let namespace = stage("ours")?;
+    let configuration = plan.configuration(SERVER, arguments.durable);
+    let daemon = Daemon::start(&namespace, "mapping", &configuration)?;
+    measure("isthmus", daemon.id(), &plan, bind(&namespace, &plan)?, arguments.seconds)?;
     println!("{}", counters(&daemon)?);
     drop(daemon);
+    if let Some(program) = &arguments.oor {
+        measure_oor(program, &plan, arguments.seconds)?;
+    }
     if let Some(peer) = &arguments.peer {
         measure_peer(peer, plan, arguments)?;
     }
     Ok(())
 }
 
+/// A namespace with a Map-Server's address, where the addresses of the senders are too.
+fn stage(name: &'static str) -> io::Result<Namespace> {
+    let namespace = Namespace::create(name)?;
+    link::up(&namespace, "lo")?;
+    link::connect(1_500, (&namespace, INTERFACE), (&namespace, "rloc1"))?;
+    for (interface, address) in [(INTERFACE, "198.51.100.1/24"), ("lo", "10.0.0.1/8")] {
+        link::address(&namespace, interface, address.parse().map_err(io::Error::other)?)?;
+    }
+    link::up(&namespace, INTERFACE)?;
+    link::up(&namespace, "rloc1")?;
+    Ok(namespace)
+}
+
+fn bind(namespace: &Namespace, plan: &Plan) -> io::Result<Senders> {
+    let addresses = plan.senders.clone();
+    namespace.run(move || Senders::bind(&addresses, SERVER))?
+}
+
+fn measure_oor(program: &Path, plan: &Plan, seconds: u64) -> io::Result<()> {
+    let (secret, algorithm) = ("isthmus".to_owned(), Algorithm::HmacSha1);
+    let plan = Plan { secret, algorithm, ..plan.clone() };
+    let namespace = stage("oor")?;
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("oor.conf");
+    std::fs::write(&file, plan.oor_configuration(INTERFACE))?;
+    let mut command = Command::new(program);
+    command.arg("-f").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut process = namespace.start(command)?;
+    // It does not say when it is ready.
+    std::thread::sleep(Duration::from_secs(5));
+    let senders = bind(&namespace, &plan);
+    let result = senders.and_then(|senders| measure("OOR", process.id(), &plan, senders, seconds));
+    process.kill()?;
+    process.wait()?;
+    result
+}
+
 fn measure_peer(peer: &Peer, plan: Plan, arguments: &Arguments) -> io::Result<()> {
-    let senders = (0..arguments.senders).map(|at| sender(2, at)).collect();
+    let senders = (0..arguments.senders).map(|at| sender(127, at)).collect();
     let plan = Plan { senders, secret: peer.key.clone(), algorithm: peer.algorithm, ..plan };
     let senders = Senders::bind(&plan.senders, peer.address)?;
     measure("peer", peer.process, &plan, senders, arguments.seconds)
 }
 
-/// Sender number `at`, in a network of its own for each server.
+/// Sender number `at`, in a network that begins with `network`.
 fn sender(network: u8, at: usize) -> IpAddr {
     let [.., high, low] = (at as u32 + 1).to_be_bytes();
-    Ipv4Addr::new(127, network, high, low).into()
+    Ipv4Addr::new(network, 1, high, low).into()
 }
 
 fn measure(

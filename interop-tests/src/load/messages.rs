@@ -105,16 +105,32 @@ impl Plan {
         messages
     }
 
-    /// `[mapping]` and `[[site]]` for a Map-Server at `listen`.
-    pub fn configuration(&self, listen: IpAddr) -> String {
+    /// `[mapping]` and `[[site]]` for a Map-Server at `listen`, with state that survives or not.
+    pub fn configuration(&self, listen: IpAddr, durable: bool) -> String {
         let mut text =
             format!("[mapping]\nlisten = [\"{listen}\"]\nregistration-timeout = \"1h\"\n");
+        if durable {
+            text += "state-dir = \"STATE\"\n";
+        }
         for site in 0..self.sites {
             text += &format!(
                 "[[site]]\nname = \"s{site}\"\nkeys = [{{ id = 1, file = \"KEY\", algorithms = [\"hmac-sha-256-128\"] }}]\n\
                  eid-prefixes = [{{ prefix = \"{}\", accept-more-specifics = true }}, \"{}\"]\n",
                 site_prefix(site).prefix(),
                 unregistered(site).prefix(),
+            );
+        }
+        text
+    }
+
+    /// The same sites for Open Overlay Router.
+    pub fn oor_configuration(&self, interface: &str) -> String {
+        let mut text = format!("debug = 0\noperating-mode = MS\ncontrol-iface = {interface}\n");
+        for prefix in (0..self.sites).flat_map(|site| [site_prefix(site), unregistered(site)]) {
+            text += &format!(
+                "lisp-site {{\n eid-prefix = {}\n key-type = 1\n key = \"{}\"\n iid = 0\n accept-more-specifics = true\n}}\n",
+                prefix.prefix(),
+                self.secret,
             );
         }
         text

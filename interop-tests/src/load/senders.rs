@@ -10,14 +10,16 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
-    sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    SockaddrStorage, bind, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 
 use super::messages::Messages;
 
 /// After this long without any answer, what is outstanding counts as lost.
 const SILENCE: Duration = Duration::from_millis(1_500);
+/// Below so many messages per second, the time of one is known to a millisecond only.
+const SLOW: f64 = 2_000.0;
 /// Octets each socket may hold.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
@@ -57,8 +59,7 @@ impl Senders {
         let epoll = Epoll::new(EpollCreateFlags::empty())?;
         let mut sockets = Vec::new();
         for (at, &address) in addresses.iter().enumerate() {
-            let socket = UdpSocket::bind((address, CONTROL_PORT))?;
-            socket.set_nonblocking(true)?;
+            let socket = open(address)?;
             if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
                 setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
             }
@@ -90,7 +91,7 @@ impl Senders {
                     break;
                 }
             }
-            self.drain(&mut run)?;
+            self.drain(&mut run, pace)?;
             if run.outcome.answered > before || run.sent < messages.len() && run.sent == may_send {
                 heard = heard.max(now);
             }
@@ -131,9 +132,14 @@ impl Senders {
         Ok(true)
     }
 
-    fn drain(&mut self, run: &mut Run) -> io::Result<()> {
+    fn drain(&mut self, run: &mut Run, pace: Pace) -> io::Result<()> {
+        // A slow sender leaves the core to others.
+        let patience: EpollTimeout = match pace {
+            Pace::Rate(rate) if rate < SLOW => 1_u8.into(),
+            _ => EpollTimeout::ZERO,
+        };
         let mut ready = [EpollEvent::empty(); 256];
-        let count = match self.epoll.wait(&mut ready, EpollTimeout::ZERO) {
+        let count = match self.epoll.wait(&mut ready, patience) {
             Err(Errno::EINTR) => 0,
             result => result?,
         };
@@ -158,6 +164,16 @@ impl Senders {
         }
         Ok(())
     }
+}
+
+/// Port 4342 of `address`, even if a Map-Server in the same namespace has that port of every address.
+fn open(address: IpAddr) -> io::Result<UdpSocket> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family, SockType::Datagram, flags, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, CONTROL_PORT)))?;
+    Ok(socket.into())
 }
 
 struct Run {

@@ -37,9 +37,13 @@ impl Inbox {
         Self { buffer, ask: FEWEST, bursts: 0, datagrams: 0, full_bursts: 0 }
     }
 
-    /// Gives what `socket` has to `each`, one datagram at a time, up to a burst.
-    pub(super) fn receive(&mut self, socket: &UdpSocket, each: impl FnMut(SocketAddr, &[u8])) {
-        let ask = self.ask;
+    /// Gives what `socket` has to `each`, one datagram at a time, up to a burst; whether it was a whole one, which left more there.
+    pub(super) fn receive(
+        &mut self,
+        socket: &UdpSocket,
+        each: impl FnMut(SocketAddr, &[u8]),
+    ) -> bool {
+        let (ask, full) = (self.ask, self.full_bursts);
         // An error is an ICMP error that an earlier datagram caused, or the news that there is nothing: nothing was received.
         let _ = socket.try_io(Interest::READABLE, || {
             match self.take(socket.as_raw_fd(), each)? {
@@ -48,6 +52,7 @@ impl Inbox {
                 _ => Ok(()),
             }
         });
+        self.full_bursts > full
     }
 
     /// Messages taken; each is one datagram or a run of them.

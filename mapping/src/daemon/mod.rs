@@ -28,6 +28,7 @@ use crate::admin::{Query, Request};
 use crate::config::MappingConfig;
 use crate::server::MapServer;
 use crate::store::{Store, StoreEvent};
+use crate::timers::MAX_WAITING_FOR_STORE;
 use crate::view::{CountersView, StatusView};
 
 use inbox::Inbox;
@@ -64,6 +65,7 @@ pub async fn run(
         name,
         server,
         store,
+        waiting: 0,
         degraded: None,
         sockets,
         inbox: Inbox::new(),
@@ -79,6 +81,8 @@ struct Daemon {
     name: String,
     server: MapServer,
     store: Box<dyn Store>,
+    /// Messages that wait for the store.
+    waiting: usize,
     /// Why the store keeps nothing at the moment.
     degraded: Option<String>,
     sockets: Sockets,
@@ -94,7 +98,7 @@ enum Wake {
     /// A question; `None`: nobody can ask any more.
     Asked(Option<Request>),
     Stored(StoreEvent),
-    /// The time of [`MapServer::handle_timeout`].
+    /// Nothing came until the time of [`MapServer::handle_timeout`].
     Due,
     /// The full send queue has room again.
     Writable,
@@ -126,12 +130,15 @@ impl Daemon {
                 Wake::Asked(Some(request)) => self.answer(now, request),
                 Wake::Asked(None) => admin_open = false,
                 Wake::Stored(event) => self.stored(now, event),
-                Wake::Due => self.server.handle_timeout(now),
-                Wake::Writable => {}
+                Wake::Due | Wake::Writable => {}
                 Wake::Readable(at) => {
                     self.receive(now, at);
                     bursts += 1;
                 }
+            }
+            // Some of what is due in every turn: what came in gets its turn between, however much is due, and the reverse.
+            if self.server.poll_timeout().is_some_and(|due| due <= now) {
+                self.server.handle_timeout(now);
             }
             self.flush(now);
             if bursts >= BURSTS_PER_LOOK {
@@ -141,21 +148,22 @@ impl Daemon {
         }
     }
 
-    /// What has to be done next: first what must not wait behind a flood.
+    /// What there is to do: first what must not wait behind a flood.
     fn poll_wake(&mut self, context: &mut Context<'_>, alarm: &mut Alarm) -> Poll<Wake> {
         if let Poll::Ready(event) = self.store.poll_event(context) {
             return Poll::Ready(Wake::Stored(event));
         }
-        if alarm.poll(context).is_ready() {
-            return Poll::Ready(Wake::Due);
-        }
-        match self.outbox.blocked() {
+        let sockets = match self.outbox.blocked() {
             // Nothing more is taken in before what came of it has left.
             Some(at) => {
                 self.sockets.bound[at].socket.poll_send_ready(context).map(|_| Wake::Writable)
             }
             None => self.sockets.poll_readable(context).map(Wake::Readable),
+        };
+        if sockets.is_pending() && alarm.poll(context).is_ready() {
+            return Poll::Ready(Wake::Due);
         }
+        sockets
     }
 
     /// Takes a burst from one socket that has something.
@@ -174,6 +182,7 @@ impl Daemon {
     fn stored(&mut self, now: Instant, event: StoreEvent) {
         match event {
             StoreEvent::Kept(transmits) => {
+                self.waiting = self.waiting.saturating_sub(transmits.len());
                 for transmit in transmits {
                     self.send(now, transmit);
                 }
@@ -210,8 +219,10 @@ impl Daemon {
     /// Gives away what the state machine has: changes, messages, events.
     fn flush(&mut self, now: Instant) {
         if let Some(batch) = self.server.take_batch() {
+            self.waiting += batch.transmits.len();
             self.store.submit(batch);
         }
+        self.server.shed_registers(self.waiting > MAX_WAITING_FOR_STORE);
         while let Some(transmit) = self.server.poll_transmit() {
             self.send(now, transmit);
         }
@@ -220,6 +231,9 @@ impl Daemon {
             log.send_failed(now, destination, error);
             server.send_failed();
         });
+        for payload in outbox.spent.drain(..) {
+            server.recycle(payload);
+        }
         while let Some(event) = self.server.poll_event() {
             self.log.write(now, &event);
         }
@@ -251,6 +265,7 @@ impl Daemon {
                 ("receive_bursts", inbox.bursts),
                 ("receive_bursts_full", inbox.full_bursts),
                 ("receive_queue_drops", queue::receive_drops(&self.sockets.bound)),
+                ("messages_waiting_for_store", self.waiting as u64),
                 ("send_bursts", outbox.bursts),
                 ("messages_sent", outbox.datagrams),
                 ("send_queue_full", outbox.full),
@@ -261,7 +276,7 @@ impl Daemon {
     }
 
     fn status(&self, now: Instant) -> StatusView {
-        let sites = self.server.sites_view(now);
+        let (sites, silent) = self.server.site_counts();
         let mut notes = Vec::new();
         if let Some(reason) = &self.degraded {
             notes.push(format!(
@@ -269,12 +284,11 @@ impl Daemon {
             ));
         }
         notes.extend(self.store.notes());
-        if sites.is_empty() && !self.server.is_in_a_tree() {
+        if sites == 0 && !self.server.is_in_a_tree() {
             notes.push("No site is configured: every lookup is answered negatively.".to_owned());
         }
-        let silent = sites.iter().filter(|site| site.registered == 0).count();
         if silent > 0 {
-            notes.push(format!("{silent} of {} sites have no registration.", sites.len()));
+            notes.push(format!("{silent} of {sites} sites have no registration."));
         }
         StatusView {
             role: "mapping".to_owned(),

@@ -24,6 +24,8 @@ const MOST: usize = 64;
 pub(super) struct Outbox {
     /// The socket and the datagram.
     waiting: Vec<(usize, Transmit)>,
+    /// Payloads that are needed no more.
+    pub(super) spent: Vec<Vec<u8>>,
     /// Whether the kernel cuts messages into datagrams.
     segmentation: bool,
     /// The socket whose send queue is full.
@@ -48,6 +50,7 @@ impl Outbox {
     pub(super) fn new() -> Self {
         Self {
             waiting: Vec::new(),
+            spent: Vec::new(),
             segmentation: true,
             blocked: None,
             datagrams: 0,
@@ -93,7 +96,7 @@ impl Outbox {
                 count => sent += count,
             }
         }
-        waiting.drain(..sent);
+        self.spent.extend(waiting.drain(..sent).map(|(_, transmit)| transmit.payload));
         self.waiting = waiting;
     }
 

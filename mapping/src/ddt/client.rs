@@ -179,7 +179,7 @@ impl Client {
         if let (true, Some(prefix), Some(expires)) =
             (entry.kind.is_negative(), entry.prefix, entry.expires)
         {
-            let minutes = expires.saturating_duration_since(now).as_secs().div_ceil(60);
+            let minutes = expires.saturating_duration_since(now).as_secs().div_ceil(60).max(1);
             self.negative(lookup, asked, prefix, u32::try_from(minutes).unwrap_or(1));
             return Ok(());
         }

@@ -331,7 +331,7 @@ mod tests {
                 compare(&table, &naive, &asked);
                 compare(&table, &naive, &prefix);
             }
-            let even = |value: &usize| value % 2 == 0;
+            let even = |value: &usize| value.is_multiple_of(2);
             table.retain(|_, value| even(value));
             naive.retain(|_, value| even(value));
             prop_assert_eq!(found(table.iter()), naive.into_iter().collect::<Found>());

@@ -185,20 +185,20 @@ pub(crate) fn is_martian(address: IpAddr, local: IpAddr) -> bool {
 ///
 /// What does not fit is left out: first records from the last one on, then of the only record the locators that carry traffic
 /// last. The caller sees to it that records which must stay together fit.
+///
+/// In the memory of `payload`.
 pub(crate) fn map_reply(
+    mut payload: Vec<u8>,
     nonce: u64,
     mut records: Vec<EidRecord>,
     destination: IpAddr,
     room: usize,
 ) -> (MapReply, Vec<u8>) {
-    /// Most Map-Replies are shorter.
-    const USUAL: usize = 128;
     let ttl_minutes = records.iter().map(|record| record.ttl_minutes).min().unwrap_or(0);
     for record in &mut records {
         record.ttl_minutes = ttl_minutes;
     }
     let mut reply = MapReply::new(nonce, records);
-    let mut payload = Vec::with_capacity(USUAL + room);
     loop {
         payload.clear();
         reply.encode(&mut payload);

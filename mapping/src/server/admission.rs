@@ -2,7 +2,8 @@
 //!
 //! A source has its own rate. What a flood from spoofed sources takes, each with hardly a message, is bounded by a share that all
 //! strangers have together: sources that registered, or that asked while there was no flood, do not draw on it. So a flood costs
-//! strangers their answers, and nobody else. A site has a rate too, for what claims to come from it.
+//! strangers their answers, and nobody else. The share shrinks while this node does not keep up, on however slow a machine. A site has a
+//! rate too, for what claims to come from it.
 //!
 //! Nothing in here grows: tables have fixed sizes and are found by a seeded hash.
 
@@ -31,6 +32,11 @@ impl Share {
         self.bucket.take(now, self.rate)
     }
 
+    /// As [`Self::take`] with the rate halved so many times.
+    fn take_under(&mut self, now: Instant, pressure: u32) -> bool {
+        self.bucket.take(now, self.rate.slowed(pressure))
+    }
+
     fn is_low(&self, now: Instant) -> bool {
         self.bucket.is_low(now, self.rate)
     }
@@ -43,6 +49,38 @@ struct SiteShares {
     strangers: Share,
 }
 
+/// Whether this node keeps up with what comes, judged once in a while.
+#[derive(Debug, Default)]
+struct Load {
+    since: Option<Instant>,
+    turns: u32,
+    behind: u32,
+    /// How many times the shares of strangers are halved.
+    pressure: u32,
+}
+
+impl Load {
+    /// Between two judgements.
+    const PERIOD: Duration = Duration::from_millis(20);
+    /// Then the shares are a thousandth.
+    const MOST: u32 = 10;
+
+    fn turn(&mut self, now: Instant, behind: bool) {
+        let since = *self.since.get_or_insert(now);
+        self.turns += 1;
+        self.behind += u32::from(behind);
+        if now.saturating_duration_since(since) < Self::PERIOD {
+            return;
+        }
+        self.pressure = match self.behind {
+            all if all == self.turns => (self.pressure + 1).min(Self::MOST),
+            few if few * 2 < self.turns => self.pressure.saturating_sub(1),
+            _ => self.pressure,
+        };
+        *self = Self { since: Some(now), pressure: self.pressure, ..Self::default() };
+    }
+}
+
 /// The limits of a Map-Server and Map-Resolver.
 #[derive(Debug)]
 pub(super) struct Admission {
@@ -53,6 +91,9 @@ pub(super) struct Admission {
     etrs: Acquaintances,
     itrs: Acquaintances,
     sites: Vec<SiteShares>,
+    load: Load,
+    /// Whether registrations are refused, since what they change cannot be kept in time.
+    pub(super) shed_registers: bool,
 }
 
 impl Admission {
@@ -85,16 +126,29 @@ impl Admission {
             etrs: known(Duration::ZERO, timers::KNOWN_ETRS),
             itrs: known(timers::PROBATION, timers::KNOWN_ITRS),
             sites: vec![site; sites],
+            load: Load::default(),
+            shed_registers: false,
         }
+    }
+
+    /// Some messages were taken from a queue; `behind` if more were there than could be taken. As long as this goes on, strangers get
+    /// less and less, until what is known of the others is served in time.
+    pub(super) fn turn(&mut self, now: Instant, behind: bool) {
+        self.load.turn(now, behind);
     }
 
     /// A Map-Register.
     pub(super) fn register(&mut self, now: Instant, source: IpAddr) -> Result<(), Discard> {
+        if self.shed_registers {
+            return Err(Discard::StoreBehind);
+        }
         let source = source_key(source);
         if !self.registers.take(now, &source) {
             return Err(Discard::SourceRateLimited);
         }
-        let admitted = self.etrs.contains(now, &source) || self.strangers_registers.take(now);
+        let pressure = self.load.pressure;
+        let admitted =
+            self.etrs.contains(now, &source) || self.strangers_registers.take_under(now, pressure);
         admitted.then_some(()).ok_or(Discard::StrangersRateLimited)
     }
 
@@ -103,7 +157,7 @@ impl Admission {
         self.record(now, source)?;
         let source = source_key(source);
         let known = self.itrs.contains(now, &source) || self.etrs.contains(now, &source);
-        let admitted = known || self.strangers_requests.take(now);
+        let admitted = known || self.strangers_requests.take_under(now, self.load.pressure);
         admitted.then_some(()).ok_or(Discard::StrangersRateLimited)
     }
 
@@ -137,7 +191,7 @@ impl Admission {
     /// `source` asked for something in a well-formed way. That proves little, so it makes nobody known while strangers flood.
     pub(super) fn asked(&mut self, now: Instant, source: IpAddr) {
         let source = source_key(source);
-        let calm = !self.strangers_requests.is_low(now);
+        let calm = self.load.pressure == 0 && !self.strangers_requests.is_low(now);
         if calm || self.itrs.contains(now, &source) {
             self.itrs.meet(now, &source);
         }
@@ -232,5 +286,41 @@ mod tests {
             admission.site(start, SiteIndex::at(0), stranger),
             Err(Discard::SiteRateLimited)
         );
+    }
+
+    #[test]
+    fn while_the_store_is_behind_lookups_are_answered_and_registrations_refused() {
+        let (mut admission, start) = admission(1);
+        admission.registered(start, HONEST);
+        admission.shed_registers = true;
+        assert_eq!(admission.register(start, HONEST), Err(Discard::StoreBehind));
+        assert_eq!(admission.request(start, HONEST), Ok(()));
+        admission.shed_registers = false;
+        assert_eq!(admission.register(start, HONEST), Ok(()));
+    }
+
+    #[test]
+    fn ms_23_a_node_that_does_not_keep_up_gives_strangers_less_and_then_more_again() {
+        let (mut admission, start) = admission(0);
+        let mut now = start;
+        let served_of_1_000 = |admission: &mut Admission, now: &mut Instant, behind| {
+            let mut served = 0;
+            for source in spoofed().take(1_000) {
+                *now += Duration::from_millis(2);
+                admission.turn(*now, behind);
+                // Half of what a calm node takes.
+                served += (0..100).filter(|_| admission.request(*now, source).is_ok()).count();
+            }
+            served
+        };
+        assert_eq!(served_of_1_000(&mut admission, &mut now, false), 100_000);
+        assert!(served_of_1_000(&mut admission, &mut now, true) < 20_000);
+        let least = served_of_1_000(&mut admission, &mut now, true);
+        assert!((50..200).contains(&least), "{least}");
+        for at in [start, start + timers::PROBATION] {
+            admission.asked(at, HONEST);
+        }
+        served_of_1_000(&mut admission, &mut now, false);
+        assert_eq!(served_of_1_000(&mut admission, &mut now, false), 100_000);
     }
 }

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use crate::clock::Epoch;
 use crate::discard::Discard;
-use crate::eid::EidPrefix;
+use crate::eid::{EidPrefix, NamePrefix};
 use crate::store::{Batch, ChangeLog};
 use crate::transmit::Transmit;
-use crate::wire::EidRecord;
+use crate::wire::{EidField, EidRecord};
 
 use super::event::Event;
 use super::kept::{self, KeptNonce, KeptRegistration, KeptSigning};
@@ -81,7 +81,8 @@ impl MapServer {
         if changes.is_empty() && held.is_empty() {
             return None;
         }
-        Some(Batch { changes: std::mem::take(changes), transmits: std::mem::take(held) })
+        let transmits = std::mem::replace(held, Vec::with_capacity(held.len()));
+        Some(Batch { changes: changes.take(), transmits })
     }
 
     /// Sends a message that must not leave before the changes logged so far are kept.
@@ -101,7 +102,7 @@ impl MapServer {
         let registrations = self.registry.get(prefix).map_or(&[][..], |e| e.registrations());
         if let Some(registration) = registrations.iter().find(|r| r.registrant == registrant) {
             let site = &self.sites.get(registration.site).name;
-            let value = registration.kept(site, prefix, &epoch, &timeline).encode();
+            let value = registration.kept(site, *prefix, &epoch, &timeline).encode();
             let Durability { key, changes, .. } = &mut self.durability;
             kept::registration_key(key, prefix, registrant);
             changes.put(key, &value);
@@ -113,6 +114,31 @@ impl MapServer {
         let Durability { epoch, key, changes, .. } = &mut self.durability;
         if epoch.is_some() {
             kept::registration_key(key, prefix, registrant);
+            changes.delete(key);
+        }
+    }
+
+    /// Logs the registration of a name as it is now.
+    pub(super) fn keep_name(&mut self, name: &NamePrefix, registrant: Registrant) {
+        let Some((epoch, timeline)) = self.durability.epoch.zip(self.registry.known_timeline())
+        else {
+            return;
+        };
+        let registrations = self.names.get(name).map_or(&[][..], |entry| entry.registrations());
+        if let Some(registration) = registrations.iter().find(|r| r.registrant == registrant) {
+            let site = &self.sites.get(registration.site).name;
+            let value = registration.kept(site, name, &epoch, &timeline).encode();
+            let Durability { key, changes, .. } = &mut self.durability;
+            kept::name_key(key, name, registrant);
+            changes.put(key, &value);
+        }
+    }
+
+    /// Logs that the registration of a name is no more.
+    pub(super) fn forget_name(&mut self, name: &NamePrefix, registrant: Registrant) {
+        let Durability { epoch, key, changes, .. } = &mut self.durability;
+        if epoch.is_some() {
+            kept::name_key(key, name, registrant);
             changes.delete(key);
         }
     }
@@ -157,6 +183,7 @@ impl MapServer {
                     }
                 }
             }
+            kept::NAME => self.take_name(now, key, value, origin),
             kept::NONCE => {
                 let (site, key_id, registrant) = kept::parse_nonce_key(key)?;
                 let Some(value) = value else {
@@ -191,8 +218,7 @@ impl MapServer {
         let epoch = self.durability.epoch?;
         let kept =
             KeptRegistration::parse(value).filter(|k| k.record.eid.prefix() == Some(prefix))?;
-        let grace = u64::from(kept_grace(kept.lifetime_seconds)) * 1_000;
-        if kept.expires.saturating_add(grace) <= epoch.unix_millis(now) {
+        if kept.is_over(&epoch, now) {
             // Nobody refreshed it while there was nobody to ask.
             if origin == Origin::Own {
                 self.forget_registration(&prefix, registrant);
@@ -208,25 +234,53 @@ impl MapServer {
                         }
                     }
                     Ok(_) => {}
-                    Err(reason) => self.not_restored(kept.site, prefix, kept.source, reason),
+                    Err(reason) => self.not_restored(&kept, reason),
                 }
             }
-            Err(reason) => self.not_restored(kept.site, prefix, kept.source, reason),
+            Err(reason) => self.not_restored(&kept, reason),
         }
         Some(())
     }
 
-    fn not_restored(
+    fn take_name(
         &mut self,
-        site: &str,
-        prefix: EidPrefix,
-        source: std::net::IpAddr,
-        reason: Discard,
-    ) {
+        now: Instant,
+        key: &[u8],
+        value: Option<&[u8]>,
+        origin: Origin,
+    ) -> Option<()> {
+        let (instance_id, octets, registrant) = kept::parse_name_key(key)?;
+        let Some(value) = value else {
+            let name = NamePrefix::new(instance_id, octets, 0)?;
+            self.names.withdraw(&name, registrant);
+            return Some(());
+        };
+        let epoch = self.durability.epoch?;
+        let kept = KeptRegistration::parse(value)?;
+        let name = kept.record.eid.name()?;
+        if (name.instance_id(), name.name()) != (instance_id, octets) {
+            return None;
+        }
+        if kept.is_over(&epoch, now) {
+            if origin == Origin::Own {
+                self.forget_name(&name, registrant);
+            }
+            return Some(());
+        }
+        let joined = self.rejoin(now, registrant, &kept, epoch);
+        if let Err(reason) =
+            joined.and_then(|(registration, _)| self.names.register(&name, registration))
+        {
+            self.not_restored(&kept, reason);
+        }
+        Some(())
+    }
+
+    fn not_restored(&mut self, kept: &KeptRegistration<'_>, reason: Discard) {
         self.event(Event::NotRestored(Refusal {
-            site: Some(site.into()),
-            prefix: Some(prefix),
-            source,
+            site: Some(kept.site.into()),
+            prefix: kept.record.eid.prefix(),
+            source: kept.source,
             reason,
         }));
     }
@@ -287,15 +341,23 @@ enum Origin {
     Other,
 }
 
+impl KeptRegistration<'_> {
+    /// Whether nobody refreshed it in time, as far as the durable state knows.
+    fn is_over(&self, epoch: &Epoch, now: Instant) -> bool {
+        let grace = u64::from(kept_grace(self.lifetime_seconds)) * 1_000;
+        self.expires.saturating_add(grace) <= epoch.unix_millis(now)
+    }
+}
+
 impl Registration {
     fn kept<'a>(
         &self,
         site: &'a str,
-        prefix: &EidPrefix,
+        eid: impl Into<EidField>,
         epoch: &Epoch,
         timeline: &Timeline,
     ) -> KeptRegistration<'a> {
-        let mut record = EidRecord::new(*prefix, self.ttl_minutes, self.locators().collect());
+        let mut record = EidRecord::new(eid, self.ttl_minutes, self.locators().collect());
         record.map_version = self.map_version;
         record.action = self.action;
         KeptRegistration {

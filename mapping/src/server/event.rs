@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::discard::Discard;
-use crate::eid::EidPrefix;
+use crate::eid::{EidPrefix, NamePrefix};
 use crate::wire::XtrIdentity;
 
 /// Something an operator may want to know.
@@ -49,6 +49,17 @@ pub enum Event {
     },
     /// A Map-Register, or a record of it, was refused.
     Refused(Refusal),
+    /// The registration of a distinguished name came, changed or went.
+    Name {
+        /// The site.
+        site: Arc<str>,
+        /// The name.
+        name: NamePrefix,
+        /// Where the Map-Register came from.
+        source: IpAddr,
+        /// What became of it.
+        change: NameChange,
+    },
     /// At the start: a site's profile and keys allow HMAC-SHA-1 (AU-03).
     WeakAlgorithm {
         /// The site.
@@ -97,6 +108,19 @@ pub enum Event {
     },
 }
 
+/// What became of the registration of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameChange {
+    /// It is registered now.
+    Registered,
+    /// It has other locators.
+    Changed,
+    /// Its ETR withdrew it.
+    Withdrawn,
+    /// It was not refreshed in time.
+    Expired,
+}
+
 /// Which rule refused what, of whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -140,6 +164,15 @@ impl fmt::Display for Event {
                 write!(f, "{prefix} of site {site} expired, not refreshed by {source}")
             }
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::Name { site, name, source, change } => {
+                let became = match change {
+                    NameChange::Registered => "registered by",
+                    NameChange::Changed => "changed by",
+                    NameChange::Withdrawn => "withdrawn by",
+                    NameChange::Expired => "expired, not refreshed by",
+                };
+                write!(f, "{name} of site {site} {became} {source}")
+            }
             Self::WeakAlgorithm { site } => write!(
                 f,
                 "site {site} may register with HMAC-SHA-1, which is not for the public Internet (RFC 9301 §1.1)"

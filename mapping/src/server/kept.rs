@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   'r' EID-prefix xTR               registration: version 1, times, flags, addresses, site name, EID-Record
+//!   'd' distinguished name xTR       registration of a name: the same value
 //!   'n' site name, Key ID, xTR       nonce: version 1, nonce, when it came, first octets of its MAC
 //! ```
 //!
@@ -13,13 +14,15 @@ use ipnet::IpNet;
 
 use crate::auth::Covered;
 use crate::config::Algorithm;
-use crate::eid::{EidPrefix, InstanceId};
+use crate::eid::{EidPrefix, InstanceId, NamePrefix};
 use crate::wire::{EidRecord, XtrIdentity};
 
 use super::registry::Registrant;
 
 /// The first octet of the key of a registration.
 pub(super) const REGISTRATION: u8 = b'r';
+/// The first octet of the key of the registration of a distinguished name.
+pub(super) const NAME: u8 = b'd';
 /// The first octet of the key of a nonce.
 pub(super) const NONCE: u8 = b'n';
 
@@ -82,6 +85,27 @@ pub(super) fn parse_registration_key(key: &[u8]) -> Option<(EidPrefix, Registran
     let mut rest = key.strip_prefix(&[REGISTRATION])?;
     let parsed = (take_prefix(&mut rest)?, take_registrant(&mut rest)?);
     rest.is_empty().then_some(parsed)
+}
+
+/// Writes the key of the registration of `name` by one xTR.
+pub(super) fn name_key(key: &mut Vec<u8>, name: &NamePrefix, registrant: Registrant) {
+    key.clear();
+    key.push(NAME);
+    key.extend_from_slice(&name.instance_id().get().to_be_bytes());
+    key.push(name.name().len() as u8);
+    key.extend_from_slice(name.name());
+    put_registrant(key, registrant);
+}
+
+/// Instance, name without its NUL and xTR that [`name_key`] made a key of.
+pub(super) fn parse_name_key(key: &[u8]) -> Option<(InstanceId, &[u8], Registrant)> {
+    let mut rest = key.strip_prefix(&[NAME])?;
+    let instance_id = InstanceId::new(u32::from_be_bytes(take(&mut rest)?))?;
+    let [length] = take(&mut rest)?;
+    let (name, after) = rest.split_at_checked(length.into())?;
+    rest = after;
+    let registrant = take_registrant(&mut rest)?;
+    rest.is_empty().then_some((instance_id, name, registrant))
 }
 
 /// Writes the key of the nonces that one xTR counts with one key of a site.

@@ -5,6 +5,7 @@ mod ddt;
 mod durable;
 mod event;
 mod kept;
+mod names;
 mod notify;
 mod refusals;
 mod register;
@@ -36,12 +37,13 @@ use crate::transmit::Transmit;
 use crate::wire::{CONTROL_PORT, Message};
 
 pub use durable::StateError;
-pub use event::{Event, Refusal};
+pub use event::{Event, NameChange, Refusal};
 pub use views::Count;
 
 use admission::Admission;
 use ddt::Tree;
 use durable::Durability;
+use names::Names;
 use notify::Notifier;
 use refusals::Refusals;
 use registry::Registry;
@@ -60,6 +62,7 @@ pub struct MapServer {
     itr_keys: ItrKeys,
     sites: Sites,
     registry: Registry,
+    names: Names,
     replay: ReplayGuard,
     notifier: Notifier,
     subscriptions: Subscriptions,
@@ -71,6 +74,7 @@ pub struct MapServer {
     scatter: Scatter,
     rng: StdRng,
     transmits: VecDeque<Transmit>,
+    spare: Vec<Vec<u8>>,
     events: VecDeque<Event>,
     discards: DiscardCounters,
     counts: [u64; Count::COUNT],
@@ -97,7 +101,8 @@ impl MapServer {
             itr_keys: ItrKeys::new(config.lisp_sec),
             sites,
             registry: Registry::default(),
-            replay: ReplayGuard::default(),
+            names: Names::default(),
+            replay: ReplayGuard::new(scatter),
             notifier: Notifier::default(),
             registration_timeout: config.registration_timeout,
             replies: ScatteredBuckets::new(replies, timers::TRACKED_SOURCES, scatter),
@@ -110,6 +115,7 @@ impl MapServer {
             scatter,
             rng,
             transmits: VecDeque::new(),
+            spare: Vec::new(),
             events,
             discards: DiscardCounters::default(),
             counts: [0; Count::COUNT],
@@ -168,6 +174,7 @@ impl MapServer {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = [
             self.registry.next_expiry().filter(|_| !self.durability.cut_off),
+            self.next_name_expiry().filter(|_| !self.durability.cut_off),
             self.notifier.next_due(),
             self.subscriptions.next_due(),
             self.tree.poll_timeout(),
@@ -178,6 +185,25 @@ impl MapServer {
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
+    }
+
+    /// Tells of a burst taken from a queue: `behind` if it left more there. A node that stays behind gives less to strangers (MS-23).
+    pub fn burst(&mut self, now: Instant, behind: bool) {
+        self.admission.turn(now, behind);
+    }
+
+    /// Refuses Map-Registers while `shed`: for as long as the store is behind. Lookups are answered still.
+    pub const fn shed_registers(&mut self, shed: bool) {
+        self.admission.shed_registers = shed;
+    }
+
+    /// Takes back the payload of a datagram that was sent, so that its memory serves again.
+    pub fn recycle(&mut self, mut payload: Vec<u8>) {
+        let usable = (1..=timers::CONTROL_PACKET_IPV6).contains(&payload.capacity());
+        if usable && self.spare.len() < timers::SPARE_PAYLOADS {
+            payload.clear();
+            self.spare.push(payload);
+        }
     }
 
     /// The next thing that happened.
@@ -209,6 +235,13 @@ impl MapServer {
             Some(MAP_REGISTER) => self.admission.register(now, from.ip()),
             _ => self.admission.request(now, from.ip()),
         }
+    }
+
+    /// Empty memory for a payload.
+    fn payload(&mut self) -> Vec<u8> {
+        /// Most messages have fewer octets.
+        const USUAL: usize = 256;
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(USUAL))
     }
 
     fn discard(&mut self, source: IpAddr, reason: Discard) {

@@ -27,11 +27,21 @@ pub(super) fn signed_notify(
     identity: Option<XtrIdentity>,
     signer: &Signer,
 ) -> Option<Vec<u8>> {
+    signed_notify_in(Vec::with_capacity(USUAL_NOTIFY), nonce, records, identity, signer)
+}
+
+/// As [`signed_notify`], in the memory of `payload`.
+pub(super) fn signed_notify_in(
+    mut payload: Vec<u8>,
+    nonce: u64,
+    records: Vec<EidRecord>,
+    identity: Option<XtrIdentity>,
+    signer: &Signer,
+) -> Option<Vec<u8>> {
     let authentication =
         AuthenticationData::zeroed(signer.key_id, signer.algorithm.id(), signer.mac_len);
     // Without an identity nothing follows the records: both readings of the reach are one.
     let covered = if identity.is_some() { signer.covered } else { Covered::Message };
-    let mut payload = Vec::with_capacity(USUAL_NOTIFY);
     MapNotify { nonce, authentication, records, identity }.encode(&mut payload);
     auth::sign_covering(&mut payload, &signer.secret, signer.algorithm, covered).ok()?;
     Some(payload)

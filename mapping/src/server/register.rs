@@ -13,10 +13,10 @@ use crate::timers::{RECEIVER_CHOSEN_TTL, TTL_RECEIVER_CHOOSES, control_payload_l
 use crate::wire::{Action, EidRecord, MapNotifyAck, MapRegister, XtrIdentity};
 
 use super::event::{Event, Refusal};
-use super::notify::{Due, signed_notify, to_control_port};
+use super::notify::{Due, signed_notify, signed_notify_in, to_control_port};
 use super::registry::{Locators, Outcome, Registered, Registrant, Registration};
 use super::replay::{Checked, Freshness, Nonces, Peer};
-use super::site::{Signing, SiteIndex};
+use super::site::{Signing, SiteIndex, nobodys};
 use super::{Count, MapServer};
 
 /// Configured EID-prefixes whose sites' keys are tried on one message: a message has the records of one site, unless something is
@@ -27,16 +27,16 @@ const MAX_CANDIDATE_PREFIXES: usize = 4;
 const MAX_EXPIRED_AT_ONCE: usize = 4_096;
 
 /// Who sent an authentic Map-Register.
-struct Sender {
-    site: SiteIndex,
+pub(super) struct Sender {
+    pub(super) site: SiteIndex,
     signing: Signing,
-    registrant: Registrant,
-    from: SocketAddr,
+    pub(super) registrant: Registrant,
+    pub(super) from: SocketAddr,
     local: IpAddr,
 }
 
 /// What a Map-Register says of all its records.
-struct Terms {
+pub(super) struct Terms {
     proxy_reply: bool,
     merge: bool,
     security_capable: bool,
@@ -166,6 +166,9 @@ impl MapServer {
             self.event(Event::Expired { site, prefix, source: expired.source });
             self.tell_of_removal(now, prefix, expired.registrant);
         }
+        if !self.durability.cut_off {
+            self.handle_due_names(now);
+        }
         while let Some(due) = self.notifier.take_due(now) {
             match due {
                 Due::Retransmit(transmit) => {
@@ -212,9 +215,11 @@ impl MapServer {
                 Err(_) => {}
             }
         }
-        let supported = || register.records.iter().any(|record| record.eid.prefix().is_some());
+        let eids = register.records.iter().map(|record| nobodys(&record.eid));
         Err(refusal.unwrap_or_else(|| {
-            (None, if supported() { Discard::NotASite } else { Discard::UnsupportedEid })
+            // Of records that nobody knows, one that somebody could register tells most.
+            let reason = eids.min_by_key(|reason| *reason != Discard::NotASite);
+            (None, reason.unwrap_or(Discard::NotASite))
         }))
     }
 
@@ -256,7 +261,11 @@ impl MapServer {
         record: &EidRecord,
         freshness: Freshness,
     ) -> Result<(), Discard> {
-        let prefix = self.sites.judge(sender.site, record)?;
+        if let Some(name) = record.eid.name() {
+            return self.accept_name(now, sender, terms, record, &name, freshness);
+        }
+        self.sites.judge(sender.site, record)?;
+        let prefix = record.eid.prefix().ok_or(Discard::UnsupportedEid)?;
         let withdrawn = record.ttl_minutes == 0;
         if freshness == Freshness::Retransmission {
             return if withdrawn { Ok(()) } else { self.make_sure_held(sender, &prefix) };
@@ -294,34 +303,7 @@ impl MapServer {
         record: &EidRecord,
         prefix: EidPrefix,
     ) -> Result<(), Discard> {
-        let lifetime = if terms.use_ttl {
-            ttl_duration(record.ttl_minutes)
-        } else {
-            self.registration_timeout
-        };
-        let timeline = self.registry.timeline(now);
-        let expires = timeline.ceil(now + lifetime);
-        let locators = Locators::of(record);
-        let registration = Registration {
-            registrant: sender.registrant,
-            site: sender.site,
-            signing: Some(sender.signing),
-            unproved: terms.unproved.map(Box::new),
-            source: sender.from.ip(),
-            local: sender.local,
-            since: timeline.floor(now),
-            expires,
-            kept_until: expires,
-            lifetime_seconds: u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX),
-            ttl_minutes: record.ttl_minutes,
-            proxy_reply: terms.proxy_reply,
-            merge: terms.merge,
-            security_capable: terms.security_capable,
-            // ACT decides only where there is no locator.
-            action: if locators.is_empty() { record.action } else { Action::NoAction },
-            map_version: record.map_version,
-            locators,
-        };
+        let registration = self.registration(now, sender, terms, record);
         let limit = self.sites.get(sender.site).config.max_registrations;
         let Registered { outcome, replaced, keep } =
             self.registry.register(now, prefix, registration, limit)?;
@@ -349,6 +331,44 @@ impl MapServer {
             }
         }
         Ok(())
+    }
+
+    /// A registration of what `record` tells.
+    pub(super) fn registration(
+        &mut self,
+        now: Instant,
+        sender: &Sender,
+        terms: &Terms,
+        record: &EidRecord,
+    ) -> Registration {
+        let lifetime = if terms.use_ttl {
+            ttl_duration(record.ttl_minutes)
+        } else {
+            self.registration_timeout
+        };
+        let timeline = self.registry.timeline(now);
+        let expires = timeline.ceil(now + lifetime);
+        let locators = Locators::of(record);
+        Registration {
+            registrant: sender.registrant,
+            site: sender.site,
+            signing: Some(sender.signing),
+            unproved: terms.unproved.map(Box::new),
+            source: sender.from.ip(),
+            local: sender.local,
+            since: timeline.floor(now),
+            expires,
+            kept_until: expires,
+            lifetime_seconds: u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX),
+            ttl_minutes: record.ttl_minutes,
+            proxy_reply: terms.proxy_reply,
+            merge: terms.merge,
+            security_capable: terms.security_capable,
+            // ACT decides only where there is no locator.
+            action: if locators.is_empty() { record.action } else { Action::NoAction },
+            map_version: record.map_version,
+            locators,
+        }
     }
 
     fn withdraw(&mut self, now: Instant, sender: &Sender, prefix: EidPrefix) {
@@ -420,10 +440,10 @@ impl MapServer {
 
     /// Same nonce, same accepted records (ACT aside: RP-14), signed as the Map-Register was (MS-05); never longer than it, so no CW-06 question.
     fn acknowledge(&mut self, sender: &Sender, register: &MapRegister, records: Vec<EidRecord>) {
-        let payload = self
-            .sites
-            .signer(sender.site, sender.signing)
-            .and_then(|signer| signed_notify(register.nonce, records, register.identity, &signer));
+        let memory = self.payload();
+        let payload = self.sites.signer(sender.site, sender.signing).and_then(|signer| {
+            signed_notify_in(memory, register.nonce, records, register.identity, &signer)
+        });
         if let Some(payload) = payload {
             self.count(Count::MapNotifies);
             let mut transmit = to_control_port(sender.local, sender.from.ip(), payload);

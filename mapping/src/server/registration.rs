@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::eid::EidPrefix;
 use crate::timers::MAX_LOCATORS;
-use crate::wire::{Action, EidRecord, LocatorRecord, XtrIdentity};
+use crate::wire::{Action, Address, EidField, EidRecord, LocatorRecord, XtrIdentity};
 
 use super::site::{Signing, SiteIndex};
 
@@ -174,13 +173,15 @@ impl Locators {
 
     /// The locators of `record` that are of use (CW-08).
     pub(super) fn of(record: &EidRecord) -> Self {
-        let mut usable: Vec<&LocatorRecord> =
-            record.usable_locators().map(|(_, locator)| locator).collect();
-        usable.sort_by(|a, b| a.address.cmp(&b.address));
-        usable.dedup_by(|a, b| a.address == b.address);
+        let usable = || record.usable_locators().map(|(_, locator)| locator);
         let mut octets = Vec::with_capacity(Self::ROOM);
-        for locator in usable {
-            locator.encode(&mut octets);
+        if usable().is_sorted_by(|a, b| a.address < b.address) {
+            usable().for_each(|locator| locator.encode(&mut octets));
+        } else {
+            let mut sorted: Vec<&LocatorRecord> = usable().collect();
+            sorted.sort_by(|a, b| a.address.cmp(&b.address));
+            sorted.dedup_by(|a, b| a.address == b.address);
+            sorted.iter().for_each(|locator| locator.encode(&mut octets));
         }
         if octets.len() > Self::ROOM {
             return Self::Many(octets.into());
@@ -214,6 +215,26 @@ pub(super) struct Entry {
     held: Held,
     /// When the registry looks at it again.
     pub(super) scheduled: Second,
+}
+
+/// What [`Entry::put`] did.
+#[derive(Debug)]
+pub(super) struct Put {
+    /// The registration of the same xTR before.
+    pub(super) own: Option<Registration>,
+    /// Those of other xTRs before.
+    pub(super) others: Vec<Registration>,
+    /// Whether the others are there still.
+    merged: bool,
+    /// Whether the mapping is another now.
+    pub(super) changed: bool,
+}
+
+impl Put {
+    /// The registrations of other xTRs that had to go.
+    pub(super) fn replaced(&self) -> &[Registration] {
+        if self.merged { &[] } else { &self.others }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -266,7 +287,7 @@ impl Entry {
     }
 
     /// The mapping as a non-authoritative record (RP-10, RP-11): of a locator that two xTRs registered, the newest.
-    pub(super) fn record(&self, prefix: EidPrefix) -> EidRecord {
+    pub(super) fn record(&self, eid: impl Into<EidField>) -> EidRecord {
         let registrations = self.registrations();
         let mut locators: Vec<LocatorRecord> = Vec::new();
         for locator in registrations.iter().rev().flat_map(Registration::locators) {
@@ -279,15 +300,31 @@ impl Entry {
         locators.truncate(MAX_LOCATORS);
         let ttl_minutes = registrations.iter().map(|r| r.ttl_minutes).min().unwrap_or(0);
         let newest = registrations.last();
-        let mut record = EidRecord::new(prefix, ttl_minutes, locators);
+        let mut record = EidRecord::new(eid, ttl_minutes, locators);
         record.map_version = newest.map_or(0, |r| r.map_version);
         record.action = newest.map_or(Action::NoAction, |r| r.action);
         record
     }
 
-    /// [`Self::record`] with its locators in the order of the wire, to compare.
-    pub(super) fn mapping(&self, prefix: EidPrefix) -> EidRecord {
-        let mut record = self.record(prefix);
+    /// Adds or refreshes a registration: beside those of other xTRs if all ask for merging (MS-17), else in their place (MS-18).
+    pub(super) fn put(&mut self, new: Registration) -> Put {
+        let merged = new.merge && self.registrations().iter().all(|other| other.merge);
+        let before = self.mapping();
+        let (own, others) = self.edit(|list| {
+            let own = list.iter().position(|r| r.registrant == new.registrant);
+            let own = own.map(|at| list.remove(at));
+            let others = if merged { list.clone() } else { std::mem::take(list) };
+            list.push(new);
+            (own, others)
+        });
+        // Every ETR of a site may register the locators of all of them (RG-06): the same mapping again is no change.
+        let changed = before != self.mapping();
+        Put { own, others, merged, changed }
+    }
+
+    /// [`Self::record`] of no EID with its locators in the order of the wire, to compare.
+    fn mapping(&self) -> EidRecord {
+        let mut record = self.record(EidField::Other { address: Address::None, mask_len: 0 });
         record.locators.sort_by(|a, b| a.address.cmp(&b.address));
         record
     }

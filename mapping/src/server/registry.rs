@@ -182,7 +182,7 @@ impl Registry {
             self.schedule(slot, scheduled);
             return Ok(Registered { outcome: Outcome::New, replaced: Vec::new(), keep: true });
         };
-        let registered = self.replace(slot, prefix, new);
+        let registered = self.replace(slot, new);
         if self.table.at(slot).is_some_and(|(_, entry)| expires < entry.scheduled) {
             self.schedule(slot, expires);
         }
@@ -190,7 +190,7 @@ impl Registry {
     }
 
     /// Puts `new` into the entry in `slot`.
-    fn replace(&mut self, slot: Slot, prefix: EidPrefix, mut new: Registration) -> Registered {
+    fn replace(&mut self, slot: Slot, mut new: Registration) -> Registered {
         let Some(entry) = self.table.at_mut(slot) else {
             return Registered { outcome: Outcome::Refreshed, replaced: Vec::new(), keep: false };
         };
@@ -204,7 +204,6 @@ impl Registry {
                 new.kept_until = own.kept_until;
             }
         }
-        let merged = new.merge && registrations.iter().all(|registration| registration.merge);
         let same = own.is_some_and(|own| !new.differs(own));
         if same && let Some(only) = entry.only_mut() {
             let sites = (std::mem::replace(&mut only.site, new.site), new.site);
@@ -212,22 +211,12 @@ impl Registry {
             self.move_between(sites);
             return Registered { outcome: Outcome::Refreshed, replaced: Vec::new(), keep };
         }
-        let before = entry.mapping(prefix);
         let added = new.clone();
-        let (own, others) = entry.edit(|list| {
-            let own = list.iter().position(|r| r.registrant == added.registrant);
-            let own = own.map(|at| list.remove(at));
-            let others = if merged { list.clone() } else { std::mem::take(list) };
-            list.push(new);
-            (own, others)
-        });
-        let after = entry.mapping(prefix);
-        let removed = if merged { &[][..] } else { &others };
-        own.iter().chain(removed).for_each(|gone| self.subtract(gone));
+        let put = entry.put(new);
+        put.own.iter().chain(put.replaced()).for_each(|gone| self.subtract(gone));
         self.add(&added);
-        let replaced = removed.iter().map(|other| other.registrant).collect();
-        // Every ETR of a site may register the locators of all of them (RG-06): the same mapping again is no change.
-        let outcome = if before == after { Outcome::Refreshed } else { Outcome::Changed(others) };
+        let replaced = put.replaced().iter().map(|other| other.registrant).collect();
+        let outcome = if put.changed { Outcome::Changed(put.others) } else { Outcome::Refreshed };
         Registered { outcome, replaced, keep }
     }
 

@@ -1,12 +1,12 @@
 //! Replay protection: the last accepted nonce of every peer (RFC 9301 §5.6).
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use hashbrown::HashTable;
 
 use crate::config::Profile;
 use crate::discard::Discard;
+use crate::limits::Scatter;
 use crate::timers::{MAX_NONCES, RETRANSMISSION_WINDOW};
 
 use super::registry::Registrant;
@@ -83,7 +83,7 @@ pub(super) struct ReplayGuard {
     index: HashTable<u32>,
     oldest: u32,
     newest: u32,
-    hasher: RandomState,
+    scatter: Scatter,
 }
 
 /// What [`ReplayGuard::check`] found.
@@ -94,22 +94,20 @@ pub(super) struct Checked {
     pub(super) forgotten: Option<Peer>,
 }
 
-impl Default for ReplayGuard {
-    fn default() -> Self {
-        Self::with_capacity(MAX_NONCES)
-    }
-}
-
 impl ReplayGuard {
-    /// Remembers at most `capacity` peers.
-    pub(super) fn with_capacity(capacity: usize) -> Self {
+    /// Remembers at most [`MAX_NONCES`] peers.
+    pub(super) fn new(scatter: Scatter) -> Self {
+        Self::with_capacity(MAX_NONCES, scatter)
+    }
+
+    fn with_capacity(capacity: usize, scatter: Scatter) -> Self {
         Self {
             capacity: capacity.max(1),
             peers: Vec::new(),
             index: HashTable::new(),
             oldest: NONE,
             newest: NONE,
-            hasher: RandomState::new(),
+            scatter,
         }
     }
 
@@ -183,7 +181,7 @@ impl ReplayGuard {
         // The last one lies in the free slot now.
         if let Some(Known { peer, older, newer, .. }) = self.peers.get(slot as usize) {
             let (peer, older, newer) = (*peer, *older, *newer);
-            let hash = self.hasher.hash_one(peer);
+            let hash = self.scatter.of(&peer);
             if let Some(place) = self.index.find_mut(hash, |&other| other == last) {
                 *place = slot;
             }
@@ -199,12 +197,12 @@ impl ReplayGuard {
     }
 
     fn find(&self, peer: &Peer) -> Option<u32> {
-        let hash = self.hasher.hash_one(peer);
+        let hash = self.scatter.of(peer);
         self.index.find(hash, |slot| self.peers[*slot as usize].peer == *peer).copied()
     }
 
     fn unindex(&mut self, peer: &Peer, slot: u32) {
-        let hash = self.hasher.hash_one(peer);
+        let hash = self.scatter.of(peer);
         if let Ok(found) = self.index.find_entry(hash, |&other| other == slot) {
             found.remove();
         }
@@ -228,9 +226,9 @@ impl ReplayGuard {
             self.unindex(&forgotten, slot);
             (slot, Some(forgotten))
         };
-        let Self { index, peers, hasher, .. } = self;
-        index.insert_unique(hasher.hash_one(peer), slot, |&other| {
-            hasher.hash_one(peers[other as usize].peer)
+        let Self { index, peers, scatter, .. } = self;
+        index.insert_unique(scatter.of(&peer), slot, |&other| {
+            scatter.of(&peers[other as usize].peer)
         });
         self.link(slot);
         forgotten
@@ -287,7 +285,8 @@ mod tests {
 
     #[test]
     fn au_16_the_guard_agrees_with_a_dumb_oracle() {
-        let (mut guard, mut oracle) = (ReplayGuard::with_capacity(8), VecDeque::new());
+        let (mut guard, mut oracle) =
+            (ReplayGuard::with_capacity(8, Scatter::new([3, 5])), VecDeque::new());
         let (mut rng, now) = (StdRng::from_seed([9; 32]), Instant::now());
         for _ in 0..20_000 {
             let (number, nonce) = (rng.random_range(0..12_u32), rng.random_range(0..60_u64));

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use crate::discard::Discard;
-use crate::eid::EidPrefix;
+use crate::eid::{EidPrefix, NamePrefix};
 use crate::resolver::negative::least_specific;
 use crate::resolver::{Lookup, is_martian, map_reply};
 use crate::timers::{
@@ -123,6 +123,7 @@ impl MapServer {
         }
         let mut answered: Vec<Told> = Vec::new();
         let mut etrs: Vec<Ask> = Vec::new();
+        let mut names: Vec<NamePrefix> = Vec::new();
         for (at, requested) in lookup.request.records.iter().enumerate() {
             // The first was paid for when the message was admitted.
             if at > 0
@@ -132,7 +133,10 @@ impl MapServer {
                 break;
             }
             let Some(prefix) = requested.eid.prefix() else {
-                self.discard(from.ip(), Discard::UnsupportedEid);
+                match requested.eid.name() {
+                    Some(name) => names.push(name),
+                    None => self.discard(from.ip(), Discard::UnsupportedEid),
+                }
                 continue;
             };
             if self.resolve(now, from, lookup, requested, &prefix) {
@@ -152,6 +156,10 @@ impl MapServer {
                 },
                 Answer::Told(_) => {}
             }
+        }
+        // Names beside EID-prefixes would need a second Map-Reply of the same nonce.
+        if !names.is_empty() && answered.is_empty() && etrs.is_empty() {
+            return self.answer_names(now, from, lookup, &names);
         }
         for ask in etrs {
             if let Err(reason) = self.forward(now, lookup, ask) {
@@ -479,7 +487,7 @@ impl MapServer {
         }
         let negative = records.iter().all(|record| record.is_negative());
         let room = protection.map_or(0, |_| secure::reply_octets(&voucher));
-        let (reply, mut payload) = map_reply(nonce, records, rloc, room);
+        let (reply, mut payload) = map_reply(self.payload(), nonce, records, rloc, room);
         if let Some(key) = only {
             // What was sent is what is compared: the header differs by its nonce each time.
             let value = self.scatter.of(&&payload[REPLY_HEADER..]) ^ salt;

@@ -8,9 +8,9 @@ use std::time::Instant;
 use crate::auth::{self, AuthError, Covered};
 use crate::config::{Algorithm, Profile, Secret, Site, SiteKey};
 use crate::discard::Discard;
-use crate::eid::{EidPrefix, EidTable};
+use crate::eid::{EidPrefix, EidTable, NamePrefix, NameTable};
 use crate::resolver::negative::Occupied;
-use crate::wire::{EidRecord, MapRegister};
+use crate::wire::{Address, EidField, EidRecord, Lcaf, MapRegister};
 
 use super::event::Refusal;
 
@@ -45,6 +45,7 @@ pub(super) struct Sites {
     by_name: HashMap<Arc<str>, SiteIndex>,
     profiles: HashSet<Profile>,
     prefixes: EidTable<Vec<Permission>>,
+    names: NameTable<Vec<Permission>>,
 }
 
 /// A site and what became of its registrations.
@@ -115,9 +116,22 @@ impl Sites {
                 }
             }
         }
+        let mut names: NameTable<Vec<Permission>> = NameTable::default();
+        for (index, site) in (0..).zip(&sites) {
+            for configured in &site.eid_names {
+                let permission = Permission {
+                    site: SiteIndex(index),
+                    accept_more_specifics: configured.accept_more_specifics,
+                };
+                match names.get_mut(&configured.name) {
+                    Some(permissions) => permissions.push(permission),
+                    None => drop(names.insert(configured.name.clone(), vec![permission])),
+                }
+            }
+        }
         let profiles = sites.iter().map(|site| site.profile).collect();
         let sites = sites.into_iter().map(SiteState::new).collect();
-        Self { sites, by_name, profiles, prefixes }
+        Self { sites, by_name, profiles, prefixes, names }
     }
 
     pub(super) fn get(&self, index: SiteIndex) -> &SiteState {
@@ -146,9 +160,24 @@ impl Sites {
 
     /// The site that a message most likely belongs to: the first of those of its first record.
     pub(super) fn likeliest(&self, records: &[EidRecord]) -> Option<SiteIndex> {
-        let prefix = records.first()?.eid.prefix()?;
-        let (_, permissions) = self.prefixes.longest_match(&prefix)?;
+        let (_, permissions) = self.permissions(&records.first()?.eid)?;
         permissions.first().map(|permission| permission.site)
+    }
+
+    /// Who may register what belongs to `eid`, by the longest configured EID-prefix or name; and whether that is `eid` itself.
+    fn permissions(&self, eid: &EidField) -> Option<(bool, &[Permission])> {
+        if let Some(prefix) = eid.prefix() {
+            let (configured, permissions) = self.prefixes.longest_match(&prefix)?;
+            return Some((configured == prefix, permissions));
+        }
+        let name = eid.name()?;
+        let (configured, permissions) = self.names.longest_match(&name)?;
+        Some((*configured == name, permissions))
+    }
+
+    /// Whether `name` or a beginning of it belongs to a site.
+    pub(super) fn has_name(&self, name: &NamePrefix) -> bool {
+        self.names.longest_match(name).is_some()
     }
 
     /// Whether every site that `configured` belongs to is shut down (MS-13).
@@ -170,18 +199,15 @@ impl Sites {
     pub(super) fn candidates(&self, records: &[EidRecord], limit: usize) -> Vec<SiteIndex> {
         let (mut looked_at, mut candidates) = (Vec::new(), Vec::new());
         for record in records {
-            let Some((configured, permissions)) =
-                record.eid.prefix().and_then(|prefix| self.prefixes.longest_match(&prefix))
-            else {
-                continue;
-            };
-            if looked_at.contains(&configured) {
+            let Some((_, permissions)) = self.permissions(&record.eid) else { continue };
+            // The list of one configured EID-prefix is one place in memory.
+            if looked_at.contains(&permissions.as_ptr()) {
                 continue;
             }
             if looked_at.len() >= limit {
                 break;
             }
-            looked_at.push(configured);
+            looked_at.push(permissions.as_ptr());
             for permission in permissions {
                 if !candidates.contains(&permission.site) {
                     candidates.push(permission.site);
@@ -259,16 +285,15 @@ impl Sites {
         self.by_name.get(name).copied()
     }
 
-    /// The prefix of a record, if `site` may register it with these locators (MS-01, MS-02, MS-22).
-    pub(super) fn judge(&self, site: SiteIndex, record: &EidRecord) -> Result<EidPrefix, Discard> {
-        let prefix = record.eid.prefix().ok_or(Discard::UnsupportedEid)?;
-        let (configured, permissions) =
-            self.prefixes.longest_match(&prefix).ok_or(Discard::NotASite)?;
+    /// Whether `site` may register the EID of a record with these locators (MS-01, MS-02, MS-22).
+    pub(super) fn judge(&self, site: SiteIndex, record: &EidRecord) -> Result<(), Discard> {
+        let (exact, permissions) =
+            self.permissions(&record.eid).ok_or_else(|| nobodys(&record.eid))?;
         let permission = permissions
             .iter()
             .find(|permission| permission.site == site)
             .ok_or(Discard::OtherSite)?;
-        if configured != prefix && !permission.accept_more_specifics {
+        if !exact && !permission.accept_more_specifics {
             return Err(Discard::MoreSpecificRefused);
         }
         let allowed = &self.get(site).config.allowed_locators;
@@ -279,7 +304,21 @@ impl Sites {
         if record.usable_locators().any(|(rloc, _)| !permitted(rloc)) {
             return Err(Discard::LocatorRefused);
         }
-        Ok(prefix)
+        Ok(())
+    }
+}
+
+/// Why an EID belongs to no site.
+pub(super) fn nobodys(eid: &EidField) -> Discard {
+    match eid {
+        EidField::Prefix(_) => Discard::NotASite,
+        EidField::Other { address: Address::Lcaf(Lcaf::InstanceId { address, .. }), .. }
+            if matches!(**address, Address::None | Address::Ipv4(_) | Address::Ipv6(_)) =>
+        {
+            Discard::InstanceUnsupported
+        }
+        EidField::Other { .. } if eid.name().is_some() => Discard::NotASite,
+        EidField::Other { .. } => Discard::UnsupportedEid,
     }
 }
 

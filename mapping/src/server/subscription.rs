@@ -136,7 +136,7 @@ impl MapServer {
         let outcome = if lookup.request.unsubscribes() {
             self.unsubscribe_now(now, from, lookup, xtr, asked)
         } else {
-            self.subscribe_now(now, lookup, xtr, asked)
+            self.subscribe_now(now, from, lookup, xtr, asked)
         };
         match outcome {
             Ok(()) => Subscribing::Done,
@@ -243,12 +243,13 @@ impl MapServer {
     fn subscribe_now(
         &mut self,
         now: Instant,
+        from: SocketAddr,
         lookup: &Lookup,
         xtr: XtrIdentity,
         asked: &EidPrefix,
     ) -> Result<(), Obstacle> {
         let subject = self.subject(asked, lookup).ok_or(Obstacle::Ordinary(None))?;
-        let association = self.associate(lookup, xtr, &subject.prefix)?;
+        let association = self.associate(from, lookup, xtr, &subject.prefix)?;
         let held = self.subscriptions.table.get(&subject.prefix, xtr).is_some();
         let full = !held && self.subscriptions.len() >= self.subscriptions.limits.max
             || self.subscriptions.pending() >= timers::MAX_PENDING_PUBLICATIONS;
@@ -317,7 +318,7 @@ impl MapServer {
         asked: &EidPrefix,
     ) -> Result<(), Obstacle> {
         // What the xTR knows of it is the prefix that it was told; a less-specific one is not ended by it.
-        let association = self.associate(lookup, xtr, asked)?;
+        let association = self.associate(from, lookup, xtr, asked)?;
         if !self.subscriptions.requests.take(now, &xtr) {
             return Err(Obstacle::Ordinary(Some(Discard::SubscriptionLimit)));
         }
@@ -415,6 +416,7 @@ impl MapServer {
     /// The security association of a Map-Request, if it is fresh and may be (PS-04, PS-09, PS-22).
     fn associate(
         &mut self,
+        from: SocketAddr,
         lookup: &Lookup,
         xtr: XtrIdentity,
         prefix: &EidPrefix,
@@ -430,11 +432,18 @@ impl MapServer {
         let nonce = lookup.request.nonce;
         let last = self.subscriptions.table.last_nonce(prefix, xtr);
         let is_newer = last.is_none_or(|last| nonce > last);
-        if let Some((otk, wrapping_id)) = one_time_key(lookup) {
-            return self.derive_association(&otk, wrapping_id, nonce, is_newer);
-        }
         if !keyring.is_known(xtr.site_id) {
-            return Err(Obstacle::Ordinary(Some(Discard::SubscriptionUnkeyed)));
+            let Some(protection) = &lookup.protection else {
+                // lispers.net has no Site-ID, authenticates nothing, and its nonces do not count.
+                if xtr.site_id == 0
+                    && self.clients.tolerance(from.ip()).subscription_without_site_id
+                {
+                    return Ok(Association::Unauthenticated);
+                }
+                return Err(Obstacle::Ordinary(Some(Discard::SubscriptionUnkeyed)));
+            };
+            let (otk, wrapping_id) = (protection.otk.clone(), protection.wrapping_id);
+            return self.derive_association(&otk, wrapping_id, nonce, is_newer);
         }
         if !is_newer {
             return Err(Obstacle::Silence(Discard::SubscriptionReplayed));
@@ -548,6 +557,10 @@ impl MapServer {
         if subscription.muted {
             return;
         }
+        if subscription.association == Association::Unauthenticated {
+            // lispers.net acknowledges nothing.
+            return self.settle(xtr, &subscribed);
+        }
         let Some(way) = self.ways(subscription).pop_front() else { return };
         let mut record = EidRecord::negative(subscribed, Action::DropAuthFailure, 0);
         record.ttl_minutes = self.hole_ttl_minutes();
@@ -594,12 +607,6 @@ impl MapServer {
             self.keep_subscription(subscribed, xtr);
         }
     }
-}
-
-/// The one-time key of a protected Map-Request, with its OTK Wrapping ID.
-fn one_time_key(lookup: &Lookup) -> Option<(Otk, u8)> {
-    let protection = lookup.protection.as_ref()?;
-    Some((protection.otk.clone(), protection.wrapping_id))
 }
 
 fn notify_to((source, destination): (IpAddr, SocketAddr), payload: Vec<u8>) -> Transmit {

@@ -59,6 +59,7 @@ impl MapServer {
         let sizes = [
             ("eid_prefixes_registered", self.registry.prefix_count()),
             ("registrations", self.registry.len()),
+            ("names_registered", self.names.len()),
             ("nonces", self.replay.len()),
             ("map_notifies_pending", self.notifier.len()),
             ("subscriptions", self.subscriptions.len()),
@@ -76,17 +77,29 @@ impl MapServer {
         self.discards.non_zero()
     }
 
+    /// How many sites are configured, and how many of them have no registration.
+    pub fn site_counts(&self) -> (usize, usize) {
+        let silent = self.sites.iter().filter(|(index, _)| self.registry.len_of(*index) == 0);
+        (self.sites.iter().count(), silent.count())
+    }
+
     /// The configured sites, in the order of the configuration.
     pub fn sites_view(&self, now: Instant) -> Vec<SiteView> {
         self.sites.iter().map(|(index, site)| self.site_view(now, index, site)).collect()
     }
 
-    /// Every registration, in the order of the prefixes.
+    /// Every registration, in the order of the prefixes, then of the names.
     pub fn registrations_view(&self, now: Instant) -> Vec<RegistrationView> {
         self.registry
             .iter()
             .flat_map(|(prefix, entry)| entry.registrations().iter().map(move |r| (prefix, r)))
-            .map(|(prefix, registration)| self.registration_view(now, prefix, registration))
+            .map(|(prefix, registration)| self.registration_view(now, Some(prefix), registration))
+            .chain(self.names.iter().flat_map(|(name, entry)| {
+                entry.registrations().iter().map(move |registration| RegistrationView {
+                    name: Some(name.to_string()),
+                    ..self.registration_view(now, None, registration)
+                })
+            }))
             .collect()
     }
 
@@ -141,6 +154,7 @@ impl MapServer {
             notes: site_notes(site),
             last_register_seconds: site.last_register.map(|at| seconds(now, at)),
             last_refusal: site.last_refusal.as_ref().map(ToString::to_string),
+            eid_names: site.config.eid_names.iter().map(|n| n.name.to_string()).collect(),
             eid_prefixes,
         }
     }
@@ -148,7 +162,7 @@ impl MapServer {
     fn registration_view(
         &self,
         now: Instant,
-        prefix: EidPrefix,
+        prefix: Option<EidPrefix>,
         registration: &Registration,
     ) -> RegistrationView {
         let locators = registration.locators().filter_map(|locator| {
@@ -162,6 +176,7 @@ impl MapServer {
         let at = |second| self.registry.instant(second);
         RegistrationView {
             prefix,
+            name: None,
             site: self.sites.get(registration.site).name.to_string(),
             source: registration.source,
             xtr_id: registration.registrant.identity().map(|id| format!("{:032x}", id.xtr_id)),

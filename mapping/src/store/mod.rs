@@ -40,6 +40,12 @@ impl ChangeLog {
         self.push(key, None);
     }
 
+    /// The changes so far; room for as many again is left behind.
+    pub fn take(&mut self) -> Self {
+        let room = self.octets.len();
+        Self { octets: std::mem::replace(&mut self.octets, Vec::with_capacity(room)) }
+    }
+
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.octets.is_empty()

@@ -45,7 +45,7 @@ pub enum EidField {
 }
 
 /// An EID-Record with its RLOC-Records.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EidRecord {
     /// Record TTL in minutes.
     pub ttl_minutes: u32,
@@ -62,7 +62,7 @@ pub struct EidRecord {
 }
 
 /// An RLOC-Record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LocatorRecord {
     /// Unicast priority, 255 = not for unicast.
     pub priority: u8,

@@ -1,12 +1,13 @@
 //! Map-Requests and RLOC-probes answered: the ETR's, and the PETR's (RFC 9301 §5.5, §7.1).
 use super::ControlPlane;
 use super::limit::TokenBucket;
+use super::secure::Seal;
 use crate::config::LocalEid;
 use mapping::discard::Discard;
 use mapping::eid::EidPrefix;
 use mapping::timers;
 use mapping::transmit::SourcePort;
-use mapping::wire::{Action, EidField, EidRecord, LocatorRecord, MapReply, MapRequest, Message};
+use mapping::wire::{Action, EidField, EidRecord, LocatorRecord, MapReply, MapRequest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -55,6 +56,24 @@ impl ReplyLimiter {
     }
 }
 
+/// How a Map-Request came.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// Directly.
+    Plain,
+    /// In an ECM, with what its answer is to be signed with if it is protected.
+    Encapsulated(Option<Seal>),
+}
+
+impl Origin {
+    fn seal(&self) -> Option<&Seal> {
+        match self {
+            Self::Plain => None,
+            Self::Encapsulated(seal) => seal.as_ref(),
+        }
+    }
+}
+
 impl ControlPlane {
     /// A Map-Request that is no SMR. `from` is its source: the inner one if it came encapsulated.
     pub(super) fn handle_map_request(
@@ -63,7 +82,7 @@ impl ControlPlane {
         local: IpAddr,
         from: SocketAddr,
         request: &MapRequest,
-        encapsulated: bool,
+        origin: Origin,
     ) {
         if request.map_data.is_some() {
             self.discard(Discard::MapDataIgnored); // MC-31; the request itself is answered.
@@ -71,6 +90,7 @@ impl ControlPlane {
         if request.dont_map_reply {
             return self.discard(Discard::DontMapReply);
         }
+        let encapsulated = matches!(origin, Origin::Encapsulated(_));
         let Some(destination) = self.reply_destination(from, request, encapsulated) else { return };
         self.count("map_requests_received");
         if request.probe {
@@ -78,7 +98,10 @@ impl ControlPlane {
         }
         for requested in &request.records {
             match requested.eid.prefix() {
-                Some(prefix) => self.answer(now, local, destination, request.nonce, prefix),
+                Some(prefix) => {
+                    let reply = MapReply::new(request.nonce, Vec::new());
+                    self.answer(now, (local, destination), reply, prefix, origin.seal());
+                }
                 None => self.discard(Discard::UnsupportedEid),
             }
         }
@@ -113,10 +136,10 @@ impl ControlPlane {
     fn answer(
         &mut self,
         now: Instant,
-        local: IpAddr,
-        destination: SocketAddr,
-        nonce: u64,
+        (local, destination): (IpAddr, SocketAddr),
+        mut reply: MapReply,
         requested: EidPrefix,
+        seal: Option<&Seal>,
     ) {
         let Some((matched, _)) = self.database.longest_match(&requested) else {
             return self.discard(Discard::NotAuthoritative);
@@ -124,9 +147,13 @@ impl ControlPlane {
         if !self.replies.admit(now, destination.ip(), matched) {
             return self.discard(Discard::ReplyRateLimited);
         }
-        let mut records = vec![self.own_record(matched, None)];
-        records.extend(self.database_within(&matched).map(|prefix| self.own_record(prefix, None)));
-        self.send_reply(local, destination, MapReply::new(nonce, records));
+        reply.records.push(self.own_record(matched, None));
+        let within = self.database_within(&matched);
+        reply.records.extend(within.map(|prefix| self.own_record(prefix, None)));
+        if seal.is_some() {
+            self.count("protected_map_replies_sent");
+        }
+        self.send_reply(local, destination, reply, seal);
     }
 
     /// PB-04 to PB-07; on a proxy PE-09: exactly the EID asked for, whatever it is, with the probed locator.
@@ -165,7 +192,7 @@ impl ControlPlane {
         };
         let mut reply = MapReply::new(request.nonce, vec![record]);
         reply.probe = true;
-        self.send_reply(local, destination, reply);
+        self.send_reply(local, destination, reply, None);
     }
 
     fn database_within(&self, prefix: &EidPrefix) -> impl Iterator<Item = EidPrefix> {
@@ -208,18 +235,26 @@ impl ControlPlane {
 
     /// Sends a Map-Reply from the address asked, if the family allows (RP-05, PB-05). Records beyond what fits go (CW-06): the first is
     /// the one asked for.
-    fn send_reply(&mut self, local: IpAddr, destination: SocketAddr, mut reply: MapReply) {
+    fn send_reply(
+        &mut self,
+        local: IpAddr,
+        destination: SocketAddr,
+        mut reply: MapReply,
+        seal: Option<&Seal>,
+    ) {
         let asked = Some(local)
             .filter(|local| local.is_ipv4() == destination.is_ipv4() && self.own.contains(*local));
         let Some(source) = asked.or_else(|| self.own.for_family(destination.ip())) else {
             return self.discard(Discard::NoItrRloc);
         };
         let limit = timers::control_payload_limit(destination.ip());
-        let mut payload = Message::MapReply(reply.clone()).to_vec();
-        while payload.len() > limit && reply.records.len() > 1 {
+        let payload = loop {
+            let Some(payload) = self.reply_octets(reply.clone(), seal) else { return };
+            if payload.len() <= limit || reply.records.len() <= 1 {
+                break payload;
+            }
             reply.records.pop();
-            payload = Message::MapReply(reply.clone()).to_vec();
-        }
+        };
         self.count("map_replies_sent");
         self.transmit(source, SourcePort::Control, destination, payload);
     }

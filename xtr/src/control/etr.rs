@@ -127,7 +127,7 @@ impl ControlPlane {
             .collect();
         MapRegister {
             proxy_reply: self.config.proxy_reply,
-            security_capable: false,
+            security_capable: self.is_protected(),
             eid_notify: false,
             use_ttl: false,
             merge: self.config.merge,
@@ -136,7 +136,7 @@ impl ControlPlane {
             authentication: AuthenticationData::zeroed(
                 server.key_id,
                 server.algorithm.id(),
-                auth::MAC_LEN,
+                server.mac_len(),
             ),
             records,
             identity: self.config.identity,
@@ -369,7 +369,7 @@ impl ControlPlane {
         self.count("map_notifies_unsolicited");
         let server = &self.config.map_servers[server];
         let authentication =
-            AuthenticationData::zeroed(server.key_id, server.algorithm.id(), auth::MAC_LEN);
+            AuthenticationData::zeroed(server.key_id, server.algorithm.id(), server.mac_len());
         let ack = MapNotifyAck(MapNotify { authentication, ..notify.clone() });
         let mut octets = Message::MapNotifyAck(ack).to_vec();
         if auth::sign(&mut octets, &server.secret, server.algorithm).is_ok() {

@@ -1,10 +1,12 @@
 //! Lookups: Map-Requests sent, and the Map-Replies to them (RFC 9301 §5.2 to §5.5).
 use super::limit::TokenBucket;
 use super::map_cache::{Entry, Mapping, lifetime};
+use super::secure::{PREFERRED, Protection};
 use super::{ControlPlane, Event};
 use crate::fib::Verdict;
 use mapping::discard::Discard;
 use mapping::eid::{Eid, EidPrefix};
+use mapping::sec::{Authorized, Requested};
 use mapping::timers;
 use mapping::transmit::SourcePort;
 use mapping::wire::{
@@ -58,14 +60,27 @@ struct Lookup {
     due: Instant,
     last_sent: Option<Instant>,
     sent: u32,
-    /// Every outstanding nonce and the Map-Resolver it went to, if any (RQ-14).
-    nonces: Vec<(u64, Option<usize>)>,
+    /// Every Map-Request that may still be answered (RQ-14).
+    outstanding: Vec<Outstanding>,
+    /// The IDs to ask for next (SE-20).
+    ids: Requested,
+    /// Ask without LISP-SEC: no ETR of the EID-prefix can sign, and the configuration allows to do without (SE-22).
+    unprotected: bool,
     /// The Map-Resolver to ask next.
     resolver: usize,
     /// Asked for again while resting.
     again: Option<Purpose>,
     /// Subscribing was refused: an answer will do.
     plain: bool,
+}
+
+/// A Map-Request on its way.
+#[derive(Debug)]
+struct Outstanding {
+    nonce: u64,
+    /// The Map-Resolver it went to, if any.
+    via: Option<usize>,
+    protection: Option<Protection>,
 }
 
 /// The outstanding lookups, by requested EID-prefix.
@@ -109,8 +124,8 @@ impl Lookups {
 
     /// Whether the Map-Request with this nonce went to an ETR itself.
     fn was_direct(&self, prefix: &EidPrefix, nonce: u64) -> bool {
-        let lookup = self.lookups.get(prefix);
-        lookup.is_some_and(|lookup| lookup.nonces.contains(&(nonce, None)))
+        let direct = |sent: &Outstanding| sent.nonce == nonce && sent.via.is_none();
+        self.lookups.get(prefix).is_some_and(|lookup| lookup.outstanding.iter().any(direct))
     }
 
     /// Asks at once where nobody could be asked so far: a pause after tries that were never sent spares nobody (RQ-13).
@@ -137,10 +152,32 @@ impl Lookups {
 
     fn forget_nonces(&mut self, prefix: &EidPrefix) {
         if let Some(lookup) = self.lookups.get_mut(prefix) {
-            for (nonce, _) in lookup.nonces.drain(..) {
-                self.nonces.remove(&nonce);
+            for outstanding in lookup.outstanding.drain(..) {
+                self.nonces.remove(&outstanding.nonce);
             }
         }
+    }
+
+    /// What protects the Map-Request with `nonce`.
+    pub(super) fn protection(&self, prefix: &EidPrefix, nonce: u64) -> Option<&Protection> {
+        let mut outstanding = self.lookups.get(prefix)?.outstanding.iter();
+        outstanding.find(|outstanding| outstanding.nonce == nonce)?.protection.as_ref()
+    }
+
+    /// The IDs that the next Map-Request of a lookup asks for.
+    pub(super) fn ask_for(&mut self, prefix: &EidPrefix, ids: Requested) {
+        if let Some(lookup) = self.lookups.get_mut(prefix) {
+            lookup.ids = ids;
+        }
+    }
+
+    /// Goes on without LISP-SEC, at the usual distance from what was sent last.
+    fn downgrade(&mut self, prefix: EidPrefix) {
+        let Some(lookup) = self.lookups.get_mut(&prefix) else { return };
+        (lookup.phase, lookup.sent, lookup.unprotected) = (Phase::Asking, 0, true);
+        let due = lookup.last_sent.map_or(lookup.due, |sent| sent + lookup.purpose.interval());
+        self.forget_nonces(&prefix);
+        self.reschedule(prefix, due);
     }
 
     fn remove(&mut self, prefix: &EidPrefix) {
@@ -236,8 +273,10 @@ impl ControlPlane {
         lookup.sent = sent;
         let (try_number, resolver) = (sent as usize - 1, lookup.resolver);
         let subscribe = !plain && self.subscribes();
+        // What an ETR says directly proves nothing: with LISP-SEC the Map-Resolvers are asked.
         // A subscription goes through the mapping system; where nobody is there, the ETRs know their mapping still.
         let direct = purpose == Purpose::Refresh
+            && !self.is_protected()
             && match subscribe {
                 true => sent > DIRECT_TRIES && sent % 2 == 0,
                 false => sent <= DIRECT_TRIES,
@@ -249,19 +288,20 @@ impl ControlPlane {
         };
         let rlocs = if direct { self.usable_locators(&prefix) } else { Vec::new() };
         let resolvers = self.map_resolvers();
-        let via = if let Some(&rloc) = rlocs.get(try_number % rlocs.len().max(1)) {
+        let (via, protection) = if let Some(&rloc) = rlocs.get(try_number % rlocs.len().max(1)) {
             self.send_direct_request(prefix, nonce, rloc);
-            None
+            (None, None)
         } else if let Some(&address) = resolvers.get(resolver % resolvers.len().max(1)) {
-            self.send_encapsulated_request(prefix, purpose, nonce, subscribe, address);
-            Some(resolver % resolvers.len())
+            let protection =
+                self.send_encapsulated_request(prefix, purpose, nonce, subscribe, address);
+            (Some(resolver % resolvers.len()), protection)
         } else {
             return;
         };
         self.lookups.nonces.insert(nonce, prefix);
         if let Some(lookup) = self.lookups.lookups.get_mut(&prefix) {
             lookup.last_sent = Some(now);
-            lookup.nonces.push((nonce, via));
+            lookup.outstanding.push(Outstanding { nonce, via, protection });
             if via.is_some() {
                 lookup.resolver = resolver.wrapping_add(1); // RQ-21.
             }
@@ -307,8 +347,8 @@ impl ControlPlane {
         nonce: u64,
         subscribe: bool,
         resolver: IpAddr,
-    ) {
-        let Some(source) = self.own.for_family(resolver) else { return };
+    ) -> Option<Protection> {
+        let source = self.own.for_family(resolver)?;
         let mut request = self.map_request(nonce, prefix);
         if subscribe {
             self.ask_for_subscription(&mut request);
@@ -327,22 +367,44 @@ impl ControlPlane {
         let inner_source = SocketAddr::new(inner_source.unwrap_or(eid.address), CONTROL_PORT);
         let inner_destination = SocketAddr::new(eid.address, CONTROL_PORT);
         let inner = Message::MapRequest(request).to_vec();
-        let ecm = EncapsulatedControlMessage::new(inner_source, inner_destination, inner);
+        let mut ecm = EncapsulatedControlMessage::new(inner_source, inner_destination, inner);
+        let ids = self.lookups.lookups.get(&prefix).filter(|lookup| !lookup.unprotected);
+        let ids = ids.map(|lookup| lookup.ids);
+        let protection = ids.and_then(|ids| self.protect(&mut ecm, nonce, ids));
         self.count("map_requests_sent");
         let destination = SocketAddr::new(resolver, CONTROL_PORT);
         let payload = Message::Encapsulated(ecm).to_vec();
         self.transmit(source, SourcePort::Ephemeral, destination, payload);
+        protection
     }
 
-    /// A Map-Reply: to a probe or to a lookup, by its nonce (MC-06).
-    pub(super) fn handle_map_reply(&mut self, now: Instant, from: IpAddr, reply: &MapReply) {
+    /// A Map-Reply: to a probe or to a lookup, by its nonce (MC-06). `octets` are all of it.
+    pub(super) fn handle_map_reply(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        reply: &MapReply,
+        octets: &[u8],
+    ) {
         if reply.probe {
             return self.handle_probe_reply(now, from, reply);
         }
         let Some(&requested) = self.lookups.nonces.get(&reply.nonce) else {
             return self.discard(Discard::NonceUnknown);
         };
-        let records = self.acceptable(requested, &reply.records);
+        let authorized = match self.verify_reply(requested, reply.nonce, octets) {
+            Ok(authorized) => authorized,
+            Err(reason) => return self.refuse_reply(now, requested, from, reason),
+        };
+        let cant_sign = authorized.as_ref().is_some_and(|authorized| authorized.etr_cant_sign);
+        if cant_sign
+            && !self.requires_protection()
+            && reply.records.iter().all(EidRecord::is_negative)
+        {
+            self.count("lisp_sec_downgrades");
+            return self.lookups.downgrade(requested);
+        }
+        let records = self.acceptable(now, from, requested, &reply.records, authorized.as_ref());
         if records.is_empty() {
             // Sites now lie within what was nobody's: the entry goes when its time comes, and the next packet asks for its own EID.
             let entry = self.cache.get(&requested);
@@ -352,6 +414,9 @@ impl ControlPlane {
             return;
         }
         self.count("map_replies_received");
+        if authorized.is_some() {
+            self.count("protected_map_replies_received");
+        }
         if !self.lookups.was_direct(&requested, reply.nonce)
             && self.subscription_denied(now, requested, &records)
             && self.ask_plainly(requested, reply.nonce)
@@ -360,6 +425,11 @@ impl ControlPlane {
         }
         self.answered(requested, reply.nonce);
         self.apply_records(now, requested, &records);
+        for (prefix, _) in &records {
+            if let Some(entry) = self.cache.get_mut(prefix) {
+                entry.secured = authorized.is_some();
+            }
+        }
     }
 
     /// Asks again without subscribing; false if that was done already.
@@ -383,17 +453,24 @@ impl ControlPlane {
         true
     }
 
-    /// The records of a reply that concern the request (MC-32), least specific first.
+    /// The records of a reply that concern the request (MC-32) and that its Map-Server vouches for (SE-21), least specific first.
     pub(super) fn acceptable(
         &mut self,
+        now: Instant,
+        from: IpAddr,
         requested: EidPrefix,
         received: &[EidRecord],
+        authorized: Option<&Authorized>,
     ) -> Vec<(EidPrefix, EidRecord)> {
         let mut records = Vec::new();
         for record in received {
-            match record.eid.prefix() {
+            let Some(claimed) = record.eid.prefix() else {
+                self.discard(Discard::UnsupportedEid);
+                continue;
+            };
+            match authorized.map_or(Some(claimed), |by| by.intersection(&claimed)) {
                 Some(prefix) => records.push((prefix, record.clone())),
-                None => self.discard(Discard::UnsupportedEid),
+                None => self.refuse_reply(now, claimed, from, Discard::PrefixOverclaimed),
             }
         }
         records.sort_by_key(|(prefix, _)| (prefix.mask_len(), *prefix));
@@ -411,9 +488,9 @@ impl ControlPlane {
     /// Ends a lookup (RQ-14); the next Map-Request for this prefix still keeps its distance (RQ-12).
     pub(super) fn answered(&mut self, requested: EidPrefix, nonce: u64) {
         let Some(lookup) = self.lookups.lookups.get_mut(&requested) else { return };
-        let answering = lookup.nonces.iter().find(|(sent, _)| *sent == nonce);
-        if let Some((_, Some(resolver))) = answering {
-            self.lookups.preferred = *resolver;
+        let answering = lookup.outstanding.iter().find(|sent| sent.nonce == nonce);
+        if let Some(resolver) = answering.and_then(|sent| sent.via) {
+            self.lookups.preferred = resolver;
         }
         lookup.phase = Phase::Resting;
         lookup.sent = 0;
@@ -471,7 +548,9 @@ impl Lookup {
             due,
             last_sent: None,
             sent: 0,
-            nonces: Vec::new(),
+            outstanding: Vec::new(),
+            ids: PREFERRED,
+            unprotected: false,
             resolver,
             again: None,
             plain: false,

@@ -67,6 +67,8 @@ pub(super) struct Entry {
     pub(super) expires: Instant,
     /// What the forwarding table was told.
     pub(super) verdict: Verdict,
+    /// Whether the mapping came protected by LISP-SEC.
+    pub(super) secured: bool,
     /// Whether `verdict` leads to the use-petr set.
     pub(super) to_petr: bool,
     /// Counters per locator, kept across updates of the entry.
@@ -203,6 +205,7 @@ impl MapCache {
                 learned: now,
                 expires,
                 verdict: Verdict::Drop(DropReason::NoUsableLocator),
+                secured: false,
                 to_petr: false,
                 traffic: BTreeMap::new(),
                 retired: (0, 0),

@@ -9,6 +9,7 @@
 //! | `probe` | RLOC-probes sent and their answers |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `etr` | registration with the Map-Servers |
+//! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
 //! | `subscribe` | subscriptions to mappings, and publications received |
 //! | `own` | own RLOCs and whether the host can use them |
@@ -27,6 +28,7 @@ mod locator;
 mod map_cache;
 mod own;
 mod probe;
+mod secure;
 mod show;
 mod smr;
 mod subscribe;
@@ -36,7 +38,7 @@ mod tests;
 use crate::config::{ControlConfig, Endpoint, Role};
 use crate::fib::{FibUpdate, Verdict};
 use crate::punt::Punt;
-use answer::ReplyLimiter;
+use answer::{Origin, ReplyLimiter};
 use etr::Registration;
 use itr::Lookups;
 use limit::TokenBucket;
@@ -91,6 +93,15 @@ pub enum Event {
     },
     /// No Map-Resolver answered for this EID-prefix; the next try comes in 30 s at the earliest (RQ-13).
     LookupUnanswered(EidPrefix),
+    /// A Map-Reply, or a record of it, is not what LISP-SEC lets pass (SE-18, SE-21).
+    ReplyRefused {
+        /// The EID-prefix that was asked for; of a refused record, its own.
+        prefix: EidPrefix,
+        /// Where the Map-Reply came from.
+        from: IpAddr,
+        /// Why.
+        reason: Discard,
+    },
     /// A Map-Server refuses to publish this EID-prefix to us: what its operator allows, or the key, has to be looked at.
     SubscriptionRefused(EidPrefix),
     /// A publication was not newer than the last one: somebody may have recorded and repeated it (PS-14).
@@ -123,6 +134,7 @@ pub struct ControlPlane {
     /// No probe before: the bucket was empty.
     probes_blocked: Option<Instant>,
     lookups: Lookups,
+    refusals_told: TokenBucket,
     registrations: Vec<Registration>,
     first_register_nonce: u64,
     register_nonce: u64,
@@ -164,6 +176,7 @@ impl ControlPlane {
             probe_bucket: TokenBucket::new(now, probe::PROBES_PER_SECOND),
             probes_blocked: None,
             lookups: Lookups::new(now),
+            refusals_told: TokenBucket::new(now, secure::REFUSALS_TOLD_PER_SECOND),
             registrations: Vec::new(),
             first_register_nonce: register_nonce_base,
             register_nonce: register_nonce_base,
@@ -203,18 +216,27 @@ impl ControlPlane {
         match Message::parse(payload) {
             Err(error) => self.discard(error.into()),
             Ok(Message::MapRequest(request)) if request.smr => self.handle_smr(now, &request),
+            Ok(Message::MapRequest(request)) if !request.probe && self.requires_protection() => {
+                self.discard(Discard::SecurityMissing);
+            }
             Ok(Message::MapRequest(request)) => {
-                self.handle_map_request(now, local.ip(), from, &request, false);
+                self.handle_map_request(now, local.ip(), from, &request, Origin::Plain);
             }
             Ok(Message::Encapsulated(ecm)) => match ecm.map_request() {
                 Err(_) => self.discard(Discard::UnexpectedInner),
                 Ok(request) if request.probe => self.discard(Discard::ProbeRefused),
                 Ok(request) if request.smr => self.discard(Discard::SmrRefused),
-                Ok(request) => {
-                    self.handle_map_request(now, local.ip(), ecm.source, &request, true);
-                }
+                Ok(request) => match self.open_request(from.ip(), &ecm, request.nonce) {
+                    Err(reason) => self.discard(reason),
+                    Ok(seal) => {
+                        let origin = Origin::Encapsulated(seal);
+                        self.handle_map_request(now, local.ip(), ecm.source, &request, origin);
+                    }
+                },
             },
-            Ok(Message::MapReply(reply)) => self.handle_map_reply(now, from.ip(), &reply),
+            Ok(Message::MapReply(reply)) => {
+                self.handle_map_reply(now, from.ip(), &reply, payload);
+            }
             Ok(Message::MapNotify(notify)) => {
                 self.handle_map_notify(now, local, from, &notify, payload);
             }

@@ -209,6 +209,9 @@ impl ControlPlane {
     fn apply_probed_record(&mut self, now: Instant, record: &EidRecord) {
         let Some(prefix) = record.eid.prefix() else { return };
         let Some(entry) = self.cache.get(&prefix) else { return };
+        if entry.secured {
+            return; // What was proved is not changed by what anybody on the way can say.
+        }
         let Mapping::Locators(cached) = &entry.mapping else { return };
         let reported = Mapping::from_record(record, &self.own);
         let still_has =

@@ -165,6 +165,7 @@ impl ControlPlane {
             },
             state: state_name(&entry.mapping).to_owned(),
             forwarding: forwarding_name(entry),
+            secured: entry.secured,
             packets,
             octets,
             locators,

@@ -5,10 +5,12 @@
 //! When nothing is subscribed in the end, since the Map-Server cannot or will not, the Map-Reply counts as ever.
 use super::itr::Purpose;
 use super::map_cache::{Mapping, lifetime};
+use super::secure::PREFERRED;
 use super::{ControlPlane, Event};
 use crate::config::NotifyKey;
 use crate::view::{OwnSubscriptionView, SubscriptionState};
 use mapping::auth::{self, AuthError};
+use mapping::config::{Algorithm, Secret};
 use mapping::discard::Discard;
 use mapping::eid::{EidPrefix, EidTable};
 use mapping::timers;
@@ -45,6 +47,8 @@ struct Subscription {
     ends: Option<Instant>,
     /// Not asked for by us (PS-23).
     foreign: bool,
+    /// The PubSubKey of the one-time key that it was asked for with (PS-21).
+    key: Option<Secret>,
     map_server: Option<IpAddr>,
     since: Instant,
     /// When it is renewed, or ends.
@@ -58,6 +62,8 @@ struct Farewell {
     nonce: u64,
     tries: u32,
     due: Instant,
+    /// What its confirmation is signed with, when there is no other key.
+    key: Option<Secret>,
 }
 
 /// What a Map-Notify is to a subscription.
@@ -202,15 +208,17 @@ impl ControlPlane {
         if requested.is_none() && farewell.is_none() && !foreign {
             return false;
         }
-        let key = match self.authenticate_publication(notify, octets) {
+        let derived = self.derived_key(requested, farewell, notify);
+        let key = match self.authenticate_publication(notify, octets, derived.as_ref()) {
             Ok(key) => key,
             Err(reason) => {
                 self.discard(reason);
                 return true;
             }
         };
+        let derived = derived.filter(|derived| *derived == key.secret);
         let outcome = match (requested, farewell) {
-            (Some(requested), _) => self.subscribed(now, from.ip(), requested, notify),
+            (Some(requested), _) => self.subscribed(now, from.ip(), requested, notify, derived),
             (None, Some(prefix)) => {
                 self.subscriptions.forget_farewell(&prefix);
                 Ok(())
@@ -367,8 +375,9 @@ impl ControlPlane {
         from: IpAddr,
         requested: EidPrefix,
         notify: &MapNotify,
+        key: Option<Secret>,
     ) -> Result<(), Discard> {
-        let records = self.acceptable(requested, &notify.records);
+        let records = self.acceptable(now, from, requested, &notify.records, None);
         let Some((prefix, first)) = records.first().cloned() else {
             return Err(Discard::ReplyPrefixMismatch);
         };
@@ -383,6 +392,11 @@ impl ControlPlane {
             Some(held) => {
                 held.nonce = held.nonce.max(notify.nonce);
                 (held.ends, held.map_server, held.foreign) = (ends, Some(from), false);
+                if key.is_some() {
+                    // Another association: its nonces begin anew.
+                    (held.nonce, held.floor, held.key) = (notify.nonce, notify.nonce, key);
+                    held.seen.clear();
+                }
             }
             None => {
                 let new = Subscription {
@@ -391,6 +405,7 @@ impl ControlPlane {
                     seen: BTreeMap::new(),
                     ends,
                     foreign: false,
+                    key,
                     map_server: Some(from),
                     since: now,
                     due,
@@ -523,6 +538,7 @@ impl ControlPlane {
             seen: BTreeMap::new(),
             ends: None,
             foreign: true,
+            key: None,
             map_server: None,
             since: now,
             due: now + FOREVER,
@@ -589,7 +605,9 @@ impl ControlPlane {
             let nonce = nonce.wrapping_add(1);
             self.subscriptions.forget_farewell(prefix);
             self.subscriptions.farewell_nonces.insert(nonce, *prefix);
-            self.subscriptions.farewells.insert(*prefix, Farewell { nonce, tries: 0, due: now });
+            self.subscriptions
+                .farewells
+                .insert(*prefix, Farewell { nonce, tries: 0, due: now, key: None });
             self.send_farewell(now, *prefix);
         }
     }
@@ -618,11 +636,15 @@ impl ControlPlane {
         request.itr_rlocs = vec![Address::None];
         let eid = prefix.first().address;
         let inner_source = self.own.for_family(eid).unwrap_or(eid);
-        let ecm = EncapsulatedControlMessage::new(
+        let mut ecm = EncapsulatedControlMessage::new(
             SocketAddr::new(inner_source, CONTROL_PORT),
             SocketAddr::new(eid, CONTROL_PORT),
             Message::MapRequest(request).to_vec(),
         );
+        let protection = self.protect(&mut ecm, nonce, PREFERRED);
+        if let Some(farewell) = self.subscriptions.farewells.get_mut(&prefix) {
+            farewell.key = protection.and_then(|protection| protection.pubsub_key(nonce));
+        }
         self.count("unsubscriptions_sent");
         let payload = Message::Encapsulated(ecm).to_vec();
         let destination = SocketAddr::new(resolver, CONTROL_PORT);
@@ -634,9 +656,15 @@ impl ControlPlane {
         &self,
         notify: &MapNotify,
         octets: &[u8],
+        derived: Option<&Secret>,
     ) -> Result<NotifyKey, Discard> {
         let mut reason = Discard::KeyUnknown;
-        for key in self.notify_keys() {
+        let derived = derived.map(|secret| NotifyKey {
+            key_id: 0,
+            secret: secret.clone(),
+            algorithm: Algorithm::HmacSha256,
+        });
+        for key in self.notify_keys().chain(derived) {
             if key.key_id != notify.authentication.key_id {
                 continue;
             }
@@ -650,6 +678,23 @@ impl ControlPlane {
             }
         }
         Err(reason)
+    }
+
+    /// The PubSubKey that a Map-Notify may be signed with: of the Map-Request that it answers, or of the subscription.
+    fn derived_key(
+        &self,
+        requested: Option<EidPrefix>,
+        farewell: Option<EidPrefix>,
+        notify: &MapNotify,
+    ) -> Option<Secret> {
+        if let Some(requested) = requested {
+            return self.lookups.protection(&requested, notify.nonce)?.pubsub_key(notify.nonce);
+        }
+        if let Some(farewell) = farewell {
+            return self.subscriptions.farewells.get(&farewell)?.key.clone();
+        }
+        let first = notify.records.first()?.eid.prefix()?;
+        self.subscriptions.table.longest_match(&first)?.1.key.clone()
     }
 
     fn notify_keys(&self) -> impl Iterator<Item = NotifyKey> {

@@ -96,8 +96,8 @@ impl Network {
         let views = self.server().registrations_view(self.now);
         let longest = views
             .iter()
-            .filter(|view| view.prefix.contains(eid))
-            .max_by_key(|view| view.prefix.mask_len());
+            .filter(|view| view.prefix.is_some_and(|prefix| prefix.contains(eid)))
+            .max_by_key(|view| view.prefix.map(|prefix| prefix.mask_len()));
         longest.map_or_else(Vec::new, |view| view.locators.iter().map(|l| l.rloc).collect())
     }
 

@@ -20,7 +20,7 @@ fn eids_and_resolvers_are_parsed() {
 #[test]
 fn op_02_the_request_is_an_ecm_with_the_reply_s_port_inside() {
     let own: SocketAddr = "127.0.0.1:4000".parse().unwrap();
-    let octets = encapsulated_request(eid(), own, 7);
+    let octets = Message::Encapsulated(encapsulated_request(eid(), own, 7)).to_vec();
     let Ok(Message::Encapsulated(ecm)) = Message::parse(&octets) else { panic!("no ECM") };
     assert_eq!(ecm.source, own);
     assert_eq!(ecm.destination.to_string(), "203.0.113.1:4342");
@@ -39,18 +39,22 @@ fn op_02_a_reply_is_matched_by_nonce_and_timed() {
     let prefix = EidPrefix::new(InstanceId::DEFAULT, "203.0.113.0/26".parse().unwrap());
     let rloc: IpAddr = "198.51.100.11".parse().unwrap();
     let record = EidRecord::new(prefix, 1440, vec![LocatorRecord::new(rloc, 1, 100)]);
-    for nonce in [1, 2] {
+    for (nonce, ttl_minutes) in [(1, 1), (2, 1440)] {
+        let record = EidRecord { ttl_minutes, ..record.clone() };
         let mut octets = Vec::new();
-        MapReply::new(nonce, vec![record.clone()]).encode(&mut octets);
+        MapReply::new(nonce, vec![record]).encode(&mut octets);
         server.send_to(b"noise", to).unwrap();
         server.send_to(&octets, to).unwrap();
     }
     let now = Instant::now();
-    let (reply, source, _) =
-        wait_for_reply(&socket, &[(2, now)], now + Duration::from_secs(5)).unwrap().unwrap();
-    assert_eq!(reply.nonce, 2);
-    assert_eq!(source, server.local_addr().unwrap());
-    let nothing = wait_for_reply(&socket, &[(3, now)], Instant::now() + Duration::from_millis(20));
+    let sent = |nonce| [Sent { nonce, at: now, otk: None }];
+    let mut refused = None;
+    let until = now + Duration::from_secs(5);
+    let reply = wait_for_reply(&socket, &sent(2), until, &mut refused).unwrap().unwrap();
+    assert_eq!(reply.records[0].ttl_minutes, 1440, "not the one with another nonce");
+    assert_eq!(reply.source, server.local_addr().unwrap());
+    let until = Instant::now() + Duration::from_millis(20);
+    let nothing = wait_for_reply(&socket, &sent(3), until, &mut refused);
     assert!(nothing.unwrap().is_none());
 }
 
@@ -66,10 +70,11 @@ fn op_02_the_reply_is_printed_with_round_trip_time_and_source() {
         source: "198.51.100.3:4342".parse().unwrap(),
         tries: 2,
         rtt_micros: 412,
+        secured: false,
         records: [&positive, &negative].map(found_record).into(),
     };
     let expected = "\
-203.0.113.1/32: reply from 198.51.100.3 in 0.412 ms, 2 tries, Map-Resolver 198.51.100.2
+203.0.113.1/32: reply from 198.51.100.3 in 0.412 ms, 2 tries, Map-Resolver 198.51.100.2, secured: no
 203.0.113.0/26, ttl 1440 min, not authoritative
   Locator        State  Pri/Wgt
   198.51.100.11  up       1/100
@@ -92,7 +97,7 @@ fn own_loopback(last: u8) -> IpAddr {
 fn op_02_silence_is_reported_after_the_tries() {
     let resolver = own_loopback(1);
     let silent = UdpSocket::bind((resolver, CONTROL_PORT)).unwrap();
-    let failure = lookup(eid(), resolver, None, 2, Duration::from_millis(20)).unwrap_err();
+    let failure = lookup(eid(), resolver, None, None, 2, Duration::from_millis(20)).unwrap_err();
     let Failure::Failed(text) = failure else { panic!("{failure:?}") };
     let expected = format!("{resolver} did not answer 2 Map-Requests for 203.0.113.1/32 in 40ms");
     assert_eq!(text, expected);
@@ -123,8 +128,48 @@ fn op_02_a_lookup_survives_a_lost_request() {
         etr.send_to(&octets, ecm.source).unwrap();
         etr.local_addr().unwrap()
     });
-    let found = lookup(eid(), resolver, None, 20, Duration::from_millis(200)).unwrap();
+    let found = lookup(eid(), resolver, None, None, 20, Duration::from_millis(200)).unwrap();
     assert!(found.tries >= 2, "{found:?}");
     assert_eq!(found.source, etr.join().unwrap());
     assert_eq!(found.records[0].action, Some("natively-forward"));
+}
+
+/// Against a Map-Server: with its key, with another one, and with somebody on the way.
+#[test]
+fn se_01_a_lookup_can_be_protected() {
+    use ::mapping::config::{ItrKey, LispSec, MappingConfig, Secret};
+    use ::mapping::server::MapServer;
+    let resolver = own_loopback(3);
+    let server = UdpSocket::bind((resolver, CONTROL_PORT)).unwrap();
+    let mut config = MappingConfig::new("ms", vec![resolver]);
+    let itr_keys = vec![ItrKey { id: 1, secret: Secret::new(b"of the ITRs".to_vec()) }];
+    config.lisp_sec = LispSec { itr_keys, required: true };
+    let mut map_server = MapServer::new(config, [1; 32]);
+    std::thread::spawn(move || {
+        let mut buffer = [0; DATAGRAM];
+        while let Ok((length, from)) = server.recv_from(&mut buffer) {
+            let local = SocketAddr::new(resolver, CONTROL_PORT);
+            map_server.handle_input(Instant::now(), local, from, &buffer[..length]);
+            while let Some(transmit) = map_server.poll_transmit() {
+                let mut forged = transmit.payload.clone();
+                *forged.last_mut().unwrap() ^= 1;
+                server.send_to(&forged, transmit.destination).unwrap();
+                server.send_to(&transmit.payload, transmit.destination).unwrap();
+            }
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let key = |secret: &str| {
+        let file = directory.path().join("key");
+        std::fs::write(&file, secret).unwrap();
+        Key::read(1, &file).unwrap()
+    };
+    let second = Duration::from_secs(1);
+    let found = lookup(eid(), resolver, None, Some(&key("of the ITRs\n")), 5, second).unwrap();
+    assert!(found.secured && found.text().contains("secured: yes"), "the forged one is skipped");
+    assert_eq!(found.records[0].action, Some("natively-forward"));
+    let short = Duration::from_millis(100);
+    for key in [Some(key("guessed")), None] {
+        assert!(lookup(eid(), resolver, None, key.as_ref(), 1, short).is_err());
+    }
 }

@@ -11,6 +11,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -132,7 +133,28 @@ impl Tree {
         let sent = resolver.counter("ddt_map_requests_sent")?;
         checks.equal("DDT Map-Requests of B's Map-Resolver", 2, sent);
         self.expect(lab, checks, "A's block", "ms-referral", ORG_A.block(), ORG_ROOT)?;
-        self.expect(lab, checks, "A's site", "ms-ack", ORG_A.prefix(), ORG_A.map_server)
+        self.expect(lab, checks, "A's site", "ms-ack", ORG_A.prefix(), ORG_A.map_server)?;
+        self.lig(checks)
+    }
+
+    /// A person who asks B's Map-Resolver is answered by A's ETR.
+    fn lig(&self, checks: &mut Checks) -> io::Result<()> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("lig").arg(ORG_A.host().to_string()).arg(format!("@{}", ORG_B.map_server));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // From a host that the ETR has not just answered: it answers the same again only after three seconds.
+        let output = self.servers[0].start(command)?.wait_with_output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let told =
+            text.contains(&ORG_A.prefix().to_string()) && text.contains(&ORG_A.rloc.to_string());
+        let observed = if told { "prefix and locator".into() } else { text };
+        checks.that(
+            "isthmus lig of A's host at B's Map-Resolver",
+            "prefix and locator",
+            observed,
+            told,
+        );
+        Ok(())
     }
 
     /// EIDs that nobody has: in A's block, which the cache leads to, and in nobody's.

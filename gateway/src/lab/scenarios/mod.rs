@@ -5,7 +5,9 @@ mod f1;
 mod f2;
 mod i1;
 mod i2;
+mod l1;
 mod mtu;
+mod p1;
 mod s1;
 mod s2;
 mod s3;
@@ -38,8 +40,10 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
     Scenario { name: "x1", title: x1::TITLE, body: x1::run },
     Scenario { name: "t1", title: t1::TITLE, body: t1::run },
     Scenario { name: "d1", title: d1::TITLE, body: d1::run },
+    Scenario { name: "l1", title: l1::TITLE, body: l1::run },
     Scenario { name: "f1", title: f1::TITLE, body: f1::run },
     Scenario { name: "f2", title: f2::TITLE, body: f2::run },
+    Scenario { name: "p1", title: p1::TITLE, body: p1::run },
 ];
 
 impl Scenario {

@@ -14,7 +14,7 @@ const NODE: &str = "192.0.2.11";
 const MAP_SERVER: &str = "192.0.2.101";
 const MAP_SERVER2: &str = "192.0.2.102";
 /// LISP-SEC data as an ITR sends it, with an EID-AD of 4 octets (RFC 9303 §6.4).
-const SECURITY: &[u8] = &[
+pub(super) const SECURITY: &[u8] = &[
     1, 0, 0, 2, 0, 24, 1, 2, 0xa6, 0xa6, 0xa6, 0xa6, 0xa6, 0xa6, 0xa6, 0xa6, 1, 2, 3, 4, 5, 6, 7,
     8, 9, 10, 11, 12, 13, 14, 15, 16, 0, 4, 0, 2,
 ];

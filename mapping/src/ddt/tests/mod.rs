@@ -3,6 +3,7 @@
 mod client;
 mod example;
 mod node;
+mod random;
 mod secure;
 mod simulation;
 mod world;

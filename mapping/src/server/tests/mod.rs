@@ -1,6 +1,7 @@
 //! The state machine against the requirements, with messages as octets and injected time.
 
 mod durable;
+mod names;
 mod notify;
 mod policy;
 mod random;
@@ -221,7 +222,7 @@ impl Bench {
 
     fn prefixes(&self) -> Vec<String> {
         let views = self.server.registrations_view(self.now);
-        views.iter().map(|view| view.prefix.to_string()).collect()
+        views.iter().filter_map(|view| Some(view.prefix?.to_string())).collect()
     }
 
     fn rlocs(&self, prefix: &str) -> Vec<IpAddr> {

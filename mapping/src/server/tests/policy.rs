@@ -29,7 +29,7 @@ fn sha1(nonce: u64) -> Register {
 }
 
 #[test]
-fn au_03_hmac_sha_1_is_for_legacy_profiles_only() {
+fn au_03_cw_36_hmac_sha_1_is_for_legacy_profiles_only() {
     let sha1_only = [Algorithm::HmacSha1];
     let mut strict = of_profile(Profile::Rfc9301, &sha1_only);
     assert!(strict.register(&sha1(1)).is_empty(), "whatever the key lists");
@@ -46,7 +46,7 @@ fn au_03_hmac_sha_1_is_for_legacy_profiles_only() {
 }
 
 #[test]
-fn au_04_no_authentication_is_refused() {
+fn au_04_cw_36_no_authentication_is_refused() {
     let mut bench = of_profile(Profile::Oor, &Algorithm::ALL);
     let mut octets = register(1, vec![record("10.9.0.0/16", &[ETR])]).octets();
     octets[13] = 0;
@@ -274,6 +274,20 @@ fn rg_03_quick_registration_is_accepted() {
         assert_eq!(bench.register(&quick).len(), 1, "every 20 seconds for 5 minutes");
         bench.advance(20);
     }
+}
+
+#[test]
+fn rg_18_etrs_of_one_anycast_rloc_are_told_apart_by_their_xtr_id() {
+    let mut bench = Bench::new();
+    let of = |xtr, nonce| {
+        register(nonce, vec![record("10.1.0.0/16", &[ETR])])
+            .xtr(xtr)
+            .edit(|message| message.merge = true)
+    };
+    bench.register(&of(1, 50));
+    assert_eq!(bench.register(&of(2, 7)).len(), 1, "each counts its own nonces");
+    assert_eq!(bench.server.registry.len(), 2);
+    assert_eq!(bench.rlocs("10.1.0.0/16"), [ip(ETR)], "and the locator is told once");
 }
 
 #[test]

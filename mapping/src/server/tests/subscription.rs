@@ -2,11 +2,14 @@
 
 use super::*;
 use crate::clock::Epoch;
-use crate::config::{Subscriber, SubscriptionLimits};
+use crate::config::Profile;
+use crate::config::{Client, ItrKey, LispSec, Subscriber, SubscriptionLimits};
+use crate::sec::{self, Otk};
 use crate::timers::TEMPORARY_SUBSCRIPTION;
 use crate::transmit::SourcePort;
 use crate::view::SubscriptionView;
 use crate::wire::Action;
+use crate::wire::security::{EcmSecurity, EidAd};
 
 const SECOND_RLOC: &str = "198.51.100.98";
 const SITE_ID: u64 = 77;
@@ -633,4 +636,107 @@ fn ps_11_a_renewal_leaves_nothing_untold() {
     let told: Vec<MapNotify> = sent.iter().map(verified).collect();
     assert_eq!(told.iter().map(|notify| notify.nonce).collect::<Vec<_>>(), [52, 53]);
     assert_eq!(shown(&told[1]), mapping("10.1.7.0/24", OTHER_ETR));
+}
+
+/// A protected subscription of an xTR that shares no key but the ITRs' one.
+fn protected(nonce: u64, eid: &str, otk: &Otk) -> Vec<u8> {
+    let wrapped = sec::wrap(otk, nonce, &Secret::new(b"secret of the ITRs".to_vec()));
+    let security = EcmSecurity {
+        requested_hmac: sec::hmac_id::SHA_256_128,
+        key_id: 5,
+        wrapping_id: wrapped.wrapping_id,
+        preamble: wrapped.preamble,
+        otk: wrapped.otk,
+        eid_ad: EidAd::request(sec::kdf_id::HKDF_SHA256),
+    };
+    let mut ecm = ecm(&subscription(nonce, eid, XtrIdentity { xtr_id: 5, site_id: 5 }));
+    ecm.security = Some(security.to_vec());
+    ecm.to_octets()
+}
+
+fn with_itr_keys() -> Bench {
+    let mut config = with_subscribers();
+    let secret = Secret::new(b"secret of the ITRs".to_vec());
+    config.lisp_sec = LispSec { itr_keys: vec![ItrKey { id: 5, secret }], required: false };
+    let mut bench = bench_of(config);
+    bench.register(&register(1, vec![record("10.1.0.0/16", &[ETR])]));
+    bench
+}
+
+fn signed_with(transmit: &Transmit, otk: &Otk, nonce: u64) {
+    let wrapping_id = sec::wrapping_id::AES_KEY_WRAP_128_HKDF_SHA256;
+    let key = sec::pubsub_key(otk, nonce, wrapping_id).unwrap();
+    auth::verify(&transmit.payload, &key, &[Algorithm::HmacSha256]).unwrap();
+    assert_eq!(notify(transmit).authentication.key_id, 0);
+}
+
+#[test]
+fn ps_21_without_a_shared_key_the_one_time_key_makes_one() {
+    let mut bench = with_itr_keys();
+    let otk = Otk::new([7; 16]);
+    let sent = bench.input(ITR, 40_001, &protected(50, "10.1.0.1/32", &otk));
+    signed_with(&sent[0], &otk, 50);
+    assert_eq!(shown(&notify(&sent[0])), mapping("10.1.0.0/16", ETR));
+    let sent = bench.register(&register(2, vec![record("10.1.0.0/16", &[OTHER_ETR])]));
+    let published: Vec<_> = sent.iter().filter(|t| t.destination.ip() == ip(ITR)).collect();
+    signed_with(published[0], &otk, 50);
+    assert_eq!(notify(published[0]).nonce, 51);
+    // A fresh key makes a new association, even when the xTR has lost its nonces (PS-04).
+    let fresh = Otk::new([8; 16]);
+    let sent = bench.input(ITR, 40_001, &protected(3, "10.1.0.1/32", &fresh));
+    signed_with(&sent[0], &fresh, 3);
+    assert_eq!(bench.subscriptions()[0].nonce, "0000000000000003");
+}
+
+#[test]
+fn ps_22_a_one_time_key_makes_one_association_only() {
+    let mut bench = with_itr_keys();
+    let otk = Otk::new([7; 16]);
+    let first = protected(50, "10.1.0.1/32", &otk);
+    assert_eq!(bench.input(ITR, 40_001, &first).len(), 1);
+    assert!(bench.input(ITR, 40_001, &first).is_empty(), "a copy is dropped silently");
+    assert_eq!(bench.discarded(Discard::SubscriptionReplayed), 1);
+    let sent = bench.input(ITR, 40_001, &protected(60, "10.1.0.1/32", &otk));
+    assert_eq!(reply(&sent[0]).records[0].action, Action::DropAuthFailure);
+    assert_eq!(bench.discarded(Discard::SubscriptionKeyReused), 1);
+    assert_eq!(bench.subscriptions()[0].nonce, "0000000000000032", "as before");
+}
+
+/// Frame 7 of `lispers-pubsub-encrreg.pcap`: xTR-ID without Site-ID, no authentication, no inner UDP checksum.
+const LISPERS_NET: &str = "800000004500005e000000008011df5aac10010aac10020af03610f6004a0000\
+    1010010182fe45f4802221610001ac10010a00010a4d02020002fd77000200000000000000000000000280200001ac10020abf1362a16f43c31389351c5520553b37";
+
+#[test]
+fn ps_01_lispers_net_subscribes_without_site_id_where_its_profile_says_so() {
+    let octets: Vec<u8> = (0..LISPERS_NET.len() / 2)
+        .map(|at| u8::from_str_radix(&LISPERS_NET[2 * at..2 * at + 2], 16).unwrap())
+        .collect();
+    let mapping_of = |rloc| vec![record("172.16.2.0/24", &[rloc])];
+    let bench_with = |profile| {
+        let mut config = with_subscribers();
+        let prefix =
+            SitePrefix { prefix: eid_prefix("172.16.2.0/24"), accept_more_specifics: false };
+        config.sites[0].eid_prefixes.push(prefix);
+        config.clients = vec![Client {
+            prefix: "0.0.0.0/0".parse().unwrap(),
+            profile,
+            plain_map_requests: false,
+        }];
+        let mut bench = bench_of(config);
+        bench.register(&register(1, mapping_of(ETR)).edit(|message| message.use_ttl = true));
+        bench
+    };
+    let mut strict = bench_with(Profile::Rfc9301);
+    assert!(strict.input("10.77.2.2", 51_908, &octets).is_empty());
+    let mut bench = bench_with(Profile::LispersNet);
+    let sent = bench.input("10.77.2.2", 51_908, &octets);
+    let [only] = &sent[..] else { panic!("{sent:?}") };
+    let message = notify(only);
+    assert_eq!((message.nonce, message.authentication.algorithm_id), (0x82fe_45f4_8022_2161, 0));
+    assert_eq!(only.destination, SocketAddr::new(ip("10.77.2.2"), 61_494), "where it listens");
+    bench.advance(200);
+    assert_eq!(bench.subscriptions().len(), 1, "it acknowledges nothing");
+    let sent = bench.register(&register(2, mapping_of(OTHER_ETR)));
+    let published = sent.iter().find(|t| t.destination.ip() == ip("10.77.2.2")).unwrap();
+    assert_eq!(rlocs_of(&notify(published).records[0]), [ip(OTHER_ETR)]);
 }

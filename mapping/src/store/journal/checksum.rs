@@ -1,16 +1,22 @@
 //! CRC-32C (Castagnoli): finds every burst of up to 32 wrong bits, which is what a torn or worn disk block looks like.
 
 const POLYNOMIAL: u32 = 0x82f6_3b78;
-const TABLES: [[u32; 256]; 8] = tables();
+static TABLES: [[u32; 256]; 8] = tables();
 
 /// Continues `crc` over `octets`; starts with 0.
 pub(super) fn crc32c(crc: u32, octets: &[u8]) -> u32 {
     let mut crc = !crc;
     let (words, rest) = octets.as_chunks::<8>();
-    for word in words {
-        let word = u64::from_le_bytes(*word) ^ u64::from(crc);
-        let at = |index: u32| TABLES[7 - index as usize][(word >> (8 * index)) as usize & 0xff];
-        crc = at(0) ^ at(1) ^ at(2) ^ at(3) ^ at(4) ^ at(5) ^ at(6) ^ at(7);
+    for [a, b, c, d, e, f, g, h] in words {
+        let [w, x, y, z] = crc.to_le_bytes();
+        crc = TABLES[7][usize::from(a ^ w)]
+            ^ TABLES[6][usize::from(b ^ x)]
+            ^ TABLES[5][usize::from(c ^ y)]
+            ^ TABLES[4][usize::from(d ^ z)]
+            ^ TABLES[3][usize::from(*e)]
+            ^ TABLES[2][usize::from(*f)]
+            ^ TABLES[1][usize::from(*g)]
+            ^ TABLES[0][usize::from(*h)];
     }
     for &octet in rest {
         crc = crc >> 8 ^ TABLES[0][(crc as u8 ^ octet) as usize];

@@ -38,7 +38,7 @@ use crate::transmit::Transmit;
 use background::{Background, Shared, State};
 use directory::Directory;
 use pending::Pending;
-use segment::{Segment, Writer};
+use segment::{Contents, Segment, Writer};
 use table::Table;
 
 /// How much of what, before something is done about it.
@@ -70,7 +70,7 @@ const LIMITS: Limits = Limits {
     sync_interval: Duration::from_millis(100),
     fold_at_least: 32 << 20,
     fold_at_most: 256 << 20,
-    fold_segments: 64,
+    fold_segments: 8,
     fold_after: Duration::from_secs(300),
     journal: 2 << 30,
     pending: 256 << 20,
@@ -84,7 +84,7 @@ pub struct Journal {
     directory: Directory,
     limits: Limits,
     /// What there was at the start, until it is read.
-    unread: Option<(Table, Vec<Segment>)>,
+    unread: Option<(Table, Vec<Contents>)>,
     writer: Writer,
     shared: Arc<Shared>,
     background: Option<Background>,
@@ -140,11 +140,12 @@ impl Journal {
 
     fn begin(directory: Directory, found: Found, limits: Limits) -> io::Result<Self> {
         let Found { table, segments, writer } = found;
+        let (segments, contents): (Vec<Segment>, Vec<Contents>) = segments.into_iter().unzip();
         let shared = Shared::new(writer.file().clone(), writer.segment().base, &segments)?;
         Ok(Self {
             directory,
             limits,
-            unread: Some((table, segments)),
+            unread: Some((table, contents)),
             writer,
             shared,
             background: None,
@@ -255,9 +256,7 @@ impl Drop for Journal {
 
 impl Store for Journal {
     fn load(&mut self, each: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
-        let Some((table, segments)) = self.unread.take() else { return Ok(()) };
-        let contents = segments.iter().map(Segment::read).collect::<io::Result<Vec<_>>>();
-        let contents = contents.map_err(advised)?;
+        let Some((table, contents)) = self.unread.take() else { return Ok(()) };
         let changes = || contents.iter().flat_map(|contents| contents.changes()).map(|c| c.0);
         let mut journal: HashMap<&[u8], Option<&[u8]>> = changes().collect();
         let mut restored = 0;
@@ -358,7 +357,7 @@ impl Store for Journal {
 /// What a state directory holds, verified.
 struct Found {
     table: Table,
-    segments: Vec<Segment>,
+    segments: Vec<(Segment, Contents)>,
     writer: Writer,
 }
 
@@ -379,7 +378,7 @@ impl Found {
         let table = Table::open(path, true)?;
         let folded = table.folded()?;
         let segments = segment::recover(path, folded)?;
-        let end = segments.last().map_or(folded, |last| last.end);
+        let end = segments.last().map_or(folded, |(last, _)| last.end);
         let writer = match first {
             Some(writer) => writer,
             None => Writer::create(path, end)?,

@@ -12,6 +12,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ const HEADER: usize = 28;
 const FRAME_MAGIC: [u8; 4] = *b"FRM1";
 const FRAME_HEADER: usize = 20;
 const PREFIX: &str = "journal-";
+const WRONG_CHECKSUM: &str = "the checksum is wrong";
 /// What a new segment is called until its header is written.
 const NEW: &str = "new-journal";
 
@@ -46,57 +48,68 @@ impl Segment {
     pub(super) fn read(&self) -> io::Result<Contents> {
         let octets = read(&self.path)?;
         let salt = salt_of(&octets, self.base).map_err(|what| damaged(&self.path, 0, what))?;
-        let contents = Contents { octets, base: self.base, salt };
-        let mut end = HEADER;
-        for frame in contents.frames() {
-            end = frame.map_err(|at| damaged(&self.path, at, "the checksum is wrong"))?.end;
+        let contents = Contents::scan(octets, self.base, salt);
+        match contents.position() == self.end {
+            true => Ok(contents),
+            false => Err(damaged(&self.path, contents.end, WRONG_CHECKSUM)),
         }
-        if self.base + (end - HEADER) as u64 != self.end {
-            return Err(damaged(&self.path, end, "frames are missing"));
-        }
-        Ok(contents)
     }
 }
 
-/// The octets of a segment file.
+/// The octets of a segment file, and where its frames are.
 pub(super) struct Contents {
     octets: Vec<u8>,
     base: u64,
     salt: u32,
+    /// The changes of each frame, up to the first octets that are no frame.
+    frames: Vec<Range<usize>>,
+    /// Where the last frame ends.
+    end: usize,
 }
 
 /// A frame with a right checksum.
 struct Frame {
-    changes: std::ops::Range<usize>,
+    changes: Range<usize>,
     synced: u64,
-    end: usize,
 }
 
 impl Contents {
+    fn scan(octets: Vec<u8>, base: u64, salt: u32) -> Self {
+        let mut contents = Self { octets, base, salt, frames: Vec::new(), end: HEADER };
+        while let Some(frame) = contents.frame(contents.end) {
+            contents.end = frame.changes.end;
+            contents.frames.push(frame.changes);
+        }
+        contents
+    }
+
+    /// The position behind the last frame.
+    fn position(&self) -> u64 {
+        self.base + (self.end - HEADER) as u64
+    }
+
     /// Every change with the offset of its value in the file, oldest first.
     pub(super) fn changes(&self) -> impl Iterator<Item = (Change<'_>, usize)> {
-        self.frames().map_while(Result::ok).flat_map(move |frame| {
-            let mut at = frame.changes.start;
-            let end = frame.changes.end;
+        self.frames.iter().flat_map(move |frame| {
+            let mut rest = &self.octets[frame.clone()];
             std::iter::from_fn(move || {
-                let (change, rest) = decode(&self.octets[at..end])?;
-                at = end - rest.len();
-                Some((change, at - change.1.map_or(0, <[u8]>::len)))
+                let change;
+                (change, rest) = decode(rest)?;
+                let behind = frame.end - rest.len();
+                Some((change, behind - change.1.map_or(0, <[u8]>::len)))
             })
         })
     }
 
-    /// Every frame up to the end of the file, or up to the offset where none is.
-    fn frames(&self) -> impl Iterator<Item = Result<Frame, usize>> {
-        let mut at = HEADER;
-        std::iter::from_fn(move || {
-            if at >= self.octets.len() {
-                return None;
+    /// Whether every octet of every frame belongs to a change; the offset of the frame if not.
+    fn check(&self) -> Result<(), usize> {
+        for frame in &self.frames {
+            let mut rest = &self.octets[frame.clone()];
+            while !rest.is_empty() {
+                rest = decode(rest).ok_or(frame.start - FRAME_HEADER)?.1;
             }
-            let frame = self.frame(at).ok_or(at);
-            at = frame.as_ref().map_or(self.octets.len(), |frame| frame.end);
-            Some(frame)
-        })
+        }
+        Ok(())
     }
 
     fn frame(&self, at: usize) -> Option<Frame> {
@@ -111,15 +124,15 @@ impl Contents {
             return None;
         }
         let start = at + FRAME_HEADER;
-        Some(Frame { changes: start..start + length, synced: long(synced), end: start + length })
+        Some(Frame { changes: start..start + length, synced: long(synced) })
     }
 
-    /// The position up to which frames at or behind the offset `from` say that the disk had everything.
-    fn promise(&self, from: usize) -> u64 {
-        let tail = self.octets.get(from..).unwrap_or_default();
-        let starts = tail.windows(4).enumerate().filter(|(_, window)| *window == FRAME_MAGIC);
-        let frames = starts.filter_map(|(at, _)| self.frame(from + at));
-        frames.map(|frame| frame.synced).max().unwrap_or(0)
+    /// The position up to which frames behind [`Self::end`] say that the disk had everything.
+    fn promise(&self) -> u64 {
+        let starts = (self.end..self.octets.len()).filter(|&at| {
+            self.octets[at] == FRAME_MAGIC[0] && self.octets[at..].starts_with(&FRAME_MAGIC)
+        });
+        starts.filter_map(|at| self.frame(at)).map(|frame| frame.synced).max().unwrap_or(0)
     }
 }
 
@@ -201,7 +214,7 @@ impl Writer {
 ///
 /// # Errors
 /// A segment is damaged, missing or of another version; the error names file and offset.
-pub(super) fn recover(directory: &Path, folded: u64) -> io::Result<Vec<Segment>> {
+pub(super) fn recover(directory: &Path, folded: u64) -> io::Result<Vec<(Segment, Contents)>> {
     let mut files = list(directory)?;
     while files.get(1).is_some_and(|(base, _)| *base <= folded) {
         fs::remove_file(files.remove(0).1)?;
@@ -213,15 +226,17 @@ pub(super) fn recover(directory: &Path, folded: u64) -> io::Result<Vec<Segment>>
             let what = format!("begins at position {base}; what starts at {position} is missing");
             return Err(damaged(path, 0, &what));
         }
-        let (segment, torn) = check(path, *base, number + 1 == files.len())?;
-        position = segment.end;
-        segments.push(segment);
-        if torn {
+        let Some(contents) = check(path, *base, number + 1 == files.len())? else { break };
+        position = contents.position();
+        let is_torn = contents.end < contents.octets.len();
+        if position > *base {
+            segments.push((Segment { path: path.clone(), base: *base, end: position }, contents));
+        }
+        if is_torn {
             cut(&files[number..], position)?;
             break;
         }
     }
-    segments.retain(|segment| segment.octets() > 0);
     Ok(segments)
 }
 
@@ -244,38 +259,21 @@ fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(files)
 }
 
-/// The good part of a segment, and whether something follows it that is not good.
-fn check(path: &Path, base: u64, last: bool) -> io::Result<(Segment, bool)> {
+/// What is good of a segment; `None` if it is the last one and was just begun.
+fn check(path: &Path, base: u64, last: bool) -> io::Result<Option<Contents>> {
     let octets = read(path)?;
-    let segment = |end| Segment { path: path.to_owned(), base, end };
     let salt = match salt_of(&octets, base) {
         Ok(salt) => salt,
         // A power failure may take the header of a segment that was just begun.
-        Err(_) if last && octets.iter().all(|octet| *octet == 0) => {
-            return Ok((segment(base), true));
-        }
+        Err(_) if last && octets.iter().all(|octet| *octet == 0) => return Ok(None),
         Err(what) => return Err(damaged(path, 0, what)),
     };
-    let contents = Contents { octets, base, salt };
-    let mut end = HEADER;
-    let mut torn = false;
-    for frame in contents.frames() {
-        let Ok(frame) = frame else {
-            torn = true;
-            break;
-        };
-        let mut changes = &contents.octets[frame.changes.clone()];
-        while !changes.is_empty() {
-            let rest = decode(changes).map(|(_, rest)| rest);
-            changes = rest.ok_or_else(|| damaged(path, end, "a change does not decode"))?;
-        }
-        end = frame.end;
+    let contents = Contents::scan(octets, base, salt);
+    contents.check().map_err(|at| damaged(path, at, "a change does not decode"))?;
+    if contents.promise() > contents.position() {
+        return Err(damaged(path, contents.end, WRONG_CHECKSUM));
     }
-    let segment = segment(base + (end - HEADER) as u64);
-    if torn && contents.promise(end) > segment.end {
-        return Err(damaged(path, end, "the checksum is wrong"));
-    }
-    Ok((segment, torn))
+    Ok(Some(contents))
 }
 
 /// Cuts off what lies behind `position`: the rest of the first file, and the other files.
@@ -284,11 +282,10 @@ fn cut(files: &[(u64, PathBuf)], position: u64) -> io::Result<()> {
     let offset = HEADER + (position - base) as usize;
     for (base, path) in others {
         let octets = read(path)?;
-        let salt = salt_of(&octets, *base);
-        let promised = salt
-            .is_ok_and(|salt| Contents { octets, base: *base, salt }.promise(HEADER) > position);
-        if promised {
-            return Err(damaged(first, offset, "the checksum is wrong"));
+        let Ok(salt) = salt_of(&octets, *base) else { continue };
+        let contents = Contents { octets, base: *base, salt, frames: Vec::new(), end: HEADER };
+        if contents.promise() > position {
+            return Err(damaged(first, offset, WRONG_CHECKSUM));
         }
     }
     let file = OpenOptions::new().write(true).open(first)?;

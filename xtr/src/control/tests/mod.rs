@@ -4,13 +4,14 @@ mod lookups;
 mod mappings;
 mod probing;
 mod registering;
+mod securing;
 mod soliciting;
 mod subscribing;
 
 use super::*;
 use crate::config::{LocalEid, MapServer, OwnRloc, Petr};
 use crate::fib::LocatorSet;
-use mapping::config::{Algorithm, Secret};
+use mapping::config::{Algorithm, Profile, Secret};
 use mapping::eid::{Eid, InstanceId};
 use mapping::wire::{
     Action, Address, EidRecord, EncapsulatedControlMessage, LocatorRecord, MapReply, MapRequest,
@@ -57,6 +58,7 @@ pub(super) fn server() -> MapServer {
         secret: Secret::new(b"site key".to_vec()),
         algorithm: Algorithm::HmacSha256Hkdf,
         covers: mapping::auth::Covered::Message,
+        profile: Profile::Rfc9301,
     }
 }
 
@@ -76,6 +78,7 @@ pub(super) fn config() -> ControlConfig {
         record_ttl_minutes: 1440,
         proxy_reply: false,
         map_cache_limit: 1000,
+        lisp_sec: None,
         identity: None,
         merge: false,
         subscribe: None,

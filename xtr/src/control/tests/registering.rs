@@ -272,3 +272,21 @@ fn rg_04_the_addresses_of_a_silent_map_server_are_tried_in_turn() {
         "told once per prefix"
     );
 }
+
+#[test]
+fn au_14_a_legacy_map_server_gets_untruncated_macs() {
+    for (profile, algorithm, octets) in [
+        (Profile::Oor, Algorithm::HmacSha1, 20),
+        (Profile::LispersNet, Algorithm::HmacSha256, 32),
+        (Profile::Rfc9301, Algorithm::HmacSha256, 16),
+    ] {
+        let mut config = registering();
+        config.map_servers[0].profile = profile;
+        config.map_servers[0].algorithm = algorithm;
+        let mut node = started(config);
+        let transmit = node.take_one();
+        assert_eq!(register_of(&transmit).authentication.mac.len(), octets);
+        let verified = auth::verify(&transmit.payload, &server().secret, &[algorithm]);
+        assert_eq!(verified, Ok(auth::Covered::Message));
+    }
+}

@@ -1,8 +1,10 @@
 //! Publish and subscribe, the xTR's side (RFC 9437).
 use super::*;
-use crate::config::{NotifyKey, Subscribe};
+use crate::config::{LispSec, NotifyKey, Subscribe};
 use crate::view::SubscriptionState;
 use mapping::auth::{self, Covered};
+use mapping::sec;
+use mapping::wire::security::EcmSecurity;
 use mapping::wire::{AuthenticationData, MapNotify, MapNotifyAck, MapRegister, XtrIdentity};
 
 const XTR: XtrIdentity = XtrIdentity { xtr_id: 0xabc, site_id: 77 };
@@ -417,4 +419,36 @@ fn rg_08_merging_is_an_option() {
     node.drain();
     let register = Message::parse(&node.take_one().payload);
     assert!(matches!(register, Ok(Message::MapRegister(MapRegister { merge: true, .. }))));
+}
+
+#[test]
+fn ps_21_the_one_time_key_of_the_lookup_verifies_what_is_published() {
+    let secret = Secret::new(b"secret of the ITRs".to_vec());
+    let lisp_sec = LispSec { key_id: 5, secret: secret.clone(), required: false };
+    let mut node = Node::new(ControlConfig {
+        lisp_sec: Some(lisp_sec),
+        subscribe: Some(Subscribe::default()),
+        ..subscribing()
+    });
+    node.miss("10.9.0.1");
+    let (_, ecm, request) = node.take_lookup();
+    let security = EcmSecurity::parse(ecm.security.as_ref().unwrap()).unwrap();
+    let otk = sec::unwrap(&security, request.nonce, &secret).unwrap();
+    let key = sec::pubsub_key(&otk, request.nonce, security.wrapping_id).unwrap();
+    let signed = |nonce, key: &Secret, rloc| {
+        let authentication = AuthenticationData::zeroed(0, Algorithm::HmacSha256.id(), 16);
+        let records = vec![record("10.9.0.0/16", 1440, &[rloc])];
+        let message = MapNotify { nonce, authentication, records, identity: None };
+        let mut octets = Message::MapNotify(message).to_vec();
+        auth::sign(&mut octets, key, Algorithm::HmacSha256).unwrap();
+        octets
+    };
+    let forged = signed(request.nonce, &secret, "192.0.2.66");
+    assert!(node.publish(&forged).is_empty() && node.cached().is_empty());
+    assert_eq!(node.publish(&signed(request.nonce, &key, PEER)).len(), 1, "acknowledged");
+    assert_eq!(node.destinations("10.9.0.0/16"), [PEER]);
+    assert!(node.publish(&signed(request.nonce + 1, &secret, "192.0.2.66")).is_empty());
+    let sent = node.publish(&signed(request.nonce + 1, &key, "192.0.2.78"));
+    auth::verify(&sent[0].payload, &key, &[Algorithm::HmacSha256]).unwrap();
+    assert_eq!(node.destinations("10.9.0.0/16"), ["192.0.2.78"]);
 }
