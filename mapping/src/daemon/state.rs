@@ -45,7 +45,7 @@ pub(super) async fn put_off(requests: &mut mpsc::Receiver<Request>) {
         // The operator may have gone already.
         drop(request.reply.send(answer));
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn read(config: &MappingConfig, journal: &mut Journal) -> io::Result<MapServer> {
