@@ -168,15 +168,17 @@ impl Daemon {
 
     /// Takes a burst from one socket that has something.
     fn receive(&mut self, now: Instant, at: usize) {
-        let Self { server, store, sockets, inbox, .. } = self;
+        let Self { server, store, sockets, inbox, waiting, .. } = self;
         let bound = &sockets.bound[at];
         let is_shared = store.is_shared();
-        inbox.receive(&bound.socket, |from, payload| {
+        let behind = inbox.receive(&bound.socket, |from, payload| {
             server.handle_input(now, bound.local, from, payload);
             if is_shared && let Some(batch) = server.take_batch() {
+                *waiting += batch.transmits.len();
                 store.submit(batch);
             }
         });
+        server.burst(now, behind);
     }
 
     fn stored(&mut self, now: Instant, event: StoreEvent) {
