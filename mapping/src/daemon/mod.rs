@@ -46,16 +46,17 @@ const BURSTS_PER_LOOK: u32 = 4;
 /// holds what cannot be understood (`InvalidData`).
 pub async fn run(
     config: MappingConfig,
-    requests: mpsc::Receiver<Request>,
+    mut requests: mpsc::Receiver<Request>,
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
     let mut shutdown = pin!(shutdown);
     let (listen, name) = (config.listen.clone(), config.name.clone());
-    // Without its state it would answer negatively for every site: until it has it, nobody is to ask it.
+    // Without its state it would answer negatively for every site: until it has it, nobody is to ask it but operators.
     let (server, store) = tokio::select! {
         restored = state::restore(config) => restored?,
         () = &mut shutdown => return Ok(()),
+        () = state::put_off(&mut requests) => return Ok(()),
     };
     let sockets = Sockets::bind(&listen).await?;
     let started = Instant::now();

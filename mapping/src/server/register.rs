@@ -131,13 +131,14 @@ impl MapServer {
 
     pub(super) fn handle_notify_ack(
         &mut self,
+        now: Instant,
         from: SocketAddr,
         ack: &MapNotifyAck,
         octets: &[u8],
     ) {
         match self.notifier.acknowledge(ack, octets) {
             Ok(()) => self.count(Count::MapNotifyAcks),
-            Err(Discard::AckNotExpected) => self.handle_publication_ack(from, ack, octets),
+            Err(Discard::AckNotExpected) => self.handle_publication_ack(now, from, ack, octets),
             Err(reason) => self.discard(from.ip(), reason),
         }
     }

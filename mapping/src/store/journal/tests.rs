@@ -312,7 +312,7 @@ fn a_damaged_page_of_the_database_is_an_error_or_does_no_harm() {
     let database = table::path(&state);
     let length = fs::metadata(&database).unwrap().len();
     let mut refused = 0;
-    for offset in (0..length).step_by(length as usize / 60) {
+    for offset in (0..length - 17).step_by(length as usize / 60) {
         flip(&database, offset + 17);
         match open(&directory) {
             Ok(mut journal) => assert_eq!(load(&mut journal), expected, "offset {offset}"),
