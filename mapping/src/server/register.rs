@@ -245,11 +245,11 @@ impl MapServer {
         if record.map_version == 0 {
             return false;
         }
-        let registered = record
-            .eid
-            .prefix()
-            .and_then(|prefix| self.registry.get(&prefix))
-            .map_or(&[][..], |entry| entry.registrations());
+        let entry = match record.eid.prefix() {
+            Some(prefix) => self.registry.get(&prefix),
+            None => record.eid.name().and_then(|name| self.names.get(&name)),
+        };
+        let registered = entry.map_or(&[][..], |entry| entry.registrations());
         let known = match registered {
             [only] => Some(only),
             several => several.iter().find(|other| other.registrant == registrant),

@@ -147,6 +147,16 @@ fn cw_25_cw_27_wide_instances_and_ranges_are_refused_by_their_own_rule() {
 }
 
 #[test]
+fn ms_19_an_older_map_version_of_a_name_is_dropped() {
+    let mut bench = bench();
+    let version = |map_version| vec![EidRecord { map_version, ..named("ietf", &[ETR]) }];
+    bench.register(&register(1, version(8)));
+    assert!(bench.register(&register(2, version(7))).is_empty());
+    assert_eq!(bench.discarded(Discard::MapVersionOlder), 1);
+    assert_eq!(bench.register(&register(3, version(9))).len(), 1);
+}
+
+#[test]
 fn ms_01_names_count_among_the_registrations_of_a_site() {
     let mut config = config_with_names();
     config.sites[0].max_registrations = 2;
