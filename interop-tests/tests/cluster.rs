@@ -252,7 +252,7 @@ fn generation(reply: &MapReply) -> u32 {
 }
 
 #[test]
-fn a_registration_that_one_accepted_is_answered_by_all() {
+fn au_16_au_17_a_registration_that_one_accepted_is_answered_by_all() {
     let Some(mut lab) = Lab::start(0, 1, "3m") else { return };
     let (mut etr, mut itr) = (Etr::new(0), Itr::new(0));
     itr.expect(1, 1, 0);
@@ -281,7 +281,7 @@ fn a_registration_that_one_accepted_is_answered_by_all() {
 }
 
 #[test]
-fn what_is_refreshed_at_one_expires_at_none_and_ends_at_all() {
+fn ms_03_what_is_refreshed_at_one_expires_at_none_and_ends_at_all() {
     let Some(lab) = Lab::start(1, 1, "3s") else { return };
     let (mut etr, mut itr) = (Etr::new(1), Itr::new(1));
     let started = Instant::now();
@@ -332,6 +332,8 @@ fn without_etcd_nothing_is_acknowledged_nothing_expires_and_nobody_starts() {
         assert_eq!(itr.ask(number, 0, PATIENCE), Some(5 + number as u32), "from memory");
     }
     assert_eq!(itr.ask(1, 1, RETRY), None, "a Map-Server without the registrations answers");
+    let starting = lab.server(1).ask(&Query::Status).expect_err("it is not ready").to_string();
+    assert!(starting.contains("not ready"), "{starting}");
     thread::sleep(Duration::from_secs(7).saturating_sub(cut_off.elapsed()));
     assert_eq!(
         itr.ask(1, 0, PATIENCE),
@@ -363,7 +365,7 @@ impl Known {
 }
 
 #[test]
-fn any_process_may_be_killed_at_any_time() {
+fn ms_24_any_process_may_be_killed_at_any_time() {
     let Some(mut lab) = Lab::start(3, 3, "3m") else { return };
     let known: Arc<Vec<Known>> = Arc::new((0..PREFIXES).map(|_| Known::default()).collect());
     let stop = Arc::new(AtomicBool::new(false));

@@ -205,6 +205,8 @@ pub const SPARE_PAYLOADS: usize = 4_096;
 pub const MAX_REFUSALS: usize = 256;
 /// Lookups that one client may have under way through the tree (RFC 8111 §7.3.1).
 pub const PENDING_LOOKUPS_PER_SOURCE: usize = 2_048;
+/// Lookups under way with one nonce: the records of one Map-Request, or ITRs that happened to choose the same.
+pub const PENDING_LOOKUPS_PER_NONCE: usize = 64;
 /// DDT Map-Requests per second to one DDT node (RQ-23).
 pub const DDT_REQUESTS_PER_SECOND: u32 = 2_000;
 /// Burst of [`DDT_REQUESTS_PER_SECOND`].

@@ -6,11 +6,20 @@ use std::time::Duration;
 
 /// CPU time that every thread of process `id` used so far.
 pub fn cpu_time(id: u32) -> io::Result<Duration> {
+    schedstat(id, 0)
+}
+
+/// How long the threads of process `id` were ready to run and got no core.
+pub fn waiting_time(id: u32) -> io::Result<Duration> {
+    schedstat(id, 1)
+}
+
+fn schedstat(id: u32, column: usize) -> io::Result<Duration> {
     let mut nanoseconds = 0;
     for task in fs::read_dir(format!("/proc/{id}/task"))? {
         let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        let used = text.split_ascii_whitespace().next().and_then(|first| first.parse::<u64>().ok());
-        nanoseconds += used.ok_or(io::ErrorKind::InvalidData)?;
+        let value = text.split_ascii_whitespace().nth(column).and_then(|n| n.parse::<u64>().ok());
+        nanoseconds += value.ok_or(io::ErrorKind::InvalidData)?;
     }
     Ok(Duration::from_nanos(nanoseconds))
 }

@@ -38,6 +38,7 @@ impl Inbox {
     }
 
     /// Gives what `socket` has to `each`, one datagram at a time, up to a burst; whether it was a whole one, which left more there.
+    #[must_use]
     pub(super) fn receive(
         &mut self,
         socket: &UdpSocket,

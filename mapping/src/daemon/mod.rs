@@ -46,16 +46,17 @@ const BURSTS_PER_LOOK: u32 = 4;
 /// holds what cannot be understood (`InvalidData`).
 pub async fn run(
     config: MappingConfig,
-    requests: mpsc::Receiver<Request>,
+    mut requests: mpsc::Receiver<Request>,
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
     let mut shutdown = pin!(shutdown);
     let (listen, name) = (config.listen.clone(), config.name.clone());
-    // Without its state it would answer negatively for every site: until it has it, nobody is to ask it.
+    // Without its state it would answer negatively for every site: until it has it, nobody is to ask it but operators.
     let (server, store) = tokio::select! {
         restored = state::restore(config) => restored?,
         () = &mut shutdown => return Ok(()),
+        () = state::put_off(&mut requests) => return Ok(()),
     };
     let sockets = Sockets::bind(&listen).await?;
     let started = Instant::now();
@@ -64,7 +65,6 @@ pub async fn run(
         name,
         server,
         store,
-        waiting: 0,
         degraded: None,
         sockets,
         inbox: Inbox::new(),
@@ -80,8 +80,6 @@ struct Daemon {
     name: String,
     server: MapServer,
     store: Box<dyn Store>,
-    /// Messages that wait for the store.
-    waiting: usize,
     /// Why the store keeps nothing at the moment.
     degraded: Option<String>,
     sockets: Sockets,
@@ -170,18 +168,18 @@ impl Daemon {
         let Self { server, store, sockets, inbox, .. } = self;
         let bound = &sockets.bound[at];
         let is_shared = store.is_shared();
-        inbox.receive(&bound.socket, |from, payload| {
+        let behind = inbox.receive(&bound.socket, |from, payload| {
             server.handle_input(now, bound.local, from, payload);
             if is_shared && let Some(batch) = server.take_batch() {
                 store.submit(batch);
             }
         });
+        server.burst(now, behind);
     }
 
     fn stored(&mut self, now: Instant, event: StoreEvent) {
         match event {
             StoreEvent::Kept(transmits) => {
-                self.waiting = self.waiting.saturating_sub(transmits.len());
                 for transmit in transmits {
                     self.send(now, transmit);
                 }
@@ -218,10 +216,9 @@ impl Daemon {
     /// Gives away what the state machine has: changes, messages, events.
     fn flush(&mut self, now: Instant) {
         if let Some(batch) = self.server.take_batch() {
-            self.waiting += batch.transmits.len();
             self.store.submit(batch);
         }
-        self.server.shed_registers(self.waiting > MAX_WAITING_FOR_STORE);
+        self.server.shed_registers(self.store.waiting() > MAX_WAITING_FOR_STORE);
         while let Some(transmit) = self.server.poll_transmit() {
             self.send(now, transmit);
         }
@@ -264,7 +261,7 @@ impl Daemon {
                 ("receive_bursts", inbox.bursts),
                 ("receive_bursts_full", inbox.full_bursts),
                 ("receive_queue_drops", queue::receive_drops(&self.sockets.bound)),
-                ("messages_waiting_for_store", self.waiting as u64),
+                ("messages_waiting_for_store", self.store.waiting() as u64),
                 ("send_bursts", outbox.bursts),
                 ("messages_sent", outbox.datagrams),
                 ("send_queue_full", outbox.full),

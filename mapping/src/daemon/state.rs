@@ -4,6 +4,9 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+use tokio::sync::mpsc;
+
+use crate::admin::Request;
 use crate::clock::Epoch;
 use crate::config::{ClusterConfig, MappingConfig};
 use crate::server::{MapServer, StateError};
@@ -33,6 +36,16 @@ pub(super) async fn restore(config: MappingConfig) -> io::Result<(MapServer, Box
     let mut journal = journal.start_over()?;
     let server = read(&config, &mut journal)?;
     Ok((server, Box::new(journal)))
+}
+
+/// Tells operators that the state is not there yet; never ends.
+pub(super) async fn put_off(requests: &mut mpsc::Receiver<Request>) {
+    while let Some(request) = requests.recv().await {
+        let answer = Err("not ready: the state is being read, the log says from where".to_owned());
+        // The operator may have gone already.
+        drop(request.reply.send(answer));
+    }
+    std::future::pending::<()>().await;
 }
 
 fn read(config: &MappingConfig, journal: &mut Journal) -> io::Result<MapServer> {

@@ -5,7 +5,8 @@
 //!
 //! The Map-Request inside stays the ITR's own, nonce included, since the ETR answers to it. So whoever sees that request knows the
 //! nonce of the Map-Referrals; they are taken from the very addresses that were asked only, and a node's word counts only within
-//! the prefix that it was asked about.
+//! the prefix that it was asked about. What came to the well-known port is followed for that lookup but not kept: an ITR can write
+//! such a Map-Referral itself, and it would count for everybody.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -21,8 +22,9 @@ use crate::resolver::negative::least_specific;
 use crate::resolver::{Lookup, OwnAddresses, is_martian};
 use crate::timers::{
     DDT_REQUEST_TIMEOUT, DDT_REQUESTS_BURST, DDT_REQUESTS_PER_SECOND, MAX_REFERRALS,
-    MAX_REFERRALS_CACHED, NEGATIVE_TTL_MINUTES, PENDING_LOOKUPS, PENDING_LOOKUPS_PER_SOURCE,
-    REFERRAL_TTL_MINUTES, TRACKED_SOURCES, UNREGISTERED_TTL_MINUTES, control_payload_limit,
+    MAX_REFERRALS_CACHED, NEGATIVE_TTL_MINUTES, PENDING_LOOKUPS, PENDING_LOOKUPS_PER_NONCE,
+    PENDING_LOOKUPS_PER_SOURCE, REFERRAL_TTL_MINUTES, TRACKED_SOURCES, UNREGISTERED_TTL_MINUTES,
+    control_payload_limit,
 };
 use crate::transmit::{SourcePort, Transmit};
 use crate::wire::{CONTROL_PORT, MapReferral, ReferralAction, ReferralRecord};
@@ -101,6 +103,8 @@ struct Heard<'a> {
     record: &'a ReferralRecord,
     /// Whether `prefix` is no more than the node was asked about as one that knows: only so far is it believed and kept.
     within: bool,
+    /// Whether it may be kept for other lookups.
+    shared: bool,
 }
 
 /// A lookup that was given up.
@@ -184,7 +188,9 @@ impl Client {
             return Ok(());
         }
         let source = source_key(from);
+        let nonce = lookup.request.nonce;
         let full = self.pending.len() >= PENDING_LOOKUPS
+            || self.nonces.get(&nonce).is_some_and(|keys| keys.len() >= PENDING_LOOKUPS_PER_NONCE)
             || self.clients.get(&source).is_some_and(|&held| held >= PENDING_LOOKUPS_PER_SOURCE);
         if full {
             return Err(Discard::PendingFull);
@@ -195,25 +201,23 @@ impl Client {
         Ok(())
     }
 
-    /// Takes a Map-Referral from `from`; returns, record by record, why it was not followed.
+    /// Takes a Map-Referral from `from`, to be kept for other lookups if `shared`; returns, record by record, why it was not followed.
     pub(crate) fn handle_referral(
         &mut self,
         now: Instant,
         from: IpAddr,
+        shared: bool,
         referral: &MapReferral,
     ) -> Vec<Discard> {
         self.tally.received += 1;
         self.silence.heard(from);
         let mut refused = Vec::new();
         for record in &referral.records {
-            let keys = self.nonces.get(&referral.nonce).cloned().unwrap_or_default();
-            if keys.is_empty() {
-                refused.push(Discard::NonceUnknown);
-            }
-            for key in keys {
-                if let Err(reason) = self.handle_record(now, from, key, record) {
-                    refused.push(reason);
-                }
+            match self.addressees(referral.nonce, record) {
+                Err(reason) => refused.push(reason),
+                Ok((prefix, keys)) => refused.extend(keys.into_iter().filter_map(|key| {
+                    self.handle_record(now, from, shared, key, prefix, record).err()
+                })),
             }
         }
         refused
@@ -335,18 +339,29 @@ impl Client {
         askable
     }
 
+    /// The prefix of a record, and the lookups with this nonce that it may be about.
+    fn addressees(
+        &self,
+        nonce: u64,
+        record: &ReferralRecord,
+    ) -> Result<(EidPrefix, Vec<Key>), Discard> {
+        let keys = self.nonces.get(&nonce).ok_or(Discard::NonceUnknown)?;
+        let prefix = record.eid.prefix().ok_or(Discard::UnsupportedEid)?;
+        let within = keys.iter().filter(|(.., asked)| prefix.contains(target(asked)));
+        let within: Vec<Key> = within.copied().collect();
+        if within.is_empty() { Err(Discard::ReferralMismatch) } else { Ok((prefix, within)) }
+    }
+
     fn handle_record(
         &mut self,
         now: Instant,
         from: IpAddr,
+        shared: bool,
         key: Key,
+        prefix: EidPrefix,
         record: &ReferralRecord,
     ) -> Result<(), Discard> {
-        let prefix = record.eid.prefix().ok_or(Discard::UnsupportedEid)?;
         let pending = self.pending.get(&key).ok_or(Discard::NonceUnknown)?;
-        if !prefix.contains(target(&pending.asked)) {
-            return Err(Discard::ReferralMismatch);
-        }
         if !pending.step.was_asked(from) {
             return Err(Discard::ReferralNotAsked);
         }
@@ -356,7 +371,7 @@ impl Client {
         let within = pending.step.within.is_none_or(|asked| prefix.mask_len() >= asked.mask_len());
         let mut pending = self.take(&key).ok_or(Discard::NonceUnknown)?;
         let local = pending.lookup.local;
-        let heard = Heard { now, local, from, prefix, record, within };
+        let heard = Heard { now, local, from, prefix, record, within, shared };
         let (next, refused) = self.judge(&heard, &mut pending);
         self.proceed(now, key, pending, next);
         refused.map_or(Ok(()), Err)
@@ -469,9 +484,10 @@ impl Client {
         (Next::Wait, Some(reason))
     }
 
-    /// Keeps what was heard, unless it is not to be kept (DD-10), or about more than the node was asked about as one that knows.
+    /// Keeps what was heard, unless it is not to be kept (DD-10), anybody may have sent it, or it is about more than the node was asked
+    /// about as one that knows.
     fn learn(&mut self, heard: &Heard<'_>, kind: Kind, minutes: u32) {
-        if heard.record.incomplete || !heard.within {
+        if heard.record.incomplete || !heard.within || !heard.shared {
             return;
         }
         let rlocs = match kind.is_negative() {

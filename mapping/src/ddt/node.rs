@@ -208,15 +208,25 @@ pub(crate) fn not_authoritative(eid: EidField) -> ReferralRecord {
     record
 }
 
-/// A Map-Referral of one record within what may be sent without knowing the path MTU (CW-06): RLOCs that do not fit are left out,
-/// and the set is then incomplete (RFC 8111 §6.4).
-pub(crate) fn encode(nonce: u64, mut record: ReferralRecord, destination: IpAddr) -> Vec<u8> {
+/// A Map-Referral within what may be sent without knowing the path MTU (CW-06): records that do not fit are left out, and of the first
+/// one its RLOCs that do not; their set is then incomplete (RFC 8111 §6.4).
+pub(crate) fn encode(nonce: u64, records: Vec<ReferralRecord>, destination: IpAddr) -> Vec<u8> {
+    let mut referral = MapReferral { nonce, records };
     loop {
         let mut payload = Vec::new();
-        MapReferral { nonce, records: vec![record.clone()] }.encode(&mut payload);
-        if payload.len() <= control_payload_limit(destination) || record.referrals.pop().is_none() {
+        referral.encode(&mut payload);
+        if payload.len() <= control_payload_limit(destination) {
             return payload;
         }
+        if referral.records.len() > 1 {
+            referral.records.pop();
+            continue;
+        }
+        let only = referral.records.first_mut();
+        let Some(record) = only.filter(|record| !record.referrals.is_empty()) else {
+            return payload;
+        };
+        record.referrals.pop();
         record.incomplete = true;
     }
 }

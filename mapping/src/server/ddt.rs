@@ -17,7 +17,9 @@ use crate::view::{
     AuthoritativePrefixView, DelegationView, DelegationsView, PendingReferralView, ReferralView,
     ReferralsView,
 };
-use crate::wire::{Action, EidField, MapReferral, ReferralAction, ReferralRecord, RequestedEid};
+use crate::wire::{
+    Action, CONTROL_PORT, EidField, MapReferral, ReferralAction, ReferralRecord, RequestedEid,
+};
 
 use super::request::Told;
 use super::views::seconds;
@@ -63,8 +65,9 @@ impl Tree {
 }
 
 impl MapServer {
-    /// Answers a DDT Map-Request, record by record, to where it came from (DD-02); what is registered here is served besides (DD-06),
-    /// unless LISP-SEC forbids to: then the client may come back with what it kept (DD-14).
+    /// Answers a DDT Map-Request to where it came from (DD-02), all records in one Map-Referral: whoever spoofs its source gains little.
+    /// What is registered here is served besides (DD-06), unless LISP-SEC forbids to: then the client may come back with what it kept
+    /// (DD-14).
     pub(super) fn handle_ddt_request(
         &mut self,
         now: Instant,
@@ -74,12 +77,14 @@ impl MapServer {
     ) {
         self.count(Count::DdtMapRequests);
         self.admission.asked(now, from.ip());
+        let mut records = Vec::new();
         for (at, requested) in lookup.request.records.iter().enumerate() {
             // The first was paid for when the message was admitted.
             if at > 0
                 && let Err(reason) = self.admission.record(now, from.ip())
             {
-                return self.discard(from.ip(), reason);
+                self.discard(from.ip(), reason);
+                break;
             }
             let record = match requested.eid.prefix() {
                 Some(asked) => self.referral(&asked),
@@ -88,14 +93,15 @@ impl MapServer {
             if serve && record.action == ReferralAction::MsAck {
                 self.handle_lookup(now, from, &lookup.of_record(requested));
             }
-            self.count(Count::MapReferrals);
-            self.transmits.push_back(Transmit {
-                source: lookup.local,
-                source_port: SourcePort::Control,
-                destination: from,
-                payload: encode(lookup.request.nonce, record, from.ip()),
-            });
+            records.push(record);
         }
+        self.count(Count::MapReferrals);
+        self.transmits.push_back(Transmit {
+            source: lookup.local,
+            source_port: SourcePort::Control,
+            destination: from,
+            payload: encode(lookup.request.nonce, records, from.ip()),
+        });
     }
 
     /// Whether the tree takes care of `asked`, a record of `lookup`: it is in no EID-prefix of a site here.
@@ -142,11 +148,20 @@ impl MapServer {
         true
     }
 
-    pub(super) fn handle_referral(&mut self, now: Instant, from: IpAddr, referral: &MapReferral) {
+    /// Takes a Map-Referral that came to `local`.
+    pub(super) fn handle_referral(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        from: IpAddr,
+        referral: &MapReferral,
+    ) {
+        // To the port that DDT Map-Requests leave from, which is random.
+        let shared = local.port() != CONTROL_PORT;
         let Some(client) = &mut self.tree.client else {
             return self.discard(from, Discard::UnexpectedMessage);
         };
-        let refused = client.handle_referral(now, from, referral);
+        let refused = client.handle_referral(now, from, shared, referral);
         if refused.is_empty() {
             self.admission.asked(now, from);
         }

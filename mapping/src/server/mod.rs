@@ -149,14 +149,16 @@ impl MapServer {
                 self.count(Count::MapRegisters);
                 self.handle_register(now, local.ip(), from, register, payload);
             }
-            Ok(Message::MapNotifyAck(ack)) => self.handle_notify_ack(from, &ack, payload),
+            Ok(Message::MapNotifyAck(ack)) => self.handle_notify_ack(now, from, &ack, payload),
             Ok(Message::Encapsulated(ecm)) => {
                 self.handle_encapsulated(now, local.ip(), from, ecm);
             }
             Ok(Message::MapRequest(request)) => {
                 self.handle_plain_request(now, local.ip(), from, &request, payload);
             }
-            Ok(Message::MapReferral(referral)) => self.handle_referral(now, from.ip(), &referral),
+            Ok(Message::MapReferral(referral)) => {
+                self.handle_referral(now, local, from.ip(), &referral);
+            }
             Ok(Message::MapReply(_) | Message::MapNotify(_)) => {
                 self.discard(from.ip(), Discard::UnexpectedMessage);
             }

@@ -68,8 +68,6 @@ pub(super) struct Subscriptions {
     used_keys: UsedKeys,
     requests: ScatteredBuckets,
     publisher: Publisher,
-    /// Restored subscriptions whose xTRs may have missed something.
-    resend: Vec<(XtrIdentity, EidPrefix)>,
 }
 
 impl Subscriptions {
@@ -83,7 +81,6 @@ impl Subscriptions {
             used_keys: UsedKeys::default(),
             requests: ScatteredBuckets::new(rate, timers::TRACKED_SUBSCRIBERS, scatter),
             publisher: Publisher::new(limits.notifies_per_second),
-            resend: Vec::new(),
         }
     }
 
@@ -103,6 +100,12 @@ impl Subscriptions {
         [self.table.next_end(), self.publisher.next_due()].into_iter().flatten().min()
     }
 
+    /// Whether there is no room for another Map-Notify, or, if one `adds`, for another subscription (PS-19).
+    fn is_full(&self, adds: bool) -> bool {
+        (adds && self.len() >= self.limits.max)
+            || self.pending() >= timers::MAX_PENDING_PUBLICATIONS
+    }
+
     /// What Map-Notifies to `xtr` are signed with; `Err` when its key is no more.
     fn signer(&self, xtr: XtrIdentity, association: &Association) -> Result<Option<Signer>, ()> {
         match association {
@@ -117,8 +120,8 @@ impl Subscriptions {
 struct Subject {
     prefix: EidPrefix,
     records: Vec<EidRecord>,
-    /// Registered more-specifics that do not fit in the first Map-Notify.
-    rest: Vec<EidPrefix>,
+    /// Some registered more-specifics do not fit in the first Map-Notify.
+    more: bool,
     /// Nothing is registered there.
     hole: bool,
 }
@@ -163,12 +166,12 @@ impl MapServer {
             return;
         }
         let registered = self.registry.get(&prefix).is_some();
+        let mut publications = Vec::new();
         for (xtr, subscribed) in self.subscriptions.table.audience(&prefix) {
             if subscribed == prefix {
                 self.end_by_itself(now, prefix, xtr, !registered);
             }
-            let publication = Publication { xtr, subscribed, prefix, inherited: false };
-            self.subscriptions.publisher.enqueue(now, publication);
+            publications.push(Publication { xtr, subscribed, prefix, inherited: false });
         }
         // Subscriptions to parts of it.
         for part in self.subscriptions.table.within(&prefix) {
@@ -178,16 +181,24 @@ impl MapServer {
             }
             for xtr in self.subscriptions.table.subscribers(&part) {
                 self.end_by_itself(now, part, xtr, governing.is_none());
-                let publication =
-                    Publication { xtr, subscribed: part, prefix: part, inherited: true };
-                self.subscriptions.publisher.enqueue(now, publication);
+                publications.push(Publication {
+                    xtr,
+                    subscribed: part,
+                    prefix: part,
+                    inherited: true,
+                });
             }
         }
+        for publication in &publications {
+            self.subscriptions.publisher.enqueue(now, *publication);
+        }
         self.publish(now);
+        self.keep_waiting(&publications);
     }
 
     pub(super) fn handle_publication_ack(
         &mut self,
+        now: Instant,
         from: SocketAddr,
         ack: &MapNotifyAck,
         octets: &[u8],
@@ -195,6 +206,7 @@ impl MapServer {
         match self.subscriptions.publisher.acknowledge(ack, octets) {
             Ok(Publication { xtr, subscribed, .. }) => {
                 self.count(Count::PublicationAcks);
+                self.tell_the_rest(now, xtr, subscribed);
                 self.settle(xtr, &subscribed);
             }
             Err(reason) => self.refuse_notify_ack(from, ack, reason),
@@ -251,9 +263,7 @@ impl MapServer {
         let subject = self.subject(asked, lookup).ok_or(Obstacle::Ordinary(None))?;
         let association = self.associate(from, lookup, xtr, &subject.prefix)?;
         let held = self.subscriptions.table.get(&subject.prefix, xtr).is_some();
-        let full = !held && self.subscriptions.len() >= self.subscriptions.limits.max
-            || self.subscriptions.pending() >= timers::MAX_PENDING_PUBLICATIONS;
-        if full || !self.subscriptions.requests.take(now, &xtr) {
+        if self.subscriptions.is_full(!held) || !self.subscriptions.requests.take(now, &xtr) {
             return Err(Obstacle::Ordinary(Some(Discard::SubscriptionLimit)));
         }
         let rlocs = self.preferred_rlocs(lookup);
@@ -277,6 +287,7 @@ impl MapServer {
             ends: subject.hole.then(|| now + self.subscriptions.limits.lifetime),
             muted: false,
             unsettled: true,
+            untold: subject.more,
         };
         self.subscriptions.table.insert(subject.prefix, xtr, subscription);
         if !held {
@@ -288,7 +299,7 @@ impl MapServer {
         Ok(())
     }
 
-    /// PS-06; what does not fit is published after it.
+    /// PS-06; what does not fit is published once it is acknowledged.
     fn acknowledge_subscription(
         &mut self,
         now: Instant,
@@ -296,11 +307,10 @@ impl MapServer {
         subject: Subject,
         unacknowledged: Vec<EidPrefix>,
     ) {
-        let Subject { prefix, records, rest, .. } = subject;
+        let Subject { prefix, records, .. } = subject;
         let publication = Publication { xtr, subscribed: prefix, prefix, inherited: false };
         self.send_notify(now, publication, records);
-        let again = unacknowledged.into_iter().filter(|other| *other != prefix);
-        for more in rest.into_iter().chain(again) {
+        for more in unacknowledged.into_iter().filter(|other| *other != prefix) {
             let publication =
                 Publication { xtr, subscribed: prefix, prefix: more, inherited: false };
             self.subscriptions.publisher.enqueue(now, publication);
@@ -319,13 +329,14 @@ impl MapServer {
     ) -> Result<(), Obstacle> {
         // What the xTR knows of it is the prefix that it was told; a less-specific one is not ended by it.
         let association = self.associate(from, lookup, xtr, asked)?;
-        if !self.subscriptions.requests.take(now, &xtr) {
-            return Err(Obstacle::Ordinary(Some(Discard::SubscriptionLimit)));
-        }
         let nonce = lookup.request.nonce;
         let held = self.subscriptions.table.get(asked, xtr).filter(|held| !held.muted).cloned();
-        let to = self.source_rloc(from, lookup, held.as_ref());
         let mute = held.is_none() && self.subscriptions.table.covered(asked, xtr);
+        let adds = mute && self.subscriptions.table.get(asked, xtr).is_none();
+        if self.subscriptions.is_full(adds) || !self.subscriptions.requests.take(now, &xtr) {
+            return Err(Obstacle::Ordinary(Some(Discard::SubscriptionLimit)));
+        }
+        let to = self.source_rloc(from, lookup, held.as_ref());
         if held.is_some() {
             self.count(Count::SubscriptionsRemoved);
             self.remove_subscription(asked, xtr, "the xTR asked for it");
@@ -340,6 +351,7 @@ impl MapServer {
                 ends: None,
                 muted: true,
                 unsettled: false,
+                untold: false,
             };
             self.subscriptions.table.insert(*asked, xtr, muted);
             self.keep_subscription(asked, xtr);
@@ -381,16 +393,17 @@ impl MapServer {
         if self.registered(asked).is_none() && within().next().is_some() {
             // A prefix that holds registered ones, and is itself none.
             let limit = control_payload_limit(lookup.local) / 2;
-            let (mut records, mut rest, mut octets) = (Vec::new(), Vec::new(), 0);
+            let (mut records, mut more, mut octets) = (Vec::new(), false, 0);
             for record in within() {
                 octets += RECORD_LEN
                     + record.locators.iter().map(LocatorRecord::encoded_len).sum::<usize>();
-                match record.eid.prefix() {
-                    Some(prefix) if octets > limit => rest.push(prefix),
-                    _ => records.push(record),
+                more = octets > limit && !records.is_empty();
+                if more {
+                    break;
                 }
+                records.push(record);
             }
-            return Some(Subject { prefix: *asked, records, rest, hole: false });
+            return Some(Subject { prefix: *asked, records, more, hole: false });
         }
         let Answer::Told(Told { mut records, .. }) = self.answer(asked, lookup) else {
             return None;
@@ -405,7 +418,7 @@ impl MapServer {
             }
             first.ttl_minutes = self.hole_ttl_minutes();
         }
-        Some(Subject { prefix, records, rest: Vec::new(), hole })
+        Some(Subject { prefix, records, more: false, hole })
     }
 
     fn hole_ttl_minutes(&self) -> u32 {
@@ -474,17 +487,20 @@ impl MapServer {
         Ok(Association::Derived(key))
     }
 
-    /// ITR-RLOCs that an own address can reach, those of the family that the request came over first.
+    /// ITR-RLOCs that an own address can reach, each once, those of the family that the request came over first.
     fn preferred_rlocs(&self, lookup: &Lookup) -> Vec<IpAddr> {
-        let mut rlocs = lookup.itr_rlocs.clone();
-        rlocs.retain(|&rloc| self.own.source_for(rloc, lookup.local).is_some());
+        let mut rlocs: Vec<IpAddr> = Vec::new();
+        for &rloc in &lookup.itr_rlocs {
+            if self.own.source_for(rloc, lookup.local).is_some() && !rlocs.contains(&rloc) {
+                rlocs.push(rloc);
+            }
+        }
         rlocs.sort_by_key(|rloc| rloc.is_ipv4() != lookup.local.is_ipv4());
         rlocs
     }
 
     /// Sends what waits for its turn, as far as the pace allows.
     fn publish(&mut self, now: Instant) {
-        self.resend(now);
         while let Some(publication) = self.subscriptions.publisher.next(now) {
             let Publication { xtr, subscribed, prefix, inherited } = publication;
             let Some(subscription) = self.subscriptions.table.get_mut(&subscribed, xtr) else {
@@ -500,14 +516,35 @@ impl MapServer {
         }
     }
 
-    /// Of what was not acknowledged before a restart nobody knows which of the more-specifics it was about.
-    fn resend(&mut self, now: Instant) {
-        for (xtr, subscribed) in std::mem::take(&mut self.subscriptions.resend) {
-            for (prefix, _) in self.registry.more_specifics(&subscribed) {
-                let publication = Publication { xtr, subscribed, prefix, inherited: false };
-                self.subscriptions.publisher.enqueue(now, publication);
+    /// Notes which of them wait for their turn still, so that a restart does not forget them.
+    fn keep_waiting(&mut self, publications: &[Publication]) {
+        for publication in publications {
+            let Publication { xtr, subscribed, .. } = *publication;
+            let waits = self.subscriptions.publisher.is_queued(publication);
+            let subscription = self.subscriptions.table.get_mut(&subscribed, xtr);
+            if let Some(settled) = subscription.filter(|s| waits && !s.unsettled) {
+                settled.unsettled = true;
+                self.keep_subscription(&subscribed, xtr);
             }
         }
+    }
+
+    /// Publishes the registered more-specifics that were held back. Who subscribes proves nothing, who acknowledges has the key: nobody
+    /// else is flooded in its name.
+    fn tell_the_rest(&mut self, now: Instant, xtr: XtrIdentity, subscribed: EidPrefix) {
+        let Subscriptions { table, publisher, .. } = &mut self.subscriptions;
+        let Some(subscription) = table.get_mut(&subscribed, xtr) else { return };
+        let proved = subscription.association != Association::Unauthenticated;
+        if !proved || !std::mem::take(&mut subscription.untold) {
+            return;
+        }
+        for (prefix, _) in self.registry.more_specifics(&subscribed) {
+            if table.longest_of(&prefix, xtr) == Some(subscribed) {
+                let publication = Publication { xtr, subscribed, prefix, inherited: false };
+                publisher.enqueue(now, publication);
+            }
+        }
+        self.publish(now);
     }
 
     /// The mapping of `prefix` as it is now; TTL 0 if it has none (PS-13).
@@ -599,7 +636,9 @@ impl MapServer {
 
     /// Notes when everything sent for a subscription is acknowledged, so that a restart need not send it again.
     fn settle(&mut self, xtr: XtrIdentity, subscribed: &EidPrefix) {
-        if self.subscriptions.publisher.unacknowledged(xtr, subscribed) > 0 {
+        let publisher = &self.subscriptions.publisher;
+        // What waits for its turn may be for this xTR too.
+        if publisher.queued() > 0 || publisher.unacknowledged(xtr, subscribed) > 0 {
             return;
         }
         if let Some(subscription) = self.subscriptions.table.get_mut(subscribed, xtr) {

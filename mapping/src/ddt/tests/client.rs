@@ -5,7 +5,9 @@ use crate::ddt::cache::{Kind, Origin};
 use crate::ddt::client::{Client, Failure, Negative};
 use crate::discard::Discard;
 use crate::resolver::{Lookup, OwnAddresses};
-use crate::timers::{DDT_TRIES, MAX_REFERRALS, PENDING_LOOKUPS_PER_SOURCE};
+use crate::timers::{
+    DDT_TRIES, MAX_REFERRALS, PENDING_LOOKUPS_PER_NONCE, PENDING_LOOKUPS_PER_SOURCE,
+};
 use crate::wire::{ReferralSignature, Tolerance};
 
 const ROOT: &str = "192.0.2.1";
@@ -59,7 +61,7 @@ impl Bench {
 
     fn hear_refused(&mut self, from: &str, nonce: u64, record: ReferralRecord) -> Vec<Discard> {
         let referral = MapReferral { nonce, records: vec![record] };
-        self.client.handle_referral(self.now, ip(from), &referral)
+        self.client.handle_referral(self.now, ip(from), true, &referral)
     }
 
     fn sent(&mut self) -> Vec<Transmit> {
@@ -190,6 +192,18 @@ fn dd_10_the_cache_begins_with_the_configured_entries() {
     assert_eq!(destinations(&bench.ask(3, "10.1.0.1")), ips(&[MAP_SERVER]));
     let origins: Vec<_> = bench.client.cache().iter().map(|entry| entry.origin).collect();
     assert_eq!(origins, [Origin::Root, Origin::Root, Origin::Hint]);
+}
+
+/// Whoever asks knows the nonce, and may know a node's address: what it sends in its name must not answer others.
+#[test]
+fn dd_10_what_anybody_may_have_sent_is_followed_but_not_cached() {
+    let mut bench = Bench::new(&[ROOT]);
+    bench.ask(1, "10.1.2.3");
+    let records = vec![node_referral("10.0.0.0/8", &[NODE])];
+    let referral = MapReferral { nonce: 1, records };
+    assert_eq!(bench.client.handle_referral(bench.now, ip(ROOT), false, &referral), []);
+    assert_eq!(destinations(&bench.sent()), ips(&[NODE]));
+    assert_eq!(bench.cached("10.0.0.0/8"), None);
 }
 
 #[test]
@@ -465,6 +479,22 @@ fn dd_19_lookups_under_way_are_bounded_per_client() {
     assert!(!bench.ask(2 << 40, "11.0.0.2").is_empty());
 }
 
+/// Each record of a Map-Referral is held against all lookups with its nonce.
+#[test]
+fn dd_19_lookups_under_way_are_bounded_per_nonce() {
+    let mut bench = Bench::new(&[ROOT]);
+    for at in 0..PENDING_LOOKUPS_PER_NONCE {
+        bench.ask(7, &format!("10.1.{at}.1"));
+    }
+    let lookup = Bench::lookup(7, "11.0.0.1", None);
+    let refused = bench.client.handle_request(bench.now, ip(ITR), lookup, host("11.0.0.1"));
+    assert_eq!(refused, Err(Discard::PendingFull));
+    // A record that is about one of them is no mismatch of the others.
+    bench.hear(ROOT, 7, ms_ack("10.1.3.0/24", &[ROOT]));
+    assert_eq!(bench.pending(), PENDING_LOOKUPS_PER_NONCE - 1);
+    assert_eq!(bench.hear_refused(ROOT, 7, hole("12.0.0.0/8")), [Discard::ReferralMismatch]);
+}
+
 #[test]
 fn rfc8111_8_1_a_new_request_of_the_itr_replaces_the_old_one() {
     let mut bench = Bench::new(&[ROOT]);
@@ -499,7 +529,7 @@ fn dd_20_signed_referrals_are_followed_and_their_keys_looked_past() {
     MapReferral { nonce: 1, records: vec![referral] }.encode(&mut wire);
     let Ok(Message::MapReferral(parsed)) = Message::parse(&wire) else { panic!("no Map-Referral") };
     assert_eq!(parsed.records[0].signatures.len(), 1);
-    assert_eq!(bench.client.handle_referral(bench.now, ip(ROOT), &parsed), []);
+    assert_eq!(bench.client.handle_referral(bench.now, ip(ROOT), true, &parsed), []);
     assert_eq!(destinations(&bench.sent()), ips(&[NODE]));
 }
 

@@ -4,6 +4,7 @@ use super::world::{Site, register, sites};
 use super::*;
 use crate::config::MappingConfig;
 use crate::server::{Count, MapServer};
+use crate::timers::control_payload_limit;
 use crate::wire::{EidField, EidRecord, MapReply};
 
 const NODE: &str = "192.0.2.201";
@@ -107,10 +108,27 @@ fn dd_02_a_request_for_several_eids_is_answered_for_each() {
     ecm.message.clear();
     request.encode(&mut ecm.message);
     let sent = bench.input(RESOLVER, &octets(&ecm));
-    let answers: Vec<_> = sent.iter().map(|sent| referral_of(sent).records[0].clone()).collect();
+    assert_eq!(sent.len(), 1);
+    let answers = referral_of(&sent[0]).records;
     assert_eq!(answers[0].action, ReferralAction::NodeReferral);
     assert_eq!(answers[1].action, ReferralAction::DelegationHole);
     assert_eq!((answers[2].action, &answers[2].eid), (ReferralAction::NotAuthoritative, &name));
+}
+
+/// Its source may be spoofed.
+#[test]
+fn dd_02_a_request_for_many_eids_is_answered_with_one_packet() {
+    let mut bench = Bench::new();
+    let records = vec![RequestedEid::new(host("10.1.2.3")); 255];
+    let request = MapRequest::new(9, vec![Address::from(ip(ITR))], records);
+    let mut ecm = ecm(9, host("10.1.2.3"), ITR);
+    ecm.ddt_originated = true;
+    ecm.message.clear();
+    request.encode(&mut ecm.message);
+    let sent = bench.input(RESOLVER, &octets(&ecm));
+    assert_eq!(sent.len(), 1);
+    assert!(sent[0].payload.len() <= control_payload_limit(ip(RESOLVER)));
+    assert!(referral_of(&sent[0]).records.len() > 1);
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl Chaos {
         };
         let nonce = if self.rng.random_bool(0.95) { nonce } else { self.rng.random() };
         let records = (0..self.rng.random_range(0..3)).map(|_| self.record()).collect();
-        self.client.handle_referral(self.now, from, &MapReferral { nonce, records });
+        self.client.handle_referral(self.now, from, true, &MapReferral { nonce, records });
     }
 
     fn record(&mut self) -> ReferralRecord {

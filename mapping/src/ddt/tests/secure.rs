@@ -49,7 +49,12 @@ impl Bench {
     }
 
     fn tell_resolver(&mut self, from: &str, octets: &[u8]) -> Vec<Transmit> {
-        let (local, from) = addresses(RESOLVER, from);
+        let (mut local, mut from) = addresses(RESOLVER, from);
+        if from.ip() == ip(MAP_SERVER) {
+            // An answer.
+            (local, from) =
+                (SocketAddr::new(local.ip(), 41_000), SocketAddr::new(from.ip(), CONTROL_PORT));
+        }
         self.resolver.handle_input(self.now, local, from, octets);
         std::iter::from_fn(|| self.resolver.poll_transmit()).collect()
     }

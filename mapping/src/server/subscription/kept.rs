@@ -99,13 +99,14 @@ impl MapServer {
             self.subscriptions.table.remove(&prefix, xtr);
             return Some(());
         };
-        let subscription = decode(value, now, &self.durability.epoch?)?;
+        let mut subscription = decode(value, now, &self.durability.epoch?)?;
         let again = restored && subscription.unsettled && !subscription.muted;
+        // Nobody knows which of the more-specifics was not acknowledged.
+        subscription.untold = again;
         self.subscriptions.table.insert(prefix, xtr, subscription);
         if again {
             let publication = Publication { xtr, subscribed: prefix, prefix, inherited: true };
             self.subscriptions.publisher.enqueue(now, publication);
-            self.subscriptions.resend.push((xtr, prefix));
         }
         Some(())
     }
@@ -160,8 +161,9 @@ fn key(family: &[u8], prefix: &EidPrefix, xtr: XtrIdentity) -> Vec<u8> {
 }
 
 fn encode(subscription: &Subscription, epoch: &Epoch) -> Vec<u8> {
-    let Subscription { nonce, rlocs, port, local, association, since, ends, muted, unsettled } =
-        subscription;
+    let Subscription {
+        nonce, rlocs, port, local, association, since, ends, muted, unsettled, ..
+    } = subscription;
     let mut value = vec![VERSION];
     value.extend_from_slice(&nonce.to_be_bytes());
     value.extend_from_slice(&epoch.unix_millis(*since).to_be_bytes());
@@ -216,6 +218,7 @@ fn decode(value: &[u8], now: Instant, epoch: &Epoch) -> Option<Subscription> {
         ends,
         muted: flags & MUTED != 0,
         unsettled: flags & UNSETTLED != 0,
+        untold: false,
     })
 }
 

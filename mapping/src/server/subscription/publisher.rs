@@ -94,6 +94,10 @@ impl Publisher {
         self.queue.len()
     }
 
+    pub(super) fn is_queued(&self, publication: &Publication) -> bool {
+        self.queued.contains(publication)
+    }
+
     pub(super) fn pending(&self) -> usize {
         self.pending.len()
     }

@@ -39,6 +39,8 @@ pub(in crate::server) struct Subscription {
     pub(super) muted: bool,
     /// Something was sent that is not acknowledged.
     pub(super) unsettled: bool,
+    /// Registered more-specifics are published as soon as anything is acknowledged.
+    pub(super) untold: bool,
 }
 
 /// Every subscription, by prefix and xTR, and the last nonces of those that were.
@@ -163,6 +165,12 @@ impl Table {
         })
     }
 
+    /// The longest subscribed or muted prefix of `xtr` that covers `prefix`.
+    pub(super) fn longest_of(&self, prefix: &EidPrefix, xtr: XtrIdentity) -> Option<EidPrefix> {
+        let covering = self.by_prefix.covering(prefix);
+        covering.filter(|(_, all)| all.contains_key(&xtr)).last().map(|(found, _)| found)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (EidPrefix, XtrIdentity, &Subscription)> {
         self.by_prefix
             .iter()
@@ -172,7 +180,7 @@ impl Table {
     /// The last nonce of a subscription that is or was.
     pub(super) fn last_nonce(&self, prefix: &EidPrefix, xtr: XtrIdentity) -> Option<u64> {
         let held = self.get(prefix, xtr).map(|subscription| subscription.nonce);
-        held.or_else(|| self.past.nonces.get(&(xtr, *prefix)).copied())
+        held.or_else(|| self.past.get((xtr, *prefix)))
     }
 
     /// Remembers the nonce of a subscription that is no more (PS-17); returns what was forgotten for it.
@@ -191,25 +199,88 @@ pub(super) type PastKey = (XtrIdentity, EidPrefix);
 /// The last nonces of removed subscriptions; at the bound the oldest is forgotten.
 #[derive(Debug, Default)]
 struct PastNonces {
-    nonces: HashMap<PastKey, u64>,
-    order: VecDeque<PastKey>,
+    nonces: HashMap<PastKey, Past>,
+    /// When each was removed; what was forgotten meanwhile is there still.
+    order: VecDeque<(u64, PastKey)>,
+    serial: u64,
+}
+
+#[derive(Debug)]
+struct Past {
+    nonce: u64,
+    serial: u64,
 }
 
 impl PastNonces {
-    fn remember(&mut self, key: PastKey, nonce: u64) -> Option<PastKey> {
-        if self.nonces.insert(key, nonce).is_some() {
-            return None;
-        }
-        self.order.push_back(key);
-        if self.order.len() <= MAX_SUBSCRIPTION_NONCES {
-            return None;
-        }
-        let oldest = self.order.pop_front()?;
-        self.nonces.remove(&oldest).map(|_| oldest)
+    fn get(&self, key: PastKey) -> Option<u64> {
+        self.nonces.get(&key).map(|past| past.nonce)
     }
 
-    /// Its place in the order stays until it is the oldest.
+    fn remember(&mut self, key: PastKey, nonce: u64) -> Option<PastKey> {
+        if let Some(past) = self.nonces.get_mut(&key) {
+            past.nonce = nonce;
+            return None;
+        }
+        self.serial += 1;
+        self.nonces.insert(key, Past { nonce, serial: self.serial });
+        self.order.push_back((self.serial, key));
+        if self.order.len() > 2 * MAX_SUBSCRIPTION_NONCES {
+            let nonces = &self.nonces;
+            self.order.retain(|&(serial, key)| is_current(nonces, serial, key));
+        }
+        if self.nonces.len() <= MAX_SUBSCRIPTION_NONCES {
+            return None;
+        }
+        while let Some((serial, oldest)) = self.order.pop_front() {
+            if is_current(&self.nonces, serial, oldest) {
+                self.nonces.remove(&oldest);
+                return Some(oldest);
+            }
+        }
+        None
+    }
+
     fn forget(&mut self, key: PastKey) {
         self.nonces.remove(&key);
+    }
+}
+
+fn is_current(nonces: &HashMap<PastKey, Past>, serial: u64, key: PastKey) -> bool {
+    nonces.get(&key).is_some_and(|past| past.serial == serial)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(xtr_id: u128) -> PastKey {
+        let xtr = XtrIdentity { xtr_id, site_id: 1 };
+        (xtr, EidPrefix::new(Default::default(), "10.0.0.0/8".parse().unwrap()))
+    }
+
+    #[test]
+    fn ps_17_who_comes_and_goes_makes_nobody_elses_nonce_forgotten() {
+        let mut past = PastNonces::default();
+        past.remember(key(1), 50);
+        for nonce in 0..MAX_SUBSCRIPTION_NONCES as u64 * 2 {
+            past.remember(key(2), nonce);
+            past.forget(key(2));
+        }
+        assert_eq!(past.get(key(1)), Some(50));
+        assert!(past.order.len() <= 2 * MAX_SUBSCRIPTION_NONCES);
+    }
+
+    #[test]
+    fn ps_17_at_the_bound_the_oldest_nonce_is_forgotten() {
+        let mut past = PastNonces::default();
+        past.remember(key(0), 1);
+        past.remember(key(1), 1);
+        past.forget(key(0));
+        past.remember(key(0), 2);
+        for xtr_id in 2..MAX_SUBSCRIPTION_NONCES as u128 {
+            assert_eq!(past.remember(key(xtr_id), 1), None);
+        }
+        assert_eq!(past.remember(key(u128::MAX), 1), Some(key(1)));
+        assert_eq!((past.get(key(0)), past.get(key(1))), (Some(2), None));
     }
 }

@@ -329,18 +329,53 @@ fn ps_12_a_lookup_of_a_prefix_that_holds_several_subscribes_to_all_of_them() {
 }
 
 #[test]
-fn ps_12_what_does_not_fit_in_the_first_map_notify_is_published_after_it() {
+fn ps_12_what_does_not_fit_in_the_first_map_notify_is_published_once_it_is_acknowledged() {
     let mut bench = bench();
     let prefixes: Vec<String> = (0..30).map(|n| format!("10.1.{n}.0/24")).collect();
     bench.site_registers(1, prefixes.iter().map(|prefix| record(prefix, &[ETR])).collect());
-    let sent = bench.ask(&subscription(50, "10.0.0.0/8", XTR));
+    let mut sent = bench.ask(&subscription(50, "10.0.0.0/8", XTR));
+    assert_eq!(sent.len(), 1);
+    sent.extend(bench.acknowledge(&sent[0].clone()));
     let mut told: Vec<String> =
         sent.iter().flat_map(|t| shown(&verified(t))).map(|(prefix, ..)| prefix).collect();
     assert!(sent.len() > 1 && verified(&sent[0]).nonce == 50);
     told.sort_unstable();
+    told.dedup();
     let mut expected = prefixes;
     expected.sort_unstable();
     assert_eq!(told, expected);
+    assert!(bench.acknowledge(&sent[1]).is_empty(), "told once");
+}
+
+/// A Map-Request that subscribes can be spoofed by whoever knows a Site-ID: it must not call a flood down on an ITR-RLOC.
+#[test]
+fn ps_19_who_acknowledges_nothing_is_sent_one_map_notify_and_its_repetitions() {
+    let mut bench = bench();
+    let records = (0..30).map(|n| record(&format!("10.1.{n}.0/24"), &[ETR])).collect();
+    bench.site_registers(1, records);
+    let mut spoofed = subscription(50, "10.0.0.0/8", XTR);
+    spoofed.itr_rlocs = vec![Address::from(ip(ITR)); 20];
+    let mut sent = bench.ask(&spoofed);
+    sent.extend(bench.advance(1_000));
+    assert!(sent.len() <= 8, "{} Map-Notifies", sent.len());
+    assert!(bench.subscriptions().is_empty());
+}
+
+#[test]
+fn ps_12_the_rest_leaves_out_what_is_muted_or_subscribed_apart() {
+    let mut bench = bench();
+    let records = (0..30).map(|n| record(&format!("10.1.{n}.0/24"), &[ETR])).collect();
+    bench.site_registers(1, records);
+    bench.subscribe(40, "10.1.28.1/32");
+    let sent = bench.ask(&subscription(50, "10.0.0.0/8", XTR));
+    bench.ask(&unsubscription(60, "10.1.29.0/24", XTR));
+    let rest = bench.acknowledge(&sent[0]);
+    let told: Vec<String> =
+        rest.iter().flat_map(|t| shown(&verified(t))).map(|(prefix, ..)| prefix).collect();
+    assert!(told.contains(&"10.1.27.0/24".to_owned()));
+    assert!(
+        !told.contains(&"10.1.28.0/24".to_owned()) && !told.contains(&"10.1.29.0/24".to_owned())
+    );
 }
 
 #[test]
@@ -450,6 +485,9 @@ fn ps_19_beyond_the_limit_the_answer_is_a_map_reply() {
     assert_eq!(reply(&sent[0]).records[0].eid.prefix(), Some(eid_prefix("10.9.0.0/16")));
     assert_eq!(bench.discarded(Discard::SubscriptionLimit), 1);
     bench.subscribe(61, "10.1.0.1/32");
+    // What is muted takes room too.
+    bench.ask(&unsubscription(62, "10.1.7.0/24", XTR));
+    assert_eq!((bench.subscriptions().len(), bench.discarded(Discard::SubscriptionLimit)), (1, 2));
 }
 
 #[test]
@@ -501,6 +539,7 @@ fn ms_09_acknowledgements_of_others_change_nothing() {
 
 /// A Map-Server whose every change goes into a map, as into a store.
 struct Kept {
+    config: MappingConfig,
     bench: Bench,
     epoch: Epoch,
     entries: std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
@@ -508,10 +547,14 @@ struct Kept {
 
 impl Kept {
     fn new() -> Self {
+        Self::with(with_subscribers())
+    }
+
+    fn with(config: MappingConfig) -> Self {
         let now = Instant::now();
         let epoch = Epoch::new(now, Duration::from_secs(1_800_000_000));
-        let server = MapServer::durable(with_subscribers(), [1; 32], epoch);
-        Self { bench: Bench { server, now }, epoch, entries: Default::default() }
+        let server = MapServer::durable(config.clone(), [1; 32], epoch);
+        Self { config, bench: Bench { server, now }, epoch, entries: Default::default() }
     }
 
     fn sent(&mut self, mut sent: Vec<Transmit>) -> Vec<Transmit> {
@@ -549,7 +592,7 @@ impl Kept {
 
     /// The process dies; another one begins with what was kept of subscriptions.
     fn restart(&mut self) {
-        let mut server = MapServer::durable(with_subscribers(), [2; 32], self.epoch);
+        let mut server = MapServer::durable(self.config.clone(), [2; 32], self.epoch);
         for (key, value) in &self.entries {
             if matches!(key[0], b's' | b'p') {
                 server.restore(self.bench.now, key, value).unwrap();
@@ -593,6 +636,26 @@ fn ps_11_what_was_not_acknowledged_is_published_again_after_a_restart() {
     let published = kept.bench.published(&sent);
     assert!(published.iter().all(|notify| notify.nonce > 51));
     assert_eq!(shown(published.last().unwrap()), mapping("10.1.0.0/16", OTHER_ETR));
+}
+
+#[test]
+fn ps_11_what_waited_for_its_turn_is_published_after_a_restart() {
+    let mut config = with_subscribers();
+    config.subscriptions.notifies_per_second = 1;
+    let mut kept = Kept::with(config);
+    kept.register(&register(1, vec![record("10.1.0.0/16", &[ETR])]));
+    for xtr in [XTR, OTHER_XTR] {
+        let sent = kept.ask(&subscription(50, "10.1.0.1/32", xtr));
+        kept.acknowledge(&sent[0]);
+    }
+    kept.advance(5);
+    let sent = kept.register(&register(2, vec![record("10.1.0.0/16", &[OTHER_ETR])]));
+    let published: Vec<_> =
+        sent.into_iter().filter(|transmit| transmit.destination.ip() == ip(ITR)).collect();
+    assert_eq!(published.len(), 1, "the other has to wait");
+    kept.acknowledge(&published[0]);
+    kept.restart();
+    assert!(kept.bench.server.subscriptions.queued() >= 1);
 }
 
 #[test]
