@@ -65,7 +65,6 @@ pub async fn run(
         name,
         server,
         store,
-        waiting: 0,
         degraded: None,
         sockets,
         inbox: Inbox::new(),
@@ -81,8 +80,6 @@ struct Daemon {
     name: String,
     server: MapServer,
     store: Box<dyn Store>,
-    /// Messages that wait for the store.
-    waiting: usize,
     /// Why the store keeps nothing at the moment.
     degraded: Option<String>,
     sockets: Sockets,
@@ -168,13 +165,12 @@ impl Daemon {
 
     /// Takes a burst from one socket that has something.
     fn receive(&mut self, now: Instant, at: usize) {
-        let Self { server, store, sockets, inbox, waiting, .. } = self;
+        let Self { server, store, sockets, inbox, .. } = self;
         let bound = &sockets.bound[at];
         let is_shared = store.is_shared();
         let behind = inbox.receive(&bound.socket, |from, payload| {
             server.handle_input(now, bound.local, from, payload);
             if is_shared && let Some(batch) = server.take_batch() {
-                *waiting += batch.transmits.len();
                 store.submit(batch);
             }
         });
@@ -184,7 +180,6 @@ impl Daemon {
     fn stored(&mut self, now: Instant, event: StoreEvent) {
         match event {
             StoreEvent::Kept(transmits) => {
-                self.waiting = self.waiting.saturating_sub(transmits.len());
                 for transmit in transmits {
                     self.send(now, transmit);
                 }
@@ -221,10 +216,9 @@ impl Daemon {
     /// Gives away what the state machine has: changes, messages, events.
     fn flush(&mut self, now: Instant) {
         if let Some(batch) = self.server.take_batch() {
-            self.waiting += batch.transmits.len();
             self.store.submit(batch);
         }
-        self.server.shed_registers(self.waiting > MAX_WAITING_FOR_STORE);
+        self.server.shed_registers(self.store.waiting() > MAX_WAITING_FOR_STORE);
         while let Some(transmit) = self.server.poll_transmit() {
             self.send(now, transmit);
         }
@@ -267,7 +261,7 @@ impl Daemon {
                 ("receive_bursts", inbox.bursts),
                 ("receive_bursts_full", inbox.full_bursts),
                 ("receive_queue_drops", queue::receive_drops(&self.sockets.bound)),
-                ("messages_waiting_for_store", self.waiting as u64),
+                ("messages_waiting_for_store", self.store.waiting() as u64),
                 ("send_bursts", outbox.bursts),
                 ("messages_sent", outbox.datagrams),
                 ("send_queue_full", outbox.full),

@@ -227,6 +227,7 @@ impl MapServer {
         }
         match self.rejoin(now, registrant, &kept, epoch) {
             Ok((registration, limit)) => {
+                let limit = limit.saturating_sub(self.names.len_of(registration.site));
                 match self.registry.register(now, prefix, registration, limit) {
                     Ok(registered) if origin == Origin::Own => {
                         for replaced in registered.replaced {
@@ -268,10 +269,18 @@ impl MapServer {
             return Some(());
         }
         let joined = self.rejoin(now, registrant, &kept, epoch);
-        if let Err(reason) =
-            joined.and_then(|(registration, _)| self.names.register(&name, registration))
-        {
-            self.not_restored(&kept, reason);
+        let stored = joined.and_then(|(registration, limit)| {
+            let limit = limit.saturating_sub(self.registry.len_of(registration.site));
+            self.names.register(&name, registration, limit)
+        });
+        match stored {
+            Ok(stored) if origin == Origin::Own => {
+                for replaced in stored.replaced {
+                    self.forget_name(&name, replaced);
+                }
+            }
+            Ok(_) => {}
+            Err(reason) => self.not_restored(&kept, reason),
         }
         Some(())
     }

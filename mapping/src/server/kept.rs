@@ -157,8 +157,7 @@ impl<'a> KeptRegistration<'a> {
                 | bit(self.security_capable, flag::SECURITY_CAPABLE)
                 | bit(self.identity.is_some(), flag::IDENTITY)
                 | bit(self.signing.is_some(), flag::SIGNING)
-                | bit(covered, flag::MESSAGE_COVERED)
-                | bit(self.security_capable, flag::SECURITY_CAPABLE),
+                | bit(covered, flag::MESSAGE_COVERED),
         );
         value.extend_from_slice(&self.since.to_be_bytes());
         value.extend_from_slice(&self.expires.to_be_bytes());

@@ -15,8 +15,9 @@ use crate::wire::{Action, EidField, EidRecord};
 
 use super::event::{Event, NameChange};
 use super::register::{Sender, Terms};
-use super::registry::{Entry, Registrant, Registration, Second};
+use super::registry::{Entry, PerSite, Registrant, Registration, Second};
 use super::replay::Freshness;
+use super::site::SiteIndex;
 use super::{Count, MapServer};
 
 /// The registered names.
@@ -25,6 +26,7 @@ pub(super) struct Names {
     table: NameTable<Entry>,
     /// By the first expiry of each.
     expiries: BTreeSet<(Second, NamePrefix)>,
+    per_site: PerSite,
 }
 
 impl Names {
@@ -36,6 +38,15 @@ impl Names {
         self.table.len()
     }
 
+    /// Registrations of one site.
+    pub(super) fn len_of(&self, site: SiteIndex) -> usize {
+        self.per_site.get(site)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.len() >= MAX_NAMES
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&NamePrefix, &Entry)> {
         self.table.iter()
     }
@@ -44,26 +55,41 @@ impl Names {
         self.expiries.first().map(|(second, _)| *second)
     }
 
-    /// Adds or refreshes a registration, by the rules of [`Entry::put`].
+    /// Adds or refreshes a registration, by the rules of [`Entry::put`]; `site_limit` is how many its site may have.
     pub(super) fn register(
         &mut self,
         name: &NamePrefix,
         new: Registration,
+        site_limit: usize,
     ) -> Result<Stored, Discard> {
+        let (site, site_is_full) = (new.site, self.len_of(new.site) >= site_limit);
         let Some(entry) = self.table.get_mut(name) else {
             if self.table.len() >= MAX_NAMES {
                 return Err(Discard::RegistryFull);
             }
+            if site_is_full {
+                return Err(Discard::SiteFull);
+            }
+            self.per_site.add(site);
             let first = new.expires;
             self.expiries.insert((first, name.clone()));
             self.table.insert(name.clone(), Entry::new(new, first));
             return Ok(Stored { change: Some(NameChange::Registered), replaced: Vec::new() });
         };
-        let known = entry.registrations().iter().any(|r| r.registrant == new.registrant);
-        if !known && entry.registrations().len() >= MAX_REGISTRANTS {
+        let registrations = entry.registrations();
+        let own = registrations.iter().find(|r| r.registrant == new.registrant);
+        let merged = new.merge && registrations.iter().all(|registration| registration.merge);
+        if own.is_none() && registrations.len() >= MAX_REGISTRANTS {
             return Err(Discard::RegistryFull);
         }
+        let of_site = own.is_some_and(|own| own.site == site)
+            || (!merged && registrations.iter().any(|registration| registration.site == site));
+        if site_is_full && !of_site {
+            return Err(Discard::SiteFull);
+        }
         let put = entry.put(new);
+        put.own.iter().chain(put.replaced()).for_each(|gone| self.per_site.subtract(gone.site));
+        self.per_site.add(site);
         self.reschedule(name);
         let replaced = put.replaced().iter().map(|other| other.registrant).collect();
         Ok(Stored { change: put.changed.then_some(NameChange::Changed), replaced })
@@ -78,6 +104,7 @@ impl Names {
         let entry = self.table.get_mut(name)?;
         let at = entry.registrations().iter().position(|r| r.registrant == registrant)?;
         let removed = entry.edit(|list| list.remove(at));
+        self.per_site.subtract(removed.site);
         self.reschedule(name);
         Some(removed)
     }
@@ -126,8 +153,8 @@ impl MapServer {
         self.sites.judge(sender.site, record)?;
         let withdrawn = record.ttl_minutes == 0;
         if freshness == Freshness::Retransmission {
-            let held = withdrawn || self.names.get(name).is_some() || self.names.len() < MAX_NAMES;
-            return held.then_some(()).ok_or(Discard::RegistryFull);
+            let held = withdrawn || self.names.get(name).is_some();
+            return self.make_sure_held(sender, held, self.names.is_full());
         }
         if withdrawn {
             if self.names.withdraw(name, sender.registrant).is_some() {
@@ -137,7 +164,9 @@ impl MapServer {
             }
         } else {
             let registration = self.registration(now, sender, terms, record);
-            let Stored { change, replaced } = self.names.register(name, registration)?;
+            let limit = self.sites.get(sender.site).config.max_registrations;
+            let limit = limit.saturating_sub(self.registry.len_of(sender.site));
+            let Stored { change, replaced } = self.names.register(name, registration, limit)?;
             for other in replaced {
                 self.forget_name(name, other);
             }

@@ -111,14 +111,18 @@ impl MapServer {
         let Checked { freshness, forgotten } =
             self.replay.check(now, peer, nonces, register.nonce, mac)?;
         match freshness {
-            Freshness::New if nonces == Nonces::Constant => {}
-            Freshness::New => self.keep_nonce(now, &peer, register.nonce, mac),
+            Freshness::New => {
+                // A retransmission may come from anywhere: whoever saw the message can send it again.
+                self.admission.registered(now, sender.from.ip());
+                if nonces != Nonces::Constant {
+                    self.keep_nonce(now, &peer, register.nonce, mac);
+                }
+            }
             Freshness::Retransmission => self.count(Count::Retransmissions),
         }
         if let Some(forgotten) = forgotten {
             self.forget_nonce(&forgotten);
         }
-        self.admission.registered(now, sender.from.ip());
         if register.records.iter().any(|record| self.is_older_version(registrant, record)) {
             return Err(Discard::MapVersionOlder);
         }
@@ -241,11 +245,11 @@ impl MapServer {
         if record.map_version == 0 {
             return false;
         }
-        let registered = record
-            .eid
-            .prefix()
-            .and_then(|prefix| self.registry.get(&prefix))
-            .map_or(&[][..], |entry| entry.registrations());
+        let entry = match record.eid.prefix() {
+            Some(prefix) => self.registry.get(&prefix),
+            None => record.eid.name().and_then(|name| self.names.get(&name)),
+        };
+        let registered = entry.map_or(&[][..], |entry| entry.registrations());
         let known = match registered {
             [only] => Some(only),
             several => several.iter().find(|other| other.registrant == registrant),
@@ -269,7 +273,8 @@ impl MapServer {
         let prefix = record.eid.prefix().ok_or(Discard::UnsupportedEid)?;
         let withdrawn = record.ttl_minutes == 0;
         if freshness == Freshness::Retransmission {
-            return if withdrawn { Ok(()) } else { self.make_sure_held(sender, &prefix) };
+            let held = withdrawn || self.registry.get(&prefix).is_some();
+            return self.make_sure_held(sender, held, self.registry.is_full());
         }
         if withdrawn {
             self.withdraw(now, sender, prefix);
@@ -282,18 +287,28 @@ impl MapServer {
     }
 
     /// A retransmission is acknowledged unless the first message was refused for want of room.
-    fn make_sure_held(&self, sender: &Sender, prefix: &EidPrefix) -> Result<(), Discard> {
-        if self.registry.get(prefix).is_some() {
+    pub(super) fn make_sure_held(
+        &self,
+        sender: &Sender,
+        is_held: bool,
+        is_full: bool,
+    ) -> Result<(), Discard> {
+        if is_held {
             return Ok(());
         }
         let limit = self.sites.get(sender.site).config.max_registrations;
-        if self.registry.is_full() {
+        if is_full {
             Err(Discard::RegistryFull)
-        } else if self.registry.len_of(sender.site) >= limit {
+        } else if self.registrations_of(sender.site) >= limit {
             Err(Discard::SiteFull)
         } else {
             Ok(())
         }
+    }
+
+    /// Registrations of one site, of EID-prefixes and of names.
+    pub(super) fn registrations_of(&self, site: SiteIndex) -> usize {
+        self.registry.len_of(site) + self.names.len_of(site)
     }
 
     fn store(
@@ -306,6 +321,7 @@ impl MapServer {
     ) -> Result<(), Discard> {
         let registration = self.registration(now, sender, terms, record);
         let limit = self.sites.get(sender.site).config.max_registrations;
+        let limit = limit.saturating_sub(self.names.len_of(sender.site));
         let Registered { outcome, replaced, keep } =
             self.registry.register(now, prefix, registration, limit)?;
         for other in replaced {

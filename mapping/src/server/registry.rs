@@ -44,7 +44,7 @@ pub(super) struct Registry {
     pub(super) octets: usize,
     max_octets: usize,
     len: usize,
-    per_site: Vec<u32>,
+    per_site: PerSite,
     table: EidTable<Entry>,
     agenda: Agenda,
     timeline: Option<Timeline>,
@@ -85,7 +85,7 @@ impl Registry {
             octets: 0,
             max_octets,
             len: 0,
-            per_site: Vec::new(),
+            per_site: PerSite::default(),
             table: EidTable::default(),
             agenda: Agenda::default(),
             timeline: None,
@@ -137,7 +137,7 @@ impl Registry {
 
     /// Registrations of one site.
     pub(super) fn len_of(&self, site: SiteIndex) -> usize {
-        self.per_site.get(site.place()).copied().unwrap_or(0) as usize
+        self.per_site.get(site)
     }
 
     /// Whether there is no room for another registration of any size that one control packet can carry.
@@ -305,31 +305,21 @@ impl Registry {
     fn add(&mut self, registration: &Registration) {
         self.len += 1;
         self.octets += registration.octets();
-        let at = registration.site.place();
-        if self.per_site.len() <= at {
-            self.per_site.resize(at + 1, 0);
-        }
-        self.per_site[at] += 1;
+        self.per_site.add(registration.site);
     }
 
     /// One registration belongs to another site now.
     fn move_between(&mut self, (from, to): (SiteIndex, SiteIndex)) {
-        if from == to {
-            return;
-        }
-        self.per_site.resize(self.per_site.len().max(to.place() + 1), 0);
-        self.per_site[to.place()] += 1;
-        if let Some(count) = self.per_site.get_mut(from.place()) {
-            *count -= 1;
+        if from != to {
+            self.per_site.subtract(from);
+            self.per_site.add(to);
         }
     }
 
     fn subtract(&mut self, registration: &Registration) {
         self.len -= 1;
         self.octets -= registration.octets();
-        if let Some(count) = self.per_site.get_mut(registration.site.place()) {
-            *count -= 1;
-        }
+        self.per_site.subtract(registration.site);
     }
 
     fn schedule(&mut self, slot: Slot, at: Second) {
@@ -342,6 +332,30 @@ impl Registry {
             for (slot, entry) in self.table.slots() {
                 self.agenda.add(slot, entry.scheduled);
             }
+        }
+    }
+}
+
+/// How many registrations each site has.
+#[derive(Debug, Default)]
+pub(super) struct PerSite(Vec<u32>);
+
+impl PerSite {
+    pub(super) fn get(&self, site: SiteIndex) -> usize {
+        self.0.get(site.place()).copied().unwrap_or(0) as usize
+    }
+
+    pub(super) fn add(&mut self, site: SiteIndex) {
+        let at = site.place();
+        if self.0.len() <= at {
+            self.0.resize(at + 1, 0);
+        }
+        self.0[at] += 1;
+    }
+
+    pub(super) fn subtract(&mut self, site: SiteIndex) {
+        if let Some(count) = self.0.get_mut(site.place()) {
+            *count -= 1;
         }
     }
 }

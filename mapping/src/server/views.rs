@@ -79,7 +79,7 @@ impl MapServer {
 
     /// How many sites are configured, and how many of them have no registration.
     pub fn site_counts(&self) -> (usize, usize) {
-        let silent = self.sites.iter().filter(|(index, _)| self.registry.len_of(*index) == 0);
+        let silent = self.sites.iter().filter(|(index, _)| self.registrations_of(*index) == 0);
         (self.sites.iter().count(), silent.count())
     }
 

@@ -146,6 +146,9 @@ pub trait Store: Send {
     /// The next thing to say; registers the waker when there is none.
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<StoreEvent>;
 
+    /// Messages of submitted batches of which nothing is known yet: they neither left nor were given up.
+    fn waiting(&self) -> usize;
+
     /// Whether other Map-Servers change the same state. Then
     ///
     /// - each received message needs a batch of its own, so that a replay among them is refused alone;
@@ -173,6 +176,10 @@ impl Store for Forgetful {
 
     fn submit(&mut self, batch: Batch) {
         self.kept.push_back(batch.transmits);
+    }
+
+    fn waiting(&self) -> usize {
+        self.kept.iter().map(Vec::len).sum()
     }
 
     fn poll_event(&mut self, _: &mut Context<'_>) -> Poll<StoreEvent> {

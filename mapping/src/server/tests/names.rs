@@ -145,3 +145,38 @@ fn cw_25_cw_27_wide_instances_and_ranges_are_refused_by_their_own_rule() {
     }
     assert!(bench.prefixes().is_empty());
 }
+
+#[test]
+fn ms_19_an_older_map_version_of_a_name_is_dropped() {
+    let mut bench = bench();
+    let version = |map_version| vec![EidRecord { map_version, ..named("ietf", &[ETR]) }];
+    bench.register(&register(1, version(8)));
+    assert!(bench.register(&register(2, version(7))).is_empty());
+    assert_eq!(bench.discarded(Discard::MapVersionOlder), 1);
+    assert_eq!(bench.register(&register(3, version(9))).len(), 1);
+}
+
+#[test]
+fn ms_01_names_count_among_the_registrations_of_a_site() {
+    let mut config = config_with_names();
+    config.sites[0].max_registrations = 2;
+    let server = MapServer::new(config, [1; 32]);
+    let mut bench = Bench { server, now: Instant::now() };
+    let all = vec![named("lab-1", &[ETR]), record("10.9.0.0/16", &[ETR]), named("lab-2", &[ETR])];
+    let sent = bench.register(&register(1, all.clone()));
+    assert_eq!(notify(&sent[0]).records.len(), 2);
+    assert_eq!(shown(&bench), ["'lab-1'"]);
+    assert_eq!(bench.discarded(Discard::SiteFull), 1);
+    let again = bench.register(&register(1, all));
+    assert_eq!(notify(&again[0]).records.len(), 2, "AU-18: what was refused is not acknowledged");
+    let mut gone = named("lab-1", &[]);
+    gone.ttl_minutes = 0;
+    bench.register(&register(2, vec![gone]));
+    let refreshed = vec![named("lab-2", &[ETR]), record("10.9.0.0/16", &[ETR])];
+    let sent = bench.register(&register(3, refreshed));
+    assert_eq!(notify(&sent[0]).records.len(), 2, "room again");
+    let more = bench.register(&register(4, vec![record("10.1.1.0/24", &[ETR])]));
+    assert!(more.is_empty(), "names take of the room for EID-prefixes");
+    bench.advance(180);
+    assert_eq!(bench.register(&register(5, vec![record("10.1.1.0/24", &[ETR])])).len(), 1);
+}

@@ -211,6 +211,21 @@ fn au_18_a_retransmission_is_acknowledged_again_and_changes_nothing() {
 }
 
 #[test]
+fn ms_23_a_retransmission_makes_no_source_known() {
+    const SPOOFED: &str = "198.51.100.66";
+    let mut bench = Bench::new();
+    let registration = register(10, vec![record("10.9.0.0/16", &[ETR])]).xtr(1);
+    bench.register(&registration);
+    bench.register(&registration.from(SPOOFED));
+    assert_eq!(bench.server.get(Count::Retransmissions), 1);
+    let (now, admission) = (bench.now, &mut bench.server.admission);
+    let mut strangers = (0x0a00_0000..).map(|n| IpAddr::from(std::net::Ipv4Addr::from_bits(n)));
+    while admission.register(now, strangers.next().unwrap()).is_ok() {}
+    assert_eq!(admission.register(now, ip(SPOOFED)), Err(Discard::StrangersRateLimited));
+    assert_eq!(admission.register(now, ip(ETR)), Ok(()));
+}
+
+#[test]
 fn ms_17_with_the_a_bit_from_all_locators_are_merged() {
     let mut bench = Bench::new();
     let part = |nonce, xtr, rloc| {

@@ -33,6 +33,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{Batch, Store, StoreEvent};
 use crate::config::ClusterConfig;
+use queue::Ended;
 use transaction::Key;
 
 /// How long nothing may be written or told before the state machine is told: longer than an election takes.
@@ -72,6 +73,7 @@ struct Waiting {
     batches: VecDeque<(Batch, u64)>,
     /// Of every batch that has not come back.
     octets: usize,
+    messages: usize,
     /// The keys of batches that were given up.
     lost: HashSet<Key>,
     seen: u64,
@@ -87,10 +89,11 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A batch of so many octets came back.
-    fn give_back(&self, octets: usize) {
+    /// A batch came back, kept or refused.
+    fn give_back(&self, ended: &Ended) {
         let mut waiting = self.waiting();
-        waiting.octets = waiting.octets.saturating_sub(octets);
+        waiting.octets = waiting.octets.saturating_sub(ended.octets);
+        waiting.messages = waiting.messages.saturating_sub(ended.messages);
     }
 }
 
@@ -149,10 +152,15 @@ impl Store for Etcd {
             waiting.lost.extend(batch.changes.iter().map(|(key, _)| Key::from(key)));
         } else {
             waiting.octets += octets;
+            waiting.messages += batch.transmits.len();
             waiting.batches.push_back((batch, self.seen));
         }
         drop(waiting);
         self.shared.changed.notify_one();
+    }
+
+    fn waiting(&self) -> usize {
+        self.shared.waiting().messages
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<StoreEvent> {

@@ -49,6 +49,8 @@ pub(super) struct Ended {
     pub(super) kept: Option<Vec<Transmit>>,
     /// What it took of the bound on octets.
     pub(super) octets: usize,
+    /// How many messages waited for it.
+    pub(super) messages: usize,
 }
 
 impl Queue {
@@ -124,8 +126,9 @@ impl Queue {
         }
         // A retransmission is acknowledged without a change: only by a state machine that knows what became of the original.
         let trusted = entry.changes || entry.seen >= self.refused_at;
+        let messages = entry.transmits.len();
         let kept = (!entry.refused && trusted).then_some(entry.transmits);
-        Some(Ended { kept, octets: entry.octets })
+        Some(Ended { kept, octets: entry.octets, messages })
     }
 
     /// How many told changes the state machine had taken when it made the oldest batch that has not come back.

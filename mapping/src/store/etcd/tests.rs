@@ -180,6 +180,7 @@ impl Server {
             self.told.push_back(told);
         }
         while let Some(ended) = self.queue.pop(&self.replica) {
+            assert_eq!(ended.messages, 1, "kept or refused, it waits no more");
             for transmit in ended.kept.into_iter().flatten() {
                 self.kept.push(transmit.payload[0]);
             }

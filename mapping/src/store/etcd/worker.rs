@@ -224,7 +224,7 @@ impl Worker {
             self.tell(StoreEvent::Changed { key: key.into(), value }).await?;
         }
         while let Some(ended) = self.queue.pop(&self.replica) {
-            self.shared.give_back(ended.octets);
+            self.shared.give_back(&ended);
             match ended.kept {
                 Some(transmits) => self.tell(StoreEvent::Kept(transmits)).await?,
                 None => {

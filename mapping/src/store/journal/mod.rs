@@ -299,6 +299,10 @@ impl Store for Journal {
         self.pending.add(&batch.changes, self.limits.pending);
     }
 
+    fn waiting(&self) -> usize {
+        self.kept.iter().map(Vec::len).sum()
+    }
+
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<StoreEvent> {
         if let Some(kept) = self.kept.pop_front() {
             return Poll::Ready(StoreEvent::Kept(kept));

@@ -374,6 +374,7 @@ fn a_journal_that_is_too_long_is_degraded_until_it_is_folded() {
         }
     };
     assert!(reason.contains("too long"), "{reason}");
+    assert_eq!(journal.waiting(), 0, "what is withheld does not wait");
     assert!(journal.notes()[1].starts_with("1 messages were not sent"), "{:?}", journal.notes());
     drop(journal);
     let limits = Limits { fold_segments: 1, ..limits };
