@@ -32,8 +32,8 @@ crate::named! {
     MoreSpecificRefused "more_specific_refused" "A more-specific of a configured EID-prefix: set accept-more-specifics on the prefix to allow it (MS-02).";
     OtherSite "other_site" "The record belongs to another site than the one whose key signed the message (MS-01, MS-22).";
     LocatorRefused "locator_refused" "A locator of the record lies outside the site's allowed-locators (MS-01), or is unspecified, broadcast or link-local multicast (CW-33).";
-    KeyUnknown "key_unknown" "The site has no key with this Key ID: compare key-id at both ends (AU-09).";
-    AlgorithmRefused "algorithm_refused" "The authentication algorithm is unknown or not allowed with this key (AU-04, AU-12, AU-15).";
+    KeyUnknown "key_unknown" "There is no key with this Key ID: compare key-id at both ends; for Map-Notifies to a subscriber, give `subscribe` the key that the Map-Server has (AU-09).";
+    AlgorithmRefused "algorithm_refused" "The authentication algorithm is unknown or not allowed with this key: compare `algorithm` at the peer with `algorithms` and `profile` of the site (AU-04, AU-12, AU-15).";
     AuthenticationFailed "authentication_failed" "The Authentication Data does not verify: compare the keys at both ends (AU-11, AU-13).";
     Replayed "replayed" "The nonce is not greater than the last accepted one of this xTR and key: a replay, or a peer that does not count its nonces (AU-16, AU-19).";
     MapVersionOlder "map_version_older" "The Map-Version is older than the registered one (MS-19).";

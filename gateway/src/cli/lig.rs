@@ -218,13 +218,15 @@ fn lookup(
             });
         }
     }
+    let hint =
+        if key.is_some() { ": compare --key-id and --key-file with its itr-keys" } else { "" };
     if let Some(reason) = refused {
         return Err(Failure::Failed(format!(
-            "{resolver}: a reply for {eid} was refused: {reason}"
+            "{resolver}: a reply for {eid} was refused: {reason}{hint}"
         )));
     }
     Err(Failure::Failed(format!(
-        "{resolver} did not answer {tries} Map-Requests for {eid} in {:?}",
+        "{resolver} did not answer {tries} Map-Requests for {eid} in {:?}{hint}",
         patience * tries
     )))
 }
