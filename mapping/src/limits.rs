@@ -193,6 +193,18 @@ impl Since {
         let elapsed = now.saturating_duration_since(*self.0.get_or_insert(now));
         u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX / 2)
     }
+
+    /// In coarse steps from 1 on; 32 bits of them are 9 years.
+    fn tick(&mut self, now: Instant) -> u32 {
+        u32::try_from(self.nanoseconds(now) / TICK + 1).unwrap_or(u32::MAX)
+    }
+}
+
+/// The nanoseconds of a coarse step, 67 ms.
+const TICK: u64 = 1 << 26;
+
+fn ticks(span: Duration) -> u32 {
+    u32::try_from(span.as_nanos() / u128::from(TICK)).unwrap_or(u32::MAX)
 }
 
 /// A token bucket per key, in memory that never grows: keys share buckets by hash. Each key has two halves of a bucket in different
@@ -241,68 +253,72 @@ impl ScatteredBuckets {
 /// Whoever is known stays so until not met for the lifetime: a flood of newcomers displaces newcomers only.
 #[derive(Clone, Debug)]
 pub struct Acquaintances {
-    probation: u64,
-    lifetime: u64,
+    probation: u32,
+    lifetime: u32,
     since: Since,
     scatter: Scatter,
-    sets: Box<[[Acquaintance; Self::WAYS]]>,
+    sets: Box<[AcquaintanceSet]>,
 }
+
+/// The keys of one hash: looking for one costs one access to memory.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct AcquaintanceSet([Acquaintance; Acquaintances::WAYS]);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Acquaintance {
     tag: u64,
-    /// When met first, nanoseconds.
-    first: u64,
-    /// When met last; 0 = nobody.
-    last: u64,
+    /// The tick when met first.
+    first: u32,
+    /// The tick when met last; 0 = nobody.
+    last: u32,
 }
 
 impl Acquaintances {
     const WAYS: usize = 4;
 
-    /// Room for `count` keys, rounded up. One is known when met again at least `probation` after it was met first; with none, at
-    /// once, and then it takes the place of the one not met for longest if there is no other.
+    /// Room for `count` keys, rounded up; times count in steps of 67 ms. One is known when met again at least `probation` after it
+    /// was met first; with none, at once, and then it takes the place of the one not met for longest if there is no other.
     pub fn new(probation: Duration, lifetime: Duration, count: usize, scatter: Scatter) -> Self {
-        let nanoseconds = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         let sets = count.div_ceil(Self::WAYS).max(1).next_power_of_two();
         Self {
-            probation: nanoseconds(probation),
-            lifetime: nanoseconds(lifetime),
+            probation: ticks(probation),
+            lifetime: ticks(lifetime),
             since: Since::default(),
             scatter,
-            sets: vec![[Acquaintance::default(); Self::WAYS]; sets].into(),
+            sets: vec![AcquaintanceSet::default(); sets].into(),
         }
     }
 
     /// Whether `key` is known.
     pub fn contains(&mut self, now: Instant, key: &impl Hash) -> bool {
-        let (now, tag) = (self.since.nanoseconds(now) + 1, self.scatter.of(key));
-        let set = &self.sets[tag as usize & (self.sets.len() - 1)];
+        let (now, tag) = (self.since.tick(now), self.scatter.of(key));
+        let AcquaintanceSet(set) = &self.sets[tag as usize & (self.sets.len() - 1)];
         set.iter().any(|one| one.tag == tag && self.is_known(now, one))
     }
 
     /// Meets `key`.
     pub fn meet(&mut self, now: Instant, key: &impl Hash) {
-        let (now, tag) = (self.since.nanoseconds(now) + 1, self.scatter.of(key));
+        let (now, tag) = (self.since.tick(now), self.scatter.of(key));
         let at = tag as usize & (self.sets.len() - 1);
-        let set = self.sets[at];
+        let AcquaintanceSet(set) = self.sets[at];
         let present = |one: &Acquaintance| one.tag == tag && self.is_present(now, one);
         if let Some(way) = set.iter().position(present) {
-            self.sets[at][way].last = now;
+            self.sets[at].0[way].last = now;
             return;
         }
         let cheapest = |way: &usize| (self.is_known(now, &set[*way]), set[*way].last);
         let way = (0..Self::WAYS).min_by_key(cheapest).unwrap_or_default();
         if self.probation == 0 || !self.is_known(now, &set[way]) {
-            self.sets[at][way] = Acquaintance { tag, first: now, last: now };
+            self.sets[at].0[way] = Acquaintance { tag, first: now, last: now };
         }
     }
 
-    fn is_present(&self, now: u64, one: &Acquaintance) -> bool {
+    fn is_present(&self, now: u32, one: &Acquaintance) -> bool {
         one.last > 0 && now.saturating_sub(one.last) < self.lifetime
     }
 
-    fn is_known(&self, now: u64, one: &Acquaintance) -> bool {
+    fn is_known(&self, now: u32, one: &Acquaintance) -> bool {
         self.is_present(now, one) && one.last - one.first >= self.probation
     }
 }
@@ -320,13 +336,12 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// The unit of its time: 24 bits of it are 12 days.
-    const TICK: u64 = 1 << 26;
+    /// 24 bits of ticks are 12 days.
     const TIME: u64 = (1 << 24) - 1;
 
     /// An empty memory of `count` keys, rounded up to a power of two; `period` counts in steps of 67 ms.
     pub fn new(period: Duration, count: usize, scatter: Scatter) -> Self {
-        let ticks = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX) / Self::TICK;
+        let ticks = u64::from(ticks(period));
         let done = vec![0; count.max(1).next_power_of_two()].into();
         Self { period: ticks.min(Self::TIME / 2), since: Since::default(), scatter, done }
     }
@@ -346,7 +361,7 @@ impl Recent {
     }
 
     fn place(&mut self, now: Instant, key: &impl Hash, value: u64) -> (usize, u64) {
-        let time = (self.since.nanoseconds(now) / Self::TICK + 1) & Self::TIME;
+        let time = u64::from(self.since.tick(now)) & Self::TIME;
         let hash = self.scatter.of(key);
         let value = self.scatter.of(&value) & 0xffff;
         (hash as usize & (self.done.len() - 1), hash & !0xff_ffff_ffff | value << 24 | time)

@@ -5,9 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use hashbrown::HashTable;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::index::Index;
 use super::{Eid, EidPrefix, InstanceId};
 
 /// A table keyed by EID-prefix: longest-prefix match within one instance and address family.
@@ -21,7 +21,7 @@ use super::{Eid, EidPrefix, InstanceId};
 pub struct EidTable<T> {
     entries: Vec<Option<Entry<T>>>,
     free: Vec<Slot>,
-    exact: HashTable<Slot>,
+    exact: Index,
     order: BTreeMap<EidPrefix, Slot>,
     /// Per instance and family the mask lengths that occur and how often, longest first.
     lengths: BTreeMap<(InstanceId, bool), Vec<(u8, u32)>>,
@@ -45,7 +45,7 @@ impl<T> Default for EidTable<T> {
         Self {
             entries: Vec::new(),
             free: Vec::new(),
-            exact: HashTable::new(),
+            exact: Index::default(),
             order: BTreeMap::new(),
             lengths: BTreeMap::new(),
             seed: [random.hash_one(0), random.hash_one(1)],
@@ -76,8 +76,8 @@ impl<T> EidTable<T> {
 
     /// The slot of exactly this prefix.
     pub(crate) fn slot(&self, prefix: &EidPrefix) -> Option<Slot> {
-        let here = |slot: &Slot| self.at(*slot).is_some_and(|(found, _)| found == *prefix);
-        self.exact.find(hash(self.seed, prefix), here).copied()
+        let here = |slot| self.at(slot).is_some_and(|(found, _)| found == *prefix);
+        self.exact.find(hash(self.seed, prefix), here)
     }
 
     /// What lies in a slot.
@@ -117,10 +117,7 @@ impl<T> EidTable<T> {
                 slot
             }
         };
-        let Self { exact, entries, seed, .. } = self;
-        exact.insert_unique(hash(*seed, &prefix), slot, |&other| {
-            entries[other as usize].as_ref().map_or(0, |entry| hash(*seed, &entry.prefix))
-        });
+        self.exact.insert(hash(self.seed, &prefix), slot);
         self.order.insert(prefix, slot);
         let lengths = self.lengths.entry(kind(&prefix)).or_default();
         match lengths.binary_search_by(|(length, _)| prefix.mask_len().cmp(length)) {
@@ -135,9 +132,7 @@ impl<T> EidTable<T> {
         let slot = self.order.remove(prefix)?;
         let entry = self.entries.get_mut(slot as usize)?.take()?;
         self.free.push(slot);
-        if let Ok(found) = self.exact.find_entry(hash(self.seed, prefix), |&other| other == slot) {
-            found.remove();
-        }
+        self.exact.remove(hash(self.seed, prefix), slot);
         if let Some(lengths) = self.lengths.get_mut(&kind(prefix)) {
             if let Some(length) =
                 lengths.iter_mut().find(|(length, _)| *length == prefix.mask_len())
@@ -254,7 +249,7 @@ fn span(prefix: &EidPrefix) -> RangeInclusive<EidPrefix> {
 }
 
 /// Folded multiplication, seeded. The keys in the table come from authenticated peers and from the configuration.
-fn hash(seed: [u64; 2], prefix: &EidPrefix) -> u64 {
+fn hash(seed: [u64; 2], prefix: &EidPrefix) -> u32 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let address = match prefix.prefix.addr() {
         IpAddr::V4(address) => u128::from(address.to_bits()) << 32,
@@ -266,7 +261,7 @@ fn hash(seed: [u64; 2], prefix: &EidPrefix) -> u64 {
         (product as u64) ^ (product >> 64) as u64
     };
     let mixed = fold(address as u64 ^ seed[0], (address >> 64) as u64 ^ seed[1]);
-    fold(mixed ^ rest ^ seed[1], ODD ^ seed[0])
+    fold(mixed ^ rest ^ seed[1], ODD ^ seed[0]) as u32
 }
 
 #[cfg(test)]

@@ -188,11 +188,11 @@ impl MapServer {
     }
 
     pub(super) fn answer(&self, asked: &EidPrefix, lookup: &Lookup) -> Answer {
-        let configured = self.sites.configured(asked);
-        if let Some(configured) = configured.filter(|configured| self.sites.is_down(configured)) {
+        let (configured, down) = self.sites.state_of(asked);
+        if let Some(configured) = configured.filter(|_| down) {
             return self.denied(asked, configured, lookup);
         }
-        let Some((prefix, entry)) = self.registered(asked) else {
+        let Some((prefix, entry)) = self.registered_within(asked, configured) else {
             return self.negative(asked, configured, lookup);
         };
         match lookup.protection {
@@ -274,7 +274,15 @@ impl MapServer {
 
     /// The registration that decides about `asked`. MS-22: not if a longer configured prefix of another site does, registered or not.
     pub(super) fn registered(&self, asked: &EidPrefix) -> Option<(EidPrefix, &Entry)> {
-        let configured = self.sites.configured(asked);
+        self.registered_within(asked, self.sites.configured(asked))
+    }
+
+    /// As [`Self::registered`], when the longest configured EID-prefix is known.
+    fn registered_within(
+        &self,
+        asked: &EidPrefix,
+        configured: Option<EidPrefix>,
+    ) -> Option<(EidPrefix, &Entry)> {
         self.registry.longest_match(asked).filter(|(prefix, entry)| {
             configured.is_none_or(|configured| {
                 prefix.mask_len() >= configured.mask_len() || self.same_site(entry, &configured)

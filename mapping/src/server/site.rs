@@ -158,6 +158,14 @@ impl Sites {
         self.prefixes.longest_match(prefix).map(|(found, _)| found)
     }
 
+    /// [`Self::configured`], and whether it [`Self::is_down`].
+    pub(super) fn state_of(&self, prefix: &EidPrefix) -> (Option<EidPrefix>, bool) {
+        match self.prefixes.longest_match(prefix) {
+            Some((found, permissions)) => (Some(found), self.all_down(permissions)),
+            None => (None, false),
+        }
+    }
+
     /// The site that a message most likely belongs to: the first of those of its first record.
     pub(super) fn likeliest(&self, records: &[EidRecord]) -> Option<SiteIndex> {
         let (_, permissions) = self.permissions(&records.first()?.eid)?;
