@@ -275,12 +275,13 @@ fn ms_19_an_older_map_version_is_dropped() {
 }
 
 #[test]
-fn ms_20_map_replies_and_map_notifies_are_discarded() {
+fn ms_20_mr_06_map_replies_are_discarded_and_never_cached() {
     let mut bench = Bench::new();
     let mut octets = Vec::new();
     MapReply::new(1, vec![record("10.9.0.0/16", &[ETR])]).encode(&mut octets);
     assert!(bench.input(ETR, CONTROL_PORT, &octets).is_empty());
     assert_eq!(bench.discarded(Discard::UnexpectedMessage), 1);
+    assert!(bench.reply_to(2, "10.9.0.1/32").iter().all(EidRecord::is_negative));
 }
 
 #[test]

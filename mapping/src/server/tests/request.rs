@@ -16,7 +16,7 @@ fn registered(proxy_reply: bool, records: Vec<EidRecord>) -> Bench {
 }
 
 #[test]
-fn ms_14_rp_10_rp_11_a_proxy_reply() {
+fn mr_01_mr_02_mr_07_ms_14_rp_10_rp_11_a_proxy_reply() {
     let mut locators = record("10.1.0.0/16", &[ETR, OTHER_ETR]);
     locators.locators[1].reachable = false;
     locators.locators[1].priority = 2;
@@ -97,7 +97,7 @@ fn ms_16_the_a_bit_reaches_an_etr_in_spite_of_proxy_service() {
 }
 
 #[test]
-fn ms_10_ms_12_an_eid_of_no_site() {
+fn mr_03_ms_10_ms_12_an_eid_of_no_site() {
     let mut bench = Bench::new();
     let records = bench.reply_to(1, "10.3.0.1/32");
     let negative = &records[0];

@@ -116,7 +116,7 @@ fn se_09_one_etr_with_the_p_bit_is_enough_and_the_e_bit_stays_off() {
 }
 
 #[test]
-fn se_10_ms_15_an_etr_that_signs_is_asked_with_its_own_wrapping() {
+fn se_08_se_10_ms_15_an_etr_that_signs_is_asked_with_its_own_wrapping() {
     let mut bench = secured(true);
     registered(&mut bench, 1, false, true, record("10.1.0.0/16", &[ETR]));
     let asked = Protected::new(9, &["10.1.2.3/32"]);

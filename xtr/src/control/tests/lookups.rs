@@ -4,7 +4,7 @@ use mapping::wire::EidField;
 use std::sync::atomic::Ordering;
 
 #[test]
-fn rq_10_a_lookup_is_encapsulated_to_the_map_resolver() {
+fn rq_10_ec_01_a_lookup_is_encapsulated_to_the_map_resolver() {
     let mut node = Node::new(config());
     node.miss("10.2.0.9");
     let (transmit, ecm, request) = node.take_lookup();

@@ -90,7 +90,7 @@ fn rg_04_rg_12_the_same_octets_go_again_and_fresh_ones_have_a_higher_nonce() {
 }
 
 #[test]
-fn rg_15_au_11_only_a_verified_and_matching_map_notify_counts() {
+fn rg_15_rg_19_au_11_only_a_verified_and_matching_map_notify_counts() {
     let mut node = started(registering());
     let register = register_of(&node.take_one());
     let state = |node: &Node| node.control.registrations_view(node.now)[0].state;
@@ -100,7 +100,7 @@ fn rg_15_au_11_only_a_verified_and_matching_map_notify_counts() {
     let good = notify(register.nonce, register.records.clone(), b"site key");
     node.receive_octets(control_port(OWN_V4), control_port("198.51.100.77"), &good);
     assert_eq!(node.discarded(Discard::MapServerUnknown), 1);
-    // RG-19: at the source port of the Map-Register too.
+    // At the source port of the Map-Register too.
     node.receive_octets(SocketAddr::new(ip(OWN_V4), 40_000), control_port(SERVER), &good);
     assert_eq!(state(&node), RegistrationState::Registered);
     receive_notify(&mut node, &good);
