@@ -16,7 +16,7 @@ mod check;
 pub(crate) mod columns;
 mod daemon;
 mod gateway;
-mod lig;
+pub(crate) mod lig;
 mod logging;
 mod mapping;
 mod render;
