@@ -78,14 +78,14 @@ impl Explainer {
         let packet = packet::build(question)?;
         let mut recorder = self.recorder(background);
         match question.from {
-            Side::Native => self.from_native(now, &packet, &mut recorder),
+            Side::Native => self.run_native(now, &packet, &mut recorder),
             Side::Core => {
                 let rloc = question.rloc.ok_or("a packet from the core has an outer source")?;
                 let instance_id =
                     InstanceId::new(question.instance_id).ok_or("an Instance ID has 24 bits")?;
                 let datagram = [&lisp::encode(instance_id)[..], &packet].concat();
                 let fields = OuterFields { ttl: question.ttl, tos: question.tos };
-                self.from_core(now, rloc, fields, &datagram, &mut recorder);
+                self.run_core(now, rloc, fields, &datagram, &mut recorder);
             }
         }
         recorder.finish();
@@ -110,13 +110,13 @@ impl Explainer {
         Recorder::new(background, &self.policy, &self.source_ports)
     }
 
-    pub(crate) fn from_native(&self, now: Instant, packet: &[u8], notes: &mut Recorder<'_>) {
+    pub(crate) fn run_native(&self, now: Instant, packet: &[u8], notes: &mut Recorder<'_>) {
         let mut frame = [VirtioNetHeader::default().as_bytes(), packet].concat();
         let mut reader = self.readers.reader();
         self.forwarder().from_native(now, &mut reader.enter(), &mut frame, notes);
     }
 
-    pub(crate) fn from_core(
+    pub(crate) fn run_core(
         &self,
         now: Instant,
         outer_source: IpAddr,

@@ -218,9 +218,9 @@ fn agree(number: usize, case: &Case, native_forward: bool) {
     );
     let mut notes = explainer.recorder(&Nothing);
     match case.from {
-        From::Native => explainer.from_native(bench.now, &case.packet, &mut notes),
+        From::Native => explainer.run_native(bench.now, &case.packet, &mut notes),
         From::Core(source, fields) => {
-            explainer.from_core(bench.now, ip(source), fields, &case.packet, &mut notes);
+            explainer.run_core(bench.now, ip(source), fields, &case.packet, &mut notes);
         }
     }
     notes.finish();
