@@ -3,7 +3,10 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use mapping::admin::Query;
 use rtnetlink::LinkVxlan;
 
 use super::bed::{
@@ -192,13 +195,36 @@ fn start_daemons(
         Some(program) => program.clone(),
         None => std::env::current_exe()?,
     };
-    start_mapping_system(program.clone(), bed, outer, daemons)?;
+    let mapping_system = start_mapping_system(program.clone(), bed, outer, daemons)?;
     let keys = daemons.directory().display().to_string();
     let start = |gateway: &Namespace, place| {
         let text = xtr_configuration(place, outer, variant, &keys);
         daemons.add_from(program.clone(), "xtr", gateway, &text)
     };
-    Ok([start(&bed.gw1, Place::Near)?, start(&bed.gw2, Place::Far)?])
+    let processes = [start(&bed.gw1, Place::Near)?, start(&bed.gw2, Place::Far)?];
+    wait_for_registrations(&mapping_system)?;
+    Ok(processes)
+}
+
+/// How long all registrations may take.
+const REGISTERED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Waits until every EID-prefix is registered: what is looked up before is taken for nobody's for a minute.
+fn wait_for_registrations(mapping_system: &Daemon) -> io::Result<()> {
+    let expected = 2 * [NEAR, FAR, SINK].len() + strangers().count();
+    let deadline = Instant::now() + REGISTERED_WITHIN;
+    loop {
+        let registrations = mapping_system.ask(&Query::Registrations)?;
+        let count = registrations.as_array().map_or(0, Vec::len);
+        if count >= expected {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let text = format!("only {count} of {expected} EID-prefixes are registered");
+            return Err(io::Error::other(format!("{text}\n{}", mapping_system.log_tail())));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A Map-Server and Map-Resolver for both sites.
@@ -207,7 +233,7 @@ pub(crate) fn start_mapping_system(
     bed: &Bed,
     outer: Version,
     daemons: &Daemons,
-) -> io::Result<()> {
+) -> io::Result<Daemon> {
     for site in [NEAR, FAR] {
         // Contenders with daemons share the keys.
         if !daemons.directory().join(format!("site-{}.key", site.name)).exists() {
@@ -216,7 +242,7 @@ pub(crate) fn start_mapping_system(
     }
     let keys = daemons.directory().display().to_string();
     let text = mapping_configuration(outer, &keys);
-    daemons.add_from(program, "mapping", &bed.ms, &text).map(drop)
+    daemons.add_from(program, "mapping", &bed.ms, &text)
 }
 
 fn mapping_configuration(outer: Version, keys: &str) -> String {
