@@ -45,9 +45,9 @@ impl Flow {
     pub(crate) fn packet(&self, len: usize, out: &mut Vec<u8>) {
         let start = out.len();
         if self.v6 {
-            self.header_v6(out)
+            self.header_v6(out);
         } else {
-            self.header_v4(out)
+            self.header_v4(out);
         }
         let transport = out.len();
         match self.protocol {

@@ -235,7 +235,7 @@ pub(crate) fn datagram(
     let inner = &inner[..seen.total];
     let again = last_octet(seen.destination) & 0x40 != 0;
     let expected = decapsulated(inner, &seen, fields, again);
-    assert_eq!(depth > 2, false, "nested too deep");
+    assert!(depth <= 2, "nested too deep");
     match &first.kind {
         Kind::Delivered { inner: parsed, .. } if machine.out.items.len() == 1 => {
             let octets = machine.out.octets(first);
