@@ -3,7 +3,7 @@ use crate::ip;
 use crate::node::udp_packet;
 use ipnet::IpNet;
 use mapping::eid::{EidPrefix, InstanceId};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -186,6 +186,8 @@ pub(crate) struct Path {
     out: Count,
     /// Where a packet lies while it is forwarded.
     buffer: Vec<u8>,
+    /// To an EID of which nothing is known.
+    miss: [u8; 10 + 48 + 64],
 }
 
 impl Path {
@@ -199,7 +201,7 @@ impl Path {
             insert("203.0.116.0/24", Verdict::Drop(DropReason::NoUsableLocator)),
         ]);
         // Nobody ever reads the punts: the queue is soon full.
-        let (sender, punts) = punt::queue(64);
+        let (sender, punts) = punt::queue(punt::DEFAULT_CAPACITY);
         let counters = Arc::<WorkerCounters>::default();
         let path_mtus = Arc::<PathMtus>::default();
         let now = Instant::now();
@@ -212,6 +214,8 @@ impl Path {
             icmp_rate: Rate::default(),
             started: now,
         };
+        let mut miss = [0; 10 + 48 + 64];
+        miss[10..].copy_from_slice(&packet("2001:db8:a::1", "2001:db8:ffff::1", 64));
         let (shared, mtus) = (Arc::clone(&counters), Arc::clone(&path_mtus));
         Self {
             forwarder: Forwarder::new(settings, Arc::new(Rules), shared, mtus, sender),
@@ -223,6 +227,7 @@ impl Path {
             now,
             out: Count::default(),
             buffer: vec![0; 65_536],
+            miss,
         }
     }
 
@@ -255,11 +260,8 @@ impl Path {
 
     /// One packet to every EID of `numbers`; none is known.
     pub(crate) fn miss_everywhere(&mut self, numbers: Range<u32>) {
-        let (source, destination) = ("2001:db8:a::1", "2001:db8:ffff::1");
-        let mut octets = [0; 10 + 48 + 64];
-        octets[10..].copy_from_slice(&packet_v6(source, destination));
         for number in numbers {
-            let octets = &mut octets.clone();
+            let octets = &mut self.miss.clone();
             octets[10 + 36..10 + 40].copy_from_slice(&number.to_be_bytes());
             let mut view = self.reader.enter();
             self.forwarder.from_native(self.now, &mut view, octets, &mut self.out);
@@ -295,19 +297,6 @@ impl Path {
             }
         });
     }
-}
-
-/// A packet of [`packet`] whose octets need no vector.
-fn packet_v6(source: &str, destination: &str) -> [u8; 48 + 64] {
-    let octets = packet(source, destination, 64);
-    let mut array = [0; 48 + 64];
-    array.copy_from_slice(&octets);
-    assert_eq!(array[24..40], ip6(destination).octets());
-    array
-}
-
-fn ip6(text: &str) -> Ipv6Addr {
-    text.parse().expect("an address")
 }
 
 fn insert(prefix: &str, verdict: Verdict) -> FibUpdate {
