@@ -8,6 +8,11 @@
 //!                                                  \-> (RTR) FIB, as above
 //! ```
 //! Every packet is counted exactly once on each side: see [`WorkerCounters`].
+//!
+//! Nobody can make a hit wait. What a worker shares with others it reads or writes without a lock: the table (left-right: a reader only
+//! announces itself), the path MTUs (arc-swap), its counters and those of a locator (atomics). A punt goes into a bounded lock-free queue
+//! that is never waited for; only waking a control plane that sleeps takes the short lock of its waker, and a hit punts nothing.
+//! Memory is asked for only by what is rare and bounded: a packet that is held, an ICMP error. `tests/no_alloc` counts.
 use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibView, Verdict};

@@ -151,6 +151,26 @@ fn en_28_a_partial_checksum_is_completed() {
     }
 }
 
+#[test]
+fn en_28_a_partial_checksum_in_the_ip_header_is_refused() {
+    for (packet, prefix, rloc) in both() {
+        let start = if packet.source.is_ipv4() { 20 } else { 40 };
+        for csum_start in [0, 4, start - 1] {
+            let mut bench = Bench::new();
+            bench.map(prefix, rloc, 1500);
+            let virtio = Virtio {
+                flags: Virtio::NEEDS_CSUM,
+                csum_start: U16::new(csum_start),
+                csum_offset: U16::new(16),
+                ..Virtio::default()
+            };
+            // It would write over the addresses that the packet was admitted by.
+            bench.native_frame(virtio, &packet.bytes());
+            bench.assert_dropped(DropReason::InnerMalformed);
+        }
+    }
+}
+
 fn super_packet(is_v6: bool, len: usize, size: u16) -> (Virtio, Build) {
     let virtio = Virtio {
         flags: Virtio::NEEDS_CSUM,
