@@ -171,6 +171,8 @@ pub struct LocalEid {
 pub struct DataConfig {
     /// Own RLOCs: where LISP packets come in and go out.
     pub rlocs: Vec<IpAddr>,
+    /// Where packets from the native side come in.
+    pub intake: Intake,
     /// TUN device name.
     pub tun_name: String,
     /// Workers; `None` = one per core.
@@ -183,6 +185,27 @@ pub struct DataConfig {
     pub copy_dscp: bool,
     /// Copy ECN (normal mode, EN-08); otherwise compatibility mode (EN-09).
     pub copy_ecn: bool,
+}
+
+/// Where packets from the native side, or from the site, come in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Intake {
+    /// The kernel routes them into the TUN.
+    #[default]
+    Tun,
+    /// Packet sockets take them from the interfaces; what these leave, and packets of this host, come by the TUN.
+    Ring(RingIntake),
+}
+
+/// What the packet sockets take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RingIntake {
+    /// From these Ethernet interfaces, at most 16.
+    pub interfaces: Vec<String>,
+    /// Packets to these prefixes,
+    pub take: Vec<IpNet>,
+    /// but not to these.
+    pub leave: Vec<IpNet>,
 }
 
 /// What the daemon owns in the host's routing.

@@ -150,10 +150,16 @@ impl Daemon {
         let mut control =
             ControlPlane::new(config.control.clone(), now, rand::random(), nonce_base());
         fib.apply(std::iter::from_fn(|| control.poll_fib_update()));
-        let engine = Engine::start(&config.data, Arc::new(policy), &readers, sender)?;
+        let mut engine = Engine::start(&config.data, Arc::new(policy), &readers, sender)?;
         let mut routing = Routing::new(netlink.handle());
         let installed = routing.install(&config.host, engine.tun_index(), &refused).await;
         if let Err(error) = installed {
+            routing.remove().await;
+            engine.stop();
+            return Err(error.into());
+        }
+        let opened = take_native(&netlink, &mut engine).await;
+        if let Err(error) = opened {
             routing.remove().await;
             engine.stop();
             return Err(error.into());
@@ -371,6 +377,10 @@ impl Daemon {
         else {
             return;
         };
+        let own: Vec<IpAddr> = addresses.keys().copied().collect();
+        if let Err(error) = self.engine.take_native(&own) {
+            tracing::warn!(%error, "packets to a new address of this host may be taken for others");
+        }
         let (now, clock) = (Instant::now(), self.engine.clock());
         let mut missing = Vec::new();
         for rloc in self.config.control.rlocs.iter().map(|rloc| rloc.address) {
@@ -501,6 +511,12 @@ enum Input {
     Name(Resolved),
     HostChanged,
     Timeout,
+}
+
+/// Lets the intake by ring begin, now that everything is in place.
+async fn take_native(netlink: &Netlink, engine: &mut Engine) -> io::Result<()> {
+    let own = underlay::own_addresses(&netlink.handle()).await?;
+    engine.take_native(&own.into_keys().collect::<Vec<_>>())
 }
 
 /// What is configured must exist.

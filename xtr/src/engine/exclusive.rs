@@ -59,6 +59,7 @@ fn bind_alone(rloc: IpAddr, port: u16) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Intake;
     use std::net::{Ipv4Addr, UdpSocket};
 
     const RLOC: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -66,6 +67,7 @@ mod tests {
     fn config() -> DataConfig {
         DataConfig {
             rlocs: vec![RLOC],
+            intake: Intake::Tun,
             tun_name: "unused0".to_owned(),
             queues: Some(1),
             source_ports: 64,

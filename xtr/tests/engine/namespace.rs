@@ -84,6 +84,30 @@ impl Namespace {
         });
     }
 
+    /// Routes a prefix to a router on a link.
+    pub(crate) fn add_route_via(&self, prefix: (IpAddr, u8), router: IpAddr) {
+        self.run(move || {
+            netlink(async |handle| {
+                let route = RouteMessageBuilder::<IpAddr>::new()
+                    .destination_prefix(prefix.0, prefix.1)
+                    .expect("a prefix")
+                    .gateway(router)
+                    .expect("of the same family")
+                    .build();
+                handle.route().add(route).execute().await.expect("a route is added");
+            });
+        });
+    }
+
+    /// Makes it forward.
+    pub(crate) fn forward(&self) {
+        self.run(|| {
+            for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                std::fs::write(format!("/proc/sys/net/{switch}"), "1").expect("a switch");
+            }
+        });
+    }
+
     /// Changes an interface's MTU.
     pub(crate) fn set_mtu(&self, interface: &'static str, mtu: u32) {
         self.run(move || {
