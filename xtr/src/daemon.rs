@@ -3,7 +3,7 @@
 //! One task owns everything. It waits for a control message, a punt of the data plane, a question of the operator, news of DNS or of the
 //! kernel, or a timer; lets the control plane handle it; and carries out what the control plane wants: datagrams, changes of the
 //! forwarding table, path look-ups. The data plane never waits for it.
-use crate::config::{Endpoint, HostConfig, Role, RouterConfig};
+use crate::config::{Endpoint, HostConfig, Intake, Role, RouterConfig};
 use crate::control::{ControlPlane, Event};
 use crate::drops::DropReason;
 use crate::engine::Engine;
@@ -472,7 +472,16 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             healthy: notes.is_empty(),
+            intake: Some(self.intake()),
             notes,
+        }
+    }
+
+    fn intake(&self) -> String {
+        let tun = format!("TUN {}", self.engine.tun_name());
+        match &self.config.data.intake {
+            Intake::Tun => tun,
+            Intake::Ring(ring) => format!("ring on {}, else {tun}", ring.interfaces.join(", ")),
         }
     }
 

@@ -61,7 +61,8 @@ impl Selection {
     /// `InvalidInput` for more prefixes than a program can hold.
     pub(super) fn program(&self, answers: Answers) -> io::Result<Vec<Instruction>> {
         if self.take.len() + self.leave.len() > MAX_PREFIXES {
-            let text = format!("intake by ring takes at most {MAX_PREFIXES} prefixes and addresses");
+            let text =
+                format!("intake by ring takes at most {MAX_PREFIXES} prefixes and addresses");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let mut program = Program::default();

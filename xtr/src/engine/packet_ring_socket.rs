@@ -106,12 +106,8 @@ impl PacketSocket {
         let level = libc::SOL_SOCKET;
         let _ = set_option(socket.as_fd(), level, libc::SO_RCVBUFFORCE, SOCKET_BUFFER)
             .or_else(|_| set_option(socket.as_fd(), level, libc::SO_RCVBUF, SOCKET_BUFFER));
-        let request: [u32; 4] = [
-            BLOCK_LEN as u32,
-            (RING_LEN / BLOCK_LEN) as u32,
-            FRAME_LEN as u32,
-            u32::from(FRAMES),
-        ];
+        let request: [u32; 4] =
+            [BLOCK_LEN as u32, (RING_LEN / BLOCK_LEN) as u32, FRAME_LEN as u32, u32::from(FRAMES)];
         set_words(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_RX_RING, &request)?;
         sys::refuse_all(socket.as_fd())?;
         let ring = map(&socket)?;
@@ -200,7 +196,9 @@ impl PacketSocket {
         for line in 0..3 {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: a hint that touches nothing; the address lies in the ring.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.start(frame).add(64 * line).as_ptr().cast()) };
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(self.start(frame).add(64 * line).as_ptr().cast())
+            };
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = frame;

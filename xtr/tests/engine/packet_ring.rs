@@ -233,13 +233,11 @@ fn what_is_not_for_the_ring_stays_with_the_kernel() {
         border.node.namespace.add_addresses("lo", vec![(inside, host_len(inside))]);
         border.node.take_native(&[own.0, inside]);
         let listener = |namespace: &Namespace, address: IpAddr| {
-            let socket =
-                namespace.run(move || UdpSocket::bind((address, 7000))).expect("a socket");
+            let socket = namespace.run(move || UdpSocket::bind((address, 7000))).expect("a socket");
             socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
             socket
         };
-        let listeners =
-            [listener(&far, far_end.0), listener(&border.node.namespace, inside)];
+        let listeners = [listener(&far, far_end.0), listener(&border.node.namespace, inside)];
         let host = border.socket();
         for (socket, address) in listeners.iter().zip([far_end.0, inside]) {
             for number in 0..50u8 {
