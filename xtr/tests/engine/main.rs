@@ -23,6 +23,7 @@ use xtr::punt::{self, Punt};
 mod namespace;
 mod node;
 mod packet_ring;
+mod rules;
 
 #[test]
 fn en_01_en_02_en_04_en_08_en_13_native_packets_come_out_encapsulated() {

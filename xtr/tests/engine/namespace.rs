@@ -84,14 +84,14 @@ impl Namespace {
         });
     }
 
-    /// Routes a prefix to a router on a link.
-    pub(crate) fn add_route_via(&self, prefix: (IpAddr, u8), router: IpAddr) {
+    /// Routes a prefix through a neighbour.
+    pub(crate) fn add_gateway(&self, prefix: (IpAddr, u8), gateway: IpAddr) {
         self.run(move || {
             netlink(async |handle| {
                 let route = RouteMessageBuilder::<IpAddr>::new()
                     .destination_prefix(prefix.0, prefix.1)
                     .expect("a prefix")
-                    .gateway(router)
+                    .gateway(gateway)
                     .expect("of the same family")
                     .build();
                 handle.route().add(route).execute().await.expect("a route is added");

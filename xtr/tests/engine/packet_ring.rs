@@ -57,7 +57,7 @@ impl Border {
         let [own, other] = link(addresses.remote_eid.is_ipv4());
         namespace.add_addresses(NATIVE, vec![own]);
         host.add_addresses(NATIVE, vec![other]);
-        host.add_route_via(wide_prefix(addresses.remote_eid), own.0);
+        host.add_gateway(wide_prefix(addresses.remote_eid), own.0);
         let mut node = Node::start(namespace, addresses, ring(addresses), Onward::Deliver);
         node.learn(1500);
         node.take_native(&[own.0]);
@@ -223,7 +223,7 @@ fn what_is_not_for_the_ring_stays_with_the_kernel() {
         border.node.namespace.add_addresses("far0", vec![near_end]);
         far.add_addresses("far0", vec![far_end]);
         let [own, _] = link(v4);
-        border.host.add_route_via((far_end.0, host_len(far_end.0)), own.0);
+        border.host.add_gateway((far_end.0, host_len(far_end.0)), own.0);
         // An address of this host inside them.
         let (network, _) = wide_prefix(addresses.remote_eid);
         let inside = match network {
