@@ -215,3 +215,7 @@ unsafe fn bpf<T>(command: c_int, attributes: &T) -> io::Result<c_int> {
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as c_int) }
 }
+
+#[cfg(test)]
+#[path = "packet_ring_tests.rs"]
+mod tests;

@@ -195,10 +195,9 @@ impl PacketSocket {
         #[cfg(target_arch = "x86_64")]
         for line in 0..3 {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint that touches nothing; the address lies in the ring.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(self.start(frame).add(64 * line).as_ptr().cast())
-            };
+            let address = self.start(frame).as_ptr().wrapping_add(64 * line);
+            // SAFETY: a hint that touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = frame;
