@@ -26,6 +26,10 @@ pub(super) enum Pool {
     Udp,
     /// Frames that were held.
     Parked,
+    /// Frames of the packet ring numbered so.
+    Native(u8),
+    /// Packets too large for a frame of a packet ring.
+    Large,
 }
 
 /// One group of receive buffers.

@@ -192,6 +192,11 @@ impl<P: Policy> Forwarder<P> {
         self.discard(reason, 1, out);
     }
 
+    /// A packet from the native side that did not become a frame, or was not received whole.
+    pub fn drop_from_native(&mut self, reason: DropReason, out: &mut impl Output) {
+        self.drop_unparsed(reason, out);
+    }
+
     /// An ICMP error about an encapsulated packet of ours, without IP header. True if it lowered the MTU of a locator (MT-11):
     /// the packet it quotes must be one that we could have sent (MT-12).
     pub fn handle_icmp(
