@@ -7,9 +7,12 @@ use mapping::eid::EidPrefix;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+mod cells;
 mod recent;
 mod select;
 mod table;
+mod trie;
+mod verdicts;
 
 pub use select::select;
 pub use table::{FibReader, FibReaderFactory, FibView, FibWriter};
