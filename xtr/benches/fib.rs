@@ -57,7 +57,7 @@ fn locator_set(i: u64) -> Arc<LocatorSet> {
         mtu: 1500,
         traffic: Arc::default(),
     };
-    Arc::new(LocatorSet { adjacencies: Box::new([adjacency]), last_used: 0.into() })
+    Arc::new(LocatorSet::new([adjacency], 0))
 }
 
 struct Table {

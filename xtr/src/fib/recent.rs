@@ -64,6 +64,16 @@ impl Recent {
         line.numbers = [number, line.numbers[0]];
     }
 
+    /// [`Self::insert`], unless the destination is there already.
+    #[inline]
+    pub(super) fn claim(&mut self, destination: &Destination, number: u32) -> bool {
+        let vacant = self.get(destination).is_none();
+        if vacant {
+            self.insert(destination, number);
+        }
+        vacant
+    }
+
     /// Changes the number of a destination, if it is still there.
     #[inline]
     pub(super) fn correct(&mut self, destination: &Destination, number: u32) {

@@ -24,7 +24,7 @@ pub struct FibWriter {
 impl FibWriter {
     /// An empty table, in which every lookup is a [`Verdict::Miss`], and a source of readers for it.
     pub fn new() -> (Self, FibReaderFactory) {
-        let (mut write, read) = left_right::new_from_empty::<Table, FibUpdate>(Table::new());
+        let (mut write, read) = left_right::new_from_empty(Table::new());
         // From the second time on a change is applied to the other copy instead of copying everything: have that behind us.
         write.publish();
         write.publish();
@@ -145,6 +145,8 @@ impl fmt::Debug for FibView<'_> {
 struct Batch<'a> {
     table: &'a Table,
     recent: &'a mut Recent,
+    /// The table of the last destination, and where it starts in the trie.
+    entrance: (u64, Option<u32>),
     destinations: [Destination; LANES],
     lanes: [Lane; LANES],
     len: usize,
@@ -152,22 +154,34 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(table: &'a Table, recent: &'a mut Recent) -> Self {
-        let nowhere = Destination { table: 0, address: [0; 2] };
-        let lane = Lane::new(&table.trie, nowhere.words());
-        Self { table, recent, destinations: [nowhere; LANES], lanes: [lane; LANES], len: 0 }
+        let nowhere = Destination { table: u32::MAX, address: [0; 2] };
+        let lane = Lane::new(0, nowhere.words());
+        Self {
+            table,
+            recent,
+            entrance: (nowhere.words()[0], None),
+            destinations: [nowhere; LANES],
+            lanes: [lane; LANES],
+            len: 0,
+        }
     }
 
+    #[inline]
     fn add(&mut self, destination: Destination) {
-        if self.recent.get(&destination).is_some() {
+        // Known from here on, so that the same destination is looked up once; the number follows.
+        if !self.recent.claim(&destination, MISS) {
             return;
         }
-        // Known from here on, so that the same destination is looked up once; the number follows.
-        self.recent.insert(&destination, MISS);
         self.recent.misses += 1;
+        let words = destination.words();
+        if self.entrance.0 != words[0] {
+            self.entrance = (words[0], self.table.trie.table(words[0]));
+        }
+        let Some(entrance) = self.entrance.1 else { return };
         let index = self.len % LANES;
         self.destinations[index] = destination;
-        self.lanes[index] = Lane::new(&self.table.trie, destination.words());
-        self.len += 1;
+        self.lanes[index] = Lane::new(entrance, words);
+        self.len = index + 1;
         if self.len == LANES {
             self.finish();
         }
@@ -175,15 +189,15 @@ impl<'a> Batch<'a> {
 
     fn finish(&mut self) {
         let len = std::mem::take(&mut self.len).min(LANES);
-        let lanes = &mut self.lanes[..len];
-        self.table.trie.look_up_all(lanes);
-        let mut sets = 0;
-        for (destination, lane) in self.destinations.iter().zip(lanes) {
+        self.table.trie.look_up_all(&mut self.lanes, len);
+        let mut touched = 0;
+        for (destination, lane) in self.destinations.iter().zip(&self.lanes).take(len) {
             let number = lane.found.unwrap_or(MISS);
             self.recent.correct(destination, number);
-            sets += usize::from(matches!(self.table.verdicts.get(number), Verdict::Native));
+            // The packet will need it: have it in the cache.
+            touched += usize::from(self.table.verdicts.get(number).is_miss());
         }
-        std::hint::black_box(sets);
+        std::hint::black_box(touched);
     }
 }
 
@@ -265,14 +279,9 @@ impl Table {
         for adjacency in verdict.iter().flat_map(adjacencies) {
             let locator = locator(adjacency.destination);
             match self.trie.get(&locator) {
-                Some(2..) => {
-                    let users = self.trie.get(&locator).unwrap_or(1);
-                    self.trie.insert(&locator, users - 1);
-                }
-                _ => {
-                    self.trie.remove(&locator);
-                }
-            }
+                Some(users @ 2..) => self.trie.insert(&locator, users - 1),
+                _ => self.trie.remove(&locator),
+            };
         }
     }
 }

@@ -43,7 +43,7 @@ impl Trie {
 
     /// The number of the longest prefix that matches.
     pub(super) fn look_up(&self, words: Words) -> Option<u32> {
-        let mut lane = Lane::new(self, words);
+        let mut lane = Lane::new(self.table(words[0])?, words);
         loop {
             if let Some(found) = lane.step(&self.cells) {
                 return found;
@@ -51,32 +51,44 @@ impl Trie {
         }
     }
 
-    /// [`Self::look_up`] for the lanes of a batch; the results are in the lanes.
-    pub(super) fn look_up_all(&self, lanes: &mut [Lane]) {
-        let mut walking = [0u8; LANES];
-        let mut count = lanes.len().min(LANES);
-        for (index, place) in walking.iter_mut().enumerate() {
-            *place = index as u8;
+    /// Where the addresses of a table start, for [`Lane::new`].
+    pub(super) fn table(&self, table: u64) -> Option<u32> {
+        let mut at = self.root;
+        loop {
+            match self.cells.get(at) {
+                Cell::Node(node) => {
+                    let bit = branch(node.offset, table);
+                    if node.bitmap >> bit & 1 == 0 {
+                        return None;
+                    }
+                    at = node.base + node.rank(bit);
+                }
+                Cell::Bridge { key, root } => return (key == table).then_some(root),
+                Cell::Leaf { .. } | Cell::Empty => return None,
+            }
         }
+    }
+
+    /// [`Self::look_up`] for the first `count` lanes of a batch; the results are in the lanes.
+    pub(super) fn look_up_all(&self, lanes: &mut [Lane; LANES], count: usize) {
+        let mut walking: [u8; LANES] = std::array::from_fn(|index| index as u8);
+        let mut count = count.min(LANES);
         while count > 0 {
             // Nothing here depends on what is read, so all these cache misses are under way at once.
             let mut touched = 0;
-            for &index in &walking[..count] {
-                if let Some(lane) = lanes.get(usize::from(index)) {
-                    touched ^= self.cells.touch(lane.at);
-                }
+            for index in &walking[..count] {
+                touched ^= self.cells.touch(lanes[usize::from(*index) % LANES].at);
             }
             std::hint::black_box(touched);
             let mut kept = 0;
             for i in 0..count {
-                let index = walking[i];
-                let Some(lane) = lanes.get_mut(usize::from(index)) else { continue };
-                match lane.step(&self.cells) {
-                    Some(found) => lane.found = found,
-                    None => {
-                        walking[kept] = index;
-                        kept += 1;
-                    }
+                let index = walking[i % LANES];
+                let lane = &mut lanes[usize::from(index) % LANES];
+                if let Some(found) = lane.step(&self.cells) {
+                    lane.found = found;
+                } else {
+                    walking[kept % LANES] = index;
+                    kept += 1;
                 }
             }
             count = kept;
@@ -291,34 +303,34 @@ struct Found {
     parent: Option<(u32, u32)>,
 }
 
-/// One key on its way down.
+/// One address on its way down.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lane {
-    words: Words,
-    word: usize,
-    /// The word that is walked along, and from where.
+    /// The word that is walked along, and the one after.
     key: u64,
+    next: u64,
+    /// Where this word started.
     root: u32,
     /// The next cell to look at.
     at: u32,
     /// The deepest node passed in this word that has prefixes which may match.
-    best: Option<Node>,
-    /// The best of the words before.
+    best: u32,
+    /// The best of the word before.
     outer: Option<u32>,
     /// The number found, once the way is at its end.
     pub(super) found: Option<u32>,
 }
 
 impl Lane {
+    /// `root` is of [`Trie::table`] for the first word.
     #[inline]
-    pub(super) const fn new(trie: &Trie, words: Words) -> Self {
+    pub(super) const fn new(root: u32, words: Words) -> Self {
         Self {
-            words,
-            word: 0,
-            key: words[0],
-            root: trie.root,
-            at: trie.root,
-            best: None,
+            key: words[1],
+            next: words[2],
+            root,
+            at: root,
+            best: NOWHERE,
             outer: None,
             found: None,
         }
@@ -329,17 +341,14 @@ impl Lane {
     fn step(&mut self, cells: &Cells) -> Option<Option<u32>> {
         match cells.get(self.at) {
             Cell::Node(node) => {
-                if node.matches(self.key) != 0 {
-                    self.best = Some(node);
+                let digit = digit(node.offset, self.key);
+                if node.bitmap as u32 & MATCHES[digit as usize % MATCHES.len()] != 0 {
+                    self.best = self.at;
                 }
-                let bit = branch(node.offset, self.key);
-                if node.bitmap >> bit & 1 != 0 {
-                    self.at = node.base + node.rank(bit);
-                    return None;
+                if node.bitmap >> 32 >> digit & 1 == 0 {
+                    return self.turn_to_best(cells);
                 }
-                // No way on: the best prefix passed, whose leaf is still to be compared.
-                let Some(best) = self.best else { return Some(self.outer) };
-                self.at = best.base + best.rank(best.matches(self.key).ilog2());
+                self.at = node.base + node.rank(32 + digit);
                 None
             }
             Cell::Leaf { key, len, value } => {
@@ -353,25 +362,44 @@ impl Lane {
                 if key != self.key {
                     return Some(self.end(cells, (key ^ self.key).leading_zeros()));
                 }
-                if let Some(best) = self.best.take() {
-                    let at = best.base + best.rank(best.matches(self.key).ilog2());
-                    if let Cell::Leaf { value, .. } = cells.get(at) {
-                        self.outer = Some(value);
-                    }
+                if let Some(best) = self.best_leaf(cells)
+                    && let Cell::Leaf { value, .. } = cells.get(best)
+                {
+                    self.outer = Some(value);
                 }
-                self.word += 1;
-                self.key = self.words.get(self.word).copied().unwrap_or_default();
-                (self.root, self.at) = (root, root);
+                (self.key, self.next) = (self.next, 0);
+                (self.root, self.at, self.best) = (root, root, NOWHERE);
                 None
             }
             Cell::Empty => Some(self.outer),
         }
     }
 
+    /// There is no way on: the best prefix passed comes next, as its leaf is still to be compared.
+    #[inline]
+    fn turn_to_best(&mut self, cells: &Cells) -> Option<Option<u32>> {
+        match self.best_leaf(cells) {
+            Some(leaf) => {
+                self.at = leaf;
+                None
+            }
+            None => Some(self.outer),
+        }
+    }
+
+    /// The leaf of the longest prefix that may match in the deepest node that has one.
+    fn best_leaf(&self, cells: &Cells) -> Option<u32> {
+        if self.best == NOWHERE {
+            return None;
+        }
+        let Cell::Node(node) = cells.get(self.best) else { return None };
+        Some(node.base + node.rank(node.matches(self.key).checked_ilog2()?))
+    }
+
     /// The keys part after `common` bits: the best that is no longer.
     #[inline]
     fn end(&self, cells: &Cells, common: u32) -> Option<u32> {
-        if self.best.is_none() {
+        if self.best == NOWHERE {
             return self.outer;
         }
         Trie::look_up_within(cells, self.root, self.key, common).or(self.outer)
