@@ -4,8 +4,8 @@
 //! destinations still hit while 100 updates a second come in. `cargo bench -p xtr --bench fib -- v6/1M` measures one table.
 #![allow(clippy::print_stderr, reason = "a benchmark reports there")]
 
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mapping::eid::{EidPrefix, InstanceId};
 use std::hint::black_box;
@@ -202,11 +202,14 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, table: &mut Table) {
 }
 
 fn benchmark(criterion: &mut Criterion) {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let mut group = criterion.benchmark_group("fib");
     group.sample_size(20).warm_up_time(Duration::from_millis(300));
     group.measurement_time(Duration::from_millis(1000));
-    for (family, prefixes) in [&V6, &V4].into_iter().flat_map(|f| [1_000_000, 10_000, 1].map(|n| (f, n))) {
+    for (family, prefixes) in
+        [&V6, &V4].into_iter().flat_map(|f| [1_000_000, 10_000, 1].map(|n| (f, n)))
+    {
         let name = format!("{}/{}", family.name, human(prefixes));
         if wanted.iter().all(|wanted| name.contains(wanted) || wanted.contains(&name)) {
             let mut table = Table::new(family, prefixes);

@@ -217,12 +217,12 @@ impl Cells {
 
 impl Clone for Cells {
     fn clone(&self) -> Self {
-        let copy = |from: &Box<[Words; CHUNK]>| {
+        let copy = |from: &[Words; CHUNK]| {
             let mut to = chunk();
-            to.copy_from_slice(&from[..]);
+            to.copy_from_slice(from);
             to
         };
-        Self { chunks: self.chunks.iter().map(copy).collect(), ..*self }
+        Self { chunks: self.chunks.iter().map(|chunk| copy(chunk)).collect(), ..*self }
     }
 }
 

@@ -162,12 +162,14 @@ mod tests {
     #[test]
     fn only_what_a_prefix_covers_is_forgotten() {
         let all: Vec<Destination> = (0..64).map(|low| destination(1, low)).collect();
-        for (len, base, kept) in [(128, 3, 63), (125, 8, 56), (64, 0, 0), (0, 9, 0), (126, 64, 64)] {
+        for (len, base, kept) in [(128, 3, 63), (125, 8, 56), (64, 0, 0), (0, 9, 0), (126, 64, 64)]
+        {
             let mut recent = Recent::new();
             for (number, one) in all.iter().enumerate() {
                 recent.insert(one, number as u32);
             }
-            let known = |recent: &Recent| all.iter().filter(|one| recent.get(one).is_some()).count();
+            let known =
+                |recent: &Recent| all.iter().filter(|one| recent.get(one).is_some()).count();
             assert_eq!(known(&recent), 64, "no line has more than two");
             recent.forget(&destination(2, base), len);
             assert_eq!(known(&recent), 64, "another table");
@@ -178,11 +180,19 @@ mod tests {
 
     #[test]
     fn destinations_spread_over_the_lines() {
-        let hosts = |i: u64| [Destination { table: 0, address: [(0xc000_0200 + i) << 32, 0] }, destination(1, i)];
-        let networks = |i: u64| [Destination { table: 1, address: [i << 16 | 0x2001 << 48, 1] }, destination(i as u32, 1)];
+        let hosts = |i: u64| {
+            [Destination { table: 0, address: [(0xc000_0200 + i) << 32, 0] }, destination(1, i)]
+        };
+        let networks = |i: u64| {
+            [
+                Destination { table: 1, address: [i << 16 | 0x2001 << 48, 1] },
+                destination(i as u32, 1),
+            ]
+        };
         for which in 0..2 {
             for keys in [hosts, networks] {
-                let places: std::collections::BTreeSet<usize> = (0..256).map(|i| place(&keys(i)[which])).collect();
+                let places: std::collections::BTreeSet<usize> =
+                    (0..256).map(|i| place(&keys(i)[which])).collect();
                 assert!(places.len() > 200, "{}", places.len());
             }
         }

@@ -217,7 +217,12 @@ const MISS: u32 = u32::MAX;
 
 impl Table {
     fn new() -> Self {
-        Self { trie: Trie::new(), verdicts: Verdicts::default(), version: 0, changes: [None; CHANGES] }
+        Self {
+            trie: Trie::new(),
+            verdicts: Verdicts::default(),
+            version: 0,
+            changes: [None; CHANGES],
+        }
     }
 
     /// The number of a destination's verdict, which is remembered.

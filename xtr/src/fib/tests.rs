@@ -122,7 +122,36 @@ fn mt_12_locators_are_known_while_an_entry_uses_them() {
     known(&[6]);
 }
 
-/// Few addresses and all lengths, so that prefixes nest deeply, share locators' tables, replace and remove each other.
+#[test]
+fn what_is_removed_leaves_no_memory_behind() {
+    let mut trie = super::trie::Trie::new();
+    let prefix = |i: u64| {
+        let scattered = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (last, len) =
+            if i.is_multiple_of(3) { (2, 64 - i as u32 % 7) } else { (1, 20 + i as u32 % 45) };
+        let mut words = [(i % 5) << 32, scattered, scattered.rotate_left(9)];
+        words[last] &= u64::MAX.checked_shl(64 - len).unwrap_or(0);
+        if last == 1 {
+            words[2] = 0;
+        }
+        super::trie::Prefix { words, last, len }
+    };
+    let empty = trie.cells().used();
+    let mut capacity = 0;
+    for round in 0..20 {
+        let range = round * 1000..round * 1000 + 20_000;
+        range.clone().for_each(|i| assert_eq!(trie.insert(&prefix(i), i as u32), None));
+        range.clone().for_each(|i| assert_eq!(trie.get(&prefix(i)), Some(i as u32)));
+        if round == 0 {
+            capacity = trie.cells().capacity();
+        }
+        range.clone().for_each(|i| assert_eq!(trie.remove(&prefix(i)), Some(i as u32)));
+        assert_eq!(trie.cells().used(), empty);
+    }
+    assert!(trie.cells().capacity() <= capacity + capacity / 2, "{capacity}");
+}
+
+/// Few addresses and all lengths, so that prefixes nest deeply, replace and remove each other.
 fn any_eid() -> impl Strategy<Value = (u32, IpAddr)> {
     let v4 = (0u32..16, prop::sample::select(vec![0u32, 8, 20, 28]))
         .prop_map(|(bits, shift)| Ipv4Addr::from_bits(0xc000_0200 ^ bits << shift).into());
@@ -139,7 +168,10 @@ fn any_prefix() -> impl Strategy<Value = EidPrefix> {
     ];
     (any_eid(), len).prop_map(|((id, address), len)| {
         let most = if address.is_ipv4() { 32 } else { 128 };
-        EidPrefix::new(instance(id), IpNet::new(address, len.min(most)).expect("a length that fits"))
+        EidPrefix::new(
+            instance(id),
+            IpNet::new(address, len.min(most)).expect("a length that fits"),
+        )
     })
 }
 

@@ -266,7 +266,8 @@ impl Trie {
             for (to, from) in (base..).zip(left) {
                 self.cells.set(to, self.cells.get(from));
             }
-            self.cells.set(at, Cell::Node(Node { bitmap: node.bitmap & !(1 << bit), base, ..node }));
+            self.cells
+                .set(at, Cell::Node(Node { bitmap: node.bitmap & !(1 << bit), base, ..node }));
         }
         self.cells.release(node.base, count);
     }

@@ -39,7 +39,8 @@ impl Verdicts {
 
     /// Puts another verdict in the place of a number; the one before.
     pub(super) fn replace(&mut self, number: u32, verdict: Verdict) -> Option<Verdict> {
-        let place = self.chunks.get_mut(number as usize / CHUNK)?.get_mut(number as usize % CHUNK)?;
+        let place =
+            self.chunks.get_mut(number as usize / CHUNK)?.get_mut(number as usize % CHUNK)?;
         Some(std::mem::replace(place, verdict))
     }
 
