@@ -97,6 +97,19 @@ impl Buffers {
         })
     }
 
+    /// What [`Self::claim`] would give, to look at before.
+    pub(super) fn peek(&self, id: u16, len: usize) -> Option<&[u8]> {
+        let users = *self.users.get(usize::from(id))?;
+        if users != 0 || len > BUFFER_LEN {
+            return None;
+        }
+        // SAFETY: as for `claim`; the borrow of `self` keeps it from being claimed or given back meanwhile.
+        Some(unsafe {
+            let start = self.memory.start().add(usize::from(id) * BUFFER_LEN);
+            std::slice::from_raw_parts(start.as_ptr(), len)
+        })
+    }
+
     /// The packet in a claimed buffer is dealt with, and `operations` queued operations point into it.
     pub(super) fn settle(&mut self, id: u16, operations: u16) {
         if let Some(users) = self.users.get_mut(usize::from(id)) {

@@ -143,6 +143,9 @@ impl<P: Policy> Worker<P> {
             forwarder.handle_fib_change();
         }
         io.forward_released(now, forwarder, &mut view)?;
+        if view.wants_warming() {
+            view.warm(io.pending_frames().filter_map(|frame| forwarder.destination(frame)));
+        }
         while let Some(completion) = io.pending.pop_front() {
             io.make_room()?;
             match completion.operation {
@@ -357,6 +360,12 @@ impl Io {
             *in_flight += 1;
         }
         Ok(())
+    }
+
+    /// The frames that wait to be forwarded.
+    fn pending_frames(&self) -> impl Iterator<Item = &[u8]> {
+        let frames = self.pending.iter().filter(|frame| frame.operation == Operation::Tun);
+        frames.filter_map(|frame| self.tun.peek(frame.buffer?, frame.result as usize))
     }
 
     fn forward_frame<P: Policy>(

@@ -168,6 +168,14 @@ impl<P: Policy> Forwarder<P> {
         }
     }
 
+    /// Where [`Self::from_native`] will look this frame's destination up, if it will.
+    pub fn destination(&self, frame: &[u8]) -> Option<(InstanceId, IpAddr)> {
+        let (_, packet) = split(frame)?;
+        let inner = Inner::parse(packet).ok()?;
+        let instance_id = self.policy.admit_native(inner.source, inner.destination).ok()?;
+        Some((instance_id, inner.destination))
+    }
+
     /// A datagram received on port 4341 of an own RLOC: `datagram` is its UDP payload, `outer` what was in the outer header.
     pub fn from_core(
         &mut self,

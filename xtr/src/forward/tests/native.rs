@@ -119,7 +119,7 @@ fn an_own_rloc_that_is_not_configured_is_no_locator() {
     let mut bench = Bench::new();
     let mut foreign = adjacency(PEER_V4, 1500);
     foreign.source = ip("198.51.100.77");
-    let set = LocatorSet { adjacencies: Box::new([foreign]), last_used: 0.into() };
+    let set = LocatorSet::new([foreign], 0);
     bench.verdict(0, "203.0.113.0/24", Verdict::Encapsulate(Arc::new(set)));
     bench.native(&Build::v4(udp(), payload(8)).bytes());
     bench.assert_dropped(DropReason::NoUsableLocator);
