@@ -173,8 +173,10 @@ pub struct DataConfig {
     pub rlocs: Vec<IpAddr>,
     /// TUN device name.
     pub tun_name: String,
-    /// Workers; `None` = one per core.
+    /// Workers, each with its own TUN queue; `None` = one per core, or one per entry of `cpus`.
     pub queues: Option<usize>,
+    /// The cores the workers run on, in turn; empty = wherever the scheduler puts them.
+    pub cpus: Vec<usize>,
     /// Outer UDP source ports in the pool, 1 to 1024 (EN-16); default 64.
     pub source_ports: u16,
     /// Send outer UDP checksum 0 (EN-20). Off by default: a burst in one UDP_SEGMENT send, and GRO at the receiver, need a checksum.
@@ -183,6 +185,21 @@ pub struct DataConfig {
     pub copy_dscp: bool,
     /// Copy ECN (normal mode, EN-08); otherwise compatibility mode (EN-09).
     pub copy_ecn: bool,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            rlocs: Vec::new(),
+            tun_name: "isthmus0".to_owned(),
+            queues: None,
+            cpus: Vec::new(),
+            source_ports: 64,
+            zero_udp_checksum: false,
+            copy_dscp: true,
+            copy_ecn: true,
+        }
+    }
 }
 
 /// What the daemon owns in the host's routing.

@@ -202,7 +202,9 @@ impl Daemon {
         loop {
             self.carry_out();
             if let Some(failure) = self.engine.failure() {
-                return Err(DaemonError::Runtime(io::Error::other(failure.to_owned())));
+                return Err(DaemonError::Runtime(io::Error::other(format!(
+                    "no data-plane worker is left: {failure}"
+                ))));
             }
             tokio::select! {
                 () = &mut shutdown => return Ok(()),
@@ -452,6 +454,13 @@ impl Daemon {
                 .iter()
                 .map(|rloc| format!("RLOC {rloc} is down: its address or its link is gone.")),
         );
+        let workers = self.engine.workers();
+        notes.extend(self.engine.failed_workers().map(|(number, reason)| {
+            format!(
+                "Data-plane worker {number} of 0 to {} ended: {reason}. The others took its flows; restart the daemon to have it back.",
+                workers - 1
+            )
+        }));
         notes.extend(self.control.notes());
         StatusView {
             role: match self.config.control.role {

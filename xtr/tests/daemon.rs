@@ -108,9 +108,7 @@ fn router_config() -> RouterConfig {
             tun_name: "isthmus0".to_owned(),
             queues: Some(1),
             source_ports: 8,
-            zero_udp_checksum: false,
-            copy_dscp: true,
-            copy_ecn: true,
+            ..DataConfig::default()
         },
         host: HostConfig {
             announce: ["203.0.113.0/24", "2001:db8:e000::/36"]

@@ -68,10 +68,7 @@ mod tests {
             rlocs: vec![RLOC],
             tun_name: "unused0".to_owned(),
             queues: Some(1),
-            source_ports: 64,
-            zero_udp_checksum: false,
-            copy_dscp: true,
-            copy_ecn: true,
+            ..DataConfig::default()
         }
     }
 

@@ -103,9 +103,7 @@ pub(crate) fn config(addresses: Addresses, queues: usize) -> DataConfig {
         tun_name: TUN.to_owned(),
         queues: Some(queues),
         source_ports: 16,
-        zero_udp_checksum: false,
-        copy_dscp: true,
-        copy_ecn: true,
+        ..DataConfig::default()
     }
 }
 
