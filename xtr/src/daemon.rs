@@ -454,12 +454,13 @@ impl Daemon {
                 .iter()
                 .map(|rloc| format!("RLOC {rloc} is down: its address or its link is gone.")),
         );
-        let workers = self.engine.workers();
-        notes.extend(self.engine.failed_workers().map(|(number, reason)| {
-            format!(
-                "Data-plane worker {number} of 0 to {} ended: {reason}. The others took its flows; restart the daemon to have it back.",
-                workers - 1
-            )
+        let workers = self.engine.worker_views();
+        notes.extend(workers.iter().filter_map(|worker| {
+            let reason = worker.failure.as_ref()?;
+            Some(format!(
+                "Data-plane worker {} ended: {reason}. The others took its flows; restart the daemon to have it back.",
+                worker.number
+            ))
         }));
         notes.extend(self.control.notes());
         StatusView {
@@ -472,6 +473,7 @@ impl Daemon {
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             healthy: notes.is_empty(),
             notes,
+            workers,
         }
     }
 

@@ -293,6 +293,7 @@ impl Daemon {
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             healthy: self.degraded.is_none(),
             notes,
+            workers: Vec::new(),
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::packet::Marking;
 use crate::packet::icmp::Rate;
 use crate::policy::Policy;
 use crate::punt::PuntSender;
+use mapping::view::WorkerView;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use outbound::Bursts;
 use std::any::Any;
@@ -74,6 +75,8 @@ struct Handle {
     control: Arc<Control>,
     counters: Arc<WorkerCounters>,
     failure: Arc<OnceLock<String>>,
+    /// The core it is pinned to.
+    cpu: Option<usize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -124,7 +127,7 @@ impl Engine {
             let shared = (Arc::clone(&counters), Arc::clone(&path_mtus));
             let (pool_len, zero_checksum) = (ports.len(), config.zero_udp_checksum);
             let cpu = affinity::cpu_of(&config.cpus, engine.workers.len());
-            engine.spawn(counters, move |control| {
+            engine.spawn(counters, cpu, move |control| {
                 cpu.map_or(Ok(()), affinity::pin)?;
                 let (counters, path_mtus) = shared;
                 let bursts = Bursts::new(pool_len, zero_checksum);
@@ -176,14 +179,26 @@ impl Engine {
 
     /// Why the data plane ended though nobody stopped it: no worker is left. `None` while one forwards.
     pub fn failure(&self) -> Option<&str> {
-        let all = self.failed_workers().count() == self.workers.len();
-        self.failed_workers().next().filter(|_| all).map(|(_, failure)| failure)
+        let mut failures = self.workers.iter().map(|worker| worker.failure.get());
+        failures
+            .clone()
+            .all(|failure| failure.is_some())
+            .then(|| failures.next().flatten())?
+            .map(String::as_str)
     }
 
-    /// The workers that ended though nobody stopped them, by number from 0, and why. The TUN device being removed is such a reason.
-    pub fn failed_workers(&self) -> impl Iterator<Item = (usize, &str)> {
-        let failures = self.workers.iter().map(|worker| worker.failure.get());
-        failures.enumerate().filter_map(|(number, failure)| Some((number, failure?.as_str())))
+    /// The workers as `show status` lists them, those that failed included.
+    pub fn worker_views(&self) -> Vec<WorkerView> {
+        let view = |(number, worker): (usize, &Handle)| {
+            let counters = worker.counters.snapshot();
+            WorkerView {
+                number,
+                cpu: worker.cpu,
+                packets: counters.native_in.packets + counters.core_in.packets,
+                failure: worker.failure.get().cloned(),
+            }
+        };
+        self.workers.iter().enumerate().map(view).collect()
     }
 
     /// Stops the workers, waits for them and removes the TUN device.
@@ -195,6 +210,7 @@ impl Engine {
     fn spawn<P: Policy>(
         &mut self,
         counters: Arc<WorkerCounters>,
+        cpu: Option<usize>,
         build: impl FnOnce(Arc<Control>) -> io::Result<Worker<P>> + Send + 'static,
     ) -> io::Result<()> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
@@ -223,7 +239,7 @@ impl Engine {
             let _ = thread_failure.set(reason);
         };
         let thread = std::thread::Builder::new().name(format!("isthmus-w{number}")).spawn(body)?;
-        self.workers.push(Handle { control, counters, failure, thread: Some(thread) });
+        self.workers.push(Handle { control, counters, failure, cpu, thread: Some(thread) });
         is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("a data-plane worker died")))
     }
 }

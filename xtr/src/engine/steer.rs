@@ -206,7 +206,8 @@ mod tests {
             let mut received = [0; WORKERS];
             for flow in 0..60u8 {
                 // Now other ports, now another host.
-                let (host, ports) = if flow % 2 == 0 { (1, [0, flow, 1, 1]) } else { (flow, [9; 4]) };
+                let (host, ports) =
+                    if flow % 2 == 0 { (1, [0, flow, 1, 1]) } else { (flow, [9; 4]) };
                 let number = if flow % 3 == 0 { protocol::TCP } else { protocol::UDP };
                 let packet = datagram(v6, number, host, ports, 0);
                 let worker = worker_of(&sockets, &peer, &packet);
