@@ -498,8 +498,8 @@ fn workers_on_cores_that_are_none() {
         &[
             "xtr.toml:3: xtr.workers.count: 3 workers cannot have 2 queues; every worker has one queue: leave tun.queues out",
             "xtr.toml:3: xtr.workers.cpus[1]: -1 is out of range; write 0 to 1023",
-            "xtr.toml:3: xtr.workers.cpus[2]: is text (\"a\"); write a number",
-            "xtr.toml:3: xtr.workers.pin: unknown key",
+            "xtr.toml:3: xtr.workers.cpus[2]: is text (\"a\"); write 0 to 1023",
+            "xtr.toml:3: xtr.workers.pin: unknown key; known here: count, cpus",
         ],
     );
 }
