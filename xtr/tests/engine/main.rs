@@ -22,6 +22,7 @@ use xtr::punt::{self, Punt};
 
 mod namespace;
 mod node;
+mod rules;
 mod workers;
 
 #[test]
