@@ -204,7 +204,7 @@ impl Node {
             mtu,
             traffic: Arc::default(),
         };
-        let set = LocatorSet { adjacencies: Box::new([adjacency]), last_used: 0.into() };
+        let set = LocatorSet::new([adjacency], 0);
         self.fib.apply([FibUpdate::Insert(prefix, Verdict::Encapsulate(Arc::new(set)))]);
         self.engine().wake();
     }
