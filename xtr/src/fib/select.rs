@@ -35,9 +35,11 @@ pub struct LocatorTables {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Origin {
     weights: Box<[u8]>,
-    /// The table before, and for each of its locators the index it has now.
-    before: Option<(Arc<Table>, Box<[Option<u8>]>)>,
+    before: Option<Before>,
 }
+
+/// The table before, and for each of its locators the index it has now.
+type Before = (Arc<Table>, Box<[Option<u8>]>);
 
 impl LocatorTables {
     /// The set of `adjacencies`, sorted by address, that takes the place of `before`; last used at `last_used`.
