@@ -60,8 +60,9 @@ pub(crate) struct Plan {
     pub(crate) json: bool,
 }
 
-/// How long a contender may take until the first packet comes back.
-const FIRST_ECHO: Duration = Duration::from_secs(20);
+/// How long a contender may take until the first packet comes back: a peer may ask for a mapping before it is
+/// registered, and hear for a minute that there is none.
+const FIRST_ECHO: Duration = Duration::from_secs(70);
 
 /// Measures. Call it while the process has one thread only.
 ///
