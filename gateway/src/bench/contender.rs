@@ -331,7 +331,7 @@ mod tests {
             fs::write(&key, format!("0123456789abcdef of {}", site.name)).unwrap();
             fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
         }
-        let lines = "source-ports = 8".to_owned();
+        let lines = "intake = \"tun\"".to_owned();
         let variant = Variant { program: None, lines, workers: Some(1), crowd: 1_000_000 };
         for outer in [Version::V4, Version::V6] {
             let files = [

@@ -19,7 +19,9 @@ pub(crate) const VARIABLE_PREFIX: &str = "ISTHMUS_BENCH_PEER_";
 pub(crate) fn peers(variables: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
     let peer = |(name, command): (String, String)| {
         let name = name.strip_prefix(VARIABLE_PREFIX)?.to_lowercase();
-        (!name.is_empty() && !command.is_empty()).then_some((name, command))
+        // A contender's name is also the beginning of the names of its files.
+        let fits = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        (fits && !name.is_empty() && !command.is_empty()).then_some((name, command))
     };
     variables.filter_map(peer).collect()
 }
@@ -86,6 +88,7 @@ mod tests {
             ("ISTHMUS_BENCH_PEER_OOR", "exec oor"),
             ("ISTHMUS_BENCH_PEER_EMPTY", ""),
             ("ISTHMUS_BENCH_PEER_", "exec nothing"),
+            ("ISTHMUS_BENCH_PEER_../X", "exec nothing"),
             ("PATH", "/bin"),
         ];
         let found = peers(variables.into_iter().map(|(n, c)| (n.to_owned(), c.to_owned())));

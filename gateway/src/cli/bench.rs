@@ -27,7 +27,7 @@ const LONGEST: f64 = 60.0;
 #[command(after_help = "Examples:
   isthmus bench                                the usual measurements, IPv6 in IPv4
   isthmus bench --quick tcp-wire encap         a first look
-  isthmus bench encap --variant 'eight: source-ports = 8'
+  isthmus bench encap --variant \"ring: intake = 'ring'\"
                                                two configurations side by side
   isthmus bench --program old=target/old/isthmus
                                                two builds side by side
@@ -256,11 +256,11 @@ mod tests {
 
     #[test]
     fn variants_and_other_builds_are_contenders_of_their_own() {
-        let plan = plan("--variant|eight: source-ports = 8|--program|old=/tmp/isthmus").unwrap();
-        let (name, eight) = &plan.contenders[3];
-        assert_eq!(name, "eight");
-        let Method::Isthmus(eight) = eight else { panic!("{eight:?}") };
-        assert_eq!((eight.lines.as_str(), eight.workers), ("source-ports = 8", Some(1)));
+        let plan = plan("--variant|ring: intake = \"ring\"|--program|old=/tmp/isthmus").unwrap();
+        let (name, ring) = &plan.contenders[3];
+        assert_eq!(name, "ring");
+        let Method::Isthmus(ring) = ring else { panic!("{ring:?}") };
+        assert_eq!((ring.lines.as_str(), ring.workers), ("intake = \"ring\"", Some(1)));
         let (_, old) = &plan.contenders[4];
         let Method::Isthmus(old) = old else { panic!("{old:?}") };
         assert_eq!(old.program.as_deref(), Some(std::path::Path::new("/tmp/isthmus")));
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_is_not_there_is_skipped() {
-        let plan = plan("--contenders|plain,nobody-s-lisp|--map-cache|10000").unwrap();
+        let plan = plan("--contenders|plain,nobody|--map-cache|10000").unwrap();
         assert_eq!(plan.contenders, [("plain".to_owned(), Method::Plain)]);
         assert_eq!(plan.extent.crowd, 10_000);
     }
