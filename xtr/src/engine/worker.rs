@@ -392,7 +392,7 @@ impl Io {
         let mut out = Outbound::new(&mut self.bursts, &mut self.writes, buffer, octets);
         match datagram::parse(octets) {
             Some(received) if received.payload.is_empty() => {
-                forwarder.drop_from_core(DropReason::LispHeaderTruncated, &mut out);
+                forwarder.drop_from_core(now, DropReason::LispHeaderTruncated);
             }
             Some(received) => {
                 let (source, fields) = (received.source, received.fields);
@@ -400,7 +400,7 @@ impl Io {
                     forwarder.from_core(now, view, source, fields, datagram, &mut out);
                 }
             }
-            None => forwarder.drop_from_core(DropReason::OuterTruncated, &mut out),
+            None => forwarder.drop_from_core(now, DropReason::OuterTruncated),
         }
         let operations = out.operations;
         self.udp.settle(id, operations);
