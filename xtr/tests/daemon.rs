@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use xtr::config::{
-    ControlConfig, DataConfig, Endpoint, HostConfig, LocalEid, OwnRloc, Role, RouterConfig,
+    ControlConfig, DataConfig, Endpoint, HostConfig, Intake, LocalEid, OwnRloc, Role, RouterConfig,
 };
 use xtr::control::ControlPlane;
 use xtr::daemon::{DaemonError, run};
@@ -107,6 +107,7 @@ fn router_config() -> RouterConfig {
         control: control_config(OWN, "10.1.0.0/16"),
         data: DataConfig {
             rlocs: vec![ip(OWN)],
+            intake: Intake::Tun,
             tun_name: "isthmus0".to_owned(),
             queues: Some(1),
             source_ports: 8,

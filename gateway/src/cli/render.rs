@@ -320,6 +320,9 @@ fn status(status: &StatusView) -> String {
         status.version,
         clock(status.uptime_seconds),
     );
+    if let Some(intake) = &status.intake {
+        let _ = writeln!(text, "  native packets come by {intake}");
+    }
     for note in &status.notes {
         let _ = writeln!(text, "  {note}");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mapping::timers;
-use xtr::config::{DataConfig, Endpoint};
+use xtr::config::{DataConfig, Endpoint, Intake, RingIntake};
 use xtr::packet::Dscp;
 use xtr::packet::icmp::Rate;
 
@@ -48,6 +48,7 @@ pub(crate) fn data(root: &Table<'_>, role: Option<&Table<'_>>, rlocs: Vec<IpAddr
         .unwrap_or_else(|| (DEFAULT_TUN.to_owned(), None));
     let mut config = DataConfig {
         rlocs,
+        intake: Intake::Tun,
         tun_name,
         queues,
         source_ports: 64,
@@ -69,6 +70,37 @@ pub(crate) fn data(root: &Table<'_>, role: Option<&Table<'_>>, rlocs: Vec<IpAddr
         table.finish();
     }
     config
+}
+
+/// `intake`: where native packets come in. `is_set` says whether the key `interfaces_key` is there; by ring, it has to be.
+pub(crate) fn intake(
+    table: &Table<'_>,
+    (interfaces_key, is_set): (&str, bool),
+    ring: impl FnOnce() -> RingIntake,
+) -> Intake {
+    let Some(node) = table.get("intake") else { return Intake::Tun };
+    match node.text() {
+        Some("ring") if !is_set => node.error(
+            &format!("\"ring\" needs {interfaces_key}"),
+            "name there the interfaces that the packets come from, or write \"tun\"",
+        ),
+        Some("ring") => {
+            let ring = ring();
+            if ring.interfaces.len() <= RingIntake::MAX_INTERFACES {
+                return Intake::Ring(ring);
+            }
+            let most = RingIntake::MAX_INTERFACES;
+            node.error(
+                &format!("{interfaces_key} names more than {most} interfaces"),
+                "write \"tun\": rings are for a few interfaces",
+            );
+        }
+        Some("tun") | None => {}
+        Some(other) => {
+            node.error(&format!("{other:?} is no intake"), "write \"tun\" or \"ring\"");
+        }
+    }
+    Intake::Tun
 }
 
 /// `"auto"` (one per core) or a number.
