@@ -252,7 +252,9 @@ fn a_capture_shows_both_sides_to_a_foreign_dissector() {
     ];
     let mut command = Command::new("tshark");
     command.args(["-T", "fields", "-r"]).arg(&file);
-    fields.iter().for_each(|field| drop(command.args(["-e", field])));
+    for field in fields {
+        command.args(["-e", field]);
+    }
     let output = command.output().expect("tshark runs");
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{text}{}", String::from_utf8_lossy(&output.stderr));

@@ -120,6 +120,12 @@ impl Tapper {
             }
             packets.push((record, running.clock));
         }
+        if running.left == 0 {
+            // What leaves for the last packet comes right behind it.
+            let rest = running.session.fetch(PER_ANSWER).into_iter();
+            let rest = rest.take_while(|record| record.direction == Direction::Out);
+            packets.extend(rest.map(|record| (record, running.clock)));
+        }
         let done = stop || running.left == 0 || (over && !more);
         let lost = running.session.take_lost();
         let packets = packets.iter().map(|(record, clock)| self.packet(record, *clock)).collect();

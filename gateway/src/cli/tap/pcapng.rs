@@ -142,16 +142,16 @@ mod tests {
         writer.packet(&dropped(), &[0x45, 0, 0xaa, 0xbb, 0xcc], "why").expect("memory");
         let file = writer.out;
         let application = concat!("isthmus ", env!("CARGO_PKG_VERSION")).as_bytes();
-        let mut expected: Vec<u8> = vec![0x0a, 0x0d, 0x0d, 0x0a, 48, 0, 0, 0];
+        let mut expected: Vec<u8> = vec![0x0a, 0x0d, 0x0d, 0x0a, 52, 0, 0, 0];
         expected.extend([0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0]);
         expected.extend([0xff; 8]);
         expected.extend([4, 0, application.len() as u8, 0]);
         expected.extend(application);
         expected.extend(vec![0; application.len().next_multiple_of(4) - application.len()]);
-        expected.extend([0, 0, 0, 0, 48, 0, 0, 0]);
+        expected.extend([0, 0, 0, 0, 52, 0, 0, 0]);
         // Two interfaces: raw IP, no limit, name, nanoseconds.
-        let native = b"\x01\0\0\0\x28\0\0\0\x65\0\0\0\0\0\0\0\x02\0\x06\0native\0\0\x09\0\x01\0\x09\0\0\0\0\0\0\0\x28\0\0\0";
-        let core = b"\x01\0\0\0\x24\0\0\0\x65\0\0\0\0\0\0\0\x02\0\x04\0core\x09\0\x01\0\x09\0\0\0\0\0\0\0\x24\0\0\0";
+        let native = b"\x01\0\0\0\x2c\0\0\0\x65\0\0\0\0\0\0\0\x02\0\x06\0native\0\0\x09\0\x01\0\x09\0\0\0\0\0\0\0\x2c\0\0\0";
+        let core = b"\x01\0\0\0\x28\0\0\0\x65\0\0\0\0\0\0\0\x02\0\x04\0core\x09\0\x01\0\x09\0\0\0\0\0\0\0\x28\0\0\0";
         expected.extend(native);
         expected.extend(core);
         // The packet: interface 1, time, 5 of 1500 octets, padding, comment, inbound.
