@@ -403,15 +403,12 @@ impl Io {
                         let mut out = Outbound::new(bursts, writes, buffer, frame);
                         match arrival::take(frame) {
                             Ok(frame) => forwarder.from_native(now, view, frame, &mut out),
-                            Err(reason) => forwarder.drop_from_native(reason, &mut out),
+                            Err(reason) => forwarder.drop_from_native(now, reason),
                         }
                         let operations = out.operations;
                         native.settle(buffer, operations);
                     }
-                    Taken::CutOff => {
-                        let mut out = Outbound::new(bursts, writes, BufferRef::default(), &[]);
-                        forwarder.drop_from_native(DropReason::NativeCutOff, &mut out);
-                    }
+                    Taken::CutOff => forwarder.drop_from_native(now, DropReason::NativeCutOff),
                 }
                 self.forward_released(now, forwarder, view)?;
             }

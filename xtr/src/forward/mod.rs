@@ -252,15 +252,17 @@ impl<P: Policy> Forwarder<P> {
     /// A packet of which nothing is left to show but that it was there.
     fn show_unreadable(&mut self, now: Instant, side: Side, reason: DropReason) {
         if let Some(tap) = &mut self.tap {
-            tap.begin_held(now, side, &[]);
+            tap.begin(now, side);
             tap.dropped(reason);
             tap.end();
         }
     }
 
     /// A packet from the native side that did not become a frame, or was not received whole.
-    pub fn drop_from_native(&mut self, reason: DropReason, out: &mut impl Output) {
-        self.drop_unparsed(reason, out);
+    pub fn drop_from_native(&mut self, now: Instant, reason: DropReason) {
+        self.counters.native_in(Traffic::packet(0));
+        self.counters.dropped(reason, 1);
+        self.show_unreadable(now, Side::Native, reason);
     }
 
     /// An ICMP error about an encapsulated packet of ours, without IP header. True if it lowered the MTU of a locator (MT-11):

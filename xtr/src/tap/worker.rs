@@ -66,7 +66,8 @@ impl Tap {
         self.came.keep([packet, &[]]);
     }
 
-    fn begin(&mut self, now: Instant, side: Side) {
+    /// A packet of which nothing more is known came in.
+    pub(crate) fn begin(&mut self, now: Instant, side: Side) {
         let came = &mut self.came;
         (came.at, came.side, came.verdict) = (now, side, TapVerdict::Dropped);
         (came.reason, came.waited, came.inner) = (None, false, None);
