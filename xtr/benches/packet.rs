@@ -260,14 +260,14 @@ fn settings() -> Settings {
 /// The whole path of a packet but for system calls.
 fn forwarding(c: &mut Criterion) {
     let (mut fib, readers) = FibWriter::new();
-    let adjacencies = Box::new([Adjacency {
+    let adjacency = Adjacency {
         source: RLOC.into(),
         destination: PEER.into(),
         weight: 1,
         mtu: 1500,
         traffic: Arc::default(),
-    }]);
-    let set = LocatorSet { adjacencies, last_used: 0.into() };
+    };
+    let set = LocatorSet::new([adjacency], 0);
     let prefix = EidPrefix::new(InstanceId::DEFAULT, "2001:db8:2::/48".parse().unwrap());
     fib.apply([FibUpdate::Insert(prefix, Verdict::Encapsulate(Arc::new(set)))]);
     let forwarder = Forwarder::new(

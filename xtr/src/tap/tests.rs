@@ -93,14 +93,14 @@ impl Bench {
         let tapper = Tapper::new(switch, &explainer, 1);
         let mut bench =
             Self { forwarder, fib, reader: readers.reader(), out: Sink::default(), tapper, now };
-        let adjacencies = Box::new([Adjacency {
+        let adjacency = Adjacency {
             source: ip(OWN),
             destination: ip(PEER),
             weight: 1,
             mtu: 1500,
             traffic: Arc::default(),
-        }]);
-        let set = Arc::new(LocatorSet { adjacencies, last_used: 0.into() });
+        };
+        let set = Arc::new(LocatorSet::new([adjacency], 0));
         bench.insert("203.0.113.0/24", Verdict::Encapsulate(set));
         bench
     }
