@@ -38,6 +38,8 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
         Query::Drops => drops(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Status => status(&serde_json::from_value(view)?),
         Query::Explain(_) => super::explain::text(&serde_json::from_value(view)?),
+        Query::Tap(_) => format!("{view}\n"),
+        Query::TapNext { .. } => super::tap::text(&serde_json::from_value(view)?),
     })
 }
 
