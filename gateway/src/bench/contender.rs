@@ -113,10 +113,11 @@ impl Contender {
         Ok(contender)
     }
 
-    /// Starts gateway 1's daemon once more, with an empty map-cache.
+    /// Starts gateway 1's daemon once more, with an empty map-cache. It does not take its leave before: its site
+    /// stays registered, and nobody hears that it has gone.
     pub(crate) fn forget_mappings(&mut self, daemons: &Daemons) -> io::Result<()> {
         if let Some([near, _]) = &self.daemons {
-            daemons.stop(near)?;
+            daemons.kill(near)?;
             daemons.restart(near, &self.bed.gw1)?;
         }
         self.groups_of_daemons();
