@@ -18,7 +18,7 @@ use gateway::lab::link;
 use gateway::lab::namespace::Namespace;
 use interop_tests::daemon::Daemon;
 use interop_tests::load::messages::{Messages, Plan, SECRET};
-use interop_tests::load::meter::{cpu_time, percentile, resident};
+use interop_tests::load::meter::{cpu_time, percentile, resident, waiting_time};
 use interop_tests::load::senders::{Outcome, Pace, Senders};
 use mapping::config::Algorithm;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -175,6 +175,8 @@ struct Bench<'a> {
 struct Total {
     outcome: Outcome,
     cpu: Duration,
+    /// How long threads of the server, and of this program, were ready to run and had no core.
+    waits: [Duration; 2],
 }
 
 impl Bench<'_> {
@@ -220,10 +222,16 @@ impl Bench<'_> {
 
     fn round(&mut self, messages: Messages, pace: Pace) -> io::Result<Total> {
         let before = cpu_time(self.server)?;
+        let waited = self.waits()?;
         let outcome = self.senders.run(&messages, self.next, pace)?;
         let cpu = cpu_time(self.server)?.saturating_sub(before);
+        let waits = self.waits()?;
         self.next += messages.len() as u64;
-        Ok(Total { outcome, cpu })
+        Ok(Total { outcome, cpu, waits: [0, 1].map(|at| waits[at].saturating_sub(waited[at])) })
+    }
+
+    fn waits(&self) -> io::Result<[Duration; 2]> {
+        Ok([waiting_time(self.server)?, waiting_time(std::process::id())?])
     }
 }
 
@@ -234,6 +242,9 @@ impl Total {
         self.outcome.elapsed += other.outcome.elapsed;
         self.outcome.latencies.extend(other.outcome.latencies);
         self.cpu += other.cpu;
+        for (wait, other) in self.waits.iter_mut().zip(other.waits) {
+            *wait += other;
+        }
     }
 
     fn rate(&self) -> f64 {
@@ -255,13 +266,16 @@ impl Total {
         let [p50, p99, p999] =
             [0.5, 0.99, 0.999].map(|share| percentile(&self.outcome.latencies, share));
         println!(
-            "{name:8} {work:22} {:8.0}/s  p50 {} us, p99 {} us, p99.9 {} us  {} of {} lost",
+            "{name:8} {work:22} {:8.0}/s  p50 {} us, p99 {} us, p99.9 {} us  {} of {} lost  \
+             without a core: server {} ms, generator {} ms",
             self.rate(),
             p50.as_micros(),
             p99.as_micros(),
             p999.as_micros(),
             self.outcome.sent - self.outcome.answered,
             self.outcome.sent,
+            self.waits[0].as_millis(),
+            self.waits[1].as_millis(),
         );
     }
 }

@@ -20,6 +20,11 @@ use super::messages::Messages;
 const SILENCE: Duration = Duration::from_millis(1_500);
 /// Below so many messages per second, the time of one is known to a millisecond only.
 const SLOW: f64 = 2_000.0;
+/// Consecutive messages of one sender that leave with one system call.
+const LONGEST_TRAIN: usize = 32;
+/// Most sockets to read before anything is sent, and if sending must be in time.
+const READ_AT_ONCE: usize = 256;
+const READ_IN_TIME: usize = 16;
 /// Octets each socket may hold.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
@@ -28,7 +33,8 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 pub enum Pace {
     /// As fast as answers come, with at most so many outstanding.
     Window(usize),
-    /// So many messages per second.
+    /// So many messages per second: a train leaves when its first message is due, and from then on its answers are late, whether it
+    /// left in time or not.
     Rate(f64),
 }
 
@@ -87,12 +93,16 @@ impl Senders {
             let before = run.outcome.answered;
             let may_send = run.allowance(now, pace).min(messages.len());
             while run.sent < may_send {
-                if !self.send_train(messages, &mut run, may_send)? {
+                let (end, since) = match pace {
+                    Pace::Window(_) => (may_send, None),
+                    Pace::Rate(rate) => (messages.len(), Some(run.due(rate))),
+                };
+                if !self.send_train(messages, &mut run, end, since)? {
                     break;
                 }
             }
             self.drain(&mut run, pace)?;
-            if run.outcome.answered > before || run.sent < messages.len() && run.sent == may_send {
+            if run.outcome.answered > before || run.sent < messages.len() && run.sent >= may_send {
                 heard = heard.max(now);
             }
             if now > heard + SILENCE {
@@ -110,11 +120,16 @@ impl Senders {
         Ok(run.outcome)
     }
 
-    /// Consecutive messages of one sender; false if its send queue is full.
-    fn send_train(&self, messages: &Messages, run: &mut Run, end: usize) -> io::Result<bool> {
-        const LONGEST: usize = 32;
+    /// Consecutive messages of one sender, whose answers take as long as from `since`, or from now; false if its send queue is full.
+    fn send_train(
+        &self,
+        messages: &Messages,
+        run: &mut Run,
+        end: usize,
+        since: Option<Instant>,
+    ) -> io::Result<bool> {
         let sender = messages.senders[run.sent];
-        let end = end.min(run.sent + LONGEST);
+        let end = end.min(run.sent + LONGEST_TRAIN);
         let same = messages.senders[run.sent..end].iter().take_while(|&&s| s == sender).count();
         let range = run.sent..run.sent + same;
         let size = messages.size as u16;
@@ -122,12 +137,12 @@ impl Senders {
         let control = if same > 1 { &control[..] } else { &[] };
         let octets = [IoSlice::new(messages.octets(range.clone()))];
         let socket = self.sockets[usize::from(sender)].as_raw_fd();
-        let now = Instant::now();
+        let since = since.unwrap_or_else(Instant::now);
         match sendmsg(socket, &octets, control, MsgFlags::MSG_DONTWAIT, Some(&self.server)) {
             Err(Errno::EAGAIN | Errno::ENOBUFS) => return Ok(false),
             result => result?,
         };
-        run.sent_at[range].fill(Some(now));
+        run.sent_at[range].fill(Some(since));
         run.sent += same;
         Ok(true)
     }
@@ -138,8 +153,12 @@ impl Senders {
             Pace::Rate(rate) if rate < SLOW => 1_u8.into(),
             _ => EpollTimeout::ZERO,
         };
-        let mut ready = [EpollEvent::empty(); 256];
-        let count = match self.epoll.wait(&mut ready, patience) {
+        let mut ready = [EpollEvent::empty(); READ_AT_ONCE];
+        let most = match pace {
+            Pace::Window(_) => READ_AT_ONCE,
+            Pace::Rate(_) => READ_IN_TIME,
+        };
+        let count = match self.epoll.wait(&mut ready[..most], patience) {
             Err(Errno::EINTR) => 0,
             result => result?,
         };
@@ -194,8 +213,15 @@ impl Run {
     fn allowance(&self, now: Instant, pace: Pace) -> usize {
         match pace {
             Pace::Window(window) => self.sent + window.saturating_sub(self.outstanding()),
-            Pace::Rate(rate) => (now.duration_since(self.started).as_secs_f64() * rate) as usize,
+            Pace::Rate(rate) => {
+                1 + (now.duration_since(self.started).as_secs_f64() * rate) as usize
+            }
         }
+    }
+
+    /// When the next message has to leave.
+    fn due(&self, rate: f64) -> Instant {
+        self.started + Duration::from_secs_f64(self.sent as f64 / rate)
     }
 
     /// Map-Notify and Map-Reply have their nonce at the same place.

@@ -23,8 +23,10 @@ use super::{Count, MapServer};
 /// wrong.
 const MAX_CANDIDATE_PREFIXES: usize = 4;
 
-/// Registrations that one call of [`MapServer::handle_due`] lets expire, so that a million of them do not hold up everything else.
-const MAX_EXPIRED_AT_ONCE: usize = 4_096;
+/// Registrations that one call of [`MapServer::handle_due`] looks at, most of which were refreshed, and how many such looks one that
+/// expires is worth: a million of them, due in the same second, hold up messages for a fraction of a millisecond each time.
+const LOOKS_AT_ONCE: usize = 512;
+const LOOKS_PER_EXPIRY: usize = 4;
 
 /// Who sent an authentic Map-Register.
 pub(super) struct Sender {
@@ -163,9 +165,9 @@ impl MapServer {
 
     /// Drops expired registrations and repeats unacknowledged Map-Notifies.
     pub(super) fn handle_due(&mut self, now: Instant) {
-        let at_once = if self.durability.cut_off { 0 } else { MAX_EXPIRED_AT_ONCE };
-        for _ in 0..at_once {
-            let Some((prefix, expired)) = self.registry.expire(now) else { break };
+        let mut looks = if self.durability.cut_off { 0 } else { LOOKS_AT_ONCE };
+        while let Some((prefix, expired)) = self.registry.expire(now, &mut looks) {
+            looks = looks.saturating_sub(LOOKS_PER_EXPIRY);
             let site = self.sites.get(expired.site).name.clone();
             self.count(Count::Expired);
             self.event(Event::Expired { site, prefix, source: expired.source });
