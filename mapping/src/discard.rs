@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::admin::DropCount;
+use crate::auth::AuthError;
 use crate::sec::SecError;
 use crate::wire::WireError;
 
@@ -115,6 +116,16 @@ impl From<WireError> for Discard {
     }
 }
 
+impl From<AuthError> for Discard {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Malformed(error) => error.into(),
+            AuthError::Algorithm(_) => Self::AlgorithmRefused,
+            AuthError::Length(_) | AuthError::Mismatch => Self::AuthenticationFailed,
+        }
+    }
+}
+
 impl From<SecError> for Discard {
     fn from(error: SecError) -> Self {
         match error {
@@ -188,6 +199,14 @@ mod tests {
         assert_eq!(names.len(), Discard::COUNT);
         for reason in Discard::ALL {
             assert!(reason.help().ends_with('.'), "{reason}");
+            // An operator has the RFCs, not the list of requirements.
+            let mut words = reason.help().split(|c: char| !(c.is_alphanumeric() || c == '-'));
+            let is_id = |word: &str| {
+                word.len() == 5
+                    && word.as_bytes()[2] == b'-'
+                    && word[..2].chars().all(|c| c.is_ascii_uppercase())
+            };
+            assert!(!words.any(is_id), "{reason}");
         }
     }
 

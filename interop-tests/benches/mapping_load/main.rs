@@ -18,7 +18,7 @@ use gateway::lab::link;
 use gateway::lab::namespace::Namespace;
 use interop_tests::daemon::Daemon;
 use interop_tests::load::messages::{Messages, Plan, SECRET};
-use interop_tests::load::meter::{cpu_time, percentile, resident, waiting_time};
+use interop_tests::load::meter::{cpu_time, first_waiting_time, percentile, resident};
 use interop_tests::load::senders::{Outcome, Pace, Senders};
 use mapping::config::Algorithm;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -175,7 +175,7 @@ struct Bench<'a> {
 struct Total {
     outcome: Outcome,
     cpu: Duration,
-    /// How long threads of the server, and of this program, were ready to run and had no core.
+    /// How long the server's first thread, and this program, were ready to run and had no core.
     waits: [Duration; 2],
 }
 
@@ -231,7 +231,7 @@ impl Bench<'_> {
     }
 
     fn waits(&self) -> io::Result<[Duration; 2]> {
-        Ok([waiting_time(self.server)?, waiting_time(std::process::id())?])
+        Ok([first_waiting_time(self.server)?, first_waiting_time(std::process::id())?])
     }
 }
 
@@ -241,6 +241,7 @@ impl Total {
         self.outcome.answered += other.outcome.answered;
         self.outcome.elapsed += other.outcome.elapsed;
         self.outcome.latencies.extend(other.outcome.latencies);
+        self.outcome.quarters.extend(other.outcome.quarters);
         self.cpu += other.cpu;
         for (wait, other) in self.waits.iter_mut().zip(other.waits) {
             *wait += other;
@@ -265,13 +266,17 @@ impl Total {
     fn print_latency(&self, name: &str, work: &str) {
         let [p50, p99, p999] =
             [0.5, 0.99, 0.999].map(|share| percentile(&self.outcome.latencies, share));
+        let mut quarters = self.outcome.quarters.clone();
+        quarters.sort_unstable();
+        let usual = percentile(&quarters, 0.5);
         println!(
-            "{name:8} {work:22} {:8.0}/s  p50 {} us, p99 {} us, p99.9 {} us  {} of {} lost  \
-             without a core: server {} ms, generator {} ms",
+            "{name:8} {work:22} {:8.0}/s  p50 {} us, p99 {} us, p99.9 {} us, p99 of most quarter seconds {} us  \
+             {} of {} lost  without a core: server {} ms, generator {} ms",
             self.rate(),
             p50.as_micros(),
             p99.as_micros(),
             p999.as_micros(),
+            usual.as_micros(),
             self.outcome.sent - self.outcome.answered,
             self.outcome.sent,
             self.waits[0].as_millis(),

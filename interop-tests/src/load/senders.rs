@@ -15,6 +15,7 @@ use nix::sys::socket::{
 };
 
 use super::messages::Messages;
+use super::meter::percentile;
 
 /// After this long without any answer, what is outstanding counts as lost.
 const SILENCE: Duration = Duration::from_millis(1_500);
@@ -25,6 +26,7 @@ const LONGEST_TRAIN: usize = 32;
 /// Most sockets to read before anything is sent, and if sending must be in time.
 const READ_AT_ONCE: usize = 256;
 const READ_IN_TIME: usize = 16;
+const QUARTER: Duration = Duration::from_millis(250);
 /// Octets each socket may hold.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
@@ -49,6 +51,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// How long each answer took, sorted.
     pub latencies: Vec<Duration>,
+    /// How long 99 of 100 answers took at most, for each quarter of a second.
+    pub quarters: Vec<Duration>,
 }
 
 /// One socket per sender.
@@ -85,6 +89,7 @@ impl Senders {
             started,
             sent_at: vec![None; messages.len()],
             sent: 0,
+            ends: Vec::new(),
             outcome: Outcome::default(),
         };
         let mut heard = started;
@@ -102,7 +107,8 @@ impl Senders {
                 }
             }
             self.drain(&mut run, pace)?;
-            if run.outcome.answered > before || run.sent < messages.len() && run.sent >= may_send {
+            // Nothing outstanding, and nothing due: no wonder that nothing comes.
+            if run.outcome.answered > before || run.outstanding() == 0 {
                 heard = heard.max(now);
             }
             if now > heard + SILENCE {
@@ -116,6 +122,7 @@ impl Senders {
         }
         run.outcome.elapsed = run.outcome.elapsed.max(Duration::from_nanos(1));
         run.outcome.sent = run.sent;
+        run.outcome.quarters = run.quarters();
         run.outcome.latencies.sort_unstable();
         Ok(run.outcome)
     }
@@ -200,6 +207,8 @@ struct Run {
     started: Instant,
     sent_at: Vec<Option<Instant>>,
     sent: usize,
+    /// Answers by the end of each quarter of a second.
+    ends: Vec<usize>,
     /// `sent` counts what is given up until the run ends.
     outcome: Outcome,
 }
@@ -235,8 +244,23 @@ impl Run {
         else {
             return;
         };
+        self.outcome.elapsed = now.duration_since(self.started);
+        let quarter = (self.outcome.elapsed.as_nanos() / QUARTER.as_nanos()) as usize;
+        while self.ends.len() < quarter {
+            self.ends.push(self.outcome.latencies.len());
+        }
         self.outcome.answered += 1;
         self.outcome.latencies.push(now.duration_since(sent_at));
-        self.outcome.elapsed = now.duration_since(self.started);
+    }
+
+    /// Of the whole quarters of a second.
+    fn quarters(&self) -> Vec<Duration> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let quarter = |(&start, &end): (&usize, &usize)| {
+            let mut latencies = self.outcome.latencies[start..end].to_vec();
+            latencies.sort_unstable();
+            percentile(&latencies, 0.99)
+        };
+        starts.zip(&self.ends).map(quarter).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::auth::{self, AuthError, Covered};
+use crate::auth::{self, Covered};
 use crate::config::{Algorithm, Profile, Secret, Site, SiteKey};
 use crate::discard::Discard;
 use crate::eid::{EidPrefix, EidTable, NamePrefix, NameTable};
@@ -365,12 +365,7 @@ fn verify(
     octets: &[u8],
 ) -> Result<Signing, Discard> {
     let authentication = &register.authentication;
-    let covered =
-        auth::verify(octets, &key.secret, &key.algorithms).map_err(|error| match error {
-            AuthError::Malformed(error) => error.into(),
-            AuthError::Algorithm(_) => Discard::AlgorithmRefused,
-            AuthError::Length(_) | AuthError::Mismatch => Discard::AuthenticationFailed,
-        })?;
+    let covered = auth::verify(octets, &key.secret, &key.algorithms)?;
     Ok(Signing {
         key: at,
         key_id: key.id,

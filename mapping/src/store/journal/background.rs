@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::courtesy::Courtesy;
-use super::segment::{Segment, Writer};
+use super::segment::{self, Segment, Writer};
 use super::{Limits, table};
 
 /// Between two attempts at what failed.
@@ -258,7 +258,9 @@ fn fold(shared: &Shared, directory: &Path, limits: &Limits) {
         let folded = table::fold(directory, &segments, &shared.courtesy, &shared.stop);
         if let Ok(true) = folded {
             // One that stays is left out, and removed, at the next start.
-            segments.iter().for_each(|segment| drop(fs::remove_file(&segment.path)));
+            for Segment { path, .. } in &segments {
+                drop(segment::remove(path, &shared.courtesy));
+            }
         }
         size = database();
         state = shared.lock();

@@ -92,6 +92,20 @@ impl Segment {
     }
 }
 
+/// Removes the file of a segment that nobody needs any more, in steps: what the kernel does for many octets at once holds up others.
+pub(super) fn remove(path: &Path, courtesy: &Courtesy) -> io::Result<()> {
+    const STEP: u64 = 1 << 20;
+    /// Nanoseconds, about, that freeing so many octets takes.
+    const FREEING: u32 = 100_000;
+    let file = OpenOptions::new().write(true).open(path)?;
+    let length = file.metadata()?.len();
+    for end in (0..length.div_ceil(STEP)).rev().map(|step| step * STEP) {
+        file.set_len(end)?;
+        courtesy.did(FREEING);
+    }
+    fs::remove_file(path)
+}
+
 /// The octets of a segment file, and where its frames are.
 pub(super) struct Contents {
     octets: Vec<u8>,
