@@ -1035,3 +1035,23 @@ itr-keys = [{ id = 256, file = "itr.key" }]
         ],
     );
 }
+
+#[test]
+fn header_rules() {
+    refused_offline(
+        "xtr.toml",
+        &format!(
+            "{XTR}\n[data]\ndscp = 64\nicmp-errors = {{ per-second = 0, burst = 5 }}\nlog-unusual-ecn = \"no\"\n"
+        ),
+        &[
+            "xtr.toml:10: data.dscp: 64 is out of range; write 0 to 63",
+            "xtr.toml:11: data.icmp-errors.per-second: 0 is out of range; write 1 to 1000000",
+            "xtr.toml:12: data.log-unusual-ecn: is text (\"no\"); write true or false",
+        ],
+    );
+    refused_offline(
+        "xtr.toml",
+        &format!("{XTR}\n[data]\ndscp = \"ef\"\n"),
+        &["xtr.toml:10: data.dscp: \"ef\" is no DSCP; write \"copy\" or a code point, 0 to 63"],
+    );
+}

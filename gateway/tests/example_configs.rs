@@ -153,7 +153,7 @@ fn a_site_s_file_becomes_its_router() {
     assert_eq!(router.control.use_petr.len(), 1);
     assert_eq!(router.control.record_ttl_minutes, 1440);
     assert_eq!(router.data.source_ports, 64);
-    assert!(router.control.proxy_reply && router.data.copy_ecn && router.data.copy_dscp);
+    assert!(router.control.proxy_reply && router.data.copy_ecn);
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! What a tunnel router is configured with, after parsing and validation.
+use crate::packet::Dscp;
+use crate::packet::icmp::Rate;
 use ipnet::IpNet;
 use mapping::auth::Covered;
 use mapping::config::{Algorithm, Profile, Secret};
@@ -179,10 +181,14 @@ pub struct DataConfig {
     pub source_ports: u16,
     /// Send outer UDP checksum 0 (EN-20). Off by default: a burst in one UDP_SEGMENT send, and GRO at the receiver, need a checksum.
     pub zero_udp_checksum: bool,
-    /// Copy DSCP inner to outer and back (uniform model, EN-06, DE-09); otherwise outer 0 and inner kept.
-    pub copy_dscp: bool,
+    /// How DSCP crosses the tunnel (EN-06, DE-09).
+    pub dscp: Dscp,
     /// Copy ECN (normal mode, EN-08); otherwise compatibility mode (EN-09).
     pub copy_ecn: bool,
+    /// Log unusual combinations of inner and outer ECN, at most every 10 s (DE-14).
+    pub log_unusual_ecn: bool,
+    /// ICMP errors to inner sources per family, and per source (MT-20).
+    pub icmp_rate: Rate,
 }
 
 /// What the daemon owns in the host's routing.

@@ -11,6 +11,7 @@ use crate::fib::FibWriter;
 use crate::host::names::{Names, Resolved};
 use crate::host::routing::Routing;
 use crate::host::sockets::{ControlSockets, Datagram, IcmpSockets};
+use crate::host::udp_errors::UdpErrors;
 use crate::host::underlay::{self, Changes, Netlink, PathAnswer};
 use crate::host::{check_privileges, sysctl};
 use crate::policy::Policy;
@@ -131,6 +132,9 @@ struct Daemon {
     quiet_until: Option<Instant>,
     /// Own RLOCs without address or link now.
     missing_rlocs: Vec<IpAddr>,
+    /// What the kernel had refused before we started.
+    udp_errors: UdpErrors,
+    ecn: EcnWatch,
 }
 
 impl Daemon {
@@ -174,6 +178,8 @@ impl Daemon {
             new_rlocs: Vec::new(),
             missing_rlocs: Vec::new(),
             quiet_until: None,
+            udp_errors: UdpErrors::read(),
+            ecn: EcnWatch::default(),
             config,
             control,
             engine,
@@ -256,6 +262,7 @@ impl Daemon {
         if self.control.poll_timeout().is_some_and(|due| due <= now) {
             self.control.handle_timeout(now);
         }
+        self.watch_ecn(now);
         if self.paths_due <= now {
             (self.paths_checked, self.paths_due) = (now, now + PATH_INTERVAL);
             self.new_rlocs = self.control.remote_rlocs().collect();
@@ -387,6 +394,24 @@ impl Daemon {
         self.missing_rlocs = missing;
     }
 
+    /// DE-14: what RFC 6040 §4.2 wants logged, at a bounded rate, with a switch.
+    fn watch_ecn(&mut self, now: Instant) {
+        if !self.config.data.log_unusual_ecn || self.ecn.due.is_some_and(|due| now < due) {
+            return;
+        }
+        self.ecn.due = Some(now + LOG_INTERVAL);
+        let counters = self.engine.counters();
+        let seen = (counters.ecn_unused_combination, counters.dropped(DropReason::EcnNotEctCe));
+        let before = std::mem::replace(&mut self.ecn.seen, seen);
+        if seen != before {
+            tracing::warn!(
+                delivered = seen.0 - before.0,
+                dropped = seen.1 - before.1,
+                "packets with a combination of inner and outer ECN that no tunnel makes: something on the path rewrites ECN"
+            );
+        }
+    }
+
     fn answer(&self, request: Request) {
         // Whoever asked may be gone by now.
         let _ = request.reply.send(self.view(&request.query));
@@ -426,10 +451,14 @@ impl Daemon {
             }
         }
         counters.extend(self.control.counters_view());
+        let kernel = UdpErrors::read().since(self.udp_errors);
+        counters.insert("kernel_udp_checksum_errors".to_owned(), kernel.checksum);
+        counters.insert("kernel_udp_buffer_errors".to_owned(), kernel.buffer);
         counters
     }
 
-    /// Packets dropped by the data plane, then control messages discarded (their names begin with `control_`).
+    /// Packets dropped by the data plane, then what the kernel dropped before it, then control messages discarded (their names begin
+    /// with `control_`).
     fn drops(&self) -> Vec<DropCount> {
         let counters = self.engine.counters();
         let packets = DropReason::ALL.iter().map(|&reason| DropCount {
@@ -441,7 +470,17 @@ impl Daemon {
             discard.reason.insert_str(0, "control_");
             discard
         });
-        packets.filter(|drop| drop.count > 0).chain(messages).collect()
+        let kernel = UdpErrors::read().since(self.udp_errors);
+        let kernel = [
+            ("kernel_udp_checksum", kernel.checksum, KERNEL_CHECKSUM_HELP),
+            ("kernel_udp_buffer", kernel.buffer, KERNEL_BUFFER_HELP),
+        ]
+        .map(|(reason, count, help)| DropCount {
+            reason: reason.to_owned(),
+            count,
+            help: help.to_owned(),
+        });
+        packets.chain(kernel).filter(|drop| drop.count > 0).chain(messages).collect()
     }
 
     fn status(&self, now: Instant) -> StatusView {
@@ -491,6 +530,19 @@ impl Daemon {
         self.engine.stop();
         tracing::info!("stopped");
     }
+}
+
+const KERNEL_CHECKSUM_HELP: &str = "The kernel dropped datagrams whose UDP checksum is wrong (DE-03): since the start, in this network \
+    namespace, whatever their port.";
+const KERNEL_BUFFER_HELP: &str = "The kernel dropped datagrams because the receive buffer of their socket was full: since the start, in \
+    this network namespace, whatever their port.";
+
+/// What was last logged of ECN.
+#[derive(Debug, Default)]
+struct EcnWatch {
+    due: Option<Instant>,
+    /// Unusual combinations delivered, and dropped.
+    seen: (u64, u64),
 }
 
 /// What wakes the daemon.

@@ -25,6 +25,8 @@ use xtr::control::ControlPlane;
 use xtr::daemon::{DaemonError, run};
 use xtr::drops::DropReason;
 use xtr::host::underlay::answer_paths;
+use xtr::packet::Dscp;
+use xtr::packet::icmp::Rate;
 use xtr::policy::{Onward, Policy};
 
 const OWN: &str = "192.0.2.1";
@@ -109,8 +111,10 @@ fn router_config() -> RouterConfig {
             queues: Some(1),
             source_ports: 8,
             zero_udp_checksum: false,
-            copy_dscp: true,
+            dscp: Dscp::Copy,
             copy_ecn: true,
+            log_unusual_ecn: true,
+            icmp_rate: Rate::default(),
         },
         host: HostConfig {
             announce: ["203.0.113.0/24", "2001:db8:e000::/36"]

@@ -6,6 +6,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mapping::timers;
 use xtr::config::{DataConfig, Endpoint};
+use xtr::packet::Dscp;
+use xtr::packet::icmp::Rate;
 
 use super::node::{Node, Table, nearest};
 use super::{Environment, values};
@@ -50,16 +52,20 @@ pub(crate) fn data(root: &Table<'_>, role: Option<&Table<'_>>, rlocs: Vec<IpAddr
         queues,
         source_ports: 64,
         zero_udp_checksum: false,
-        copy_dscp: true,
+        dscp: Dscp::Copy,
         copy_ecn: true,
+        log_unusual_ecn: true,
+        icmp_rate: Rate::default(),
     };
     if let Some(table) = root.get("data").and_then(|node| node.table()) {
         config.source_ports = table.or("source-ports", config.source_ports, |node| {
             node.integer(1..=1024).and_then(|value| u16::try_from(value).ok())
         });
         config.zero_udp_checksum = table.or("udp-checksum", false, udp_checksum);
-        config.copy_dscp = table.or("copy-dscp", true, Node::boolean);
+        config.dscp = table.or("dscp", Dscp::Copy, dscp);
         config.copy_ecn = table.or("copy-ecn", true, Node::boolean);
+        config.log_unusual_ecn = table.or("log-unusual-ecn", true, Node::boolean);
+        config.icmp_rate = table.or("icmp-errors", config.icmp_rate, icmp_errors);
         table.finish();
     }
     config
@@ -74,6 +80,35 @@ fn queues(node: &Node<'_>) -> Option<Option<usize>> {
             None
         }
         None => node.integer(1..=256).and_then(|value| usize::try_from(value).ok()).map(Some),
+    }
+}
+
+/// `{ per-second, burst }`.
+fn icmp_errors(node: &Node<'_>) -> Option<Rate> {
+    let table = node.table()?;
+    let number = |key: &'static str, default: u32| {
+        table.or(key, default, |node| {
+            node.integer(1..=1_000_000).and_then(|n| u32::try_from(n).ok())
+        })
+    };
+    let usual = Rate::default();
+    let rate = Rate {
+        per_second: number("per-second", usual.per_second),
+        burst: number("burst", usual.burst),
+    };
+    table.finish();
+    Some(rate)
+}
+
+/// `"copy"` (uniform model) or a code point (pipe model).
+fn dscp(node: &Node<'_>) -> Option<Dscp> {
+    match node.as_text() {
+        Some("copy") => Some(Dscp::Copy),
+        Some(text) => {
+            node.error(&format!("{text:?} is no DSCP"), "write \"copy\" or a code point, 0 to 63");
+            None
+        }
+        None => node.integer(0..=63).and_then(|value| u8::try_from(value).ok()).map(Dscp::Fixed),
     }
 }
 

@@ -59,6 +59,8 @@ fn bind_alone(rloc: IpAddr, port: u16) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::Dscp;
+    use crate::packet::icmp::Rate;
     use std::net::{Ipv4Addr, UdpSocket};
 
     const RLOC: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -70,8 +72,10 @@ mod tests {
             queues: Some(1),
             source_ports: 64,
             zero_udp_checksum: false,
-            copy_dscp: true,
+            dscp: Dscp::Copy,
             copy_ecn: true,
+            log_unusual_ecn: true,
+            icmp_rate: Rate::default(),
         }
     }
 

@@ -241,7 +241,7 @@ fn settings(
     started: Instant,
     workers: usize,
 ) -> Settings {
-    let rate = Rate::default();
+    let rate = config.icmp_rate;
     // Each worker has its share: together they stay within the rate of the node.
     let workers = workers as u32;
     let icmp_rate =
@@ -249,7 +249,7 @@ fn settings(
     Settings {
         rlocs: config.rlocs.clone(),
         source_ports: ports.len(),
-        marking: Marking { copy_dscp: config.copy_dscp, copy_ecn: config.copy_ecn },
+        marking: Marking { dscp: config.dscp, copy_ecn: config.copy_ecn },
         hold: HoldLimits::default(),
         seed,
         icmp_rate,

@@ -392,7 +392,7 @@ impl Io {
         let mut out = Outbound::new(&mut self.bursts, &mut self.writes, buffer, octets);
         match datagram::parse(octets) {
             Some(received) if received.payload.is_empty() => {
-                forwarder.drop_from_core(DropReason::LispHeaderTruncated);
+                forwarder.drop_from_core(DropReason::LispHeaderTruncated, &mut out);
             }
             Some(received) => {
                 let (source, fields) = (received.source, received.fields);
@@ -400,7 +400,7 @@ impl Io {
                     forwarder.from_core(now, view, source, fields, datagram, &mut out);
                 }
             }
-            None => forwarder.drop_from_core(DropReason::OuterTruncated),
+            None => forwarder.drop_from_core(DropReason::OuterTruncated, &mut out),
         }
         let operations = out.operations;
         self.udp.settle(id, operations);

@@ -1,5 +1,5 @@
 //! From a verdict to packets behind LISP headers: locator, MTU, segments, fragments.
-use super::{Forwarder, Outer, Output, Work};
+use super::{Forwarder, Outer, Output, Step, Work};
 use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{Adjacency, LocatorSet, select};
@@ -32,29 +32,30 @@ impl Default for Scratch {
 
 impl<P: Policy> Forwarder<P> {
     /// Sends one packet or super-packet to a locator of `set`.
-    pub(super) fn encapsulate(
+    pub(super) fn encapsulate<O: Output>(
         &mut self,
         now: Instant,
         set: &LocatorSet,
         instance_id: InstanceId,
         mut work: Work<'_>,
-        out: &mut impl Output,
+        out: &mut O,
     ) {
-        let (adjacency, outer) = match self.route(set, &work) {
+        let (adjacency, outer) = match self.route(set, &work, out) {
             Ok(route) => route,
-            Err(reason) => return self.discard(reason, work.traffic.packets),
+            Err(reason) => return self.discard(reason, work.traffic.packets, out),
         };
         let mtu = self.path_mtus.effective(now, &adjacency.destination, adjacency.mtu);
         let limit = mtu::inner_limit(mtu, Family::of(&adjacency.destination));
         let segments = match self.prepare(&mut work) {
             Ok(segments) => segments,
-            Err(reason) => return self.discard(reason, work.traffic.packets),
+            Err(reason) => return self.discard(reason, work.traffic.packets, out),
         };
         let len = segments.as_ref().map_or(work.inner.total_len, Segments::packet_len);
         let fit = mtu::check(&work.inner, len, limit);
+        out.step(Step::Sized { mtu, limit, len, fit });
         if let Fit::TooBig(mtu) = fit {
-            self.answer(now, &work, IcmpError::TooBig(mtu));
-            return self.discard(DropReason::PacketTooBig, work.traffic.packets);
+            self.answer(now, &work, IcmpError::TooBig(mtu), out);
+            return self.discard(DropReason::PacketTooBig, work.traffic.packets, out);
         }
         let mut emit = Emit {
             outer: Outer { may_fragment: fit == Fit::FitsFragmentedOutside, ..outer },
@@ -77,7 +78,9 @@ impl<P: Policy> Forwarder<P> {
             }
         }
         let sent = emit.sent;
-        self.count_sent(set, adjacency, work.from_core, sent);
+        if O::IS_LIVE {
+            self.count_sent(set, adjacency, work.from_core, sent);
+        }
     }
 
     /// The locator of the packet's flow and the outer header towards it.
@@ -85,6 +88,7 @@ impl<P: Policy> Forwarder<P> {
         &self,
         set: &'a LocatorSet,
         work: &Work<'_>,
+        out: &mut impl Output,
     ) -> Result<(&'a Adjacency, Outer), DropReason> {
         let inner = &work.inner;
         let hash = self.hasher.hash(inner);
@@ -92,12 +96,6 @@ impl<P: Policy> Forwarder<P> {
         let rlocs = &self.settings.rlocs;
         let own_rloc = rlocs.iter().position(|rloc| *rloc == adjacency.source);
         let own_rloc = own_rloc.ok_or(DropReason::NoUsableLocator)?;
-        if rlocs.contains(&adjacency.destination) {
-            return Err(DropReason::EncapsulationLoop);
-        }
-        if lisp::is_data(inner) && lisp::nesting(work.packet(), inner) >= lisp::MAX_NESTING {
-            return Err(DropReason::NestedTooDeep);
-        }
         let outer = Outer {
             own_rloc,
             destination: adjacency.destination,
@@ -105,6 +103,13 @@ impl<P: Policy> Forwarder<P> {
             fields: self.settings.marking.outer_fields(inner),
             may_fragment: false,
         };
+        out.step(Step::Chosen { set, adjacency, flow_hash: hash, outer: &outer });
+        if rlocs.contains(&adjacency.destination) {
+            return Err(DropReason::EncapsulationLoop);
+        }
+        if lisp::is_data(inner) && lisp::nesting(work.packet(), inner) >= lisp::MAX_NESTING {
+            return Err(DropReason::NestedTooDeep);
+        }
         Ok((adjacency, outer))
     }
 
@@ -164,7 +169,7 @@ impl<O: Output> Emit<'_, O> {
 
     fn fragments(&mut self, packet: &[u8], inner: &Inner, limit: usize, scratch: &mut [u8]) {
         let Some(mut fragments) = Fragments::new(packet, inner, limit) else {
-            return self.counters.dropped(DropReason::PacketTooBig, 1);
+            return self.dropped(DropReason::PacketTooBig);
         };
         self.counters.fragments_created((fragments.remaining() as u64).saturating_sub(1));
         scratch[..lisp::HEADER_LEN].copy_from_slice(&self.lisp);
@@ -194,9 +199,14 @@ impl<O: Output> Emit<'_, O> {
                     let headers = &mut scratch.fragment_headers;
                     self.fragments(&scratch.segment, &inner, limit, headers);
                 }
-                Err(reason) => self.counters.dropped(reason, 1),
+                Err(reason) => self.dropped(reason),
             }
         }
+    }
+
+    fn dropped(&mut self, reason: DropReason) {
+        self.out.step(Step::Dropped(reason));
+        self.counters.dropped(reason, 1);
     }
 
     fn emit(&mut self, headers: &[u8], payload: &[u8]) {
@@ -204,7 +214,7 @@ impl<O: Output> Emit<'_, O> {
             Ok(()) => {
                 self.sent += Traffic::packet(headers.len() + payload.len() - lisp::HEADER_LEN);
             }
-            Err(reason) => self.counters.dropped(reason, 1),
+            Err(reason) => self.dropped(reason),
         }
     }
 }

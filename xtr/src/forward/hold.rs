@@ -162,10 +162,10 @@ impl Hold {
         self.next_expiry
     }
 
-    /// Throws out what waited too long; returns the packets that were lost, segments counted each.
-    pub(super) fn expire(&mut self, now: Instant) -> u64 {
+    /// Throws out what waited too long and returns it.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Held> {
         if self.next_expiry.is_none_or(|at| at > now) {
-            return 0;
+            return Vec::new();
         }
         let mut expired = Vec::new();
         let mut next: Option<Instant> = None;
@@ -186,7 +186,7 @@ impl Hold {
         // Not more than ten passes a second over the table, whatever is in it.
         self.next_expiry = next.map(|next| next.max(now + EXPIRY_GRANULARITY));
         expired.iter().for_each(|held| self.forget(held));
-        expired.iter().map(|held| held.traffic.packets).sum()
+        expired
     }
 
     fn expire_at(&mut self, at: Instant) {
@@ -290,11 +290,11 @@ mod tests {
         hold.punted(now, eid(1));
         push(&mut hold, now, eid(1), 0).expect("room");
         push(&mut hold, now + Duration::from_secs(5), eid(1), 0).expect("room");
-        assert_eq!(hold.expire(now + Duration::from_secs(11)), 0);
+        assert_eq!(hold.expire(now + Duration::from_secs(11)).len(), 0);
         let at = hold.poll_timeout().expect("packets wait");
         assert_eq!(at, now + Duration::from_secs(12));
-        assert_eq!(hold.expire(at), 1);
-        assert_eq!(hold.expire(now + Duration::from_secs(17)), 1);
+        assert_eq!(hold.expire(at).len(), 1);
+        assert_eq!(hold.expire(now + Duration::from_secs(17)).len(), 1);
         assert_eq!((hold.packets(), hold.buffers, hold.octets, hold.eids.len()), (0, 0, 0, 0));
         assert_eq!(hold.poll_timeout(), None);
     }

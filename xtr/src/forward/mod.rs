@@ -27,10 +27,12 @@ mod encapsulate;
 mod hold;
 mod output;
 mod path_mtu;
+mod step;
 
 pub use hold::{Held, HoldLimits};
 pub use output::{Outer, Output};
 pub use path_mtu::{PathMtus, PathReport};
+pub use step::Step;
 
 /// Octets that must lie before every packet: a virtio-net header on the native side, a LISP header on the core side fits as well.
 pub const HEADROOM: usize = VirtioNetHeader::LEN;
@@ -137,20 +139,27 @@ impl<P: Policy> Forwarder<P> {
     ) {
         let work = match self.admit_native(frame) {
             Ok(work) => work,
-            Err(reason) => return self.drop_unparsed(reason),
+            Err(reason) => return self.drop_unparsed(reason, out),
         };
         self.counters.native_in(work.traffic);
         let inner = &work.inner;
+        out.step(Step::Parsed(inner));
         if inner.ttl == 0 {
-            self.answer(now, &work, IcmpError::HopLimitExceeded);
-            return self.discard(DropReason::HopLimitExceeded, work.traffic.packets);
+            self.answer(now, &work, IcmpError::HopLimitExceeded, out);
+            return self.discard(DropReason::HopLimitExceeded, work.traffic.packets, out);
         }
         let admitted = martian::inner_destination(inner.destination, &[])
             .and_then(|()| martian::inner_source(inner.source, &[]))
-            .and_then(|()| self.policy.admit_native(inner.source, inner.destination));
+            .and_then(|()| {
+                out.step(Step::NotMartian);
+                self.policy.admit_native(inner.source, inner.destination)
+            });
         match admitted {
-            Ok(instance_id) => self.look_up(now, fib, instance_id, work, out),
-            Err(reason) => self.discard(reason, work.traffic.packets),
+            Ok(instance_id) => {
+                out.step(Step::Admitted(instance_id));
+                self.look_up(now, fib, instance_id, work, out);
+            }
+            Err(reason) => self.discard(reason, work.traffic.packets, out),
         }
     }
 
@@ -168,14 +177,14 @@ impl<P: Policy> Forwarder<P> {
         self.counters.core_in(Traffic::packet(octets));
         let carrier = Carrier { sender: outer_source, source: outer_source, fields: outer };
         if let Err(reason) = self.decapsulate(now, fib, carrier, datagram, 1, out) {
-            self.discard(reason, 1);
+            self.discard(reason, 1, out);
         }
     }
 
     /// A datagram that could not be received whole, or without its outer fields.
-    pub fn drop_from_core(&mut self, reason: DropReason) {
+    pub fn drop_from_core(&mut self, reason: DropReason, out: &mut impl Output) {
         self.counters.core_in(Traffic::packet(0));
-        self.discard(reason, 1);
+        self.discard(reason, 1, out);
     }
 
     /// An ICMP error about an encapsulated packet of ours, without IP header. True if it lowered the MTU of a locator (MT-11):
@@ -223,14 +232,14 @@ impl<P: Policy> Forwarder<P> {
     ) {
         let Resumed { eid, traffic, from_core } = held;
         let Some((virtio, packet)) = split(frame) else {
-            return self.discard(DropReason::InnerMalformed, traffic.packets);
+            return self.discard(DropReason::InnerMalformed, traffic.packets, out);
         };
         match Inner::parse(packet) {
             Ok(inner) => {
                 let work = Work { frame, start: HEADROOM, inner, virtio, traffic, from_core };
                 self.dispatch(now, fib, eid, work, out);
             }
-            Err(reason) => self.discard(reason, traffic.packets),
+            Err(reason) => self.discard(reason, traffic.packets, out),
         }
     }
 
@@ -239,15 +248,17 @@ impl<P: Policy> Forwarder<P> {
         self.hold.poll_timeout()
     }
 
-    /// Moves the coarse clock and throws out what was held too long. Call it before every batch.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    /// Moves the coarse clock; throws out, and returns, what was held too long. Call it before every batch.
+    pub fn handle_timeout(&mut self, now: Instant) -> Vec<Held> {
         let seconds = now.saturating_duration_since(self.settings.started).as_secs();
         self.clock = u32::try_from(seconds + 1).unwrap_or(u32::MAX);
         let expired = self.hold.expire(now);
-        if expired > 0 {
-            self.discard(DropReason::MapCacheMissTimeout, expired);
+        if !expired.is_empty() {
+            let packets = expired.iter().map(|held| held.traffic.packets).sum();
+            self.counters.dropped(DropReason::MapCacheMissTimeout, packets);
             self.counters.set_held(self.hold.packets());
         }
+        expired
     }
 
     fn admit_native<'a>(&self, frame: &'a mut [u8]) -> Result<Work<'a>, DropReason> {
@@ -262,12 +273,13 @@ impl<P: Policy> Forwarder<P> {
         Ok(Work { frame, start: HEADROOM, inner, virtio, traffic, from_core: false })
     }
 
-    fn drop_unparsed(&self, reason: DropReason) {
+    fn drop_unparsed(&self, reason: DropReason, out: &mut impl Output) {
         self.counters.native_in(Traffic::packet(0));
-        self.discard(reason, 1);
+        self.discard(reason, 1, out);
     }
 
-    fn discard(&self, reason: DropReason, packets: u64) {
+    fn discard(&self, reason: DropReason, packets: u64, out: &mut impl Output) {
+        out.step(Step::Dropped(reason));
         self.counters.dropped(reason, packets);
     }
 
@@ -284,6 +296,7 @@ impl<P: Policy> Forwarder<P> {
         martian::outer_source(carrier.source, &self.settings.rlocs)?;
         let instance_id = lisp::parse(datagram)?;
         let mut inner = Inner::parse(&datagram[lisp::HEADER_LEN..])?;
+        out.step(Step::Unwrapped { source: carrier.source, instance_id, inner: &inner, depth });
         let end = lisp::HEADER_LEN + inner.total_len;
         let packet = &mut datagram[lisp::HEADER_LEN..end];
         if lisp::is_data(&inner) && self.settings.rlocs.contains(&inner.destination) {
@@ -303,6 +316,7 @@ impl<P: Policy> Forwarder<P> {
         }
         martian::inner_source(inner.source, &self.settings.rlocs)?;
         martian::inner_destination(inner.destination, &self.settings.rlocs)?;
+        out.step(Step::NotMartian);
         let admit = |rloc| {
             self.policy.admit_decapsulated(rloc, instance_id, inner.source, inner.destination)
         };
@@ -311,6 +325,7 @@ impl<P: Policy> Forwarder<P> {
             admit(carrier.sender)?;
         }
         let onward = admit(carrier.source)?;
+        out.step(Step::Accepted(onward));
         let applied =
             decapsulate::apply(packet, &mut inner, carrier.fields, self.settings.marking)?;
         if applied.unusual_ecn {
@@ -343,8 +358,8 @@ impl<P: Policy> Forwarder<P> {
     ) {
         let mut inner = work.inner;
         if let Err(reason) = decapsulate::decrement_ttl(work.packet_mut(), &mut inner) {
-            self.answer(now, &work, IcmpError::HopLimitExceeded);
-            return self.discard(reason, 1);
+            self.answer(now, &work, IcmpError::HopLimitExceeded, out);
+            return self.discard(reason, 1, out);
         }
         work.inner = inner;
         self.look_up(now, fib, instance_id, work, out);
@@ -361,7 +376,7 @@ impl<P: Policy> Forwarder<P> {
         let eid = Eid::new(instance_id, work.inner.destination);
         if self.hold.is_waiting(&eid) {
             // Behind those that came before, even if the mapping is there by now.
-            self.hold_back(now, eid, &work);
+            self.hold_back(now, eid, &work, out);
             self.recheck_held |= !fib.lookup(eid.instance_id, eid.address).is_miss();
             return;
         }
@@ -376,13 +391,15 @@ impl<P: Policy> Forwarder<P> {
         work: Work<'_>,
         out: &mut impl Output,
     ) {
-        match fib.lookup(eid.instance_id, eid.address) {
+        let verdict = fib.lookup(eid.instance_id, eid.address);
+        out.step(Step::LookedUp(eid, verdict));
+        match verdict {
             Verdict::Encapsulate(set) => {
                 self.encapsulate(now, set, eid.instance_id, work, out);
             }
             Verdict::Native => self.forward_natively(now, &work, out),
-            Verdict::Drop(reason) => self.refuse(now, &work, *reason),
-            Verdict::Miss => self.hold_back(now, eid, &work),
+            Verdict::Drop(reason) => self.refuse(now, &work, *reason, out),
+            Verdict::Miss => self.hold_back(now, eid, &work, out),
         }
     }
 
@@ -398,12 +415,12 @@ impl<P: Policy> Forwarder<P> {
         match sent {
             Ok(()) if work.from_core => self.counters.decapsulated(work.traffic.packets),
             Ok(()) => {}
-            Err(reason) => self.refuse(now, work, reason),
+            Err(reason) => self.refuse(now, work, reason, out),
         }
     }
 
     /// Drops a packet that its mapping leads nowhere; the source is told where EN-25, MC-13, PB-19 and PI-05 say so.
-    fn refuse(&mut self, now: Instant, work: &Work<'_>, reason: DropReason) {
+    fn refuse(&mut self, now: Instant, work: &Work<'_>, reason: DropReason, out: &mut impl Output) {
         let unreachable = matches!(
             reason,
             DropReason::NoCommonRlocFamily
@@ -412,20 +429,23 @@ impl<P: Policy> Forwarder<P> {
                 | DropReason::NativeWouldLoop
         );
         if unreachable {
-            self.answer(now, work, IcmpError::HostUnreachable);
+            self.answer(now, work, IcmpError::HostUnreachable, out);
         }
-        self.discard(reason, work.traffic.packets);
+        self.discard(reason, work.traffic.packets, out);
     }
 
     /// Punts the EID if that is due and holds the packet.
-    fn hold_back(&mut self, now: Instant, eid: Eid, work: &Work<'_>) {
+    fn hold_back(&mut self, now: Instant, eid: Eid, work: &Work<'_>, out: &mut impl Output) {
         let held = self.punt_miss(now, eid, work.inner.source).and_then(|()| {
             let parts = [work.virtio.as_bytes(), work.packet()];
             self.hold.push(now, eid, parts, work.traffic, work.from_core)
         });
         match held {
-            Ok(()) => self.counters.set_held(self.hold.packets()),
-            Err(reason) => self.discard(reason, work.traffic.packets),
+            Ok(()) => {
+                out.step(Step::Held);
+                self.counters.set_held(self.hold.packets());
+            }
+            Err(reason) => self.discard(reason, work.traffic.packets, out),
         }
     }
 
@@ -441,13 +461,14 @@ impl<P: Policy> Forwarder<P> {
 
     /// Has the control plane tell the source of a packet that is about to be dropped, if it may be told (MT-19, MT-20).
     #[cold]
-    fn answer(&mut self, now: Instant, work: &Work<'_>, error: IcmpError) {
+    fn answer(&mut self, now: Instant, work: &Work<'_>, error: IcmpError, out: &mut impl Output) {
         let inner = &work.inner;
         let allowed = icmp::may_answer(error, inner, work.packet())
             && self.icmp_limiter.allow(now, inner.source);
         if !allowed {
             return self.counters.icmp_suppressed();
         }
+        out.step(Step::Answered(error));
         let message = icmp::build(error, inner, work.packet());
         match self.punts.send(Punt::IcmpError { destination: inner.source, message }) {
             Ok(()) => self.counters.icmp_error(),

@@ -1,4 +1,5 @@
 //! Where forwarded packets go: the engine's batches, or a test's lists.
+use super::Step;
 use crate::counters::Traffic;
 use crate::drops::DropReason;
 use crate::packet::{Inner, OuterFields};
@@ -24,6 +25,13 @@ pub struct Outer {
 /// The slices either lie in the buffer that the packet came in, which stays until they are sent, or must be copied.
 /// `Err`: nothing was taken; the caller counts the drop.
 pub trait Output {
+    /// Whether what is given to it leaves: only then is it traffic of its locator, and its mapping in use.
+    const IS_LIVE: bool = true;
+
+    /// Told of everything that happens to a packet, before it comes out or is dropped.
+    #[inline(always)]
+    fn step(&mut self, _step: Step<'_>) {}
+
     /// Sends `headers` followed by `payload` as one UDP payload: LISP header and inner packet.
     fn encapsulated(
         &mut self,

@@ -6,11 +6,13 @@
 //! | `underlay` | own addresses, paths to remote RLOCs, news of changes |
 //! | `sysctl` | switches without which nothing is forwarded |
 //! | `sockets` | UDP sockets of the control plane, raw sockets for ICMP errors |
+//! | `udp_errors` | datagrams that the kernel refused |
 //! | `names` | DNS names of peers, resolved and followed |
 pub mod names;
 pub mod routing;
 pub mod sockets;
 pub mod sysctl;
+pub mod udp_errors;
 pub mod underlay;
 
 use std::io;

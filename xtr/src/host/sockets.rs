@@ -199,4 +199,27 @@ mod tests {
         let length = received.await.expect("in time").expect("received");
         assert_eq!(&buffer[..length], b"with");
     }
+
+    #[tokio::test]
+    async fn en_22_zero_checksums_are_for_the_data_port_alone_over_ipv6_too() {
+        let here = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), 0);
+        let (Ok(receiver), Ok(raw)) =
+            (bind(here), Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::UDP)))
+        else {
+            println!("SKIP: raw sockets need CAP_NET_RAW, and the host IPv6");
+            return;
+        };
+        let address = receiver.local_addr().expect("address");
+        let [high, low] = address.port().to_be_bytes();
+        let without =
+            [0x10, 0xf6, high, low, 0, 15, 0, 0, b'w', b'i', b't', b'h', b'o', b'u', b't'];
+        raw.send_to(&without, &SocketAddr::new(address.ip(), 0).into()).expect("sent");
+        // What a control socket itself sends has a checksum, or it would not come through.
+        let sender = bind(here).expect("bound");
+        sender.send_to(b"with", address).await.expect("sent");
+        let mut buffer = [0; 16];
+        let received = tokio::time::timeout(Duration::from_secs(5), receiver.recv(&mut buffer));
+        let length = received.await.expect("in time").expect("received");
+        assert_eq!(&buffer[..length], b"with");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::checksum;
 use super::inner::{Family, Inner};
-use super::outer::{DSCP, ECN, Marking, OuterFields};
+use super::outer::{DSCP, Dscp, ECN, Marking, OuterFields};
 use crate::drops::DropReason;
 
 const NOT_ECT: u8 = 0b00;
@@ -17,8 +17,8 @@ pub struct Applied {
     pub unusual_ecn: bool,
 }
 
-/// Applies the received outer fields to the inner packet and to `inner`: TTL becomes the smaller one (DE-07), DSCP the outer one if
-/// `marking.copy_dscp` (DE-09), ECN as in Figure 4 whatever the marking (DE-10); the IPv4 checksum follows (DE-15).
+/// Applies the received outer fields to the inner packet and to `inner`: TTL becomes the smaller one (DE-07), DSCP the outer one in the
+/// uniform model (DE-09), ECN as in Figure 4 whatever the marking (DE-10); the IPv4 checksum follows (DE-15).
 ///
 /// `packet` must be what `inner` was parsed from. Fails with [`DropReason::EcnNotEctCe`], the packet unchanged (DE-11).
 #[inline]
@@ -29,7 +29,10 @@ pub fn apply(
     marking: Marking,
 ) -> Result<Applied, DropReason> {
     let (ecn, unusual_ecn) = egress_ecn(inner.tos & ECN, outer.tos & ECN)?;
-    let dscp = if marking.copy_dscp { outer.tos } else { inner.tos } & DSCP;
+    let dscp = match marking.dscp {
+        Dscp::Copy => outer.tos,
+        Dscp::Fixed(_) => inner.tos,
+    } & DSCP;
     set_tos(packet, inner, dscp | ecn);
     set_ttl(packet, inner, inner.ttl.min(outer.ttl));
     Ok(Applied { unusual_ecn })

@@ -34,7 +34,7 @@ pub use headers::VirtioNetHeader;
 pub use icmp::{IcmpError, IcmpLimiter};
 pub use inner::{Family, Fragment, Inner};
 pub use mtu::Fit;
-pub use outer::{Marking, OuterFields};
+pub use outer::{Dscp, Marking, OuterFields};
 pub use segment::{Offload, Segments};
 
 /// One packet to emit without copying its payload: headers in the caller's scratch, payload still where it was.

@@ -18,18 +18,28 @@ pub struct OuterFields {
     pub tos: u8,
 }
 
+/// How the DSCP crosses the tunnel (RFC 2983 §3, §4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dscp {
+    /// Uniform model: from the inner to the outer header (EN-06) and back (DE-09).
+    #[default]
+    Copy,
+    /// Pipe model: this code point outside, 0 to 63; the inner one is kept.
+    Fixed(u8),
+}
+
 /// How DSCP and ECN are marked on the outer header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marking {
-    /// Copy the DSCP (uniform model, EN-06); otherwise it is 0 outside and kept inside.
-    pub copy_dscp: bool,
+    /// Uniform or pipe model.
+    pub dscp: Dscp,
     /// Copy ECN (normal mode, EN-08); otherwise the outer one is Not-ECT (compatibility mode, EN-09).
     pub copy_ecn: bool,
 }
 
 impl Default for Marking {
     fn default() -> Self {
-        Self { copy_dscp: true, copy_ecn: true }
+        Self { dscp: Dscp::Copy, copy_ecn: true }
     }
 }
 
@@ -42,7 +52,10 @@ impl Marking {
     /// The outer fields for `inner`: TTL a copy (EN-04), DSCP and ECN as configured.
     #[inline]
     pub fn outer_fields(self, inner: &Inner) -> OuterFields {
-        let dscp = if self.copy_dscp { inner.tos & DSCP } else { 0 };
+        let dscp = match self.dscp {
+            Dscp::Copy => inner.tos & DSCP,
+            Dscp::Fixed(code_point) => code_point << 2,
+        };
         let ecn = if self.copy_ecn { inner.tos & ECN } else { 0 };
         OuterFields { ttl: inner.ttl, tos: dscp | ecn }
     }

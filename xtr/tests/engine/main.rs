@@ -22,6 +22,7 @@ use xtr::punt::{self, Punt};
 
 mod namespace;
 mod node;
+mod rules;
 
 #[test]
 fn en_01_en_02_en_04_en_08_en_13_native_packets_come_out_encapsulated() {

@@ -84,6 +84,21 @@ impl Namespace {
         });
     }
 
+    /// Routes a prefix through a neighbour.
+    pub(crate) fn add_gateway(&self, prefix: (IpAddr, u8), gateway: IpAddr) {
+        self.run(move || {
+            netlink(async |handle| {
+                let route = RouteMessageBuilder::<IpAddr>::new()
+                    .destination_prefix(prefix.0, prefix.1)
+                    .expect("a prefix")
+                    .gateway(gateway)
+                    .expect("of the same family")
+                    .build();
+                handle.route().add(route).execute().await.expect("a route is added");
+            });
+        });
+    }
+
     /// Changes an interface's MTU.
     pub(crate) fn set_mtu(&self, interface: &'static str, mtu: u32) {
         self.run(move || {

@@ -15,7 +15,8 @@ use xtr::counters::CounterSnapshot;
 use xtr::drops::DropReason;
 use xtr::engine::Engine;
 use xtr::fib::{Adjacency, FibUpdate, FibWriter, LocatorSet, Verdict};
-use xtr::packet::{checksum, lisp};
+use xtr::packet::icmp::Rate;
+use xtr::packet::{Dscp, checksum, lisp};
 use xtr::policy::{Onward, Policy};
 use xtr::punt::{self, PuntReceiver};
 
@@ -104,8 +105,10 @@ pub(crate) fn config(addresses: Addresses, queues: usize) -> DataConfig {
         queues: Some(queues),
         source_ports: 16,
         zero_udp_checksum: false,
-        copy_dscp: true,
+        dscp: Dscp::Copy,
         copy_ecn: true,
+        log_unusual_ecn: true,
+        icmp_rate: Rate::default(),
     }
 }
 

@@ -84,7 +84,7 @@ fn mc_08_a_refresh_leaves_more_specifics_alone() {
 }
 
 #[test]
-fn mc_10_to_mc_15_every_action_has_its_verdict() {
+fn mc_10_mc_11_mc_12_mc_13_mc_14_mc_15_every_action_has_its_verdict() {
     use DropReason::{ActionAuthFailure, ActionDrop, ActionNoAction, ActionPolicyDenied};
     for (action, reason) in [
         (Action::NoAction, ActionNoAction),
@@ -131,7 +131,7 @@ fn cw_09_locators_that_are_all_ignored_count_as_none() {
 }
 
 #[test]
-fn mc_17_to_mc_19_only_the_best_usable_priority_carries_traffic() {
+fn mc_17_mc_18_mc_19_mc_23_only_the_best_usable_priority_carries_traffic() {
     let mut node = Node::new(config());
     let mut record = record(
         "10.2.0.0/16",

@@ -1,5 +1,6 @@
 //! From the core to the TUN, or back.
 use super::*;
+use crate::packet::Dscp;
 
 #[test]
 fn de_04_de_17_a_good_packet_is_delivered() {
@@ -202,4 +203,75 @@ fn a_native_verdict_delivers_what_came_from_the_core() {
     bench.core(PEER_V4, FIELDS, &lisp(0, &packet.bytes()));
     assert_eq!(bench.out.delivered, [Build { ttl: 63, ..packet }.bytes()]);
     assert_eq!(bench.counters().decapsulated, 1);
+}
+
+/// RFC 6040 Figure 4: inner, outer, outgoing (`None` = drop), whether the combination is to be counted and logged.
+const FIGURE_4: [(u8, u8, Option<u8>, bool); 16] = [
+    (0b00, 0b00, Some(0b00), false),
+    (0b00, 0b10, Some(0b00), true),
+    (0b00, 0b01, Some(0b00), true),
+    (0b00, 0b11, None, true),
+    (0b10, 0b00, Some(0b10), false),
+    (0b10, 0b10, Some(0b10), false),
+    (0b10, 0b01, Some(0b01), false),
+    (0b10, 0b11, Some(0b11), false),
+    (0b01, 0b00, Some(0b01), false),
+    (0b01, 0b10, Some(0b01), true),
+    (0b01, 0b01, Some(0b01), false),
+    (0b01, 0b11, Some(0b11), false),
+    (0b11, 0b00, Some(0b11), false),
+    (0b11, 0b10, Some(0b11), false),
+    (0b11, 0b01, Some(0b11), true),
+    (0b11, 0b11, Some(0b11), false),
+];
+
+#[test]
+fn de_10_de_11_de_12_de_13_de_14_de_15_every_cell_of_figure_4_in_every_mode_delivered_and_counted()
+{
+    for (inner, outer, outgoing, unusual) in FIGURE_4 {
+        for (dscp, expected_dscp) in [(Dscp::Copy, 0x28), (Dscp::Fixed(46), 0x48)] {
+            for copy_ecn in [true, false] {
+                for build in [Build::v4(udp(), payload(9)), Build::v6(udp(), payload(9))] {
+                    let marking = Marking { dscp, copy_ecn };
+                    let mut bench = Bench::configured(Rules::default(), marking, 8);
+                    let build = Build { tos: 0x48 | inner, ..build };
+                    let fields = OuterFields { ttl: 64, tos: 0x28 | outer };
+                    bench.core(PEER_V4, fields, &lisp(0, &build.bytes()));
+                    let counters = bench.counters();
+                    if let Some(outgoing) = outgoing {
+                        let expected = Build { tos: expected_dscp | outgoing, ..build };
+                        assert_eq!(bench.out.delivered, [expected.bytes()], "{inner} {outer}");
+                        assert_eq!(counters.ecn_unused_combination, u64::from(unusual));
+                    } else {
+                        bench.assert_dropped(DropReason::EcnNotEctCe);
+                        assert_eq!(counters.ecn_unused_combination, 0, "counted as a drop");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn dh_16_mc_29_what_data_packets_say_of_mappings_is_ignored() {
+    let rules = Rules { native_forward: true, ..Rules::default() };
+    let mut bench = Bench::with(rules);
+    let set = bench.map("203.0.113.0/24", PEER_V4, 1500);
+    let packet = Build::v4(udp(), payload(30)).bytes();
+    // Every flag but KK: nonce, LSBs, echo, map-versions, instance, reserved. A stranger's RLOC, too, for gleaning.
+    for flags in (0..=255u8).filter(|flags| flags & 0x03 == 0) {
+        for source in [PEER_V4, "198.51.100.77"] {
+            let mut datagram = lisp(0, &packet);
+            datagram[..4].copy_from_slice(&[flags, 0x12, 0x34, 0x56]);
+            datagram[7] = 0xa5;
+            bench.core(source, FIELDS, &datagram);
+        }
+    }
+    let counters = bench.counters();
+    assert_eq!((counters.decapsulated, counters.dropped_total()), (128, 0));
+    assert!(bench.punts.pop().is_none(), "nobody is told anything");
+    assert_eq!(set.adjacencies.len(), 1);
+    // The inner source stays unknown: nothing was gleaned.
+    let mut view = bench.reader.enter();
+    assert!(view.lookup(InstanceId::DEFAULT, ip("198.51.100.7")).is_miss());
 }

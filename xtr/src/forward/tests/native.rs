@@ -1,5 +1,6 @@
 //! From the TUN to the core.
 use super::*;
+use crate::packet::Dscp;
 use crate::packet::headers::VirtioNetHeader as Virtio;
 use std::sync::atomic::Ordering;
 use zerocopy::native_endian::U16;
@@ -41,11 +42,11 @@ fn en_01_en_04_en_06_en_07_en_08_en_26_the_packet_goes_to_its_locator_unchanged(
 
 #[test]
 fn en_09_compatibility_mode_marks_nothing_outside() {
-    let marking = Marking { copy_dscp: false, copy_ecn: false };
+    let marking = Marking { dscp: Dscp::Fixed(10), copy_ecn: false };
     let mut bench = Bench::configured(Rules::default(), marking, 8);
     bench.map("203.0.113.0/24", PEER_V4, 1500);
     bench.native(&Build { tos: 0xbb, ..Build::v4(udp(), payload(9)) }.bytes());
-    assert_eq!(bench.out.sent[0].0.fields.tos, 0);
+    assert_eq!(bench.out.sent[0].0.fields.tos, 10 << 2);
     assert_eq!(bench.out.sent[0].1[9], 0xbb);
 }
 
@@ -390,4 +391,54 @@ fn mt_11_mt_12_mt_14_a_report_lowers_what_fits() {
     bench.native(&packet);
     assert_eq!(bench.out.sent.len(), 1);
     assert_eq!(bench.icmp_errors()[0].1[4..8], (1280u32 - 36).to_be_bytes());
+}
+
+#[test]
+fn mc_01_the_longest_match_in_the_packet_s_family_decides() {
+    let mut bench = Bench::new();
+    bench.map("0.0.0.0/0", "198.51.100.10", 1500);
+    bench.map("203.0.0.0/8", "198.51.100.11", 1500);
+    bench.map("203.0.113.0/24", "198.51.100.12", 1500);
+    bench.map("::/0", "198.51.100.13", 1500);
+    for (destination, locator) in [
+        ("203.0.113.5", "198.51.100.12"),
+        ("203.0.112.5", "198.51.100.11"),
+        ("192.0.2.5", "198.51.100.10"),
+    ] {
+        let packet = Build { destination: ip(destination), ..Build::v4(udp(), payload(9)) };
+        bench.native(&packet.bytes());
+        assert_eq!(bench.out.sent.pop().expect("sent").0.destination, ip(locator));
+    }
+    bench.native(&Build::v6(udp(), payload(9)).bytes());
+    assert_eq!(bench.out.sent.pop().expect("sent").0.destination, ip("198.51.100.13"));
+}
+
+#[test]
+fn en_30_only_ipv4_and_ipv6_are_encapsulated() {
+    for version in (0..16u8).filter(|version| ![4, 6].contains(version)) {
+        let mut bench = Bench::new();
+        bench.map("0.0.0.0/0", PEER_V4, 1500);
+        let mut packet = Build::v4(udp(), payload(40)).bytes();
+        packet[0] = version << 4 | 5;
+        bench.native(&packet);
+        bench.assert_dropped(DropReason::InnerMalformed);
+    }
+}
+
+#[test]
+fn en_34_nothing_is_paced_or_held_back_on_a_known_path() {
+    let mut bench = Bench::new();
+    bench.map("203.0.113.0/24", PEER_V4, 1500);
+    let packet = Build::v4(udp(), payload(1400)).bytes();
+    // All at one moment, without any sign from the other side.
+    (0..10_000).for_each(|_| bench.native(&packet));
+    assert_eq!((bench.out.sent.len(), bench.counters().dropped_total()), (10_000, 0));
+}
+
+#[test]
+fn pi_12_a_packet_is_sent_without_flags() {
+    let mut bench = Bench::new();
+    bench.map("203.0.113.0/24", PEER_V6, 1500);
+    bench.native(&Build::v4(udp(), payload(9)).bytes());
+    assert_eq!(bench.out.sent[0].1[..8], [0; 8]);
 }

@@ -1,5 +1,5 @@
 use super::super::decapsulate::{Applied, apply, decrement_ttl};
-use super::super::{Inner, Marking, OuterFields};
+use super::super::{Dscp, Inner, Marking, OuterFields};
 use super::support::{Build, assert_intact, payload, tcp};
 use crate::drops::DropReason::{self, EcnNotEctCe, HopLimitExceeded};
 use proptest::prelude::*;
@@ -38,9 +38,11 @@ fn de_07_the_smaller_ttl_wins() {
 #[test]
 fn de_09_outer_dscp_replaces_the_inner_one_unless_switched_off() {
     for is_v6 in [false, true] {
-        for (copy_dscp, expected) in [(true, 0x28), (false, 0xb8)] {
+        for (dscp, expected) in
+            [(Dscp::Copy, 0x28), (Dscp::Fixed(0), 0xb8), (Dscp::Fixed(46), 0xb8)]
+        {
             let mut packet = packet(is_v6, 0xb8, 64);
-            let marking = Marking { copy_dscp, copy_ecn: true };
+            let marking = Marking { dscp, copy_ecn: true };
             let outer = OuterFields { ttl: 64, tos: 0x28 };
             let (inner, _) = applied(&mut packet, outer, marking).unwrap();
             assert_eq!(inner.tos, expected);
@@ -105,7 +107,7 @@ fn de_11_outer_ce_over_not_ect_is_dropped_and_the_packet_unchanged() {
 #[test]
 fn en_09_the_egress_follows_figure_4_whatever_its_own_marking() {
     let mut packet = packet(false, E0, 64);
-    let marking = Marking { copy_dscp: false, copy_ecn: false };
+    let marking = Marking { dscp: Dscp::Fixed(0), copy_ecn: false };
     let (inner, _) = applied(&mut packet, OuterFields { ttl: 64, tos: C }, marking).unwrap();
     assert_eq!(inner.tos, C);
 }
@@ -152,8 +154,9 @@ proptest! {
         (build.tos, build.ttl, build.id) = (tos, ttl, id);
         let mut packet = build.bytes();
         let outer = OuterFields { ttl: outer_ttl, tos: outer_tos };
+        let dscp = if copy_dscp { Dscp::Copy } else { Dscp::Fixed(tos >> 2) };
         // `applied` judges the checksum.
-        let _ = applied(&mut packet, outer, Marking { copy_dscp, copy_ecn: true });
+        let _ = applied(&mut packet, outer, Marking { dscp, copy_ecn: true });
     }
 
     #[test]

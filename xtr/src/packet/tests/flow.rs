@@ -49,6 +49,37 @@ fn en_14_ports_count_for_tcp_udp_and_sctp_only() {
 }
 
 #[test]
+fn en_14_en_15_ports_behind_ipv6_extension_headers_count_unless_it_is_a_fragment() {
+    // Next header, length in words less one, then options, a route, or an authentication header of 24 octets.
+    let options = [17, 0, 1, 4, 0, 0, 0, 0];
+    let authentication = [17, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let atomic = [17, 0, 0, 0, 0, 0, 0, 9];
+    let first = [17, 0, 0, 1, 0, 0, 0, 9];
+    let later = [17, 0, 0, 8, 0, 0, 0, 9];
+    for (number, header, counts) in [
+        (0, &options[..], true),
+        (43, &options, true),
+        (60, &options, true),
+        (135, &options, true),
+        (51, &authentication, true),
+        (44, &atomic, true),
+        (44, &first, false),
+        (44, &later, false),
+    ] {
+        let with_port = |port: u8| {
+            let body = [header, &[0x9c, port, 1, 0xbb, 0, 8, 0, 0]].concat();
+            hash(&Build::v6(Transport::Raw { protocol: number }, body))
+        };
+        assert_eq!(with_port(1) != with_port(2), counts, "{number} {header:?}");
+        if !counts {
+            // All fragments of the datagram, whatever they say follows.
+            let whole = Build::v6(Transport::Raw { protocol: 59 }, Vec::new());
+            assert_eq!(with_port(1), hash(&whole), "addresses only");
+        }
+    }
+}
+
+#[test]
 fn en_14_every_field_of_the_tuple_counts() {
     let base = udp_flow(false, (1000, 2000));
     let mut others = vec![udp_flow(false, (1001, 2000)), udp_flow(false, (1000, 2001))];

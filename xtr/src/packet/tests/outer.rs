@@ -1,5 +1,5 @@
 use super::super::outer::{OuterAddresses, build};
-use super::super::{Inner, Marking, OuterFields};
+use super::super::{Dscp, Inner, Marking, OuterFields};
 use super::support::{Build, payload, udp};
 use mapping::eid::InstanceId;
 
@@ -62,7 +62,7 @@ fn en_07_en_26_the_inner_packet_is_copied_octet_for_octet_whatever_its_marks() {
         for (is_v6, marking) in [
             (false, Marking::default()),
             (true, Marking::default()),
-            (true, Marking { copy_dscp: false, copy_ecn: false }),
+            (true, Marking { dscp: Dscp::Fixed(63), copy_ecn: false }),
         ] {
             let packet = Build { tos, ..Build::family(is_v6, udp(), vec![7; 33]) }.bytes();
             let fields = marking.outer_fields(&Inner::parse(&packet).unwrap());
@@ -85,25 +85,29 @@ fn en_04_outer_ttl_is_a_copy() {
 }
 
 #[test]
-fn en_06_outer_dscp_is_a_copy_or_zero() {
+fn en_06_outer_dscp_is_a_copy_or_fixed() {
     for dscp in 0..64u8 {
         assert_eq!(fields(dscp << 2, 64, Marking::default()).tos >> 2, dscp);
-        let fixed = Marking { copy_dscp: false, copy_ecn: true };
-        assert_eq!(fields(dscp << 2 | 1, 64, fixed).tos, 1);
+        for code_point in [0, 1, 46, 63] {
+            let fixed = Marking { dscp: Dscp::Fixed(code_point), copy_ecn: true };
+            assert_eq!(fields(dscp << 2 | 1, 64, fixed).tos, code_point << 2 | 1);
+        }
     }
 }
 
-#[test]
-fn en_08_outer_ecn_is_a_copy() {
-    for ecn in 0..4 {
-        assert_eq!(fields(0xb8 | ecn, 64, Marking::default()).tos, 0xb8 | ecn);
-    }
-}
+/// RFC 6040 Figure 3: incoming ECN; outgoing outer ECN in normal mode and in compatibility mode. The inner one stays.
+const FIGURE_3: [(u8, u8, u8); 4] =
+    [(0b00, 0b00, 0b00), (0b10, 0b10, 0b00), (0b01, 0b01, 0b00), (0b11, 0b11, 0b00)];
 
 #[test]
-fn en_09_compatibility_mode_sends_not_ect() {
-    for ecn in 0..4 {
-        let compatible = Marking { copy_dscp: true, copy_ecn: false };
-        assert_eq!(fields(0xb8 | ecn, 64, compatible).tos, 0xb8);
+fn en_08_en_09_outer_ecn_is_figure_3_in_both_modes() {
+    for (incoming, normal, compatible) in FIGURE_3 {
+        for (copy_ecn, outer) in [(true, normal), (false, compatible)] {
+            for dscp in [Dscp::Copy, Dscp::Fixed(46)] {
+                let marking = Marking { dscp, copy_ecn };
+                let got = fields(0xb8 | incoming, 64, marking).tos;
+                assert_eq!(got, 0xb8 | outer, "{incoming:02b} {copy_ecn}");
+            }
+        }
     }
 }
