@@ -136,7 +136,7 @@ impl Plan {
         let mut text = format!("debug = 0\noperating-mode = MS\ncontrol-iface = {interface}\n");
         for prefix in (0..self.sites)
             .flat_map(|site| std::iter::once(site_prefix(site)).chain(unregistered_of(site)))
- {
+        {
             text += &format!(
                 "lisp-site {{\n eid-prefix = {}\n key-type = 1\n key = \"{}\"\n iid = 0\n accept-more-specifics = true\n}}\n",
                 prefix.prefix(),

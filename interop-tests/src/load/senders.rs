@@ -108,7 +108,8 @@ impl Senders {
             }
             self.drain(&mut run, pace)?;
             // Nothing outstanding, and nothing due: no wonder that nothing comes.
-            if run.outcome.answered > before || run.outstanding() == 0 {
+            let idle = run.outstanding() == 0 && run.sent < messages.len();
+            if run.outcome.answered > before || idle {
                 heard = heard.max(now);
             }
             if now > heard + SILENCE {
@@ -215,7 +216,8 @@ struct Run {
 
 impl Run {
     fn outstanding(&self) -> usize {
-        self.sent - self.outcome.answered - self.outcome.sent
+        // What was given up may be answered still.
+        self.sent.saturating_sub(self.outcome.answered + self.outcome.sent)
     }
 
     /// How many may have been sent by `now`.
