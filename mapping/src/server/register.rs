@@ -12,7 +12,7 @@ use crate::eid::EidPrefix;
 use crate::timers::{RECEIVER_CHOSEN_TTL, TTL_RECEIVER_CHOOSES, control_payload_limit};
 use crate::wire::{Action, EidRecord, MapNotifyAck, MapRegister, XtrIdentity};
 
-use super::event::{Event, Refusal};
+use super::event::{Event, Refusal, Subject};
 use super::notify::{Due, signed_notify, signed_notify_in, to_control_port};
 use super::registry::{Locators, Outcome, Registered, Registrant, Registration};
 use super::replay::{Checked, Freshness, Nonces, Peer};
@@ -83,7 +83,13 @@ impl MapServer {
                 // RP-14: no Map-Notify tells an ACT.
                 Ok(()) => record.action = Action::NoAction,
                 Err(reason) => {
-                    self.refuse(now, Some(site), record.eid.prefix(), from.ip(), reason);
+                    let subject = match reason {
+                        Discard::LocatorRefused => self.sites.refused_locator(site, record),
+                        _ => None,
+                    };
+                    let (prefix, subject) = (record.eid.prefix(), subject.map(Subject::Locator));
+                    let site = Some(site);
+                    self.refuse(now, site, (prefix, from.ip()), reason, subject);
                     return false;
                 }
             }
@@ -483,20 +489,22 @@ impl MapServer {
         reason: Discard,
     ) {
         let prefix = register.records.first().and_then(|record| record.eid.prefix());
-        self.refuse(now, site, prefix, from.ip(), reason);
+        let algorithm = Subject::Algorithm(register.authentication.algorithm_id);
+        let subject = (reason == Discard::AlgorithmRefused).then_some(algorithm);
+        self.refuse(now, site, (prefix, from.ip()), reason, subject);
     }
 
     fn refuse(
         &mut self,
         now: Instant,
         site: Option<SiteIndex>,
-        prefix: Option<EidPrefix>,
-        source: IpAddr,
+        (prefix, source): (Option<EidPrefix>, IpAddr),
         reason: Discard,
+        subject: Option<Subject>,
     ) {
         self.discards.count(reason);
         let name = site.map(|site| self.sites.get(site).name.clone());
-        let refusal = Refusal { site: name, prefix, source, reason };
+        let refusal = Refusal { site: name, prefix, source, reason, subject };
         if let Some(site) = site {
             let state = self.sites.get_mut(site);
             state.count_refusal(reason);

@@ -304,15 +304,20 @@ impl Sites {
         if !exact && !permission.accept_more_specifics {
             return Err(Discard::MoreSpecificRefused);
         }
+        match self.refused_locator(site, record) {
+            Some(_) => Err(Discard::LocatorRefused),
+            None => Ok(()),
+        }
+    }
+
+    /// The first locator of `record` that `site` may not register.
+    pub(super) fn refused_locator(&self, site: SiteIndex, record: &EidRecord) -> Option<IpAddr> {
         let allowed = &self.get(site).config.allowed_locators;
         let permitted = |rloc: IpAddr| {
             !never_a_locator(rloc)
                 && (allowed.is_empty() || allowed.iter().any(|net| net.contains(&rloc)))
         };
-        if record.usable_locators().any(|(rloc, _)| !permitted(rloc)) {
-            return Err(Discard::LocatorRefused);
-        }
-        Ok(())
+        record.usable_locators().map(|(rloc, _)| rloc).find(|&rloc| !permitted(rloc))
     }
 }
 
