@@ -10,7 +10,7 @@ use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::courtesy::Courtesy;
+use super::courtesy::{Courtesy, step_back};
 use super::segment::{self, Segment, Writer};
 use super::{Limits, table};
 
@@ -235,6 +235,7 @@ fn sync_files(active: &File, closing: &[(Segment, Arc<File>)], directory: &Path)
 
 /// Folds closed segments into the database when there are enough, or when they are old enough.
 fn fold(shared: &Shared, directory: &Path, limits: &Limits) {
+    step_back();
     let database = || fs::metadata(table::path(directory)).map_or(0, |metadata| metadata.len());
     let mut size = database();
     let mut state = shared.lock();
