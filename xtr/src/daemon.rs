@@ -430,6 +430,11 @@ impl Daemon {
             Query::Drops => serde_json::to_value(self.drops()),
             Query::Status => serde_json::to_value(self.status(now)),
             Query::Subscriptions => serde_json::to_value(self.control.subscriptions_view(now)),
+            Query::Explain(question) => {
+                let known = self.control.known(now);
+                let explained = self.engine.explainer().explain(now, question, &known)?;
+                serde_json::to_value(explained)
+            }
             Query::Sites | Query::Refusals | Query::Referrals | Query::Delegations => {
                 return Err("this daemon is no Map-Server".to_owned());
             }

@@ -18,6 +18,7 @@
 //! packets a worker that shares its core with the network card's interrupts starves: keep them on different cores.
 use crate::config::DataConfig;
 use crate::counters::{CounterSnapshot, WorkerCounters};
+use crate::explain::Explainer;
 use crate::fib::FibReaderFactory;
 use crate::forward::{Forwarder, HoldLimits, PathMtus, Settings};
 use crate::packet::Marking;
@@ -60,6 +61,7 @@ pub struct Engine {
     started: Instant,
     failure: Arc<OnceLock<String>>,
     workers: Vec<Handle>,
+    explainer: Explainer,
 }
 
 #[derive(Debug)]
@@ -90,7 +92,15 @@ impl Engine {
         let settings = settings(config, &ports, seed, started, count);
         raise_descriptor_limit();
         let path_mtus = Arc::<PathMtus>::default();
+        let explainer = Explainer::new(
+            settings.clone(),
+            (0..ports.len()).map(|index| ports.port(index)),
+            Arc::clone(&policy) as Arc<dyn Policy>,
+            Arc::clone(&path_mtus),
+            fib.clone(),
+        );
         let mut engine = Self {
+            explainer,
             tun_name: tun.name,
             tun_index: tun.index,
             tun_mtu: tun.mtu,
@@ -142,6 +152,11 @@ impl Engine {
     /// The coarse clock of `LocatorSet::last_used`: whole seconds since the engine started, plus 1.
     pub fn clock(&self) -> u32 {
         u32::try_from(self.started.elapsed().as_secs() + 1).unwrap_or(u32::MAX)
+    }
+
+    /// Says what the workers would do with a packet.
+    pub fn explainer(&self) -> &Explainer {
+        &self.explainer
     }
 
     /// The name of the TUN device.

@@ -1,5 +1,6 @@
 //! The forwarding path against an output that only takes notes.
 
+mod agreement;
 mod conservation;
 mod core;
 mod hold;
@@ -7,7 +8,7 @@ mod native;
 
 use super::*;
 use crate::counters::{CounterSnapshot, Traffic, TrafficCounters};
-use crate::fib::{Adjacency, FibReader, FibUpdate, FibWriter, LocatorSet};
+use crate::fib::{Adjacency, FibReader, FibReaderFactory, FibUpdate, FibWriter, LocatorSet};
 use crate::packet::tests::support::{self, Build, Transport, ip, payload, tcp, udp};
 use crate::punt::{self, PuntReceiver};
 use ipnet::IpNet;
@@ -28,10 +29,20 @@ struct Rules {
     foreign_destinations: Vec<IpNet>,
     reencapsulate: Vec<IpNet>,
     native_forward: bool,
+    /// Whoever sends from here is refused for this reason, on both sides.
+    refused_sources: Vec<(IpAddr, DropReason)>,
+}
+
+impl Rules {
+    fn refusal(&self, source: IpAddr) -> Result<(), DropReason> {
+        let found = self.refused_sources.iter().find(|(refused, _)| *refused == source);
+        found.map_or(Ok(()), |&(_, reason)| Err(reason))
+    }
 }
 
 impl Policy for Rules {
     fn admit_native(&self, source: IpAddr, _: IpAddr) -> Result<InstanceId, DropReason> {
+        self.refusal(source)?;
         if source == ip("192.0.2.66") {
             Err(DropReason::SourceNotEid)
         } else {
@@ -43,9 +54,10 @@ impl Policy for Rules {
         &self,
         outer_source: IpAddr,
         instance_id: InstanceId,
-        _: IpAddr,
+        source: IpAddr,
         destination: IpAddr,
     ) -> Result<Onward, DropReason> {
+        self.refusal(source)?;
         if self.foreign_rlocs.contains(&outer_source) {
             Err(DropReason::PetrRlocNotAccepted)
         } else if self.unknown_instances.contains(&instance_id.get()) {
@@ -117,6 +129,7 @@ struct Bench {
     forwarder: Forwarder<Rules>,
     counters: Arc<WorkerCounters>,
     fib: FibWriter,
+    readers: FibReaderFactory,
     reader: FibReader,
     punts: PuntReceiver,
     now: Instant,
@@ -158,6 +171,7 @@ impl Bench {
             counters,
             fib,
             reader: factory.reader(),
+            readers: factory,
             punts,
             now,
             out: Notes::default(),
