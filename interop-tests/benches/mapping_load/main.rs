@@ -3,6 +3,10 @@
 //! One generator, pinned to one core, loads `isthmus mapping`, pinned to another, in a network namespace of its own; with `--peer`
 //! the same load goes to another Map-Server too, in the same run. Messages are made and signed before the clock starts. Measured:
 //! answers per second, CPU time of the server per operation, and at half the rate how long answers take.
+//!
+//! How long an answer took counts from when the train of its question was due, whether it left in time or not. Other programs and kernel
+//! threads take the same cores: "without a core" says for how long the server's first thread and the generator had to wait for theirs,
+//! and the p99 of most quarter seconds is the median of the quarters, which a stall of the machine now and then does not move.
 #![allow(clippy::print_stderr, reason = "a program for people")]
 
 mod arguments;
