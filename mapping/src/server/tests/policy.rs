@@ -61,7 +61,7 @@ fn au_19_what_a_profile_spares_a_site_is_told_at_the_start() {
 
 #[test]
 fn ms_01_refusals_name_the_locator_and_the_algorithm() {
-    let mut bench = of_profile(Profile::Rfc9301, &[Algorithm::HmacSha256]);
+    let mut bench = of_profile(Profile::Rfc9301, &Algorithm::STRONG);
     bench.register(&sha1(1));
     bench.register(&register(1, vec![record("10.9.0.0/16", &[ETR, "224.0.0.9"])]));
     let told = bench.server.refusals_view(bench.now);
