@@ -113,6 +113,39 @@ fn no_role_or_two() {
 }
 
 #[test]
+fn intake_by_ring_needs_interfaces() {
+    let ring = "map-resolvers = [\"198.51.100.2\"]\nintake = \"ring\"";
+    let with = |text: &str| text.replace("map-resolvers = [\"198.51.100.2\"]", ring);
+    refused_offline(
+        "gateway.toml",
+        &with(GATEWAY),
+        &[
+            "gateway.toml:4: gateway.intake: \"ring\" needs pitr.native-interfaces; name there the interfaces that the packets come from, or write \"tun\"",
+        ],
+    );
+    refused_offline(
+        "xtr.toml",
+        &with(XTR),
+        &[
+            "xtr.toml:5: xtr.intake: \"ring\" needs eid.interfaces; name there the interfaces that the packets come from, or write \"tun\"",
+        ],
+    );
+    refused_offline(
+        "xtr.toml",
+        &with(XTR).replace("\"ring\"", "\"rings\""),
+        &["xtr.toml:5: xtr.intake: \"rings\" is no intake; write \"tun\" or \"ring\""],
+    );
+    let names: Vec<String> = (0..17).map(|number| format!("eth{number}")).collect();
+    refused_offline(
+        "gateway.toml",
+        &format!("{}native-interfaces = {names:?}\n", with(GATEWAY)),
+        &[
+            "gateway.toml:4: gateway.intake: pitr.native-interfaces names more than 16 interfaces; write \"tun\": rings are for a few interfaces",
+        ],
+    );
+}
+
+#[test]
 fn unknown_keys_with_a_suggestion() {
     let text = GATEWAY.replace("map-resolvers", "map_resolver").replace("[pitr]", "[ptir]");
     refused_offline(
@@ -482,6 +515,24 @@ fn words_out_of_a_fixed_list() {
              write \"hmac-sha-256-128-hkdf\" or \"hmac-sha-256-128\"",
             "xtr.toml:11: data.udp-checksum: \"none\" is no way to fill the checksum; write \"computed\" or \"zero\"",
             "xtr.toml:12: data.source-ports: 0 is out of range; write 1 to 1024",
+        ],
+    );
+}
+
+#[test]
+fn workers_on_cores_that_are_none() {
+    let text = XTR.replace(
+        "[xtr]",
+        "[xtr]\ntun = { queues = 2 }\nworkers = { count = 3, cpus = [0, -1, \"a\"], pin = true }",
+    );
+    refused_offline(
+        "xtr.toml",
+        &text,
+        &[
+            "xtr.toml:3: xtr.workers.count: 3 workers cannot have 2 queues; every worker has one queue: leave tun.queues out",
+            "xtr.toml:3: xtr.workers.cpus[1]: -1 is out of range; write 0 to 1023",
+            "xtr.toml:3: xtr.workers.cpus[2]: is text (\"a\"); write 0 to 1023",
+            "xtr.toml:3: xtr.workers.pin: unknown key; known here: count, cpus",
         ],
     );
 }

@@ -20,8 +20,27 @@ pub struct StatusView {
     pub uptime_seconds: u64,
     /// Whether everything works; when not, `notes` say why.
     pub healthy: bool,
+    /// Where packets from the native side, or the site, come in; `None` in a Map-Server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intake: Option<String>,
     /// What the operator should know, a sentence each.
     pub notes: Vec<String>,
+    /// The workers of the data plane; empty in a daemon without one.
+    #[serde(default)]
+    pub workers: Vec<WorkerView>,
+}
+
+/// One worker of the data plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// From 0.
+    pub number: usize,
+    /// The core it is pinned to.
+    pub cpu: Option<usize>,
+    /// Packets it took in, from both sides.
+    pub packets: u64,
+    /// Why it ended; `None` = it runs.
+    pub failure: Option<String>,
 }
 
 /// Counters by name.

@@ -50,6 +50,7 @@ pub struct WorkerCounters {
     held: AtomicU64,
     core_bursts: AtomicU64,
     native_writes: AtomicU64,
+    ring_frames: AtomicU64,
     icmp_errors: AtomicU64,
     icmp_suppressed: AtomicU64,
     fragments_created: AtomicU64,
@@ -96,6 +97,11 @@ impl WorkerCounters {
     /// One write to the TUN, of a packet or a super-packet.
     pub fn native_write(&self) {
         add(&self.native_writes, 1);
+    }
+
+    /// A packet or super-packet was taken from the ring of a native interface, not from the TUN.
+    pub fn ring_frame(&self) {
+        add(&self.ring_frames, 1);
     }
 
     /// Packets that got a LISP header on their way from the native side.
@@ -150,6 +156,13 @@ impl WorkerCounters {
         }
     }
 
+    /// The worker is no more: what it still had is dropped.
+    pub fn write_off(&self) {
+        self.set_held(0);
+        let lost = self.snapshot().unaccounted();
+        self.dropped(DropReason::WorkerFailed, lost);
+    }
+
     /// The values now; each is exact, together they may be some packets apart while the worker runs.
     pub fn snapshot(&self) -> CounterSnapshot {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -164,6 +177,7 @@ impl WorkerCounters {
             held: load(&self.held),
             core_bursts: load(&self.core_bursts),
             native_writes: load(&self.native_writes),
+            ring_frames: load(&self.ring_frames),
             icmp_errors: load(&self.icmp_errors),
             icmp_suppressed: load(&self.icmp_suppressed),
             fragments_created: load(&self.fragments_created),
@@ -220,6 +234,8 @@ pub struct CounterSnapshot {
     pub core_bursts: u64,
     /// Writes that took `native_out`.
     pub native_writes: u64,
+    /// Packets and super-packets in `native_in` that came by the ring of an interface, not by the TUN.
+    pub ring_frames: u64,
     /// ICMP errors handed to the control plane.
     pub icmp_errors: u64,
     /// ICMP errors not sent: rate limit, or MT-19 forbids one.
@@ -253,8 +269,20 @@ impl CounterSnapshot {
 
     /// Whether every packet is accounted for; exact while the workers stand still.
     pub fn is_conserved(&self) -> bool {
+        self.came() == self.went()
+    }
+
+    /// Packets that came in and are neither out nor dropped nor held: those the workers have in hand.
+    fn unaccounted(&self) -> u64 {
+        self.came().saturating_sub(self.went())
+    }
+
+    fn came(&self) -> u64 {
         self.native_in.packets + self.core_in.packets + self.fragments_created
-            == self.native_out.packets + self.core_out.packets + self.dropped_total() + self.held
+    }
+
+    fn went(&self) -> u64 {
+        self.native_out.packets + self.core_out.packets + self.dropped_total() + self.held
     }
 
     /// By name, for `show counters` and the metrics; drops are named `drop_` and the reason.
@@ -272,6 +300,7 @@ impl CounterSnapshot {
             ("held", self.held),
             ("core_bursts", self.core_bursts),
             ("native_writes", self.native_writes),
+            ("ring_frames", self.ring_frames),
             ("icmp_errors", self.icmp_errors),
             ("icmp_suppressed", self.icmp_suppressed),
             ("fragments_created", self.fragments_created),
@@ -303,6 +332,7 @@ impl AddAssign<&Self> for CounterSnapshot {
         self.held += other.held;
         self.core_bursts += other.core_bursts;
         self.native_writes += other.native_writes;
+        self.ring_frames += other.ring_frames;
         self.icmp_errors += other.icmp_errors;
         self.icmp_suppressed += other.icmp_suppressed;
         self.fragments_created += other.fragments_created;
@@ -334,6 +364,18 @@ mod tests {
             assert_eq!(snapshot.dropped(reason), index as u64 + 1);
             assert_eq!(snapshot.by_name()[&format!("drop_{}", reason.name())], index as u64 + 1);
         }
+    }
+
+    #[test]
+    fn what_a_failed_worker_had_in_hand_is_counted_as_dropped() {
+        let counters = WorkerCounters::default();
+        counters.native_in(Traffic { packets: 9, octets: 900 });
+        counters.core_out(Traffic { packets: 2, octets: 200 });
+        counters.set_held(3);
+        counters.write_off();
+        let snapshot = counters.snapshot();
+        assert_eq!(snapshot.dropped(DropReason::WorkerFailed), 7);
+        assert!(snapshot.is_conserved());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! One task owns everything. It waits for a control message, a punt of the data plane, a question of the operator, news of DNS or of the
 //! kernel, or a timer; lets the control plane handle it; and carries out what the control plane wants: datagrams, changes of the
 //! forwarding table, path look-ups. The data plane never waits for it.
-use crate::config::{Endpoint, HostConfig, Role, RouterConfig};
+use crate::config::{Endpoint, HostConfig, Intake, Role, RouterConfig};
 use crate::control::{ControlPlane, Event};
 use crate::drops::DropReason;
 use crate::engine::Engine;
@@ -154,10 +154,16 @@ impl Daemon {
         let mut control =
             ControlPlane::new(config.control.clone(), now, rand::random(), nonce_base());
         fib.apply(std::iter::from_fn(|| control.poll_fib_update()));
-        let engine = Engine::start(&config.data, Arc::new(policy), &readers, sender)?;
+        let mut engine = Engine::start(&config.data, Arc::new(policy), &readers, sender)?;
         let mut routing = Routing::new(netlink.handle());
         let installed = routing.install(&config.host, engine.tun_index(), &refused).await;
         if let Err(error) = installed {
+            routing.remove().await;
+            engine.stop();
+            return Err(error.into());
+        }
+        let opened = take_native(&netlink, &mut engine).await;
+        if let Err(error) = opened {
             routing.remove().await;
             engine.stop();
             return Err(error.into());
@@ -208,7 +214,9 @@ impl Daemon {
         loop {
             self.carry_out();
             if let Some(failure) = self.engine.failure() {
-                return Err(DaemonError::Runtime(io::Error::other(failure.to_owned())));
+                return Err(DaemonError::Runtime(io::Error::other(format!(
+                    "no data-plane worker is left: {failure}"
+                ))));
             }
             tokio::select! {
                 () = &mut shutdown => return Ok(()),
@@ -378,6 +386,10 @@ impl Daemon {
         else {
             return;
         };
+        let own: Vec<IpAddr> = addresses.keys().copied().collect();
+        if let Err(error) = self.engine.take_native(&own) {
+            tracing::warn!(%error, "packets to a new address of this host may be taken for others");
+        }
         let (now, clock) = (Instant::now(), self.engine.clock());
         let mut missing = Vec::new();
         for rloc in self.config.control.rlocs.iter().map(|rloc| rloc.address) {
@@ -499,6 +511,14 @@ impl Daemon {
                 .iter()
                 .map(|rloc| format!("RLOC {rloc} is down: its address or its link is gone.")),
         );
+        let workers = self.engine.worker_views();
+        notes.extend(workers.iter().filter_map(|worker| {
+            let reason = worker.failure.as_ref()?;
+            Some(format!(
+                "Data-plane worker {} ended: {reason}. The others took its flows; restart the daemon to have it back.",
+                worker.number
+            ))
+        }));
         notes.extend(self.control.notes());
         StatusView {
             role: match self.config.control.role {
@@ -509,7 +529,17 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             healthy: notes.is_empty(),
+            intake: Some(self.intake()),
             notes,
+            workers,
+        }
+    }
+
+    fn intake(&self) -> String {
+        let tun = format!("TUN {}", self.engine.tun_name());
+        match &self.config.data.intake {
+            Intake::Tun => tun,
+            Intake::Ring(ring) => format!("ring on {}, else {tun}", ring.interfaces.join(", ")),
         }
     }
 
@@ -561,6 +591,12 @@ enum Input {
     Name(Resolved),
     HostChanged,
     Timeout,
+}
+
+/// Lets the intake by ring begin, now that everything is in place.
+async fn take_native(netlink: &Netlink, engine: &mut Engine) -> io::Result<()> {
+    let own = underlay::own_addresses(&netlink.handle()).await?;
+    engine.take_native(&own.into_keys().collect::<Vec<_>>())
 }
 
 /// What is configured must exist.

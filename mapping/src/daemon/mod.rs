@@ -293,7 +293,9 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             healthy: self.degraded.is_none(),
+            intake: None,
             notes,
+            workers: Vec::new(),
         }
     }
 }

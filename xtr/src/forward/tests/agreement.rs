@@ -78,12 +78,11 @@ fn bench(native_forward: bool) -> (Bench, Vec<Arc<LocatorSet>>) {
     });
     let host =
         |address: &str| format!("{address}/{}", if address.contains(':') { 128 } else { 32 });
-    let several = Arc::new(LocatorSet {
-        adjacencies: [("198.51.100.2", 1), ("198.51.100.3", 2), ("198.51.100.4", 3)]
-            .map(|(rloc, weight)| Adjacency { weight, ..adjacency(rloc, 1500) })
-            .into(),
-        last_used: 0.into(),
-    });
+    let several = Arc::new(LocatorSet::new(
+        [("198.51.100.2", 1), ("198.51.100.3", 2), ("198.51.100.4", 3)]
+            .map(|(rloc, weight)| Adjacency { weight, ..adjacency(rloc, 1500) }),
+        0,
+    ));
     bench.verdict(0, "203.0.113.0/24", Verdict::Encapsulate(Arc::clone(&several)));
     let sets = vec![
         several,
@@ -96,7 +95,7 @@ fn bench(native_forward: bool) -> (Bench, Vec<Arc<LocatorSet>>) {
         bench.verdict(0, &host(destination), Verdict::Drop(reason));
     }
     bench.verdict(0, &host(NATIVE), Verdict::Native);
-    let nobody = Arc::new(LocatorSet { adjacencies: Box::new([]), last_used: 0.into() });
+    let nobody = Arc::new(LocatorSet::new([], 0));
     bench.verdict(0, &host(NO_LOCATOR), Verdict::Encapsulate(nobody));
     (bench, sets)
 }

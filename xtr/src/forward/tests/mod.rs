@@ -180,10 +180,7 @@ impl Bench {
 
     /// Maps `prefix` to one locator, with the own RLOC of its family.
     fn map(&mut self, prefix: &str, destination: &str, mtu: u16) -> Arc<LocatorSet> {
-        let set = Arc::new(LocatorSet {
-            adjacencies: Box::new([adjacency(destination, mtu)]),
-            last_used: 0.into(),
-        });
+        let set = Arc::new(LocatorSet::new([adjacency(destination, mtu)], 0));
         self.verdict(0, prefix, Verdict::Encapsulate(Arc::clone(&set)));
         set
     }
