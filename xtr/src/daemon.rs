@@ -444,6 +444,9 @@ impl Daemon {
             }
             Query::MapCache => serde_json::to_value(self.control.map_cache_view(now)),
             Query::Locators => serde_json::to_value(self.control.locators_view(now)),
+            Query::Registrations if self.config.control.role == Role::Proxy => {
+                return Err("a gateway registers no EID-prefixes and keeps no registrations: ask a tunnel router or a Map-Server".to_owned());
+            }
             Query::Registrations => serde_json::to_value(self.control.registrations_view(now)),
             Query::Counters => serde_json::to_value(self.counters()),
             Query::Drops => serde_json::to_value(self.drops()),
