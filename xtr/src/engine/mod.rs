@@ -9,6 +9,7 @@
 //! | `datagram` | what a receive completion holds |
 //! | `packet_ring` | frames from native interfaces without the TUN |
 //! | `udp`, `tun` | sockets and device; `sys`: raw system calls |
+//! | `prefetch` | the processor's hint, for the forwarding table |
 //! | `steer` | which worker receives a packet; `affinity`: which core a worker runs on |
 //!
 //! Packets of one flow stay in order: bursts and writes are handed over in the order they were begun, and none of them waits in the
@@ -59,6 +60,7 @@ mod packet_ring_filter;
 mod packet_ring_gate;
 mod packet_ring_socket;
 mod parked;
+mod prefetch;
 mod ring;
 mod steer;
 mod sys;
@@ -66,6 +68,8 @@ mod tun;
 mod udp;
 mod worker;
 mod writes;
+
+pub(crate) use prefetch::prefetch;
 
 /// More workers than this help nobody.
 const MAX_WORKERS: usize = 256;

@@ -12,7 +12,7 @@ use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibReader, FibView};
 use crate::forward::{Forwarder, Outer, Output, PathMtus};
-use crate::packet::{Family, Inner, arrival};
+use crate::packet::{Family, Inner, VirtioNetHeader, arrival};
 use crate::policy::Policy;
 use nix::sys::eventfd::EventFd;
 use std::collections::VecDeque;
@@ -32,6 +32,8 @@ const FIRST_SOCKET_FILE: u32 = 1;
 const ROOM_PER_BUFFER: usize = 64;
 /// Frames taken from one packet ring per turn: enough for long bursts, few enough that nobody else waits long.
 const FRAMES_PER_TURN: usize = 512;
+/// Of these, how many destinations are looked up ahead, when that pays.
+const FRAMES_AHEAD: u16 = 64;
 /// How long to wait for operations that should have completed at once.
 const STRAGGLERS: Duration = Duration::from_millis(5);
 
@@ -144,7 +146,7 @@ impl<P: Policy> Worker<P> {
         }
         io.forward_released(now, forwarder, &mut view)?;
         if view.wants_warming() {
-            view.warm(io.pending_frames().filter_map(|frame| forwarder.destination(frame)));
+            view.warm(io.pending_packets().filter_map(|packet| forwarder.destination(packet)));
         }
         while let Some(completion) = io.pending.pop_front() {
             io.make_room()?;
@@ -362,10 +364,13 @@ impl Io {
         Ok(())
     }
 
-    /// The frames that wait to be forwarded.
-    fn pending_frames(&self) -> impl Iterator<Item = &[u8]> {
+    /// The packets read from the TUN that wait to be forwarded.
+    fn pending_packets(&self) -> impl Iterator<Item = &[u8]> {
         let frames = self.pending.iter().filter(|frame| frame.operation == Operation::Tun);
-        frames.filter_map(|frame| self.tun.peek(frame.buffer?, frame.result as usize))
+        frames.filter_map(|frame| {
+            let frame = self.tun.peek(frame.buffer?, frame.result as usize)?;
+            frame.get(VirtioNetHeader::LEN..)
+        })
     }
 
     fn forward_frame<P: Policy>(
@@ -392,7 +397,12 @@ impl Io {
         view: &mut FibView<'_>,
     ) -> io::Result<()> {
         for ring in 0..self.descriptors.native.len() {
-            for _ in 0..FRAMES_PER_TURN {
+            for frame in 0..FRAMES_PER_TURN {
+                if view.wants_warming() && frame % usize::from(FRAMES_AHEAD) == 0 {
+                    let frames = self.descriptors.native.waiting(ring, FRAMES_AHEAD);
+                    let packets = frames.filter_map(|frame| frame.get(arrival::HEADERS_LEN..));
+                    view.warm(packets.filter_map(|packet| forwarder.destination(packet)));
+                }
                 self.make_room()?;
                 let Self { descriptors, bursts, writes, counters, .. } = self;
                 let native = &mut descriptors.native;

@@ -198,9 +198,8 @@ impl<P: Policy> Forwarder<P> {
         }
     }
 
-    /// Where [`Self::from_native`] will look this frame's destination up, if it will.
-    pub fn destination(&self, frame: &[u8]) -> Option<(InstanceId, IpAddr)> {
-        let (_, packet) = split(frame)?;
+    /// Where [`Self::from_native`] will look the destination of this packet up, if it will.
+    pub fn destination(&self, packet: &[u8]) -> Option<(InstanceId, IpAddr)> {
         let inner = Inner::parse(packet).ok()?;
         let instance_id = self.policy.admit_native(inner.source, inner.destination).ok()?;
         Some((instance_id, inner.destination))
