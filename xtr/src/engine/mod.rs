@@ -255,9 +255,22 @@ impl Engine {
         self.workers.iter().enumerate().map(view).collect()
     }
 
-    /// Stops the workers, waits for them and removes the TUN device.
-    pub fn stop(self) {
-        drop(self);
+    /// Stops the workers, waits for them and removes the TUN device; returns the last of the counters: nothing is held any more.
+    pub fn stop(mut self) -> CounterSnapshot {
+        self.end();
+        self.counters()
+    }
+
+    fn end(&mut self) {
+        for worker in &self.workers {
+            worker.control.stop.store(true, Ordering::Release);
+        }
+        self.wake();
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                let _ = thread.join();
+            }
+        }
     }
 
     /// Starts a worker's thread and waits until it runs.
@@ -300,15 +313,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        for worker in &self.workers {
-            worker.control.stop.store(true, Ordering::Release);
-        }
-        self.wake();
-        for worker in &mut self.workers {
-            if let Some(thread) = worker.thread.take() {
-                let _ = thread.join();
-            }
-        }
+        self.end();
     }
 }
 

@@ -37,6 +37,9 @@ const FRAMES_AHEAD: u16 = 64;
 /// How long to wait for operations that should have completed at once.
 const STRAGGLERS: Duration = Duration::from_millis(5);
 
+/// How long a worker that ends waits for what it has handed to the kernel.
+const LAST_COMPLETIONS: Duration = Duration::from_secs(1);
+
 /// A read that waits is not always told that its device went: the kernel detaches a queue after it woke the readers.
 const TUN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -127,7 +130,8 @@ impl<P: Policy> Worker<P> {
             self.io.flush()?;
         }
         self.io.descriptors.native.count_drops(&self.io.counters);
-        Ok(())
+        self.forwarder.give_up();
+        self.io.finish(Instant::now() + LAST_COMPLETIONS)
     }
 
     fn timeout(&self, now: Instant) -> Duration {
@@ -309,6 +313,15 @@ impl Io {
         if self.path_mtus.refused(Instant::now(), locator, len) {
             self.counters.path_mtu_lowered();
         }
+    }
+
+    /// Waits for what was handed to the kernel, to count it. What is read meanwhile counts as never received.
+    fn finish(&mut self, until: Instant) -> io::Result<()> {
+        while self.in_flight > 0 && Instant::now() < until {
+            self.ring.wait(1, STRAGGLERS)?;
+            self.reap()?;
+        }
+        Ok(())
     }
 
     /// Forwards what was held and need not wait any longer, before anything that came later.

@@ -189,6 +189,13 @@ impl Hold {
         expired
     }
 
+    /// Throws out everything; returns the packets that were lost, segments counted each.
+    pub(super) fn clear(&mut self) -> u64 {
+        let lost = self.packets;
+        *self = Self::new(self.limits);
+        lost
+    }
+
     fn expire_at(&mut self, at: Instant) {
         self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
     }

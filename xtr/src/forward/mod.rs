@@ -379,6 +379,13 @@ impl<P: Policy> Forwarder<P> {
         self.tap = Some(tap);
     }
 
+    /// Throws out everything that is held, because nobody will be here to send it.
+    pub fn give_up(&mut self) {
+        let lost = self.hold.clear();
+        self.counters.dropped(DropReason::MapCacheMissTimeout, lost);
+        self.counters.set_held(0);
+    }
+
     fn admit_native<'a>(&self, frame: &'a mut [u8]) -> Result<Work<'a>, DropReason> {
         let (virtio, packet) = split(frame).ok_or(DropReason::InnerMalformed)?;
         let inner = Inner::parse(packet)?;
