@@ -25,6 +25,8 @@ const LONGEST: f64 = 60.0;
   isthmus bench --quick tcp-wire encap         a first look
   isthmus bench encap --variant 'eight: source-ports = 8'
                                                two configurations side by side
+  isthmus bench encap --contenders vxlan,isthmus,ring
+                                               ours with intake by ring too
   isthmus bench --program old=target/old/isthmus
                                                two builds side by side
 
@@ -139,8 +141,13 @@ impl BenchArgs {
                 "plain" => Method::Plain,
                 "vxlan" => Method::Vxlan,
                 "isthmus" => Method::Isthmus(usual.clone()),
+                "ring" => {
+                    let lines = "intake = \"ring\"".to_owned();
+                    Method::Isthmus(Variant { lines, ..usual.clone() })
+                }
                 _ => {
-                    let text = format!("{name} is no contender: plain, vxlan and isthmus are");
+                    let text =
+                        format!("{name} is no contender: plain, vxlan, isthmus and ring are");
                     return Err(Failure::Usage(text));
                 }
             };

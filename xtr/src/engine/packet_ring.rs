@@ -117,6 +117,23 @@ impl PacketRings {
         Some(taken)
     }
 
+    /// The next frames of the ring numbered so, at most `most`, as they are before [`crate::packet::arrival::take`]. Without those that wait in the
+    /// socket.
+    pub(super) fn pending(&self, ring: usize, most: usize) -> impl Iterator<Item = &[u8]> {
+        let ring = self.rings.get(ring);
+        let frames = (0..most.min(FRAMES.into()) as u16).map_while(move |ahead| {
+            let ring = ring?;
+            let frame = (ring.next + ahead) % FRAMES;
+            let unused = ring.users[usize::from(frame)] == 0;
+            ring.socket.filled(frame).filter(|_| unused).map(|filled| (ring, frame, filled))
+        });
+        frames.filter_map(|(ring, frame, filled)| match filled {
+            // SAFETY: the frame is filled and has no users; the borrow of `self` keeps it from being taken meanwhile.
+            Filled::Packet(start, len) => Some(&*unsafe { ring.socket.packet(frame, start, len) }),
+            Filled::InSocket | Filled::CutOff => None,
+        })
+    }
+
     /// The packet is dealt with, and `operations` queued operations point into its frame.
     pub(super) fn settle(&mut self, buffer: BufferRef, operations: u16) {
         if let Some(users) = self.users(buffer) {

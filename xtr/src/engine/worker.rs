@@ -392,6 +392,11 @@ impl Io {
         view: &mut FibView<'_>,
     ) -> io::Result<()> {
         for ring in 0..self.descriptors.native.len() {
+            if view.wants_warming() {
+                let frames = self.descriptors.native.pending(ring, FRAMES_PER_TURN);
+                let packets = frames.filter_map(|frame| frame.get(arrival::ETHERNET_LEN..));
+                view.warm(packets.filter_map(|packet| forwarder.destination(packet)));
+            }
             for _ in 0..FRAMES_PER_TURN {
                 self.make_room()?;
                 let Self { descriptors, bursts, writes, counters, .. } = self;
