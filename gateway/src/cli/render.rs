@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use ::mapping::admin::{DropCount, Query};
 use ::mapping::eid::{EidPrefix, InstanceId};
-use ::mapping::view::{RefusalView, RegistrationView, SiteView, StatusView};
+use ::mapping::view::{RefusalView, RegistrationView, SiteView, StatusView, WorkerView};
 use ::xtr::view::{LocatorView, MapCacheEntryView, OwnRegistrationView};
 use ipnet::IpNet;
 use serde_json::Value;
@@ -38,6 +38,8 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
         Query::Drops => drops(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Status => status(&serde_json::from_value(view)?),
         Query::Explain(_) => super::explain::text(&serde_json::from_value(view)?),
+        Query::Tap(_) => format!("{view}\n"),
+        Query::TapNext { .. } => super::tap::text(&serde_json::from_value(view)?),
     })
 }
 
@@ -247,12 +249,13 @@ fn refusals(refusals: &[RefusalView]) -> String {
         let prefix = refusal.prefix.map_or("an EID".to_owned(), |prefix| prefix.to_string());
         let _ = writeln!(
             text,
-            "\n{prefix} from {}, site {}, {}, last {} ago\n  {}: {}",
+            "\n{prefix} from {}, site {}, {}, last {} ago\n  {}{}: {}",
             refusal.source,
             refusal.site.as_deref().unwrap_or("unknown"),
             counted(refusal.count, "time", "times"),
             clock(refusal.age_seconds),
             refusal.reason,
+            refusal.subject.as_ref().map(|subject| format!(", {subject}")).unwrap_or_default(),
             refusal.help,
         );
     }
@@ -323,6 +326,16 @@ fn status(status: &StatusView) -> String {
     }
     for note in &status.notes {
         let _ = writeln!(text, "  {note}");
+    }
+    if !status.workers.is_empty() {
+        let row = |worker: &WorkerView| {
+            let cpu = worker.cpu.map_or_else(|| "any".to_owned(), |cpu| cpu.to_string());
+            let state = worker.failure.as_ref().map_or("running", |_| "failed");
+            vec![worker.number.to_string(), cpu, state.to_owned(), worker.packets.to_string()]
+        };
+        let columns = [("Worker", Right), ("CPU", Right), ("State", Left), ("Packets", Right)];
+        let rows: Vec<_> = status.workers.iter().map(row).collect();
+        text += &table(2, &columns, &rows);
     }
     text
 }
@@ -460,8 +473,13 @@ LISP registrations refused, newest first, 1 kind
 203.0.113.0/26 from 198.51.100.66, site a, 2 times, last 00:00:05 ago
   key_unknown: Compare key-id at both ends.
 ";
-        assert_eq!(shown(Query::Refusals, value), expected);
+        assert_eq!(shown(Query::Refusals, value.clone()), expected);
         assert_eq!(shown(Query::Refusals, json!([])), "No registration was refused.\n");
+        let mut named = value;
+        named[0]["reason"] = "locator_refused".into();
+        named[0]["subject"] = "locator 192.0.2.9".into();
+        let text = shown(Query::Refusals, named);
+        assert!(text.contains("locator_refused, locator 192.0.2.9: Compare"), "{text}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 use super::own::OwnRlocs;
 use crate::counters::TrafficCounters;
 use crate::drops::DropReason;
-use crate::fib::{Adjacency, LocatorSet};
+use crate::fib::Adjacency;
 use mapping::eid::EidPrefix;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -144,11 +144,6 @@ pub(super) fn select(
         .collect();
     adjacencies.sort_by_key(|adjacency| adjacency.destination);
     Ok(adjacencies.into_boxed_slice())
-}
-
-/// Wraps adjacencies for the forwarding table, keeping when the entry was last used.
-pub(super) fn locator_set(adjacencies: Box<[Adjacency]>, last_used: u32) -> Arc<LocatorSet> {
-    Arc::new(LocatorSet::new(adjacencies, last_used))
 }
 
 /// Whether two sets send the same packets the same way.

@@ -59,9 +59,6 @@ fn bind_alone(rloc: IpAddr, port: u16) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Intake;
-    use crate::packet::Dscp;
-    use crate::packet::icmp::Rate;
     use std::net::{Ipv4Addr, UdpSocket};
 
     const RLOC: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -69,15 +66,9 @@ mod tests {
     fn config() -> DataConfig {
         DataConfig {
             rlocs: vec![RLOC],
-            intake: Intake::Tun,
             tun_name: "unused0".to_owned(),
             queues: Some(1),
-            source_ports: 64,
-            zero_udp_checksum: false,
-            dscp: Dscp::Copy,
-            copy_ecn: true,
-            log_unusual_ecn: true,
-            icmp_rate: Rate::default(),
+            ..DataConfig::default()
         }
     }
 
