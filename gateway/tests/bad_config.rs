@@ -1037,6 +1037,27 @@ itr-keys = [{ id = 256, file = "itr.key" }]
 }
 
 #[test]
+fn path_mtu_rules() {
+    refused_offline(
+        "xtr.toml",
+        &format!("{XTR}\n[data]\nmtu = {{ ipv4 = 400, ipv6 = 1279 }}\npath-mtu = \"guess\"\n"),
+        &[
+            "xtr.toml:10: data.mtu.ipv4: 400 is out of range; write 576 to 65535",
+            "xtr.toml:10: data.mtu.ipv6: 1279 is out of range; write 1280 to 65535",
+            "xtr.toml:11: data.path-mtu: \"guess\" is no way to know the path MTU; write \"stateless\" or { icmp = true, probe = true }",
+        ],
+    );
+    refused_offline(
+        "xtr.toml",
+        &format!("{XTR}\n[data]\npath-mtu = {{ icmp = 1, ask = true }}\n"),
+        &[
+            "xtr.toml:10: data.path-mtu.ask: unknown key; known here: icmp, probe",
+            "xtr.toml:10: data.path-mtu.icmp: is a number (1); write true or false",
+        ],
+    );
+}
+
+#[test]
 fn header_rules() {
     refused_offline(
         "xtr.toml",

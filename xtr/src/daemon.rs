@@ -135,6 +135,7 @@ struct Daemon {
     /// What the kernel had refused before we started.
     udp_errors: UdpErrors,
     ecn: EcnWatch,
+    reports: ReportWatch,
 }
 
 impl Daemon {
@@ -180,6 +181,7 @@ impl Daemon {
             quiet_until: None,
             udp_errors: UdpErrors::read(),
             ecn: EcnWatch::default(),
+            reports: ReportWatch::default(),
             config,
             control,
             engine,
@@ -262,6 +264,7 @@ impl Daemon {
         if self.control.poll_timeout().is_some_and(|due| due <= now) {
             self.control.handle_timeout(now);
         }
+        self.watch_path_reports(now);
         self.watch_ecn(now);
         if self.paths_due <= now {
             (self.paths_checked, self.paths_due) = (now, now + PATH_INTERVAL);
@@ -310,6 +313,13 @@ impl Daemon {
                 let destination = transmit.destination;
                 tracing::debug!(%destination, %error, "control message not sent");
                 self.control.count_send_failure();
+            }
+        }
+        while let Some(probe) = self.control.poll_path_probe() {
+            // One that does not go is one that is not answered.
+            if let Err(error) = self.sockets.send_path_probe(&probe) {
+                let (destination, octets) = (probe.destination, probe.payload.len());
+                tracing::debug!(%destination, octets, %error, "path probe not sent");
             }
         }
         while let Some(event) = self.control.poll_event() {
@@ -364,6 +374,7 @@ impl Daemon {
             Event::PublicationReplayed { prefix, map_server } => {
                 tracing::warn!(%prefix, %map_server, "a publication is not newer than the last one: replayed?");
             }
+            Event::PathMtu { rloc, mtu } => tracing::info!(%rloc, mtu, "path MTU changed"),
             Event::MapCacheFull => {
                 tracing::debug!("map-cache full: the least recently used entries made room");
             }
@@ -392,6 +403,20 @@ impl Daemon {
             self.control.set_own_rloc(now, rloc, up, clock);
         }
         self.missing_rlocs = missing;
+    }
+
+    /// Tells the control plane what the data plane was told of path MTUs, at most once a second.
+    fn watch_path_reports(&mut self, now: Instant) {
+        if self.reports.due.is_some_and(|due| now < due) {
+            return;
+        }
+        self.reports.due = Some(now + HEALTH_INTERVAL);
+        let seen = self.engine.counters().path_mtu_lowered;
+        if std::mem::replace(&mut self.reports.seen, seen) != seen {
+            for (rloc, mtu) in self.engine.path_mtus().reported(now) {
+                self.control.set_reported_mtu(now, rloc, mtu);
+            }
+        }
     }
 
     /// DE-14: what RFC 6040 §4.2 wants logged, at a bounded rate, with a switch.
@@ -536,6 +561,14 @@ const KERNEL_CHECKSUM_HELP: &str = "The kernel dropped datagrams whose UDP check
     namespace, whatever their port.";
 const KERNEL_BUFFER_HELP: &str = "The kernel dropped datagrams because the receive buffer of their socket was full: since the start, in \
     this network namespace, whatever their port.";
+
+/// What the control plane was last told of path MTUs.
+#[derive(Debug, Default)]
+struct ReportWatch {
+    due: Option<Instant>,
+    /// How many reports lowered one.
+    seen: u64,
+}
 
 /// What was last logged of ECN.
 #[derive(Debug, Default)]

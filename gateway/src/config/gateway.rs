@@ -61,7 +61,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
             "add [pitr] with eid-aggregates or [petr] with accept-from",
         );
     }
-    let data = router::data(root, table.as_ref(), rlocs.clone());
+    let (data, path_mtu) = router::data(root, table.as_ref(), rlocs.clone());
     if let Some(table) = table {
         table.finish();
     }
@@ -77,6 +77,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
                 eids: Vec::new(),
                 registration_interval: timers::REGISTRATION_INTERVAL,
                 probe_interval,
+                path_mtu,
                 record_ttl_minutes: timers::RECORD_TTL_MINUTES,
                 proxy_reply: false,
                 map_cache_limit,

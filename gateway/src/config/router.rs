@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mapping::timers;
-use xtr::config::{DataConfig, Endpoint};
+use xtr::config::{DEFAULT_MTU, DataConfig, Endpoint, PathMtuConfig};
 use xtr::packet::Dscp;
 use xtr::packet::icmp::Rate;
 
@@ -35,7 +35,11 @@ pub(crate) fn probe_interval(table: &Table<'_>) -> Option<Duration> {
 }
 
 /// `tun` of the role's table and the `[data]` section.
-pub(crate) fn data(root: &Table<'_>, role: Option<&Table<'_>>, rlocs: Vec<IpAddr>) -> DataConfig {
+pub(crate) fn data(
+    root: &Table<'_>,
+    role: Option<&Table<'_>>,
+    rlocs: Vec<IpAddr>,
+) -> (DataConfig, PathMtuConfig) {
     let (tun_name, queues) = role
         .and_then(|role| role.get("tun"))
         .and_then(|node| node.table())
@@ -55,8 +59,10 @@ pub(crate) fn data(root: &Table<'_>, role: Option<&Table<'_>>, rlocs: Vec<IpAddr
         dscp: Dscp::Copy,
         copy_ecn: true,
         log_unusual_ecn: true,
+        path_mtu_icmp: true,
         icmp_rate: Rate::default(),
     };
+    let mut path_mtu = PathMtuConfig { probe: true, ..PathMtuConfig::default() };
     if let Some(table) = root.get("data").and_then(|node| node.table()) {
         config.source_ports = table.or("source-ports", config.source_ports, |node| {
             node.integer(1..=1024).and_then(|value| u16::try_from(value).ok())
@@ -66,9 +72,54 @@ pub(crate) fn data(root: &Table<'_>, role: Option<&Table<'_>>, rlocs: Vec<IpAddr
         config.copy_ecn = table.or("copy-ecn", true, Node::boolean);
         config.log_unusual_ecn = table.or("log-unusual-ecn", true, Node::boolean);
         config.icmp_rate = table.or("icmp-errors", config.icmp_rate, icmp_errors);
+        path_mtu = read_path_mtu(&table, &mut config);
         table.finish();
     }
-    config
+    (config, path_mtu)
+}
+
+/// `mtu` and `path-mtu`.
+fn read_path_mtu(table: &Table<'_>, config: &mut DataConfig) -> PathMtuConfig {
+    let mut path_mtu = table.or("mtu", PathMtuConfig::default(), mtu);
+    path_mtu.probe = true;
+    if let Some(node) = table.get("path-mtu") {
+        (config.path_mtu_icmp, path_mtu.probe) = path_mtu_mode(&node).unwrap_or((true, true));
+    }
+    if !config.path_mtu_icmp && !path_mtu.probe {
+        // RFC 9300 §7.1: with nobody to say better.
+        path_mtu.ipv4 = path_mtu.ipv4.or(Some(DEFAULT_MTU));
+        path_mtu.ipv6 = path_mtu.ipv6.or(Some(DEFAULT_MTU));
+    }
+    path_mtu
+}
+
+/// `{ ipv4, ipv6 }`.
+fn mtu(node: &Node<'_>) -> Option<PathMtuConfig> {
+    let table = node.table()?;
+    let octets = |key: &'static str, least: i64| {
+        table.or(key, None, |node| {
+            node.integer(least..=65_535).and_then(|mtu| u16::try_from(mtu).ok()).map(Some)
+        })
+    };
+    let (ipv4, ipv6) = (octets("ipv4", 576), octets("ipv6", 1280));
+    table.finish();
+    Some(PathMtuConfig { ipv4, ipv6, probe: false })
+}
+
+/// `"stateless"`, or which ways of learning it are used: ICMP, probes.
+fn path_mtu_mode(node: &Node<'_>) -> Option<(bool, bool)> {
+    const INSTEAD: &str = "write \"stateless\" or { icmp = true, probe = true }";
+    if let Some(text) = node.as_text() {
+        if text == "stateless" {
+            return Some((false, false));
+        }
+        node.error(&format!("{text:?} is no way to know the path MTU"), INSTEAD);
+        return None;
+    }
+    let table = node.table()?;
+    let mode = (table.or("icmp", true, Node::boolean), table.or("probe", true, Node::boolean));
+    table.finish();
+    Some(mode)
 }
 
 /// `"auto"` (one per core) or a number.

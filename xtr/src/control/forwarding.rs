@@ -181,7 +181,8 @@ impl ControlPlane {
             return;
         }
         let is_new = !self.locators.contains_key(&address);
-        change(self.locators.entry(address).or_insert_with(Locator::new));
+        let assumed_mtu = self.config.path_mtu.ceiling(address, None);
+        change(self.locators.entry(address).or_insert_with(|| Locator::new(assumed_mtu)));
         if is_new {
             self.start_probing(now, address);
             self.event(Event::LocatorAdded(address));

@@ -386,6 +386,9 @@ impl ControlPlane {
         reply: &MapReply,
         octets: &[u8],
     ) {
+        if self.handle_path_reply(now, reply.nonce) {
+            return;
+        }
         if reply.probe {
             return self.handle_probe_reply(now, from, reply);
         }

@@ -7,6 +7,7 @@
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
 //! | `probe` | RLOC-probes sent and their answers |
+//! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
@@ -27,6 +28,8 @@ mod limit;
 mod locator;
 mod map_cache;
 mod own;
+mod path_mtu;
+mod path_probe;
 mod probe;
 mod secure;
 mod show;
@@ -50,6 +53,7 @@ use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
 use mapping::wire::{CONTROL_PORT, Message};
 use own::OwnRlocs;
+use path_probe::PathProbes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use smr::Solicitor;
@@ -111,6 +115,13 @@ pub enum Event {
         /// Where it came from.
         map_server: IpAddr,
     },
+    /// The path MTU towards a remote RLOC is another one now.
+    PathMtu {
+        /// The remote RLOC.
+        rloc: IpAddr,
+        /// The largest outer packet towards it, octets.
+        mtu: u16,
+    },
     /// The map-cache is at its bound: the least recently used entries made room (MC-27).
     MapCacheFull,
 }
@@ -133,6 +144,7 @@ pub struct ControlPlane {
     probe_bucket: TokenBucket,
     /// No probe before: the bucket was empty.
     probes_blocked: Option<Instant>,
+    path_probes: PathProbes,
     lookups: Lookups,
     refusals_told: TokenBucket,
     registrations: Vec<Registration>,
@@ -175,6 +187,7 @@ impl ControlPlane {
             probe_nonces: HashMap::new(),
             probe_bucket: TokenBucket::new(now, probe::PROBES_PER_SECOND),
             probes_blocked: None,
+            path_probes: PathProbes::new(now),
             lookups: Lookups::new(now),
             refusals_told: TokenBucket::new(now, secure::REFUSALS_TOLD_PER_SECOND),
             registrations: Vec::new(),
@@ -268,6 +281,7 @@ impl ControlPlane {
         self.run_subscriptions(now);
         self.run_lookups(now);
         self.run_probes(now);
+        self.run_path_probes(now);
         self.run_registrations(now);
         self.run_smrs(now);
         self.replies.purge(now);
@@ -279,6 +293,7 @@ impl ControlPlane {
             self.cache.next_timeout(),
             self.lookups.next_timeout(),
             self.next_probe(),
+            self.path_probes.next_timeout(),
             self.next_registration(),
             self.solicitor.next_timeout(),
             self.subscriptions.next_timeout(),
@@ -319,13 +334,15 @@ impl ControlPlane {
 
     /// What the underlay's routing says of a remote RLOC: the largest outer packet in octets, or `None` without a route (PB-16).
     pub fn set_path(&mut self, now: Instant, rloc: IpAddr, mtu: Option<u16>) {
-        let path = mtu.map_or(Path::None, Path::Mtu);
+        let path =
+            mtu.map_or(Path::None, |mtu| Path::Mtu(self.config.path_mtu.ceiling(rloc, Some(mtu))));
         let Some(locator) = self.locators.get_mut(&rloc) else { return };
         if locator.path != path {
             let is_back = std::mem::replace(&mut locator.path, path) == Path::None;
             if is_back {
                 self.hasten_probe(now, rloc);
             }
+            self.path_ceiling_changed(now, rloc);
             self.locator_changed(now, rloc);
         }
     }

@@ -75,6 +75,7 @@ mod tests {
             dscp: Dscp::Copy,
             copy_ecn: true,
             log_unusual_ecn: true,
+            path_mtu_icmp: true,
             icmp_rate: Rate::default(),
         }
     }

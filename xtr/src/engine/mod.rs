@@ -44,7 +44,7 @@ mod parked;
 mod ring;
 mod sys;
 mod tun;
-mod udp;
+pub(crate) mod udp;
 mod worker;
 mod writes;
 
@@ -57,6 +57,7 @@ pub struct Engine {
     tun_name: String,
     tun_index: u32,
     tun_mtu: u16,
+    path_mtus: Arc<PathMtus>,
     started: Instant,
     failure: Arc<OnceLock<String>>,
     workers: Vec<Handle>,
@@ -94,13 +95,14 @@ impl Engine {
             tun_name: tun.name,
             tun_index: tun.index,
             tun_mtu: tun.mtu,
+            path_mtus: Arc::clone(&path_mtus),
             started,
             failure: Arc::default(),
             workers: Vec::with_capacity(count),
         };
         for queue in tun.queues {
             let mut sockets = Sockets::open(config, &ports)?;
-            if engine.workers.is_empty() {
+            if engine.workers.is_empty() && config.path_mtu_icmp {
                 sockets.listen_to_icmp(&config.rlocs);
             }
             let descriptors = Descriptors { tun: queue, sockets, ports };
@@ -142,6 +144,11 @@ impl Engine {
     /// The coarse clock of `LocatorSet::last_used`: whole seconds since the engine started, plus 1.
     pub fn clock(&self) -> u32 {
         u32::try_from(self.started.elapsed().as_secs() + 1).unwrap_or(u32::MAX)
+    }
+
+    /// What routers, and our own interfaces, said of path MTUs.
+    pub fn path_mtus(&self) -> &PathMtus {
+        &self.path_mtus
     }
 
     /// The name of the TUN device.

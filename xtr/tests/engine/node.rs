@@ -108,6 +108,7 @@ pub(crate) fn config(addresses: Addresses, queues: usize) -> DataConfig {
         dscp: Dscp::Copy,
         copy_ecn: true,
         log_unusual_ecn: true,
+        path_mtu_icmp: true,
         icmp_rate: Rate::default(),
     }
 }
