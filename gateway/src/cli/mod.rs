@@ -11,8 +11,9 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Finding;
 
+mod bench;
 mod check;
-mod columns;
+pub(crate) mod columns;
 mod daemon;
 mod gateway;
 mod lig;
@@ -33,8 +34,9 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.verb {
-        // The lab makes namespaces, for which the process must have one thread: nothing may start before it.
+        // The lab and the benchmarks make namespaces, for which the process must have one thread: nothing may start before it.
         Verb::Lab(args) => return crate::lab::run(args),
+        Verb::Bench(args) => return bench::run(args),
         Verb::Gateway(args) => gateway::run(&args),
         Verb::Xtr(args) => xtr::run(&args),
         Verb::Mapping(args) => mapping::run(&args),
@@ -91,6 +93,8 @@ enum Verb {
     Lig(lig::LigArgs),
     /// Build a small internet in network namespaces and prove the use cases on it
     Lab(crate::lab::LabArgs),
+    /// Measure throughput, cost per packet and latency beside the kernel's own tunnel
+    Bench(bench::BenchArgs),
 }
 
 /// Why a verb did not do what it was asked for.

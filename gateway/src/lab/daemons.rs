@@ -46,6 +46,7 @@ pub(crate) struct Daemon {
     pub(crate) role: &'static str,
     /// Its admin socket.
     pub(crate) socket: PathBuf,
+    program: PathBuf,
     log: PathBuf,
     pid: AtomicU32,
 }
@@ -55,8 +56,7 @@ impl Daemons {
     pub(crate) fn start(topology: &Topology, running: Arc<Running>) -> io::Result<Self> {
         let directory = TempDir::with_prefix("isthmus-lab-")?;
         write_files(directory.path())?;
-        let mut daemons = Self { running, daemons: Vec::new(), directory: directory.path().into() };
-        daemons.running.begin(directory)?;
+        let mut daemons = Self::none(running, directory)?;
         daemons.launch("mapping", &topology.ms)?;
         daemons.daemons.iter().try_for_each(|daemon| daemons.wait_until_ready(daemon))?;
         for site in &topology.sites {
@@ -66,6 +66,13 @@ impl Daemons {
         daemons.launch("gateway", &topology.pxtr)?;
         daemons.daemons.iter().try_for_each(|daemon| daemons.wait_until_ready(daemon))?;
         Ok(daemons)
+    }
+
+    /// No daemon yet: takes charge of the directory that their files are in.
+    pub(crate) fn none(running: Arc<Running>, directory: TempDir) -> io::Result<Self> {
+        let path = directory.path().into();
+        running.begin(directory)?;
+        Ok(Self { running, daemons: Vec::new(), directory: path })
     }
 
     /// The daemon in the namespace `name`.
@@ -107,8 +114,19 @@ impl Daemons {
         namespace: &Namespace,
         text: &str,
     ) -> io::Result<Daemon> {
+        self.add_from(std::env::current_exe()?, role, namespace, text)
+    }
+
+    /// As [`Daemons::add`], from another build of this program.
+    pub(crate) fn add_from(
+        &self,
+        program: PathBuf,
+        role: &'static str,
+        namespace: &Namespace,
+        text: &str,
+    ) -> io::Result<Daemon> {
         fs::write(self.directory().join(format!("{}.toml", namespace.name())), text)?;
-        let daemon = self.daemon(role, namespace);
+        let daemon = self.daemon(program, role, namespace);
         self.restart(&daemon, namespace)?;
         Ok(daemon)
     }
@@ -124,21 +142,22 @@ impl Daemons {
     }
 
     fn launch(&mut self, role: &'static str, namespace: &Namespace) -> io::Result<()> {
-        let daemon = self.daemon(role, namespace);
+        let daemon = self.daemon(std::env::current_exe()?, role, namespace);
         self.spawn(&daemon, namespace)?;
         self.daemons.push(daemon);
         Ok(())
     }
 
-    fn daemon(&self, role: &'static str, namespace: &Namespace) -> Daemon {
+    fn daemon(&self, program: PathBuf, role: &'static str, namespace: &Namespace) -> Daemon {
         let name = namespace.name();
         let path = |extension: &str| self.directory().join(format!("{name}.{extension}"));
-        Daemon { name, role, socket: path("sock"), log: path("log"), pid: AtomicU32::new(0) }
+        let (socket, log) = (path("sock"), path("log"));
+        Daemon { name, role, program, socket, log, pid: AtomicU32::new(0) }
     }
 
     fn spawn(&self, daemon: &Daemon, namespace: &Namespace) -> io::Result<()> {
         let output = OpenOptions::new().append(true).create(true).open(&daemon.log)?;
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(&daemon.program);
         command
             .arg(daemon.role)
             .arg("--config")
@@ -180,7 +199,8 @@ impl Drop for Daemons {
 }
 
 impl Daemon {
-    fn pid(&self) -> u32 {
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
         self.pid.load(Ordering::Relaxed)
     }
 

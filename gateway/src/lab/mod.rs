@@ -4,22 +4,22 @@
 //! program in its roles, [`probe`] sends, [`capture`] and [`decode`] watch the wire, [`scenarios`] say what must be
 //! seen, [`report`] says what was.
 
-mod addresses;
-mod capture;
+pub(crate) mod addresses;
+pub(crate) mod capture;
 mod configuration;
-mod daemons;
-mod decode;
-mod keeper;
+pub(crate) mod daemons;
+pub(crate) mod decode;
+pub(crate) mod keeper;
 pub mod link;
 pub mod namespace;
-mod offload;
+pub(crate) mod offload;
 mod pcap;
-mod privilege;
-mod probe;
-mod processes;
-mod report;
+pub(crate) mod privilege;
+pub(crate) mod probe;
+pub(crate) mod processes;
+pub(crate) mod report;
 mod scenarios;
-mod session;
+pub(crate) mod session;
 mod statistics;
 mod topology;
 
@@ -33,9 +33,9 @@ use scenarios::{SCENARIOS, Scenario};
 use session::Session;
 
 /// Exit status when the privilege to make namespaces is missing.
-const NO_PRIVILEGE: u8 = 77;
+pub(crate) const NO_PRIVILEGE: u8 = 77;
 /// Exit status of wrong usage.
-const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 
 /// Proves the use cases on this machine, in network namespaces of its own.
 #[derive(Clone, Debug, clap::Args)]

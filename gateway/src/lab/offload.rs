@@ -1,4 +1,5 @@
-//! Switching checksum offload off, so that what is captured carries the checksums a wire would carry.
+//! Switching offload features of links on and off: checksums, so that what is captured carries those that a wire
+//! would carry, and segmentation.
 //!
 //! A veth pair passes packets with their checksum still to be computed. The ethtool family of generic netlink
 //! changes that; its few messages are written out here.
@@ -23,6 +24,7 @@ const ETHTOOL_A_HEADER_DEV_NAME: u16 = 2;
 const ETHTOOL_A_BITSET_BITS: u16 = 3;
 const ETHTOOL_A_BITSET_BITS_BIT: u16 = 1;
 const ETHTOOL_A_BITSET_BIT_NAME: u16 = 2;
+const ETHTOOL_A_BITSET_BIT_VALUE: u16 = 3;
 /// linux/netlink.h.
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
@@ -48,6 +50,16 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
 
 /// Makes a link compute the checksums of what it sends.
 pub(crate) fn compute_checksums(namespace: &Namespace, link: &'static str) -> io::Result<()> {
+    set_features(namespace, link, &[("tx-checksum-ip-generic", false)])
+}
+
+/// Switches features of a link on or off, by their names in the kernel; the others stay as they are.
+pub(crate) fn set_features(
+    namespace: &Namespace,
+    link: &str,
+    features: &[(&str, bool)],
+) -> io::Result<()> {
+    let change = change_of(link, features);
     namespace.run(move || {
         let mut socket = Socket::new(NETLINK_GENERIC as isize)?;
         socket.bind_auto()?;
@@ -56,17 +68,23 @@ pub(crate) fn compute_checksums(namespace: &Namespace, link: &'static str) -> io
         let family = family_id(&answer)
             .ok_or_else(|| io::Error::other("the kernel has no ethtool netlink"))?;
         let flags = NLM_F_REQUEST | NLM_F_ACK;
-        request(&socket, family, ETHTOOL_MSG_FEATURES_SET, flags, &without_checksums(link))?;
+        request(&socket, family, ETHTOOL_MSG_FEATURES_SET, flags, &change)?;
         Ok(())
     })?
 }
 
-fn without_checksums(link: &str) -> Vec<u8> {
+fn change_of(link: &str, features: &[(&str, bool)]) -> Vec<u8> {
     let name = attribute(ETHTOOL_A_HEADER_DEV_NAME, &terminated(link));
-    // A bit that is named and has no value is cleared; bits that are not named stay.
-    let feature = attribute(ETHTOOL_A_BITSET_BIT_NAME, &terminated("tx-checksum-ip-generic"));
-    let bit = attribute(ETHTOOL_A_BITSET_BITS_BIT | NLA_F_NESTED, &feature);
-    let bits = attribute(ETHTOOL_A_BITSET_BITS | NLA_F_NESTED, &bit);
+    let mut list = Vec::new();
+    for (feature, on) in features {
+        // A bit that is named and has no value is cleared; bits that are not named stay.
+        let mut bit = attribute(ETHTOOL_A_BITSET_BIT_NAME, &terminated(feature));
+        if *on {
+            bit.extend(attribute(ETHTOOL_A_BITSET_BIT_VALUE, &[]));
+        }
+        list.extend(attribute(ETHTOOL_A_BITSET_BITS_BIT | NLA_F_NESTED, &bit));
+    }
+    let bits = attribute(ETHTOOL_A_BITSET_BITS | NLA_F_NESTED, &list);
     let mut attributes = attribute(ETHTOOL_A_FEATURES_HEADER | NLA_F_NESTED, &name);
     attributes.extend(attribute(ETHTOOL_A_FEATURES_WANTED | NLA_F_NESTED, &bits));
     attributes

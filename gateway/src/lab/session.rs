@@ -199,7 +199,10 @@ fn in_user_namespace() -> bool {
 }
 
 /// On SIGINT, SIGTERM or SIGHUP: ends the daemons and the program, or the wait of [`Session::keep`].
-fn heed_signals(running: Arc<Running>, keeping: Arc<AtomicBool>) -> io::Result<mpsc::Receiver<()>> {
+pub(crate) fn heed_signals(
+    running: Arc<Running>,
+    keeping: Arc<AtomicBool>,
+) -> io::Result<mpsc::Receiver<()>> {
     let (interrupt, interrupts) = mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let guard = runtime.enter();

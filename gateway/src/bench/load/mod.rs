@@ -1,0 +1,5 @@
+//! What is sent through the contenders.
+
+pub(crate) mod flood;
+pub(crate) mod frames;
+pub(crate) mod tcp;

@@ -1,0 +1,274 @@
+//! The measurements: what is sent, what is counted, and what is made of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+use std::{fs, io, iter, thread};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use super::bed::{Bed, CORE_LINK, CORE_TO, EDGE_LINK, HOST_LINK, Offload, station};
+use super::contender::Contender;
+use super::family::Family;
+use super::load::flood::{self, Flood};
+use super::load::frames;
+use super::load::tcp::Flows;
+use super::meter::{Reading, counted};
+use super::report::Column;
+use crate::lab::namespace::Namespace;
+
+/// Octets of TCP payload in a segment, for processor time per segment.
+const SEGMENT: f64 = 1440.0;
+/// How long a load runs before the measurement begins.
+const SETTLE: Duration = Duration::from_millis(300);
+/// The processor that a flood is sent from; the gateway under test keeps off it.
+const FLOOD_CPU: usize = 0;
+/// Flows of the measurement with many.
+const MANY_FLOWS: usize = 1000;
+
+/// Values by their names.
+pub(crate) type Values = BTreeMap<&'static str, f64>;
+
+/// A measurement.
+#[derive(Debug)]
+pub(crate) struct Measurement {
+    /// As on the command line.
+    pub(crate) name: &'static str,
+    /// In one line.
+    pub(crate) title: &'static str,
+    work: Work,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Tcp(Offload),
+    ManyFlows,
+    Encap,
+    Decap,
+}
+
+/// How much of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// How long one contender is measured in one round.
+    pub(crate) time: Duration,
+    /// TCP flows.
+    pub(crate) flows: usize,
+    /// How many packets of one flow follow each other in a flood.
+    pub(crate) train: usize,
+}
+
+/// All measurements, in the order in which they are made.
+pub(crate) static MEASUREMENTS: &[Measurement] = &[
+    Measurement {
+        name: "tcp-full",
+        title: "TCP, super-packets on every link (veth defaults)",
+        work: Work::Tcp(Offload::Full),
+    },
+    Measurement {
+        name: "tcp-edge-off",
+        title: "TCP, packets of wire size between hosts and gateways",
+        work: Work::Tcp(Offload::EdgeOff),
+    },
+    Measurement {
+        name: "tcp-wire",
+        title: "TCP, packets of wire size on every link, GRO on",
+        work: Work::Tcp(Offload::Wire),
+    },
+    Measurement {
+        name: "tcp-many",
+        title: "TCP, 1000 flows, packets of wire size on every link, GRO on",
+        work: Work::ManyFlows,
+    },
+    Measurement {
+        name: "encap",
+        title: "64-byte packets, 64 flows, flood: gateway 1 alone",
+        work: Work::Encap,
+    },
+    Measurement {
+        name: "decap",
+        title: "64-byte packets, 64 flows, flood: gateway 2 alone",
+        work: Work::Decap,
+    },
+];
+
+const TCP_COLUMNS: &[Column] = &[
+    Column { value: "gbps", header: "Gbit/s", decimals: 2 },
+    Column { value: "ratio", header: "x VXLAN", decimals: 2 },
+    Column { value: "encap_ns", header: "encap ns/seg", decimals: 0 },
+    Column { value: "decap_ns", header: "decap ns/seg", decimals: 0 },
+    Column { value: "gateway_ns", header: "both ns/seg", decimals: 0 },
+    Column { value: "machine_ns", header: "machine ns/seg", decimals: 0 },
+];
+const FLOOD_COLUMNS: &[Column] = &[
+    Column { value: "kpps", header: "kpps", decimals: 0 },
+    Column { value: "ratio", header: "x VXLAN", decimals: 2 },
+    Column { value: "gateway_ns", header: "gateway ns/pkt", decimals: 0 },
+    Column { value: "machine_ns", header: "machine ns/pkt", decimals: 0 },
+    Column { value: "offered_kpps", header: "offered kpps", decimals: 0 },
+];
+
+impl Measurement {
+    /// The columns of its table; the first is what is compared with VXLAN.
+    pub(crate) fn columns(&self) -> &'static [Column] {
+        match self.work {
+            Work::Tcp(_) | Work::ManyFlows => TCP_COLUMNS,
+            Work::Encap | Work::Decap => FLOOD_COLUMNS,
+        }
+    }
+
+    /// Whether it belongs to a run without a choice.
+    pub(crate) fn is_usual(&self) -> bool {
+        !matches!(self.work, Work::ManyFlows)
+    }
+
+    /// Sets the links of a contender for it.
+    pub(crate) fn prepare(&self, bed: &Bed) -> io::Result<()> {
+        match self.work {
+            Work::Tcp(offload) => offload.apply(bed),
+            Work::ManyFlows | Work::Encap | Work::Decap => Offload::Wire.apply(bed),
+        }
+    }
+
+    /// Measures one contender once.
+    pub(crate) fn take(
+        &self,
+        contender: &Contender,
+        family: Family,
+        extent: Extent,
+    ) -> io::Result<Values> {
+        match self.work {
+            Work::Tcp(_) => tcp(contender, family, extent.time, extent.flows),
+            Work::ManyFlows => tcp(contender, family, extent.time, MANY_FLOWS),
+            Work::Encap => encap(contender, family, extent),
+            Work::Decap => decap(contender, family, extent),
+        }
+    }
+}
+
+fn tcp(contender: &Contender, family: Family, time: Duration, count: usize) -> io::Result<Values> {
+    let bed = &contender.bed;
+    let (near, far) = (frames::near(family.inner), frames::far(family.inner));
+    let flows = Flows::start((&bed.host1, near), (&bed.host2, far), count)?;
+    thread::sleep(SETTLE);
+    let (before, from) = (Reading::take(contender)?, flows.received());
+    thread::sleep(time);
+    let (after, to) = (Reading::take(contender)?, flows.received());
+    flows.finish()?;
+    let octets = (to - from) as f64;
+    if octets == 0.0 {
+        return Err(io::Error::other("no octet arrived"));
+    }
+    let used = after.since(&before);
+    let segments = octets / SEGMENT;
+    let mut values = Values::from([
+        ("gbps", octets * 8.0 / used.seconds / 1e9),
+        ("machine_ns", used.machine / segments),
+    ]);
+    if let Some([encap, decap]) = used.gateways {
+        values.insert("encap_ns", encap / segments);
+        values.insert("decap_ns", decap / segments);
+        values.insert("gateway_ns", (encap + decap) / segments);
+    }
+    Ok(values)
+}
+
+/// Host 1 floods the sink; what gateway 1 sends is counted where it enters the core, and goes no further.
+fn encap(contender: &Contender, family: Family, extent: Extent) -> io::Result<Values> {
+    let bed = &contender.bed;
+    let stations = [station_of(&bed.gw1, EDGE_LINK)?, station_of(&bed.host1, HOST_LINK)?];
+    let frames = trains(&frames::native(family.inner), extent.train, stations);
+    let (from, to) = ((&bed.host1, HOST_LINK), (&bed.core, CORE_TO[0]));
+    flood(contender, FloodWork { from, to, gateway: 0 }, frames, extent.time)
+}
+
+/// The core floods gateway 2 with what gateway 1 would send; what comes out is counted at host 2, and goes no further.
+fn decap(contender: &Contender, family: Family, extent: Extent) -> io::Result<Values> {
+    let bed = &contender.bed;
+    let stations = [station_of(&bed.gw2, CORE_LINK)?, station_of(&bed.core, CORE_TO[1])?];
+    let packets = frames::encapsulated(&contender.method, family);
+    let frames = trains(&packets, extent.train, stations);
+    let (from, to) = ((&bed.core, CORE_TO[1]), (&bed.host2, HOST_LINK));
+    flood(contender, FloodWork { from, to, gateway: 1 }, frames, extent.time)
+}
+
+struct FloodWork<'a> {
+    from: (&'a Namespace, &'static str),
+    to: (&'a Namespace, &'static str),
+    gateway: usize,
+}
+
+fn flood(
+    contender: &Contender,
+    work: FloodWork<'_>,
+    frames: Vec<Vec<u8>>,
+    time: Duration,
+) -> io::Result<Values> {
+    let kept_off =
+        contender.daemons.as_ref().map(|daemons| KeptOff::of(daemons[work.gateway].pid()));
+    let flood = Flood::start(work.from.0, work.from.1, frames, FLOOD_CPU)?;
+    thread::sleep(SETTLE);
+    let counters =
+        || io::Result::Ok((counted(work.from.0, work.from.1)?, counted(work.to.0, work.to.1)?));
+    let (before, (sent_before, received_before)) = (Reading::take(contender)?, counters()?);
+    thread::sleep(time);
+    let (after, (sent, received)) = (Reading::take(contender)?, counters()?);
+    drop((flood, kept_off));
+    let packets = (received.received - received_before.received) as f64;
+    if packets == 0.0 {
+        return Err(io::Error::other("no packet arrived"));
+    }
+    let used = after.since(&before);
+    let mut values = Values::from([
+        ("kpps", packets / used.seconds / 1e3),
+        ("machine_ns", used.machine / packets),
+        ("offered_kpps", (sent.sent - sent_before.sent) as f64 / used.seconds / 1e3),
+    ]);
+    if let Some(gateways) = used.gateways {
+        values.insert("gateway_ns", gateways[work.gateway] / packets);
+    }
+    Ok(values)
+}
+
+/// A flood's frames in the order in which they are sent: `train` packets of a flow follow each other.
+fn trains(packets: &[Vec<u8>], train: usize, stations: [[u8; 6]; 2]) -> Vec<Vec<u8>> {
+    let frame = |packet| frames::frame(stations[0], stations[1], packet);
+    packets.iter().flat_map(|packet| iter::repeat_n(frame(packet), train)).collect()
+}
+
+fn station_of(namespace: &Namespace, link: &'static str) -> io::Result<[u8; 6]> {
+    let address = station(namespace, link)?;
+    address.addr().ok_or_else(|| io::Error::other(format!("link {link} has no station address")))
+}
+
+/// A process whose threads keep off the flood's processor, as far as they may run elsewhere; until dropped.
+struct KeptOff {
+    before: Vec<(Pid, CpuSet)>,
+}
+
+impl KeptOff {
+    fn of(pid: u32) -> Self {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let ids =
+            tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).map(Pid::from_raw);
+        let mut before = Vec::new();
+        for id in ids {
+            let Ok(allowed) = sched_getaffinity(id) else { continue };
+            let cpus = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
+            // Where there is one processor only, everybody shares it.
+            if flood::pin(id, cpus.filter(|&cpu| cpu != FLOOD_CPU)).is_ok() {
+                before.push((id, allowed));
+            }
+        }
+        Self { before }
+    }
+}
+
+impl Drop for KeptOff {
+    fn drop(&mut self) {
+        for (id, allowed) in &self.before {
+            // A thread that has ended needs no processor.
+            let _ = sched_setaffinity(*id, allowed);
+        }
+    }
+}
