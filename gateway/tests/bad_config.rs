@@ -1076,3 +1076,23 @@ fn header_rules() {
         &["xtr.toml:10: data.dscp: \"ef\" is no DSCP; write \"copy\" or a code point, 0 to 63"],
     );
 }
+
+#[test]
+fn policy_of_a_gateway() {
+    refused_offline(
+        "gateway.toml",
+        &format!(
+            "{GATEWAY}accept-from = [\"10.0.0.1\"]\n\n[petr]\naccept-from = \"anybody\"\n\n[data]\n\
+             rate-limit = {{ per-locator = 0, per-host = 1 }}\n"
+        )
+        .replace("[gateway]", "[gateway]\ninstance-id = 16777216"),
+        &[
+            "gateway.toml:2: gateway.instance-id: 16777216 is out of range; write 0 to 16777215",
+            "gateway.toml:8: pitr.accept-from[0]: \"10.0.0.1\" has no length; write 10.0.0.1/32",
+            "gateway.toml:11: petr.accept-from: \"anybody\" is not whom packets are taken from; \
+             write \"registered\" or { eids = [\"ADDRESS/LENGTH\"] }",
+            "gateway.toml:14: data.rate-limit.per-host: unknown key; known here: per-locator, per-site",
+            "gateway.toml:14: data.rate-limit.per-locator: 0 is out of range; write 1 to 1000000000",
+        ],
+    );
+}

@@ -1,4 +1,5 @@
 //! What a tunnel router is configured with, after parsing and validation.
+use crate::forward::RateLimits;
 use crate::packet::Dscp;
 use crate::packet::icmp::Rate;
 use ipnet::IpNet;
@@ -215,6 +216,8 @@ pub struct DataConfig {
     pub log_unusual_ecn: bool,
     /// Believe ICMP reports about the path MTU (MT-11).
     pub path_mtu_icmp: bool,
+    /// Packets per second to and from each locator and each site.
+    pub rate_limits: RateLimits,
     /// ICMP errors to inner sources per family, and per source (MT-20).
     pub icmp_rate: Rate,
 }

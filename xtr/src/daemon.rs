@@ -109,6 +109,8 @@ struct Daemon {
     control: ControlPlane,
     engine: Engine,
     fib: FibWriter,
+    /// Who may send for which EIDs, where that is checked.
+    sources: Option<FibWriter>,
     punts: PuntReceiver,
     sockets: ControlSockets,
     datagrams: mpsc::Receiver<Datagram>,
@@ -155,7 +157,21 @@ impl Daemon {
         let mut control =
             ControlPlane::new(config.control.clone(), now, rand::random(), nonce_base());
         fib.apply(std::iter::from_fn(|| control.poll_fib_update()));
-        let engine = Engine::start(&config.data, Arc::new(policy), &readers, sender)?;
+        let (sources, source_readers) = if policy.checks_registration() {
+            control.track_sources();
+            let (writer, readers) = FibWriter::new();
+            (Some(writer), Some(readers))
+        } else {
+            (None, None)
+        };
+        let policy = Arc::new(policy);
+        let engine = Engine::start_checking(
+            &config.data,
+            policy,
+            &readers,
+            source_readers.as_ref(),
+            sender,
+        )?;
         let mut routing = Routing::new(netlink.handle());
         let installed = routing.install(&config.host, engine.tun_index(), &refused).await;
         if let Err(error) = installed {
@@ -186,6 +202,7 @@ impl Daemon {
             control,
             engine,
             fib,
+            sources,
             punts,
             sockets,
             datagrams,
@@ -291,7 +308,9 @@ impl Daemon {
         for _ in 0..punt::DEFAULT_CAPACITY {
             let Some(punt) = self.punts.pop() else { return };
             match &punt {
-                Punt::Miss { .. } => self.control.handle_punt(now, &punt),
+                Punt::Miss { .. } | Punt::SourceMoved { .. } => {
+                    self.control.handle_punt(now, &punt)
+                }
                 Punt::IcmpError { destination, message } => {
                     if let Err(error) = self.icmp.send(*destination, message) {
                         tracing::debug!(%destination, %error, "ICMP error not sent");
@@ -304,8 +323,12 @@ impl Daemon {
     /// Does what the control plane wants done.
     fn carry_out(&mut self) {
         let updates: Vec<_> = std::iter::from_fn(|| self.control.poll_fib_update()).collect();
-        if !updates.is_empty() {
+        let moved: Vec<_> = std::iter::from_fn(|| self.control.poll_source_update()).collect();
+        if !updates.is_empty() || !moved.is_empty() {
             self.fib.apply(updates);
+            if let Some(sources) = &mut self.sources {
+                sources.apply(moved);
+            }
             self.engine.wake();
         }
         while let Some(transmit) = self.control.poll_transmit() {

@@ -23,6 +23,11 @@ pub trait Policy: Send + Sync + 'static {
         destination: IpAddr,
     ) -> Result<Onward, DropReason>;
 
+    /// Whether a decapsulated packet must come from a locator of its inner source's mapping (PE-04, DE-23).
+    fn checks_registration(&self) -> bool {
+        false
+    }
+
     /// What `Verdict::Native` means here: `Ok` = hand it to the kernel, `Err` = drop.
     fn admit_native_forward(&self) -> Result<(), DropReason>;
 }

@@ -24,6 +24,7 @@ use xtr::config::{
 use xtr::control::ControlPlane;
 use xtr::daemon::{DaemonError, run};
 use xtr::drops::DropReason;
+use xtr::forward::RateLimits;
 use xtr::host::underlay::answer_paths;
 use xtr::packet::Dscp;
 use xtr::packet::icmp::Rate;
@@ -116,6 +117,7 @@ fn router_config() -> RouterConfig {
             copy_ecn: true,
             log_unusual_ecn: true,
             path_mtu_icmp: true,
+            rate_limits: RateLimits::default(),
             icmp_rate: Rate::default(),
         },
         host: HostConfig {

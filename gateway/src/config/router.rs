@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mapping::timers;
 use xtr::config::{DEFAULT_MTU, DataConfig, Endpoint, PathMtuConfig};
+use xtr::forward::RateLimits;
 use xtr::packet::Dscp;
 use xtr::packet::icmp::Rate;
 
@@ -60,6 +61,7 @@ pub(crate) fn data(
         copy_ecn: true,
         log_unusual_ecn: true,
         path_mtu_icmp: true,
+        rate_limits: RateLimits::default(),
         icmp_rate: Rate::default(),
     };
     let mut path_mtu = PathMtuConfig { probe: true, ..PathMtuConfig::default() };
@@ -72,6 +74,7 @@ pub(crate) fn data(
         config.copy_ecn = table.or("copy-ecn", true, Node::boolean);
         config.log_unusual_ecn = table.or("log-unusual-ecn", true, Node::boolean);
         config.icmp_rate = table.or("icmp-errors", config.icmp_rate, icmp_errors);
+        config.rate_limits = table.or("rate-limit", RateLimits::default(), rate_limits);
         path_mtu = read_path_mtu(&table, &mut config);
         table.finish();
     }
@@ -132,6 +135,19 @@ fn queues(node: &Node<'_>) -> Option<Option<usize>> {
         }
         None => node.integer(1..=256).and_then(|value| usize::try_from(value).ok()).map(Some),
     }
+}
+
+/// `{ per-locator, per-site }`, packets per second.
+fn rate_limits(node: &Node<'_>) -> Option<RateLimits> {
+    let table = node.table()?;
+    let rate = |key: &'static str| {
+        table.or(key, None, |node| {
+            node.integer(1..=1_000_000_000).and_then(|rate| u32::try_from(rate).ok()).map(Some)
+        })
+    };
+    let limits = RateLimits { per_locator: rate("per-locator"), per_site: rate("per-site") };
+    table.finish();
+    Some(limits)
 }
 
 /// `{ per-second, burst }`.

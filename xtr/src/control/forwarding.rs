@@ -53,7 +53,24 @@ impl ControlPlane {
                 });
             }
         }
+        self.update_source(prefix);
         self.update_verdict(prefix, true);
+    }
+
+    /// Who may send for an EID-prefix: any locator of its mapping, whether we could send there or not.
+    fn update_source(&mut self, prefix: EidPrefix) {
+        let (Some(updates), Some(entry)) = (&mut self.source_updates, self.cache.get(&prefix))
+        else {
+            return;
+        };
+        let verdict = match &entry.mapping {
+            Mapping::Locators(locators) => {
+                let adjacencies = locators.iter().map(|locator| locator::sender(locator.address));
+                Verdict::Encapsulate(locator::locator_set(adjacencies.collect(), 0))
+            }
+            Mapping::Negative(_) => Verdict::Drop(DropReason::PetrSourceNotRegistered),
+        };
+        updates.push_back(FibUpdate::Insert(prefix, verdict));
     }
 
     /// Removes an entry from the map-cache and the forwarding table.
@@ -70,6 +87,9 @@ impl ControlPlane {
             None => FibUpdate::Remove(*prefix),
         };
         self.fib_updates.push_back(update);
+        if let Some(updates) = &mut self.source_updates {
+            updates.push_back(FibUpdate::Remove(*prefix));
+        }
     }
 
     /// Recomputes what depends on one remote RLOC.

@@ -170,6 +170,11 @@ pub(super) fn select(
     Ok(adjacencies.into_boxed_slice())
 }
 
+/// A locator that may send, for the table of sources; nothing is sent to it from there.
+pub(super) fn sender(address: IpAddr) -> Adjacency {
+    Adjacency { source: address, destination: address, weight: 0, mtu: 0, traffic: Arc::default() }
+}
+
 /// Wraps adjacencies for the forwarding table, keeping when the entry was last used.
 pub(super) fn locator_set(adjacencies: Box<[Adjacency]>, last_used: u32) -> Arc<LocatorSet> {
     Arc::new(LocatorSet { adjacencies, last_used: AtomicU32::new(last_used) })

@@ -157,6 +157,8 @@ pub struct ControlPlane {
     subscriptions: Subscriptions,
     transmits: VecDeque<Transmit>,
     fib_updates: VecDeque<FibUpdate>,
+    /// Which RLOCs may send for which EIDs, if somebody wants to know.
+    source_updates: Option<VecDeque<FibUpdate>>,
     events: VecDeque<Event>,
     discards: DiscardCounters,
     counters: BTreeMap<&'static str, u64>,
@@ -200,6 +202,7 @@ impl ControlPlane {
             subscriptions: Subscriptions::new(now, register_nonce_base),
             transmits: VecDeque::new(),
             fib_updates: VecDeque::new(),
+            source_updates: None,
             events: VecDeque::new(),
             discards: DiscardCounters::default(),
             counters: BTreeMap::new(),
@@ -259,10 +262,12 @@ impl ControlPlane {
         }
     }
 
-    /// A message of the data plane. Only [`Punt::Miss`] concerns the control plane; ICMP errors are the daemon's to send.
+    /// A message of the data plane. ICMP errors do not concern the control plane, they are the daemon's to send.
     pub fn handle_punt(&mut self, now: Instant, punt: &Punt) {
-        if let Punt::Miss { destination, source } = punt {
-            self.handle_miss(now, *destination, *source);
+        match punt {
+            Punt::Miss { destination, source } => self.handle_miss(now, *destination, *source),
+            Punt::SourceMoved { source } => self.handle_moved(now, *source),
+            Punt::IcmpError { .. } => {}
         }
     }
 
@@ -311,6 +316,16 @@ impl ControlPlane {
     /// The next change of the forwarding table.
     pub fn poll_fib_update(&mut self) -> Option<FibUpdate> {
         self.fib_updates.pop_front()
+    }
+
+    /// From now on, every mapping is also told to [`Self::poll_source_update`].
+    pub fn track_sources(&mut self) {
+        self.source_updates = Some(VecDeque::new());
+    }
+
+    /// The next change of the table of sources: by EID-prefix all locators of its mapping, usable or not, or that it is nobody's.
+    pub fn poll_source_update(&mut self) -> Option<FibUpdate> {
+        self.source_updates.as_mut()?.pop_front()
     }
 
     /// The next event.

@@ -59,6 +59,7 @@ fn bind_alone(rloc: IpAddr, port: u16) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::RateLimits;
     use crate::packet::Dscp;
     use crate::packet::icmp::Rate;
     use std::net::{Ipv4Addr, UdpSocket};
@@ -76,6 +77,7 @@ mod tests {
             copy_ecn: true,
             log_unusual_ecn: true,
             path_mtu_icmp: true,
+            rate_limits: RateLimits::default(),
             icmp_rate: Rate::default(),
         }
     }

@@ -82,6 +82,20 @@ impl Engine {
         fib: &FibReaderFactory,
         punts: PuntSender,
     ) -> io::Result<Self> {
+        Self::start_checking(config, policy, fib, None, punts)
+    }
+
+    /// As [`Self::start`]; with `sources`, packets from the core are taken only from locators of their inner source's mapping there.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_checking<P: Policy>(
+        config: &DataConfig,
+        policy: Arc<P>,
+        fib: &FibReaderFactory,
+        sources: Option<&FibReaderFactory>,
+        punts: PuntSender,
+    ) -> io::Result<Self> {
         let count = worker_count(config);
         let tun = Tun::create(&config.tun_name, count)?;
         let started = Instant::now();
@@ -107,13 +121,17 @@ impl Engine {
             }
             let descriptors = Descriptors { tun: queue, sockets, ports };
             let counters = Arc::<WorkerCounters>::default();
-            let forwarder = Forwarder::new(
+            let mut forwarder = Forwarder::new(
                 settings.clone(),
                 Arc::clone(&policy),
                 Arc::clone(&counters),
                 Arc::clone(&path_mtus),
                 punts.clone(),
-            );
+            )
+            .limit_rates(config.rate_limits.share(count as u32));
+            if let Some(sources) = sources {
+                forwarder = forwarder.check_sources(sources.reader());
+            }
             let reader = fib.reader();
             let shared = (Arc::clone(&counters), Arc::clone(&path_mtus));
             let (pool_len, zero_checksum) = (ports.len(), config.zero_udp_checksum);

@@ -15,6 +15,7 @@ use xtr::counters::CounterSnapshot;
 use xtr::drops::DropReason;
 use xtr::engine::Engine;
 use xtr::fib::{Adjacency, FibUpdate, FibWriter, LocatorSet, Verdict};
+use xtr::forward::RateLimits;
 use xtr::packet::icmp::Rate;
 use xtr::packet::{Dscp, checksum, lisp};
 use xtr::policy::{Onward, Policy};
@@ -109,6 +110,7 @@ pub(crate) fn config(addresses: Addresses, queues: usize) -> DataConfig {
         copy_ecn: true,
         log_unusual_ecn: true,
         path_mtu_icmp: true,
+        rate_limits: RateLimits::default(),
         icmp_rate: Rate::default(),
     }
 }
