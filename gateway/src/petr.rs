@@ -58,6 +58,24 @@ impl Petr {
         self.registered
     }
 
+    /// Which rule decides in [`Self::admit_source`], as a phrase.
+    pub fn source_rule(&self, outer_source: IpAddr, source: IpAddr) -> String {
+        let rloc = match self.rlocs.as_ref().map(|rlocs| rlocs.covering(outer_source)) {
+            None => "any RLOC may send".to_owned(),
+            Some(Some(prefix)) => format!("RLOC {outer_source} is in {prefix}"),
+            Some(None) => {
+                return format!("RLOC {outer_source} is in none of petr.accept-from.rlocs");
+            }
+        };
+        match self.eids.covering(source) {
+            Some(prefix) => format!("{rloc}, source {source} in {prefix}"),
+            None if self.registered && self.eids.is_empty() => {
+                format!("{rloc}, any registered source")
+            }
+            None => format!("{rloc}, but source {source} is in none of petr.accept-from.eids"),
+        }
+    }
+
     /// Whether a packet may leave natively to `destination`, which is no EID.
     pub fn admit_destination(&self, destination: IpAddr) -> Result<(), DropReason> {
         if !self.allow_private_destinations && is_private(destination) {

@@ -51,6 +51,22 @@ impl Pitr {
         Ok(())
     }
 
+    /// Which rule decides in [`Self::admit`], as a phrase.
+    pub fn rule(&self, source: IpAddr, destination: IpAddr) -> String {
+        let Some(aggregate) = self.aggregates.covering(destination) else {
+            return format!("{destination} is in none of pitr.eid-aggregates");
+        };
+        match self.aggregates.covering(source) {
+            Some(own) if self.reject_source_in_aggregates => {
+                format!("source {source} is in EID aggregate {own}")
+            }
+            _ if self.sources.as_ref().is_some_and(|sources| !sources.contains(source)) => {
+                format!("source {source} is in none of pitr.accept-from")
+            }
+            _ => format!("{destination} is in EID aggregate {aggregate}"),
+        }
+    }
+
     /// Whether `address` lies in an aggregate.
     pub fn is_eid(&self, address: IpAddr) -> bool {
         self.aggregates.contains(address)

@@ -96,6 +96,40 @@ impl Policy for ProxyPolicy {
     fn admit_native_forward(&self) -> Result<(), DropReason> {
         Err(DropReason::NativeWouldLoop)
     }
+
+    fn native_rule(&self, source: IpAddr, destination: IpAddr) -> String {
+        match &self.pitr {
+            Some(pitr) => pitr.rule(source, destination),
+            None => "there is no [pitr]".to_owned(),
+        }
+    }
+
+    fn decapsulated_rule(
+        &self,
+        outer_source: IpAddr,
+        instance_id: InstanceId,
+        source: IpAddr,
+        destination: IpAddr,
+    ) -> String {
+        if instance_id != InstanceId::DEFAULT {
+            return format!("instance {instance_id} is not known here");
+        }
+        let Some(petr) = &self.petr else { return "there is no [petr]".to_owned() };
+        let sender = petr.source_rule(outer_source, source);
+        if petr.admit_source(outer_source, source).is_err() {
+            return sender;
+        }
+        let destination =
+            match self.admit_decapsulated(outer_source, instance_id, source, destination) {
+                Ok(Onward::Reencapsulate) => format!("{destination} is in rtr.eid-prefixes"),
+                Ok(Onward::Deliver) => format!("{destination} is no EID"),
+                Err(DropReason::PetrDestinationIsEid) => {
+                    format!("but {destination} is an EID outside of rtr.eid-prefixes")
+                }
+                Err(_) => format!("but {destination} is private or an own address"),
+            };
+        format!("{sender}, {destination}")
+    }
 }
 
 #[cfg(test)]
@@ -148,6 +182,35 @@ mod tests {
         to: &str,
     ) -> Result<Onward, DropReason> {
         ProxyPolicy::new(config).admit_decapsulated(ip(rloc), InstanceId::DEFAULT, ip(from), ip(to))
+    }
+
+    #[test]
+    fn the_rule_names_what_decided() {
+        let policy = ProxyPolicy::new(&config());
+        let native = |from, to| policy.native_rule(ip(from), ip(to));
+        assert_eq!(native(N, A_EID), "2001:db8:e001::1 is in EID aggregate 2001:db8:e000::/36");
+        assert_eq!(native(N, N), "2001:db8:ffff::80 is in none of pitr.eid-aggregates");
+        assert_eq!(
+            native("203.0.113.9", "203.0.113.1"),
+            "source 203.0.113.9 is in EID aggregate 203.0.113.0/24"
+        );
+        let inside = |rloc, from, to| {
+            policy.decapsulated_rule(ip(rloc), InstanceId::DEFAULT, ip(from), ip(to))
+        };
+        let sender =
+            "RLOC 198.51.100.11 is in 198.51.100.0/24, source 203.0.113.1 in 203.0.113.0/24";
+        for (to, rest) in [
+            ("192.0.2.80", "192.0.2.80 is no EID"),
+            ("203.0.113.9", "but 203.0.113.9 is an EID outside of rtr.eid-prefixes"),
+            ("10.0.0.1", "but 10.0.0.1 is private or an own address"),
+        ] {
+            assert_eq!(inside(A_RLOC, "203.0.113.1", to), format!("{sender}, {rest}"));
+        }
+        assert_eq!(
+            inside("192.0.2.66", "203.0.113.1", "192.0.2.80"),
+            "RLOC 192.0.2.66 is in none of petr.accept-from.rlocs"
+        );
+        assert!(inside(A_RLOC, "192.0.2.1", "192.0.2.80").ends_with("petr.accept-from.eids"));
     }
 
     #[test]

@@ -113,6 +113,39 @@ fn no_role_or_two() {
 }
 
 #[test]
+fn intake_by_ring_needs_interfaces() {
+    let ring = "map-resolvers = [\"198.51.100.2\"]\nintake = \"ring\"";
+    let with = |text: &str| text.replace("map-resolvers = [\"198.51.100.2\"]", ring);
+    refused_offline(
+        "gateway.toml",
+        &with(GATEWAY),
+        &[
+            "gateway.toml:4: gateway.intake: \"ring\" needs pitr.native-interfaces; name there the interfaces that the packets come from, or write \"tun\"",
+        ],
+    );
+    refused_offline(
+        "xtr.toml",
+        &with(XTR),
+        &[
+            "xtr.toml:5: xtr.intake: \"ring\" needs eid.interfaces; name there the interfaces that the packets come from, or write \"tun\"",
+        ],
+    );
+    refused_offline(
+        "xtr.toml",
+        &with(XTR).replace("\"ring\"", "\"rings\""),
+        &["xtr.toml:5: xtr.intake: \"rings\" is no intake; write \"tun\" or \"ring\""],
+    );
+    let names: Vec<String> = (0..17).map(|number| format!("eth{number}")).collect();
+    refused_offline(
+        "gateway.toml",
+        &format!("{}native-interfaces = {names:?}\n", with(GATEWAY)),
+        &[
+            "gateway.toml:4: gateway.intake: pitr.native-interfaces names more than 16 interfaces; write \"tun\": rings are for a few interfaces",
+        ],
+    );
+}
+
+#[test]
 fn unknown_keys_with_a_suggestion() {
     let text = GATEWAY.replace("map-resolvers", "map_resolver").replace("[pitr]", "[ptir]");
     refused_offline(

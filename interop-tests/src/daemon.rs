@@ -90,10 +90,14 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Its admin socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
+    }
+
     /// Asks on the admin socket.
     pub fn ask(&self, query: &Query) -> io::Result<Value> {
-        let socket = self.directory.path().join("socket");
-        client::ask(&socket, query).map_err(|error| io::Error::other(error.to_string()))
+        client::ask(&self.socket(), query).map_err(|error| io::Error::other(error.to_string()))
     }
 
     /// A counter of `show counters`; 0 if it is not there.

@@ -1,5 +1,7 @@
 //! What a running daemon can be asked through its admin socket; every daemon answers the subset that fits its role.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -30,6 +32,57 @@ pub enum Query {
     Drops,
     /// Role, uptime, version, health.
     Status,
+    /// What would become of one packet (xtr, gateway).
+    Explain(ExplainQuery),
+}
+
+/// The packet whose fate is to be explained. Nothing is sent, counted or asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainQuery {
+    /// The side it comes from.
+    pub from: Side,
+    /// Inner source.
+    pub source: IpAddr,
+    /// Inner destination, of the same family.
+    pub destination: IpAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// TCP or UDP source port.
+    pub source_port: u16,
+    /// TCP or UDP destination port.
+    pub destination_port: u16,
+    /// Octets of the inner packet, IP header included.
+    pub length: u16,
+    /// The DF bit; IPv6 packets have it always.
+    pub dont_fragment: bool,
+    /// TTL or Hop Limit, inner and outer.
+    pub ttl: u8,
+    /// TOS octet or Traffic Class, inner and outer.
+    pub tos: u8,
+    /// From the core: the Instance ID of the LISP header.
+    pub instance_id: u32,
+    /// From the core: the outer source.
+    pub rloc: Option<IpAddr>,
+}
+
+/// A side of a tunnel router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// Where packets are native: the site, or the Internet.
+    Native,
+    /// Where packets are encapsulated: the underlay.
+    Core,
+}
+
+impl Side {
+    /// As written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Core => "core",
+        }
+    }
 }
 
 /// A query on its way to the daemon that answers it.

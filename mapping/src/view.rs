@@ -20,6 +20,9 @@ pub struct StatusView {
     pub uptime_seconds: u64,
     /// Whether everything works; when not, `notes` say why.
     pub healthy: bool,
+    /// Where packets from the native side, or the site, come in; `None` in a Map-Server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intake: Option<String>,
     /// What the operator should know, a sentence each.
     pub notes: Vec<String>,
 }

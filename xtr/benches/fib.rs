@@ -1,58 +1,222 @@
-//! The forwarding table with a million IPv6 EID-prefixes: what PERFORMANCE targets call "map-cache 1 M IPv6 prefixes".
+//! The forwarding table: what PERFORMANCE targets call "map-cache 1 M IPv6 prefixes", and smaller ones, and IPv4.
+//!
+//! Before the timings it prints, per table, the memory of one EID-prefix, the slowest of many updates and how many lookups of recent
+//! destinations still hit while 100 updates a second come in. `cargo bench -p xtr --bench fib -- v6/1M` measures one table.
+#![allow(clippy::print_stderr, reason = "a benchmark reports there")]
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ipnet::{IpNet, Ipv6Net};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mapping::eid::{EidPrefix, InstanceId};
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv6Addr};
-use xtr::fib::{FibUpdate, FibWriter, Verdict};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use xtr::fib::{Adjacency, FibReader, FibUpdate, FibWriter, LocatorSet, Verdict};
 
-const PREFIXES: u64 = 1_000_000;
 /// Destinations looked up per view, as a worker's batch does.
 const BATCH: u64 = 64;
+/// Locator-sets that the prefixes share.
+const SETS: u64 = 256;
 
-/// The address of a host in the /48 numbered `i`, scattered over 2001::/16.
-fn host(i: u64) -> Ipv6Addr {
-    let scattered = i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    Ipv6Addr::from_bits(0x2001_u128 << 112 | u128::from(scattered) << 80 | 1)
+/// A family: how to make the host in prefix `i`, and the prefix's length.
+struct Family {
+    name: &'static str,
+    host: fn(u64) -> IpAddr,
+    mask_len: u8,
 }
 
-fn insert(i: u64) -> FibUpdate {
-    let net = Ipv6Net::new(host(i), 48).unwrap();
-    FibUpdate::Insert(EidPrefix::new(InstanceId::DEFAULT, IpNet::V6(net)), Verdict::Native)
+const V6: Family = Family { name: "v6", host: v6_host, mask_len: 48 };
+const V4: Family = Family { name: "v4", host: v4_host, mask_len: 24 };
+
+/// In the /48 numbered `i`, at random in 2001::/16.
+fn v6_host(i: u64) -> IpAddr {
+    let scattered = u128::from(scramble(i) >> 32);
+    Ipv6Addr::from_bits(0x2001 << 112 | scattered << 80 | 1).into()
 }
 
-fn benchmark(criterion: &mut Criterion) {
-    let (mut writer, factory) = FibWriter::new();
-    writer.apply((0..PREFIXES).map(insert));
-    let mut reader = factory.reader();
-    let mut group = criterion.benchmark_group("fib/1M");
-    group.throughput(Throughput::Elements(BATCH));
+/// In the /24 numbered `i`, anywhere; no two are the same.
+fn v4_host(i: u64) -> IpAddr {
+    let scattered = (i as u32).wrapping_mul(0x009e_3779) ^ (i as u32) >> 9;
+    Ipv4Addr::from_bits(scattered << 8 | 1).into()
+}
+
+/// The finalizer of SplitMix64.
+fn scramble(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+fn locator_set(i: u64) -> Arc<LocatorSet> {
+    let adjacency = Adjacency {
+        source: Ipv4Addr::new(198, 51, 100, 1).into(),
+        destination: Ipv4Addr::from_bits(0xcb00_7100 | i as u32 & 0xff).into(),
+        weight: 1,
+        mtu: 1500,
+        traffic: Arc::default(),
+    };
+    Arc::new(LocatorSet::new([adjacency], 0))
+}
+
+struct Table {
+    family: &'static Family,
+    prefixes: u64,
+    sets: Vec<Arc<LocatorSet>>,
+    writer: FibWriter,
+    reader: FibReader,
+}
+
+impl Table {
+    fn new(family: &'static Family, prefixes: u64) -> Self {
+        let (writer, factory) = FibWriter::new();
+        let reader = factory.reader();
+        let sets = (0..SETS).map(locator_set).collect();
+        let mut table = Self { family, prefixes, sets, writer, reader };
+        let before = resident();
+        let started = Instant::now();
+        for i in 0..prefixes {
+            table.apply(i);
+        }
+        let (took, octets) = (started.elapsed(), resident().saturating_sub(before));
+        eprintln!(
+            "{}/{}: filled in {took:.2?}, {} octets per prefix",
+            family.name,
+            human(prefixes),
+            octets / prefixes
+        );
+        table
+    }
+
+    fn prefix(&self, i: u64) -> EidPrefix {
+        let net = match (self.family.host)(i) {
+            IpAddr::V4(host) => IpNet::V4(Ipv4Net::new(host, self.family.mask_len).unwrap()),
+            IpAddr::V6(host) => IpNet::V6(Ipv6Net::new(host, self.family.mask_len).unwrap()),
+        };
+        EidPrefix::new(InstanceId::DEFAULT, net)
+    }
+
+    fn apply(&mut self, i: u64) {
+        let set = Arc::clone(&self.sets[(i % SETS) as usize]);
+        self.writer.apply([FibUpdate::Insert(self.prefix(i), Verdict::Encapsulate(set))]);
+    }
+
+    fn remove(&mut self, i: u64) {
+        self.writer.apply([FibUpdate::Remove(self.prefix(i))]);
+    }
+
+    /// A prefix comes, another goes, one changes: the slowest of each.
+    fn slowest_updates(&mut self) {
+        let mut times: Vec<Duration> = Vec::new();
+        for round in 0..50_000 {
+            let i = scramble(round) % self.prefixes;
+            for update in [Self::apply, Self::remove, Self::apply] {
+                let started = Instant::now();
+                update(self, i);
+                times.push(started.elapsed());
+            }
+        }
+        times.sort_unstable();
+        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+        eprintln!(
+            "{}/{}: update median {:.2?}, 99.9 % {:.2?}, slowest {:.2?}",
+            self.family.name,
+            human(self.prefixes),
+            at(0.5),
+            at(0.999),
+            at(1.0)
+        );
+    }
+}
+
+/// Octets of memory that this process has in use.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = status.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    4096 * pages
+}
+
+fn human(number: u64) -> String {
+    match number {
+        1_000_000.. => format!("{}M", number / 1_000_000),
+        1_000.. => format!("{}k", number / 1_000),
+        _ => number.to_string(),
+    }
+}
+
+fn measure(group: &mut BenchmarkGroup<'_, WallTime>, table: &mut Table) {
+    let (prefixes, host) = (table.prefixes, table.family.host);
     let mut next = 0;
-    group.bench_function("lookup uniform", |bencher| {
+    let mut uniform = move || {
+        next = (next + 7919) % prefixes;
+        host(next)
+    };
+    let name = |what: &str| format!("{}/{}/{what}", table.family.name, human(prefixes));
+    group.throughput(Throughput::Elements(BATCH));
+    group.bench_function(name("uniform one by one"), |bencher| {
         bencher.iter(|| {
-            let mut view = reader.enter();
+            let mut view = table.reader.enter();
             for _ in 0..BATCH {
-                next = (next + 7919) % PREFIXES;
-                black_box(view.lookup(InstanceId::DEFAULT, IpAddr::V6(host(next))));
+                black_box(view.lookup(InstanceId::DEFAULT, uniform()));
             }
         });
     });
-    group.bench_function("lookup recent", |bencher| {
+    let mut batch = Vec::new();
+    group.bench_function(name("uniform batch"), |bencher| {
         bencher.iter(|| {
-            let mut view = reader.enter();
-            for i in 0..BATCH {
-                black_box(view.lookup(InstanceId::DEFAULT, IpAddr::V6(host(i))));
+            let mut view = table.reader.enter();
+            batch.clear();
+            batch.extend((0..BATCH).map(|_| (InstanceId::DEFAULT, uniform())));
+            view.warm(batch.iter().copied());
+            for &(instance_id, destination) in &batch {
+                black_box(view.lookup(instance_id, destination));
+            }
+        });
+    });
+    let recent: Vec<IpAddr> = (0..BATCH).map(|i| host(i % prefixes)).collect();
+    group.bench_function(name("recent"), |bencher| {
+        bencher.iter(|| {
+            let mut view = table.reader.enter();
+            for &destination in &recent {
+                black_box(view.lookup(InstanceId::DEFAULT, destination));
             }
         });
     });
     group.throughput(Throughput::Elements(1));
-    group.bench_function("update", |bencher| {
+    let mut next = 0;
+    group.bench_function(name("update"), |bencher| {
         bencher.iter(|| {
-            next = (next + 1) % PREFIXES;
-            writer.apply([insert(next)]);
+            next = (next + 7919) % prefixes;
+            table.apply(next);
         });
     });
+    group.throughput(Throughput::Elements(2));
+    group.bench_function(name("remove and insert"), |bencher| {
+        bencher.iter(|| {
+            next = (next + 7919) % prefixes;
+            table.remove(next);
+            table.apply(next);
+        });
+    });
+}
+
+fn benchmark(criterion: &mut Criterion) {
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let mut group = criterion.benchmark_group("fib");
+    group.sample_size(20).warm_up_time(Duration::from_millis(300));
+    group.measurement_time(Duration::from_millis(1000));
+    for (family, prefixes) in
+        [&V6, &V4].into_iter().flat_map(|f| [1_000_000, 10_000, 1].map(|n| (f, n)))
+    {
+        let name = format!("{}/{}", family.name, human(prefixes));
+        if wanted.iter().all(|wanted| name.contains(wanted) || wanted.contains(&name)) {
+            let mut table = Table::new(family, prefixes);
+            table.slowest_updates();
+            measure(&mut group, &mut table);
+        }
+    }
     group.finish();
 }
 

@@ -2,7 +2,7 @@
 use crate::forward::RateLimits;
 use crate::packet::Dscp;
 use crate::packet::icmp::Rate;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mapping::auth::Covered;
 use mapping::config::{Algorithm, Profile, Secret};
 use mapping::eid::EidPrefix;
@@ -200,6 +200,8 @@ pub struct LocalEid {
 pub struct DataConfig {
     /// Own RLOCs: where LISP packets come in and go out.
     pub rlocs: Vec<IpAddr>,
+    /// Where packets from the native side come in.
+    pub intake: Intake,
     /// TUN device name.
     pub tun_name: String,
     /// Workers; `None` = one per core.
@@ -220,6 +222,55 @@ pub struct DataConfig {
     pub rate_limits: RateLimits,
     /// ICMP errors to inner sources per family, and per source (MT-20).
     pub icmp_rate: Rate,
+}
+
+/// Where packets from the native side, or from the site, come in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Intake {
+    /// The kernel routes them into the TUN.
+    #[default]
+    Tun,
+    /// Packet sockets take them from the interfaces; what these leave, and packets of this host, come by the TUN.
+    Ring(RingIntake),
+}
+
+/// What the packet sockets take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RingIntake {
+    /// From these Ethernet interfaces, at most 16.
+    pub interfaces: Vec<String>,
+    /// Packets to these prefixes,
+    pub take: Vec<IpNet>,
+    /// but not to these.
+    pub leave: Vec<IpNet>,
+}
+
+impl RingIntake {
+    /// Interfaces that one data plane may take packets from: a ring takes 8 MiB per worker.
+    pub const MAX_INTERFACES: usize = 16;
+
+    /// A proxy takes what is for the EID aggregates.
+    pub fn of_proxy(interfaces: Vec<String>, aggregates: &[IpNet]) -> Self {
+        Self { interfaces, take: aggregates.to_vec(), leave: Vec::new() }
+    }
+
+    /// A site's router takes everything of the families of its EID-prefixes, as its routing does, but for what stays in the site and what
+    /// is never forwarded (RFC 6890 §2.2, multicast).
+    pub fn of_site(interfaces: Vec<String>, eid_prefixes: &[IpNet]) -> Self {
+        let v4 = Ipv4Net::default();
+        let v6 = Ipv6Net::default();
+        let has = |ipv4| eid_prefixes.iter().any(|prefix| prefix.addr().is_ipv4() == ipv4);
+        let take = [(true, v4.into()), (false, v6.into())];
+        let take = take.into_iter().filter(|&(ipv4, _)| has(ipv4)).map(|(_, all)| all).collect();
+        let never_v4 = [(0, 8), (0x7f00_0000, 8), (0xa9fe_0000, 16), (0xe000_0000, 3)];
+        let never_v4 = never_v4.map(|(bits, len)| Ipv4Net::new_assert(bits.into(), len).into());
+        let never_v6 = [(0, 96), (0xffff << 32, 96), (0xfe80 << 112, 10), (0xff << 120, 8)];
+        let never_v6 = never_v6.map(|(bits, len)| {
+            Ipv6Net::new_assert(std::net::Ipv6Addr::from_bits(bits), len).into()
+        });
+        let leave = eid_prefixes.iter().copied().chain(never_v4).chain(never_v6).collect();
+        Self { interfaces, take, leave }
+    }
 }
 
 /// What the daemon owns in the host's routing.

@@ -50,6 +50,7 @@ pub struct WorkerCounters {
     held: AtomicU64,
     core_bursts: AtomicU64,
     native_writes: AtomicU64,
+    ring_frames: AtomicU64,
     icmp_errors: AtomicU64,
     icmp_suppressed: AtomicU64,
     fragments_created: AtomicU64,
@@ -96,6 +97,11 @@ impl WorkerCounters {
     /// One write to the TUN, of a packet or a super-packet.
     pub fn native_write(&self) {
         add(&self.native_writes, 1);
+    }
+
+    /// A packet or super-packet was taken from the ring of a native interface, not from the TUN.
+    pub fn ring_frame(&self) {
+        add(&self.ring_frames, 1);
     }
 
     /// Packets that got a LISP header on their way from the native side.
@@ -164,6 +170,7 @@ impl WorkerCounters {
             held: load(&self.held),
             core_bursts: load(&self.core_bursts),
             native_writes: load(&self.native_writes),
+            ring_frames: load(&self.ring_frames),
             icmp_errors: load(&self.icmp_errors),
             icmp_suppressed: load(&self.icmp_suppressed),
             fragments_created: load(&self.fragments_created),
@@ -220,6 +227,8 @@ pub struct CounterSnapshot {
     pub core_bursts: u64,
     /// Writes that took `native_out`.
     pub native_writes: u64,
+    /// Packets and super-packets in `native_in` that came by the ring of an interface, not by the TUN.
+    pub ring_frames: u64,
     /// ICMP errors handed to the control plane.
     pub icmp_errors: u64,
     /// ICMP errors not sent: rate limit, or MT-19 forbids one.
@@ -272,6 +281,7 @@ impl CounterSnapshot {
             ("held", self.held),
             ("core_bursts", self.core_bursts),
             ("native_writes", self.native_writes),
+            ("ring_frames", self.ring_frames),
             ("icmp_errors", self.icmp_errors),
             ("icmp_suppressed", self.icmp_suppressed),
             ("fragments_created", self.fragments_created),
@@ -303,6 +313,7 @@ impl AddAssign<&Self> for CounterSnapshot {
         self.held += other.held;
         self.core_bursts += other.core_bursts;
         self.native_writes += other.native_writes;
+        self.ring_frames += other.ring_frames;
         self.icmp_errors += other.icmp_errors;
         self.icmp_suppressed += other.icmp_suppressed;
         self.fragments_created += other.fragments_created;

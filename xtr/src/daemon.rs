@@ -3,7 +3,7 @@
 //! One task owns everything. It waits for a control message, a punt of the data plane, a question of the operator, news of DNS or of the
 //! kernel, or a timer; lets the control plane handle it; and carries out what the control plane wants: datagrams, changes of the
 //! forwarding table, path look-ups. The data plane never waits for it.
-use crate::config::{Endpoint, HostConfig, Role, RouterConfig};
+use crate::config::{Endpoint, HostConfig, Intake, Role, RouterConfig};
 use crate::control::{ControlPlane, Event};
 use crate::drops::DropReason;
 use crate::engine::Engine;
@@ -165,7 +165,7 @@ impl Daemon {
             (None, None)
         };
         let policy = Arc::new(policy);
-        let engine = Engine::start_checking(
+        let mut engine = Engine::start_checking(
             &config.data,
             policy,
             &readers,
@@ -175,6 +175,12 @@ impl Daemon {
         let mut routing = Routing::new(netlink.handle());
         let installed = routing.install(&config.host, engine.tun_index(), &refused).await;
         if let Err(error) = installed {
+            routing.remove().await;
+            engine.stop();
+            return Err(error.into());
+        }
+        let opened = take_native(&netlink, &mut engine).await;
+        if let Err(error) = opened {
             routing.remove().await;
             engine.stop();
             return Err(error.into());
@@ -412,6 +418,10 @@ impl Daemon {
         else {
             return;
         };
+        let own: Vec<IpAddr> = addresses.keys().copied().collect();
+        if let Err(error) = self.engine.take_native(&own) {
+            tracing::warn!(%error, "packets to a new address of this host may be taken for others");
+        }
         let (now, clock) = (Instant::now(), self.engine.clock());
         let mut missing = Vec::new();
         for rloc in self.config.control.rlocs.iter().map(|rloc| rloc.address) {
@@ -475,6 +485,11 @@ impl Daemon {
             Query::Drops => serde_json::to_value(self.drops()),
             Query::Status => serde_json::to_value(self.status(now)),
             Query::Subscriptions => serde_json::to_value(self.control.subscriptions_view(now)),
+            Query::Explain(question) => {
+                let known = self.control.known(now);
+                let explained = self.engine.explainer().explain(now, question, &known)?;
+                serde_json::to_value(explained)
+            }
             Query::Sites | Query::Refusals | Query::Referrals | Query::Delegations => {
                 return Err("this daemon is no Map-Server".to_owned());
             }
@@ -549,7 +564,16 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             healthy: notes.is_empty(),
+            intake: Some(self.intake()),
             notes,
+        }
+    }
+
+    fn intake(&self) -> String {
+        let tun = format!("TUN {}", self.engine.tun_name());
+        match &self.config.data.intake {
+            Intake::Tun => tun,
+            Intake::Ring(ring) => format!("ring on {}, else {tun}", ring.interfaces.join(", ")),
         }
     }
 
@@ -609,6 +633,12 @@ enum Input {
     Name(Resolved),
     HostChanged,
     Timeout,
+}
+
+/// Lets the intake by ring begin, now that everything is in place.
+async fn take_native(netlink: &Netlink, engine: &mut Engine) -> io::Result<()> {
+    let own = underlay::own_addresses(&netlink.handle()).await?;
+    engine.take_native(&own.into_keys().collect::<Vec<_>>())
 }
 
 /// What is configured must exist.

@@ -7,6 +7,8 @@ mapping::named! {
     InnerMalformed "inner_malformed" "Not a well-formed IPv4 or IPv6 packet: version, header length or total length is wrong (DE-05).";
     InnerSourceMartian "inner_source_martian" "The inner source can be nobody's: unspecified, loopback, link-local, multicast, reserved (DE-20).";
     InnerDestinationMartian "inner_destination_martian" "The inner destination is loopback, link-local, multicast, broadcast or unspecified (DE-22, EN-31).";
+    NativeCutOff "native_cut_off" "Larger than a frame of the ring, and its socket's buffer was full: the worker is overloaded, or net.core.rmem_max too small.";
+    NativeRingFull "native_ring_full" "The ring of a native interface was full (intake = \"ring\"): the worker is overloaded, or the kernel could not describe a super-packet.";
     HopLimitExceeded "hop_limit_exceeded" "TTL or Hop Limit ran out (EN-05).";
     SourceNotEid "source_not_eid" "The packet came from the site side with a source outside every configured EID-prefix: check [[eid]] or the host's address.";
     DestinationNotAggregate "destination_not_aggregate" "The destination lies in no configured EID aggregate, so the PITR must not encapsulate it (PI-03).";

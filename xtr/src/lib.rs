@@ -36,6 +36,7 @@ pub mod counters;
 pub mod daemon;
 pub mod drops;
 pub mod engine;
+pub mod explain;
 pub mod fib;
 pub mod forward;
 pub mod host;

@@ -2,6 +2,7 @@
 use crate::drops::DropReason;
 use mapping::eid::InstanceId;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub mod prefix_set;
 pub mod site;
@@ -30,6 +31,61 @@ pub trait Policy: Send + Sync + 'static {
 
     /// What `Verdict::Native` means here: `Ok` = hand it to the kernel, `Err` = drop.
     fn admit_native_forward(&self) -> Result<(), DropReason>;
+
+    /// For explanations, not on the packet path: which rule decides in [`Self::admit_native`], as a phrase.
+    fn native_rule(&self, _source: IpAddr, _destination: IpAddr) -> String {
+        "the role's rules".to_owned()
+    }
+
+    /// For explanations, not on the packet path: which rule decides in [`Self::admit_decapsulated`], as a phrase.
+    fn decapsulated_rule(
+        &self,
+        _outer_source: IpAddr,
+        _instance_id: InstanceId,
+        _source: IpAddr,
+        _destination: IpAddr,
+    ) -> String {
+        "the role's rules".to_owned()
+    }
+}
+
+/// Rules whose role is not known where they are used.
+impl Policy for Arc<dyn Policy> {
+    fn admit_native(&self, source: IpAddr, destination: IpAddr) -> Result<InstanceId, DropReason> {
+        (**self).admit_native(source, destination)
+    }
+
+    fn admit_decapsulated(
+        &self,
+        outer_source: IpAddr,
+        instance_id: InstanceId,
+        source: IpAddr,
+        destination: IpAddr,
+    ) -> Result<Onward, DropReason> {
+        (**self).admit_decapsulated(outer_source, instance_id, source, destination)
+    }
+
+    fn checks_registration(&self) -> bool {
+        (**self).checks_registration()
+    }
+
+    fn admit_native_forward(&self) -> Result<(), DropReason> {
+        (**self).admit_native_forward()
+    }
+
+    fn native_rule(&self, source: IpAddr, destination: IpAddr) -> String {
+        (**self).native_rule(source, destination)
+    }
+
+    fn decapsulated_rule(
+        &self,
+        outer_source: IpAddr,
+        instance_id: InstanceId,
+        source: IpAddr,
+        destination: IpAddr,
+    ) -> String {
+        (**self).decapsulated_rule(outer_source, instance_id, source, destination)
+    }
 }
 
 /// Where a decapsulated packet goes.

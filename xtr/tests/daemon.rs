@@ -5,7 +5,7 @@
 //!                                                 192.0.2.2 a socket that plays the remote xTR of 10.2.0.0/16
 //! ```
 use futures_util::TryStreamExt;
-use mapping::admin::{Query, Request};
+use mapping::admin::{ExplainQuery, Query, Request, Side};
 use mapping::config::{Algorithm, MappingConfig, Profile, Secret, Site, SiteKey, SitePrefix};
 use mapping::eid::{EidPrefix, InstanceId};
 use mapping::server::MapServer;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use xtr::config::{
-    ControlConfig, DataConfig, Endpoint, HostConfig, LocalEid, OwnRloc, Role, RouterConfig,
+    ControlConfig, DataConfig, Endpoint, HostConfig, Intake, LocalEid, OwnRloc, Role, RouterConfig,
 };
 use xtr::control::ControlPlane;
 use xtr::daemon::{DaemonError, run};
@@ -109,6 +109,7 @@ fn router_config() -> RouterConfig {
         control: control_config(OWN, "10.1.0.0/16"),
         data: DataConfig {
             rlocs: vec![ip(OWN)],
+            intake: Intake::Tun,
             tun_name: "isthmus0".to_owned(),
             queues: Some(1),
             source_ports: 8,
@@ -334,6 +335,7 @@ fn the_daemon_registers_resolves_forwards_and_cleans_up() {
         let counters = daemon.ask(Query::Counters).await;
         assert_eq!(counters["itr_encap"], 1);
         assert!(counters["map_requests_sent"].as_u64() >= Some(1));
+        explanations_fit(&daemon, from).await;
         let status = daemon.ask(Query::Status).await;
         assert_eq!((&status["role"], &status["name"]), (&"xtr".into(), &"site-a".into()));
         let forwarding = "/proc/sys/net/ipv4/ip_forward";
@@ -363,6 +365,57 @@ fn the_daemon_registers_resolves_forwards_and_cleans_up() {
         assert_eq!(owned(&handle).await, (0, 0));
         mapping_system.abort();
     });
+}
+
+/// What is said of the packet that came out of `from`, and of others; and that saying it does nothing else.
+async fn explanations_fit(daemon: &Running, from: SocketAddr) {
+    let counters = daemon.ask(Query::Counters).await;
+    let question = |destination: &str| ExplainQuery {
+        from: Side::Native,
+        source: ip("10.1.0.1"),
+        destination: ip(destination),
+        protocol: 17,
+        source_port: 7000,
+        destination_port: 7000,
+        length: 40,
+        dont_fragment: true,
+        ttl: 64,
+        tos: 0,
+        instance_id: 0,
+        rloc: None,
+    };
+    let sent = daemon.ask(Query::Explain(question("10.2.0.9"))).await;
+    assert_eq!(sent["verdict"], "encapsulate", "{sent:#}");
+    assert_eq!(sent["outer"]["source_port"], from.port(), "the flow's port");
+    assert_eq!(sent["outer"]["destination"], REMOTE);
+    assert_eq!(sent["entry"]["prefix"], "10.2.0.0/16");
+    assert_eq!(sent["size"]["sent"][0], 76);
+    let limit = sent["size"]["largest_inner"].as_u64().expect("a size");
+    let large = ExplainQuery { length: limit as u16 + 1, ..question("10.2.0.9") };
+    let large = daemon.ask(Query::Explain(large)).await;
+    assert_eq!((&large["verdict"], &large["reason"]), (&"drop".into(), &"packet_too_big".into()));
+    assert_eq!(large["icmp"]["mtu"], limit);
+    let miss = daemon.ask(Query::Explain(question("10.9.0.9"))).await;
+    assert_eq!(miss["verdict"], "wait", "{miss:#}");
+    let asked = format!("would ask Map-Resolver {SERVER}");
+    let steps = miss["steps"].as_array().expect("steps");
+    assert!(steps.iter().any(|step| step["text"] == asked.as_str()), "{miss:#}");
+    let own = ExplainQuery {
+        from: Side::Core,
+        rloc: Some(ip(REMOTE)),
+        source: ip("10.2.0.9"),
+        ..question("10.1.0.1")
+    };
+    assert_eq!(daemon.ask(Query::Explain(own.clone())).await["verdict"], "deliver");
+    let spoofed = ExplainQuery { rloc: Some(ip(OWN)), ..own };
+    let spoofed = daemon.ask(Query::Explain(spoofed)).await;
+    assert_eq!(spoofed["reason"], "outer_source_martian");
+    let after = daemon.ask(Query::Counters).await;
+    for name in ["native_in_packets", "core_in_packets", "drop_packet_too_big", "held"] {
+        assert_eq!(counters[name], after[name], "{name}: nothing happened");
+    }
+    assert_eq!(counters["lookups_outstanding"], after["lookups_outstanding"]);
+    assert_eq!(daemon.ask(Query::MapCache).await[0]["packets"], 1);
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod bench;
 mod check;
 pub(crate) mod columns;
 mod daemon;
+mod explain;
 mod gateway;
 mod lig;
 mod logging;
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&args),
         Verb::Show(args) => show::run(&args),
         Verb::Lig(args) => lig::run(&args),
+        Verb::Explain(args) => explain::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -68,6 +70,7 @@ const BAD_CONFIGURATION: u8 = 78;
   isthmus xtr --config /etc/isthmus/xtr.toml run a site's tunnel router
   isthmus show map-cache                     what the router here knows, and how it forwards
   isthmus show drops                         what it dropped, why, and what to do about it
+  isthmus explain 192.0.2.80 203.0.113.1     what it would do with such a packet, step by step
   isthmus lig 2001:db8:e001::1 @198.51.100.2 ask the mapping system where an EID is
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 77 a privilege is missing, 78 the configuration is wrong."
@@ -91,6 +94,8 @@ enum Verb {
     Show(show::ShowArgs),
     /// Ask the mapping system for the mapping of an EID
     Lig(lig::LigArgs),
+    /// Say what a running gateway or xTR would do with a packet, and why
+    Explain(explain::ExplainArgs),
     /// Build a small internet in network namespaces and prove the use cases on it
     Lab(crate::lab::LabArgs),
     /// Measure throughput, cost per packet and latency beside the kernel's own tunnel

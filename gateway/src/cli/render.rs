@@ -37,6 +37,7 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
         Query::Counters => counters(&serde_json::from_value(view)?),
         Query::Drops => drops(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Status => status(&serde_json::from_value(view)?),
+        Query::Explain(_) => super::explain::text(&serde_json::from_value(view)?),
     })
 }
 
@@ -317,6 +318,9 @@ fn status(status: &StatusView) -> String {
         status.version,
         clock(status.uptime_seconds),
     );
+    if let Some(intake) = &status.intake {
+        let _ = writeln!(text, "  native packets come by {intake}");
+    }
     for note in &status.notes {
         let _ = writeln!(text, "  {note}");
     }

@@ -78,7 +78,7 @@ impl What {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum RoleName {
+pub(super) enum RoleName {
     /// A proxy gateway
     Gateway,
     /// A site's tunnel router
@@ -103,11 +103,7 @@ pub(crate) fn run(args: &ShowArgs) -> Result<(), Failure> {
         let text = "--refused is for registrations: isthmus show registrations --refused";
         return Err(Failure::Usage(text.to_owned()));
     }
-    let socket = match (&args.socket, args.role) {
-        (Some(path), _) => path.clone(),
-        (None, Some(role)) => socket_of(role.name()),
-        (None, None) => only_socket(Path::new(SOCKET_DIRECTORY))?,
-    };
+    let socket = socket(args.socket.as_deref(), args.role)?;
     let query = if args.refused { Query::Refusals } else { args.what.query() };
     let view = client::ask(&socket, &query).map_err(|error| ask_failure(error, &socket))?;
     if args.json {
@@ -116,6 +112,15 @@ pub(crate) fn run(args: &ShowArgs) -> Result<(), Failure> {
     let text = render::view(&query, view)
         .map_err(|error| Failure::Failed(format!("the answer is not understood: {error}")))?;
     print(&text)
+}
+
+/// The socket that is meant.
+pub(super) fn socket(named: Option<&Path>, role: Option<RoleName>) -> Result<PathBuf, Failure> {
+    match (named, role) {
+        (Some(path), _) => Ok(path.to_path_buf()),
+        (None, Some(role)) => Ok(socket_of(role.name())),
+        (None, None) => only_socket(Path::new(SOCKET_DIRECTORY)),
+    }
 }
 
 /// The one socket in `directory`.
@@ -141,7 +146,7 @@ fn only_socket(directory: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-fn ask_failure(error: AskError, socket: &Path) -> Failure {
+pub(super) fn ask_failure(error: AskError, socket: &Path) -> Failure {
     use std::io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
     if let AskError::Socket { error, .. } = &error {
         let path = socket.display();

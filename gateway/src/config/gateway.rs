@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use mapping::eid::InstanceId;
 use mapping::timers;
-use xtr::config::{ControlConfig, HostConfig, OwnRloc, Role, RouterConfig};
+use xtr::config::{ControlConfig, HostConfig, OwnRloc, RingIntake, Role, RouterConfig};
 
 use super::node::{Node, Table};
 use super::{
@@ -66,7 +66,13 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
             "add [pitr] with eid-aggregates or [petr] with accept-from",
         );
     }
-    let (data, path_mtu) = router::data(root, table.as_ref(), rlocs.clone());
+    let (mut data, path_mtu) = router::data(root, table.as_ref(), rlocs.clone());
+    if let Some(table) = &table {
+        let is_set = root.get("pitr").is_some_and(|pitr| pitr.writes("native-interfaces"));
+        data.intake = router::intake(table, ("pitr.native-interfaces", is_set), || {
+            RingIntake::of_proxy(host.native_interfaces.clone(), &host.announce)
+        });
+    }
     if let Some(table) = table {
         table.finish();
     }

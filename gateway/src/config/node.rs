@@ -66,6 +66,18 @@ impl<'a> Node<'a> {
         matches!(self.value.kind, ValueKind::Table(_))
     }
 
+    /// Whether `key` is written in it: in the table, or in one of the tables of the list. No complaint if it is neither.
+    pub(crate) fn writes(&self, key: &str) -> bool {
+        let in_table = |value: &Value| match &value.kind {
+            ValueKind::Table(map) => map.contains_key(key),
+            _ => false,
+        };
+        match &self.value.kind {
+            ValueKind::Array(values) => values.iter().any(in_table),
+            _ => in_table(self.value),
+        }
+    }
+
     /// `true` or `false`.
     pub(crate) fn boolean(&self) -> Option<bool> {
         match self.value.kind {

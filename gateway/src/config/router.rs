@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mapping::timers;
-use xtr::config::{DEFAULT_MTU, DataConfig, Endpoint, PathMtuConfig};
+use xtr::config::{DEFAULT_MTU, DataConfig, Endpoint, Intake, PathMtuConfig, RingIntake};
 use xtr::forward::RateLimits;
 use xtr::packet::Dscp;
 use xtr::packet::icmp::Rate;
@@ -53,6 +53,7 @@ pub(crate) fn data(
         .unwrap_or_else(|| (DEFAULT_TUN.to_owned(), None));
     let mut config = DataConfig {
         rlocs,
+        intake: Intake::Tun,
         tun_name,
         queues,
         source_ports: 64,
@@ -123,6 +124,37 @@ fn path_mtu_mode(node: &Node<'_>) -> Option<(bool, bool)> {
     let mode = (table.or("icmp", true, Node::boolean), table.or("probe", true, Node::boolean));
     table.finish();
     Some(mode)
+}
+
+/// `intake`: where native packets come in. `is_set` says whether the key `interfaces_key` is there; by ring, it has to be.
+pub(crate) fn intake(
+    table: &Table<'_>,
+    (interfaces_key, is_set): (&str, bool),
+    ring: impl FnOnce() -> RingIntake,
+) -> Intake {
+    let Some(node) = table.get("intake") else { return Intake::Tun };
+    match node.text() {
+        Some("ring") if !is_set => node.error(
+            &format!("\"ring\" needs {interfaces_key}"),
+            "name there the interfaces that the packets come from, or write \"tun\"",
+        ),
+        Some("ring") => {
+            let ring = ring();
+            if ring.interfaces.len() <= RingIntake::MAX_INTERFACES {
+                return Intake::Ring(ring);
+            }
+            let most = RingIntake::MAX_INTERFACES;
+            node.error(
+                &format!("{interfaces_key} names more than {most} interfaces"),
+                "write \"tun\": rings are for a few interfaces",
+            );
+        }
+        Some("tun") | None => {}
+        Some(other) => {
+            node.error(&format!("{other:?} is no intake"), "write \"tun\" or \"ring\"");
+        }
+    }
+    Intake::Tun
 }
 
 /// `"auto"` (one per core) or a number.

@@ -9,7 +9,7 @@ use mapping::config::Profile;
 use mapping::eid::{EidPrefix, InstanceId};
 use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, LocalEid, MapServer, OwnRloc, Petr};
-use xtr::config::{PathMtuConfig, Role, RouterConfig};
+use xtr::config::{PathMtuConfig, RingIntake, Role, RouterConfig};
 
 use super::mapping::{default_algorithms, peer_algorithm};
 use super::node::{Node, Table, nearest};
@@ -50,11 +50,17 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.lisp_sec = lisp_sec::of_router(table, environment, &control.map_servers);
     }
     let addresses: Vec<IpAddr> = control.rlocs.iter().map(|rloc| rloc.address).collect();
-    let (data, path_mtu) = router::data(root, table.as_ref(), addresses.clone());
+    let (mut data, path_mtu) = router::data(root, table.as_ref(), addresses.clone());
     control.path_mtu = path_mtu;
     let sites = Site { rlocs: &addresses, names: &names, tun: &data.tun_name, environment };
     let mut host = HostConfig::default();
     control.eids = read_eids(root, &sites, &mut host);
+    if let Some(table) = &table {
+        let is_set = root.get("eid").is_some_and(|eids| eids.writes("interfaces"));
+        data.intake = router::intake(table, ("eid.interfaces", is_set), || {
+            RingIntake::of_site(host.site_interfaces.clone(), &host.site_prefixes)
+        });
+    }
     if let Some(table) = table {
         table.finish();
     }

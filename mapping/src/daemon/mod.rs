@@ -247,6 +247,7 @@ impl Daemon {
             Query::Drops => json(&self.server.drops_view()),
             Query::Status => json(&self.status(now)),
             Query::MapCache | Query::Locators => Err("this role has no map-cache".to_owned()),
+            Query::Explain(_) => Err("this role forwards no packets".to_owned()),
         };
         // The operator may have gone already.
         drop(request.reply.send(answer));
@@ -292,6 +293,7 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             healthy: self.degraded.is_none(),
+            intake: None,
             notes,
         }
     }

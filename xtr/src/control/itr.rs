@@ -117,6 +117,14 @@ impl Lookups {
         Some(self.blocked.map_or(first, |blocked| first.max(blocked)))
     }
 
+    /// Whether `prefix` is being asked for, and which Map-Resolver is next.
+    pub(super) fn turn_of(&self, prefix: &EidPrefix) -> (bool, usize) {
+        match self.lookups.get(prefix) {
+            Some(lookup) => (lookup.phase == Phase::Asking, lookup.resolver),
+            None => (false, self.preferred),
+        }
+    }
+
     /// What the Map-Request with this nonce asked for.
     pub(super) fn requested(&self, nonce: u64) -> Option<EidPrefix> {
         self.nonces.get(&nonce).copied()

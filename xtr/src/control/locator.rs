@@ -10,7 +10,6 @@ use mapping::eid::EidPrefix;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 /// The underlay's path to a remote RLOC.
@@ -177,7 +176,7 @@ pub(super) fn sender(address: IpAddr) -> Adjacency {
 
 /// Wraps adjacencies for the forwarding table, keeping when the entry was last used.
 pub(super) fn locator_set(adjacencies: Box<[Adjacency]>, last_used: u32) -> Arc<LocatorSet> {
-    Arc::new(LocatorSet { adjacencies, last_used: AtomicU32::new(last_used) })
+    Arc::new(LocatorSet::new(adjacencies, last_used))
 }
 
 /// Whether two sets send the same packets the same way.

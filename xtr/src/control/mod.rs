@@ -22,6 +22,7 @@
 //! ([`ControlPlane::poll_transmit`], [`ControlPlane::poll_fib_update`], [`ControlPlane::poll_event`]).
 mod answer;
 mod etr;
+mod explain;
 mod forwarding;
 mod itr;
 mod limit;

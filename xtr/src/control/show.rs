@@ -137,7 +137,12 @@ impl ControlPlane {
         Box::new(locator.users.iter().filter_map(|prefix| self.cache.get(prefix)))
     }
 
-    fn entry_view(&self, now: Instant, prefix: EidPrefix, entry: &Entry) -> MapCacheEntryView {
+    pub(super) fn entry_view(
+        &self,
+        now: Instant,
+        prefix: EidPrefix,
+        entry: &Entry,
+    ) -> MapCacheEntryView {
         let mut locators: Vec<LocatorView> = entry
             .mapping
             .locators()

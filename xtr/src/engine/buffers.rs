@@ -26,6 +26,10 @@ pub(super) enum Pool {
     Udp,
     /// Frames that were held.
     Parked,
+    /// Frames of the packet ring numbered so.
+    Native(u8),
+    /// Packets too large for a frame of a packet ring.
+    Large,
 }
 
 /// One group of receive buffers.
@@ -90,6 +94,19 @@ impl Buffers {
         Some(unsafe {
             let start = self.memory.start().add(usize::from(id) * BUFFER_LEN);
             std::slice::from_raw_parts_mut(start.as_ptr(), len)
+        })
+    }
+
+    /// What [`Self::claim`] would give, to look at before.
+    pub(super) fn peek(&self, id: u16, len: usize) -> Option<&[u8]> {
+        let users = *self.users.get(usize::from(id))?;
+        if users != 0 || len > BUFFER_LEN {
+            return None;
+        }
+        // SAFETY: as for `claim`; the borrow of `self` keeps it from being claimed or given back meanwhile.
+        Some(unsafe {
+            let start = self.memory.start().add(usize::from(id) * BUFFER_LEN);
+            std::slice::from_raw_parts(start.as_ptr(), len)
         })
     }
 

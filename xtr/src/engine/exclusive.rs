@@ -59,6 +59,7 @@ fn bind_alone(rloc: IpAddr, port: u16) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Intake;
     use crate::forward::RateLimits;
     use crate::packet::Dscp;
     use crate::packet::icmp::Rate;
@@ -69,6 +70,7 @@ mod tests {
     fn config() -> DataConfig {
         DataConfig {
             rlocs: vec![RLOC],
+            intake: Intake::Tun,
             tun_name: "unused0".to_owned(),
             queues: Some(1),
             source_ports: 64,

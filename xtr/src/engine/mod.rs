@@ -7,6 +7,7 @@
 //! | `buffers` | receive buffers the kernel fills; `parked`: frames that were held |
 //! | `outbound` | bursts of encapsulated packets; `writes`: frames for the TUN |
 //! | `datagram` | what a receive completion holds |
+//! | `packet_ring` | frames from native interfaces without the TUN |
 //! | `udp`, `tun` | sockets and device; `sys`: raw system calls |
 //!
 //! Packets of one flow stay in order: bursts and writes are handed over in the order they were begun, and none of them waits in the
@@ -16,8 +17,9 @@
 //!
 //! A worker takes at most its buffers' worth of packets per turn, so that a flood cannot keep it from sending. Under a flood of small
 //! packets a worker that shares its core with the network card's interrupts starves: keep them on different cores.
-use crate::config::DataConfig;
+use crate::config::{DataConfig, Intake};
 use crate::counters::{CounterSnapshot, WorkerCounters};
+use crate::explain::Explainer;
 use crate::fib::FibReaderFactory;
 use crate::forward::{Forwarder, HoldLimits, PathMtus, Settings};
 use crate::packet::Marking;
@@ -26,7 +28,10 @@ use crate::policy::Policy;
 use crate::punt::PuntSender;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use outbound::Bursts;
+use packet_ring::PacketRings;
+use packet_ring_gate::Gate;
 use std::io;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
@@ -40,6 +45,10 @@ mod buffers;
 mod datagram;
 mod exclusive;
 mod outbound;
+mod packet_ring;
+mod packet_ring_filter;
+mod packet_ring_gate;
+mod packet_ring_socket;
 mod parked;
 mod ring;
 mod sys;
@@ -61,6 +70,9 @@ pub struct Engine {
     started: Instant,
     failure: Arc<OnceLock<String>>,
     workers: Vec<Handle>,
+    /// Goes last: after the workers, nobody takes what it keeps from the kernel.
+    gate: Option<Gate>,
+    explainer: Explainer,
 }
 
 #[derive(Debug)]
@@ -105,7 +117,16 @@ impl Engine {
         let settings = settings(config, &ports, seed, started, count);
         raise_descriptor_limit();
         let path_mtus = Arc::<PathMtus>::default();
+        let explainer = Explainer::new(
+            settings.clone(),
+            (0..ports.len()).map(|index| ports.port(index)),
+            Arc::clone(&policy) as Arc<dyn Policy>,
+            Arc::clone(&path_mtus),
+            fib.clone(),
+        )
+        .check_sources(sources);
         let mut engine = Self {
+            explainer,
             tun_name: tun.name,
             tun_index: tun.index,
             tun_mtu: tun.mtu,
@@ -113,13 +134,20 @@ impl Engine {
             started,
             failure: Arc::default(),
             workers: Vec::with_capacity(count),
+            gate: match &config.intake {
+                Intake::Tun => None,
+                Intake::Ring(ring) => Some(Gate::new(ring, count)?),
+            },
         };
         for queue in tun.queues {
             let mut sockets = Sockets::open(config, &ports)?;
             if engine.workers.is_empty() && config.path_mtu_icmp {
                 sockets.listen_to_icmp(&config.rlocs);
             }
-            let descriptors = Descriptors { tun: queue, sockets, ports };
+            let worker = engine.workers.len();
+            let rings = engine.gate.as_ref().map(|gate| gate.sockets(worker)).unwrap_or_default();
+            let native = PacketRings::new(rings)?;
+            let descriptors = Descriptors { tun: queue, sockets, ports, native };
             let counters = Arc::<WorkerCounters>::default();
             let mut forwarder = Forwarder::new(
                 settings.clone(),
@@ -142,6 +170,15 @@ impl Engine {
             })?;
         }
         Ok(engine)
+    }
+
+    /// With intake by ring, has the rings take the configured packets from now on, but for those to `local`, the addresses of this host:
+    /// to be called once everything is ready, and when they change. Without it, only the TUN is read.
+    ///
+    /// # Errors
+    /// What the kernel said; then what was taken before still is.
+    pub fn take_native(&mut self, local: &[IpAddr]) -> io::Result<()> {
+        self.gate.as_mut().map_or(Ok(()), |gate| gate.open(local))
     }
 
     /// Tells the workers that the forwarding table changed: packets held for a mapping are looked up again.
@@ -167,6 +204,11 @@ impl Engine {
     /// What routers, and our own interfaces, said of path MTUs.
     pub fn path_mtus(&self) -> &PathMtus {
         &self.path_mtus
+    }
+
+    /// Says what the workers would do with a packet.
+    pub fn explainer(&self) -> &Explainer {
+        &self.explainer
     }
 
     /// The name of the TUN device.

@@ -26,6 +26,8 @@ pub(super) enum Operation {
     Send(u16),
     /// A write to the TUN.
     Write(u16),
+    /// The wait for frames of the packet ring numbered so.
+    Native(u16),
 }
 
 impl Operation {
@@ -37,6 +39,7 @@ impl Operation {
             Self::Send(index) => (3, index),
             Self::Write(index) => (4, index),
             Self::Icmp(index) => (5, index),
+            Self::Native(index) => (6, index),
         };
         kind << 16 | u64::from(index)
     }
@@ -50,6 +53,7 @@ impl Operation {
             3 => Some(Self::Send(index)),
             4 => Some(Self::Write(index)),
             5 => Some(Self::Icmp(index)),
+            6 => Some(Self::Native(index)),
             _ => None,
         }
     }
@@ -159,6 +163,13 @@ impl Ring {
         unsafe { self.push(entry, Operation::Wake) }
     }
 
+    /// Waits until `socket` is readable, once. It is no registered file, like the TUN.
+    pub(super) fn poll(&mut self, socket: BorrowedFd<'_>, index: u16) -> io::Result<()> {
+        let entry = opcode::PollAdd::new(Fd(socket.as_raw_fd()), libc::POLLIN as u32).build();
+        // SAFETY: the operation points at no memory.
+        unsafe { self.push(entry, Operation::Native(index)) }
+    }
+
     /// Hands over what was pushed and waits for `want` completions or until `timeout`.
     pub(super) fn wait(&mut self, want: usize, timeout: Duration) -> io::Result<()> {
         let timespec = Timespec::from(timeout);
@@ -252,6 +263,7 @@ mod tests {
             Operation::Send(u16::MAX),
             Operation::Write(255),
             Operation::Icmp(1),
+            Operation::Native(2),
         ] {
             assert_eq!(Operation::decode(operation.encode()), Some(operation));
         }

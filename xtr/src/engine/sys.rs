@@ -19,6 +19,7 @@ struct InterfaceRequest {
 union InterfaceValue {
     flags: c_short,
     number: c_int,
+    hardware: u16,
     _size: [u8; 24],
 }
 
@@ -104,6 +105,14 @@ pub(super) fn set_up(control: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     request.ioctl(control, libc::SIOCSIFFLAGS)
 }
 
+/// The interface's kind of link, an `ARPHRD_` number.
+pub(super) fn hardware_type(control: BorrowedFd<'_>, name: &str) -> io::Result<u16> {
+    let mut request = InterfaceRequest::new(name)?;
+    request.ioctl(control, libc::SIOCGIFHWADDR)?;
+    // SAFETY: SIOCGIFHWADDR has just written a `struct sockaddr`, which starts with this.
+    Ok(unsafe { request.value.hardware })
+}
+
 /// Sets a socket option that is an int.
 pub(super) fn set_option(
     socket: BorrowedFd<'_>,
@@ -138,6 +147,42 @@ pub(super) fn set_words(
             option,
             words.as_ptr().cast(),
             size_of_val(words) as libc::socklen_t,
+        )
+    })
+}
+
+/// Reads a socket option that is an array of 32-bit words.
+pub(super) fn get_words(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    words: &mut [u32],
+) -> io::Result<()> {
+    let mut len = size_of_val(words) as libc::socklen_t;
+    // SAFETY: the pointers are to `words`, of which `len` is the size in octets, and to `len`; both outlive the call.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            words.as_mut_ptr().cast(),
+            std::ptr::from_mut(&mut len),
+        )
+    })
+}
+
+/// Gives the socket a filter that lets nothing through.
+pub(super) fn refuse_all(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let mut nothing = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: std::ptr::from_mut(&mut nothing) };
+    // SAFETY: the pointer and length describe `program`, and it one instruction; both outlive the call.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            std::ptr::from_ref(&program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
         )
     })
 }
@@ -192,6 +237,7 @@ impl Drop for Region {
     }
 }
 
-fn check(result: c_int) -> io::Result<()> {
+/// What the last system call said.
+pub(super) fn check(result: c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -3,6 +3,7 @@
 use super::buffers::{BufferRef, Buffers, Pool};
 use super::datagram;
 use super::outbound::{Bursts, Current};
+use super::packet_ring::{PacketRings, Taken};
 use super::parked::Parked;
 use super::ring::{Completion, Operation, Ring};
 use super::udp::{PortPool, Sockets};
@@ -11,7 +12,7 @@ use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibReader, FibView};
 use crate::forward::{Forwarder, Outer, Output, PathMtus};
-use crate::packet::{Family, Inner};
+use crate::packet::{Family, Inner, arrival};
 use crate::policy::Policy;
 use nix::sys::eventfd::EventFd;
 use std::collections::VecDeque;
@@ -29,6 +30,8 @@ const WAKE_FILE: u32 = 0;
 const FIRST_SOCKET_FILE: u32 = 1;
 /// A frame or a datagram train becomes at most so many bursts or writes; with less room the worker first hands over what it has.
 const ROOM_PER_BUFFER: usize = 64;
+/// Frames taken from one packet ring per turn: enough for long bursts, few enough that nobody else waits long.
+const FRAMES_PER_TURN: usize = 512;
 /// How long to wait for operations that should have completed at once.
 const STRAGGLERS: Duration = Duration::from_millis(5);
 
@@ -49,6 +52,8 @@ pub(super) struct Descriptors {
     pub(super) tun: OwnedFd,
     pub(super) sockets: Sockets,
     pub(super) ports: PortPool,
+    /// Intake by packet rings, beside the TUN.
+    pub(super) native: PacketRings,
 }
 
 /// One worker. Its thread creates, runs and drops it.
@@ -112,12 +117,14 @@ impl<P: Policy> Worker<P> {
             let now = Instant::now();
             if now >= next_check {
                 self.io.check_tun()?;
+                self.io.descriptors.native.count_drops(&self.io.counters);
                 next_check = now + TUN_CHECK_INTERVAL;
             }
             self.forwarder.handle_timeout(now);
             self.forward_batch(now)?;
             self.io.flush()?;
         }
+        self.io.descriptors.native.count_drops(&self.io.counters);
         Ok(())
     }
 
@@ -136,6 +143,9 @@ impl<P: Policy> Worker<P> {
             forwarder.handle_fib_change();
         }
         io.forward_released(now, forwarder, &mut view)?;
+        if view.wants_warming() {
+            view.warm(io.pending_frames().filter_map(|frame| forwarder.destination(frame)));
+        }
         while let Some(completion) = io.pending.pop_front() {
             io.make_room()?;
             match completion.operation {
@@ -147,7 +157,7 @@ impl<P: Policy> Worker<P> {
             }
             io.forward_released(now, forwarder, &mut view)?;
         }
-        Ok(())
+        io.forward_rings(now, forwarder, &mut view)
     }
 }
 
@@ -172,6 +182,7 @@ impl Io {
         let mut to_arm = vec![Operation::Wake, Operation::Tun];
         to_arm.extend((0..receive_files as u16).map(Operation::Receive));
         to_arm.extend((0..sockets.icmp.len() as u16).map(Operation::Icmp));
+        to_arm.extend((0..descriptors.native.len() as u16).map(Operation::Native));
         Ok(Self {
             tun: Buffers::new(ring.uring(), 0, BUFFERS)?,
             udp: Buffers::new(ring.uring(), 1, BUFFERS)?,
@@ -217,6 +228,12 @@ impl Io {
                 Operation::Tun if tun.any_with_kernel() => {
                     ring.read_multi(descriptors.tun.as_fd(), tun.group())
                 }
+                Operation::Native(index) => {
+                    match descriptors.native.descriptor(usize::from(*index)) {
+                        Some(socket) => ring.poll(socket, *index),
+                        None => return false,
+                    }
+                }
                 Operation::Receive(socket) | Operation::Icmp(socket) if udp.any_with_kernel() => {
                     let first = match operation {
                         Operation::Icmp(_) => *icmp_files,
@@ -243,9 +260,10 @@ impl Io {
             match completion.operation {
                 Operation::Send(burst) => {
                     self.in_flight -= 1;
-                    let Self { bursts, tun, udp, parked, counters, .. } = self;
+                    let Self { bursts, tun, udp, parked, counters, descriptors, .. } = self;
+                    let native = &mut descriptors.native;
                     let refused = bursts.completed(burst, completion.result, counters, |buffer| {
-                        release(buffer, tun, udp, parked);
+                        release(buffer, tun, udp, parked, native);
                     });
                     if let Some((locator, len)) = refused {
                         self.refused_for_size(locator, len);
@@ -253,14 +271,21 @@ impl Io {
                 }
                 Operation::Write(write) => {
                     self.in_flight -= 1;
-                    let Self { writes, tun, udp, parked, counters, .. } = self;
+                    let Self { writes, tun, udp, parked, counters, descriptors, .. } = self;
+                    let native = &mut descriptors.native;
                     writes.completed(write, completion.result, counters, |buffer| {
-                        release(buffer, tun, udp, parked);
+                        release(buffer, tun, udp, parked, native);
                     });
                 }
                 Operation::Wake => {
                     self.woken = true;
                     self.to_arm.push(Operation::Wake);
+                }
+                operation @ Operation::Native(index) => {
+                    if completion.result < 0 || completion.result & i32::from(libc::POLLERR) != 0 {
+                        self.descriptors.native.clear_error(usize::from(index));
+                    }
+                    self.to_arm.push(operation);
                 }
                 operation @ (Operation::Tun | Operation::Receive(_) | Operation::Icmp(_)) => {
                     if !completion.more {
@@ -337,6 +362,12 @@ impl Io {
         Ok(())
     }
 
+    /// The frames that wait to be forwarded.
+    fn pending_frames(&self) -> impl Iterator<Item = &[u8]> {
+        let frames = self.pending.iter().filter(|frame| frame.operation == Operation::Tun);
+        frames.filter_map(|frame| self.tun.peek(frame.buffer?, frame.result as usize))
+    }
+
     fn forward_frame<P: Policy>(
         &mut self,
         completion: Completion,
@@ -351,6 +382,41 @@ impl Io {
         forwarder.from_native(now, view, frame, &mut out);
         let operations = out.operations;
         self.tun.settle(id, operations);
+    }
+
+    /// Takes what the packet rings have, a bounded number from each.
+    fn forward_rings<P: Policy>(
+        &mut self,
+        now: Instant,
+        forwarder: &mut Forwarder<P>,
+        view: &mut FibView<'_>,
+    ) -> io::Result<()> {
+        for ring in 0..self.descriptors.native.len() {
+            for _ in 0..FRAMES_PER_TURN {
+                self.make_room()?;
+                let Self { descriptors, bursts, writes, counters, .. } = self;
+                let native = &mut descriptors.native;
+                let Some(taken) = native.take(ring) else { break };
+                counters.ring_frame();
+                match taken {
+                    Taken::Packet(buffer, frame) => {
+                        let mut out = Outbound::new(bursts, writes, buffer, frame);
+                        match arrival::take(frame) {
+                            Ok(frame) => forwarder.from_native(now, view, frame, &mut out),
+                            Err(reason) => forwarder.drop_from_native(reason, &mut out),
+                        }
+                        let operations = out.operations;
+                        native.settle(buffer, operations);
+                    }
+                    Taken::CutOff => {
+                        let mut out = Outbound::new(bursts, writes, BufferRef::default(), &[]);
+                        forwarder.drop_from_native(DropReason::NativeCutOff, &mut out);
+                    }
+                }
+                self.forward_released(now, forwarder, view)?;
+            }
+        }
+        Ok(())
     }
 
     fn take_icmp<P: Policy>(
@@ -460,11 +526,18 @@ impl Output for Outbound<'_> {
     }
 }
 
-fn release(buffer: BufferRef, tun: &mut Buffers, udp: &mut Buffers, parked: &mut Parked) {
+fn release(
+    buffer: BufferRef,
+    tun: &mut Buffers,
+    udp: &mut Buffers,
+    parked: &mut Parked,
+    native: &mut PacketRings,
+) {
     match buffer.pool {
         Pool::Tun => tun.release(buffer.id),
         Pool::Udp => udp.release(buffer.id),
         Pool::Parked => parked.release(buffer.id),
+        Pool::Native(_) | Pool::Large => native.release(buffer),
     }
 }
 

@@ -1,15 +1,19 @@
 //! The forwarding table: EID to verdict. Written by the control plane, read by the workers without a lock.
 //!
-//! `table` holds the two copies and the longest-prefix match, `select` chooses the locator of a flow.
+//! `trie` is the longest-prefix match in the memory of `cells`; its results are numbers of `verdicts`. `table` holds two copies of both,
+//! one to read while the other is written. `recent` is what each reader remembers, `select` chooses the locator of a flow.
 use crate::counters::TrafficCounters;
 use crate::drops::DropReason;
 use mapping::eid::EidPrefix;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+mod cells;
 mod recent;
 mod select;
 mod table;
+mod trie;
+mod verdicts;
 
 pub use select::select;
 pub use table::{FibReader, FibReaderFactory, FibView, FibWriter};
@@ -41,6 +45,13 @@ pub struct LocatorSet {
     pub adjacencies: Box<[Adjacency]>,
     /// When the entry last carried a packet, in whole seconds of the engine's coarse clock; 0 = never.
     pub last_used: std::sync::atomic::AtomicU32,
+}
+
+impl LocatorSet {
+    /// A set of `adjacencies`, sorted by address, last used at `last_used` of the engine's coarse clock.
+    pub fn new(adjacencies: impl Into<Box<[Adjacency]>>, last_used: u32) -> Self {
+        Self { adjacencies: adjacencies.into(), last_used: last_used.into() }
+    }
 }
 
 /// One locator to encapsulate to.

@@ -106,7 +106,7 @@ mod tests {
     }
 
     fn named(locators: &[(u8, u8)]) -> LocatorSet {
-        let adjacencies = locators
+        let adjacencies: Vec<_> = locators
             .iter()
             .map(|&(name, weight)| Adjacency {
                 source: Ipv4Addr::new(198, 51, 100, 1).into(),
@@ -116,7 +116,7 @@ mod tests {
                 traffic: Arc::default(),
             })
             .collect();
-        LocatorSet { adjacencies, last_used: 0.into() }
+        LocatorSet::new(adjacencies, 0)
     }
 
     const FLOWS: u64 = 20_000;

@@ -1,14 +1,20 @@
 //! Two copies of the table, one read while the other is written (left-right).
-use super::recent::Recent;
+use super::recent::{Destination, Recent};
+use super::trie::{LANES, Lane, Prefix, Trie};
+use super::verdicts::Verdicts;
 use super::{Adjacency, FibUpdate, Verdict};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use left_right::{Absorb, ReadGuard, ReadHandle, ReadHandleFactory, WriteHandle};
 use mapping::eid::{EidPrefix, InstanceId};
-use prefix_trie::PrefixMap;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::IpAddr;
+
+/// Updates that become visible at once. What is kept of them until the other copy has them too stays bounded.
+const LARGEST_BATCH: usize = 4096;
+/// Prefixes that came or went, remembered for readers to bring what they know up to date.
+const CHANGES: usize = 16;
+/// Missed destinations in one batch from which on the next is looked up ahead.
+const MANY_MISSES: u32 = 4;
 
 /// The writing end: one owner, the control plane.
 pub struct FibWriter {
@@ -18,16 +24,20 @@ pub struct FibWriter {
 impl FibWriter {
     /// An empty table, in which every lookup is a [`Verdict::Miss`], and a source of readers for it.
     pub fn new() -> (Self, FibReaderFactory) {
-        let (write, read) = left_right::new::<Table, FibUpdate>();
+        let (mut write, read) = left_right::new_from_empty(Table::new());
+        // From the second time on a change is applied to the other copy instead of copying everything: have that behind us.
+        write.publish();
+        write.publish();
         let factory = FibReaderFactory { factory: read.factory() };
         (Self { write }, factory)
     }
 
-    /// Makes all `updates` visible at once, in order. Waits until no reader is inside a view from before, so a view must be short.
+    /// Makes `updates` visible in order, up to 4096 at once. Waits until no reader is inside a view from before, so a view must be
+    /// short.
     pub fn apply(&mut self, updates: impl IntoIterator<Item = FibUpdate>) {
         let mut updates = updates.into_iter().peekable();
-        if updates.peek().is_some() {
-            self.write.extend(updates);
+        while updates.peek().is_some() {
+            self.write.extend(updates.by_ref().take(LARGEST_BATCH));
             self.write.publish();
         }
     }
@@ -67,7 +77,14 @@ pub struct FibReader {
 impl FibReader {
     /// The table as of now, for one batch of packets: the writer waits while it is held.
     pub fn enter(&mut self) -> FibView<'_> {
-        FibView { table: self.read.enter(), recent: &mut self.recent }
+        let table = self.read.enter();
+        if let Some(table) = &table
+            && table.version != self.recent.version
+        {
+            table.bring_up_to_date(&mut self.recent);
+        }
+        let warms = std::mem::take(&mut self.recent.misses) >= MANY_MISSES;
+        FibView { table, recent: &mut self.recent, warms }
     }
 }
 
@@ -81,22 +98,40 @@ impl fmt::Debug for FibReader {
 pub struct FibView<'a> {
     table: Option<ReadGuard<'a, Table>>,
     recent: &'a mut Recent,
+    warms: bool,
 }
 
 impl FibView<'_> {
     /// The verdict of the longest matching prefix, [`Verdict::Miss`] without one.
     #[inline]
     pub fn lookup(&mut self, instance_id: InstanceId, destination: IpAddr) -> &Verdict {
-        static MISS: Verdict = Verdict::Miss;
-        let Some(table) = &self.table else { return &MISS };
-        self.recent.get_or_look_up(table.version, instance_id, destination, || {
-            table.lookup(instance_id, destination).cloned().unwrap_or(Verdict::Miss)
-        })
+        let Some(table) = &self.table else { return &Verdict::Miss };
+        let destination = Destination::new(instance_id, destination);
+        let number = match self.recent.get(&destination) {
+            Some(number) => number,
+            None => table.look_up(self.recent, &destination),
+        };
+        table.verdicts.get(number)
+    }
+
+    /// Whether the batch before had so many destinations not seen lately that [`Self::warm`] pays.
+    pub const fn wants_warming(&self) -> bool {
+        self.warms
+    }
+
+    /// Looks up `destinations` side by side, so that their waits for memory overlap, and remembers them for [`Self::lookup`].
+    pub fn warm(&mut self, destinations: impl IntoIterator<Item = (InstanceId, IpAddr)>) {
+        let Some(table) = &self.table else { return };
+        let mut batch = Batch::new(table, self.recent);
+        for (instance_id, destination) in destinations {
+            batch.add(Destination::new(instance_id, destination));
+        }
+        batch.finish();
     }
 
     /// Whether any entry encapsulates to `address` (MT-12).
     pub fn is_locator(&self, address: IpAddr) -> bool {
-        self.table.as_ref().is_some_and(|table| table.locators.contains_key(&address))
+        self.table.as_ref().is_some_and(|table| table.trie.get(&locator(address)).is_some())
     }
 }
 
@@ -106,77 +141,153 @@ impl fmt::Debug for FibView<'_> {
     }
 }
 
-/// One copy: a trie per instance and family, sorted by instance.
-#[derive(Default)]
-struct Table {
-    instances: Vec<(InstanceId, Tries)>,
-    /// Every locator in use, with how many adjacencies lead to it.
-    locators: HashMap<IpAddr, usize>,
-    /// Changes made so far; the same in both copies once they hold the same.
-    version: u64,
+/// Destinations that are looked up side by side.
+struct Batch<'a> {
+    table: &'a Table,
+    recent: &'a mut Recent,
+    /// The table of the last destination, and where it starts in the trie.
+    entrance: (u64, Option<u32>),
+    destinations: [Destination; LANES],
+    lanes: [Lane; LANES],
+    len: usize,
 }
 
-#[derive(Default)]
-struct Tries {
-    v4: PrefixMap<Ipv4Net, Verdict>,
-    v6: PrefixMap<Ipv6Net, Verdict>,
-}
-
-impl Table {
-    fn lookup(&self, instance_id: InstanceId, destination: IpAddr) -> Option<&Verdict> {
-        let tries = match self.instances.first() {
-            Some((first, tries)) if *first == instance_id => tries,
-            _ => &self.instances[self.position(instance_id).ok()?].1,
-        };
-        match destination {
-            IpAddr::V4(address) => tries.v4.get_lpm(&Ipv4Net::from(address)).map(|found| found.1),
-            IpAddr::V6(address) => tries.v6.get_lpm(&Ipv6Net::from(address)).map(|found| found.1),
+impl<'a> Batch<'a> {
+    fn new(table: &'a Table, recent: &'a mut Recent) -> Self {
+        let nowhere = Destination { table: u32::MAX, address: [0; 2] };
+        let lane = Lane::new(0, nowhere.words());
+        Self {
+            table,
+            recent,
+            entrance: (nowhere.words()[0], None),
+            destinations: [nowhere; LANES],
+            lanes: [lane; LANES],
+            len: 0,
         }
     }
 
-    fn insert(&mut self, prefix: EidPrefix, verdict: Verdict) {
-        let instance_id = prefix.instance_id();
-        let position = self.position(instance_id).unwrap_or_else(|vacant| {
-            self.instances.insert(vacant, (instance_id, Tries::default()));
-            vacant
-        });
-        let tries = &mut self.instances[position].1;
-        for adjacency in adjacencies(&verdict) {
-            *self.locators.entry(adjacency.destination).or_default() += 1;
+    #[inline]
+    fn add(&mut self, destination: Destination) {
+        // Known from here on, so that the same destination is looked up once; the number follows.
+        if !self.recent.claim(&destination, MISS) {
+            return;
         }
-        let replaced = match prefix.prefix() {
-            IpNet::V4(prefix) => tries.v4.insert(prefix, verdict),
-            IpNet::V6(prefix) => tries.v6.insert(prefix, verdict),
+        self.recent.misses += 1;
+        let words = destination.words();
+        if self.entrance.0 != words[0] {
+            self.entrance = (words[0], self.table.trie.table(words[0]));
+        }
+        let Some(entrance) = self.entrance.1 else { return };
+        let index = self.len % LANES;
+        self.destinations[index] = destination;
+        self.lanes[index] = Lane::new(entrance, words);
+        self.len = index + 1;
+        if self.len == LANES {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        let len = std::mem::take(&mut self.len).min(LANES);
+        self.table.trie.look_up_all(&mut self.lanes, len);
+        let mut touched = 0;
+        for (destination, lane) in self.destinations.iter().zip(&self.lanes).take(len) {
+            let number = lane.found.unwrap_or(MISS);
+            self.recent.correct(destination, number);
+            // The packet will need it: have it in the cache.
+            touched += usize::from(self.table.verdicts.get(number).is_miss());
+        }
+        std::hint::black_box(touched);
+    }
+}
+
+/// One copy.
+#[derive(Clone)]
+struct Table {
+    trie: Trie,
+    verdicts: Verdicts,
+    /// How many prefixes came or went so far; the same in both copies once they hold the same.
+    version: u64,
+    /// The last of them, in turn.
+    changes: [Option<EidPrefix>; CHANGES],
+}
+
+/// The number of [`Verdict::Miss`].
+const MISS: u32 = u32::MAX;
+
+impl Table {
+    fn new() -> Self {
+        Self {
+            trie: Trie::new(),
+            verdicts: Verdicts::default(),
+            version: 0,
+            changes: [None; CHANGES],
+        }
+    }
+
+    /// The number of a destination's verdict, which is remembered.
+    fn look_up(&self, recent: &mut Recent, destination: &Destination) -> u32 {
+        let number = self.trie.look_up(destination.words()).unwrap_or(MISS);
+        recent.insert(destination, number);
+        recent.misses += 1;
+        number
+    }
+
+    #[cold]
+    fn bring_up_to_date(&self, recent: &mut Recent) {
+        let changes = self.version.wrapping_sub(recent.version);
+        if changes > CHANGES as u64 {
+            recent.forget_all();
+        } else {
+            for change in recent.version..self.version {
+                if let Some(prefix) = &self.changes[change as usize % CHANGES] {
+                    let (within, len) = destination_and_len(prefix);
+                    recent.forget(&within, len);
+                }
+            }
+        }
+        recent.version = self.version;
+    }
+
+    fn insert(&mut self, prefix: &EidPrefix, verdict: Verdict) {
+        for adjacency in adjacencies(&verdict) {
+            let locator = locator(adjacency.destination);
+            let users = self.trie.get(&locator).unwrap_or(0);
+            self.trie.insert(&locator, users + 1);
+        }
+        let key = key(prefix);
+        let replaced = match self.trie.get(&key) {
+            Some(number) => self.verdicts.replace(number, verdict),
+            None => {
+                let number = self.verdicts.insert(verdict);
+                self.trie.insert(&key, number);
+                self.note_change(prefix);
+                None
+            }
         };
         self.forget_locators(replaced);
     }
 
     fn remove(&mut self, prefix: &EidPrefix) {
-        let Ok(position) = self.position(prefix.instance_id()) else { return };
-        let tries = &mut self.instances[position].1;
-        let removed = match prefix.prefix() {
-            IpNet::V4(prefix) => tries.v4.remove(&prefix),
-            IpNet::V6(prefix) => tries.v6.remove(&prefix),
-        };
-        if tries.v4.is_empty() && tries.v6.is_empty() {
-            self.instances.remove(position);
-        }
+        let Some(number) = self.trie.remove(&key(prefix)) else { return };
+        self.note_change(prefix);
+        let removed = self.verdicts.remove(number);
         self.forget_locators(removed);
+    }
+
+    fn note_change(&mut self, prefix: &EidPrefix) {
+        self.changes[self.version as usize % CHANGES] = Some(*prefix);
+        self.version += 1;
     }
 
     fn forget_locators(&mut self, verdict: Option<Verdict>) {
         for adjacency in verdict.iter().flat_map(adjacencies) {
-            if let Entry::Occupied(mut count) = self.locators.entry(adjacency.destination) {
-                *count.get_mut() -= 1;
-                if *count.get() == 0 {
-                    count.remove();
-                }
-            }
+            let locator = locator(adjacency.destination);
+            match self.trie.get(&locator) {
+                Some(users @ 2..) => self.trie.insert(&locator, users - 1),
+                _ => self.trie.remove(&locator),
+            };
         }
-    }
-
-    fn position(&self, instance_id: InstanceId) -> Result<usize, usize> {
-        self.instances.binary_search_by_key(&instance_id, |(id, _)| *id)
     }
 }
 
@@ -187,26 +298,72 @@ fn adjacencies(verdict: &Verdict) -> &[Adjacency] {
     }
 }
 
+/// The table number of the locators, beyond those of all instances.
+const LOCATORS: u32 = InstanceId::MAX + 1;
+
+impl Destination {
+    #[inline]
+    fn new(instance_id: InstanceId, address: IpAddr) -> Self {
+        Self::in_table(instance_id.get(), address)
+    }
+
+    #[inline]
+    fn in_table(table: u32, address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => {
+                let address = [u64::from(address.to_bits()) << 32, 0];
+                Self { table: table << 1, address }
+            }
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                Self { table: table << 1 | 1, address: [(bits >> 64) as u64, bits as u64] }
+            }
+        }
+    }
+}
+
+/// A prefix as a destination and how many of its bits count, 128 for a host of either family.
+fn destination_and_len(prefix: &EidPrefix) -> (Destination, u32) {
+    let destination = Destination::new(prefix.instance_id(), prefix.prefix().network());
+    match (prefix.prefix(), u32::from(prefix.mask_len())) {
+        (IpNet::V4(_), 32) => (destination, 128),
+        (_, len) => (destination, len),
+    }
+}
+
+/// A prefix as the trie has it.
+fn key(prefix: &EidPrefix) -> Prefix {
+    let destination = Destination::new(prefix.instance_id(), prefix.prefix().network());
+    in_trie(&destination, u32::from(prefix.mask_len()))
+}
+
+/// A locator as the trie has it, with the number of adjacencies that lead to it.
+fn locator(address: IpAddr) -> Prefix {
+    let len = if address.is_ipv4() { 32 } else { 128 };
+    in_trie(&Destination::in_table(LOCATORS, address), len)
+}
+
+fn in_trie(destination: &Destination, len: u32) -> Prefix {
+    let words = destination.words();
+    match len.checked_sub(64) {
+        None | Some(0) => Prefix { words, last: 1, len },
+        Some(len) => Prefix { words, last: 2, len },
+    }
+}
+
 impl Absorb<FibUpdate> for Table {
-    fn absorb_first(&mut self, update: &mut FibUpdate, _other: &Self) {
-        self.absorb_second(update.clone(), _other);
+    fn absorb_first(&mut self, update: &mut FibUpdate, other: &Self) {
+        self.absorb_second(update.clone(), other);
     }
 
     fn absorb_second(&mut self, update: FibUpdate, _other: &Self) {
-        self.version += 1;
         match update {
-            FibUpdate::Insert(prefix, verdict) => self.insert(prefix, verdict),
+            FibUpdate::Insert(prefix, verdict) => self.insert(&prefix, verdict),
             FibUpdate::Remove(prefix) => self.remove(&prefix),
         }
     }
 
     fn sync_with(&mut self, first: &Self) {
-        self.version = first.version;
-        self.locators.clone_from(&first.locators);
-        self.instances.clear();
-        for (instance_id, tries) in &first.instances {
-            let copy = Tries { v4: tries.v4.clone(), v6: tries.v6.clone() };
-            self.instances.push((*instance_id, copy));
-        }
+        self.clone_from(first);
     }
 }

@@ -3,7 +3,7 @@ use ipnet::IpNet;
 use mapping::eid::InstanceId;
 use proptest::prelude::*;
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 fn instance(value: u32) -> InstanceId {
     InstanceId::new(value).expect("small")
@@ -103,8 +103,8 @@ fn mt_12_locators_are_known_while_an_entry_uses_them() {
             mtu: 1500,
             traffic: Arc::default(),
         };
-        let adjacencies = locators.iter().map(adjacency).collect();
-        Verdict::Encapsulate(Arc::new(LocatorSet { adjacencies, last_used: 0.into() }))
+        let adjacencies: Vec<_> = locators.iter().map(adjacency).collect();
+        Verdict::Encapsulate(Arc::new(LocatorSet::new(adjacencies, 0)))
     };
     let mut known = |expected: &[u8]| {
         let view = reader.enter();
@@ -122,54 +122,140 @@ fn mt_12_locators_are_known_while_an_entry_uses_them() {
     known(&[6]);
 }
 
-/// A few nested prefixes, so that longest match, replacement and removal all happen.
+#[test]
+fn what_is_removed_leaves_no_memory_behind() {
+    let mut trie = super::trie::Trie::new();
+    let prefix = |i: u64| {
+        let scattered = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (last, len) =
+            if i.is_multiple_of(3) { (2, 64 - i as u32 % 7) } else { (1, 20 + i as u32 % 45) };
+        let mut words = [(i % 5) << 32, scattered, scattered.rotate_left(9)];
+        words[last] &= u64::MAX.checked_shl(64 - len).unwrap_or(0);
+        if last == 1 {
+            words[2] = 0;
+        }
+        super::trie::Prefix { words, last, len }
+    };
+    let empty = trie.cells().used();
+    let mut capacity = 0;
+    for round in 0..20 {
+        let range = round * 1000..round * 1000 + 20_000;
+        range.clone().for_each(|i| assert_eq!(trie.insert(&prefix(i), i as u32), None));
+        range.clone().for_each(|i| assert_eq!(trie.get(&prefix(i)), Some(i as u32)));
+        if round == 0 {
+            capacity = trie.cells().capacity();
+        }
+        range.clone().for_each(|i| assert_eq!(trie.remove(&prefix(i)), Some(i as u32)));
+        assert_eq!(trie.cells().used(), empty);
+    }
+    assert!(trie.cells().capacity() <= capacity + capacity / 2, "{capacity}");
+}
+
+/// Few addresses and all lengths, so that prefixes nest deeply, replace and remove each other.
+fn any_eid() -> impl Strategy<Value = (u32, IpAddr)> {
+    let v4 = (0u32..16, prop::sample::select(vec![0u32, 8, 20, 28]))
+        .prop_map(|(bits, shift)| Ipv4Addr::from_bits(0xc000_0200 ^ bits << shift).into());
+    let v6 = (0u128..16, prop::sample::select(vec![0u32, 5, 31, 59, 60, 64, 66, 90, 124]))
+        .prop_map(|(bits, shift)| Ipv6Addr::from_bits(0x2001_0db8 << 96 ^ bits << shift).into());
+    let instances = prop::sample::select(vec![0, 1, 2, 0x80_0000, InstanceId::MAX]);
+    (instances, prop_oneof![v4, v6])
+}
+
 fn any_prefix() -> impl Strategy<Value = EidPrefix> {
-    let v4 = (0u32..16, 0u8..=32).prop_map(|(bits, len)| {
-        let address = Ipv4Addr::from_bits(0xc000_0200 | (bits << 4) | bits);
-        IpNet::new(address.into(), len).expect("a length up to 32")
-    });
-    let v6 = (0u128..16, 0u8..=128).prop_map(|(bits, len)| {
-        let address = Ipv6Addr::from_bits((0x2001_0db8 << 96) | (bits << 64) | bits);
-        IpNet::new(address.into(), len).expect("a length up to 128")
-    });
-    (0u32..2, prop_oneof![v4, v6]).prop_map(|(id, net)| EidPrefix::new(instance(id), net))
+    let len = prop_oneof![
+        0u8..=128,
+        prop::sample::select(vec![0, 24, 30, 32, 48, 56, 59, 60, 63, 64, 65, 68, 127, 128])
+    ];
+    (any_eid(), len).prop_map(|((id, address), len)| {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        EidPrefix::new(
+            instance(id),
+            IpNet::new(address, len.min(most)).expect("a length that fits"),
+        )
+    })
+}
+
+/// The prefixes in a list: what the table must agree with.
+#[derive(Default)]
+struct Oracle {
+    prefixes: HashMap<EidPrefix, DropReason>,
+}
+
+impl Oracle {
+    fn update(&mut self, prefix: EidPrefix, insert: Option<u8>) -> FibUpdate {
+        match insert {
+            Some(number) => {
+                let reason = DropReason::ALL[usize::from(number) % DropReason::COUNT];
+                self.prefixes.insert(prefix, reason);
+                FibUpdate::Insert(prefix, Verdict::Drop(reason))
+            }
+            None => {
+                self.prefixes.remove(&prefix);
+                FibUpdate::Remove(prefix)
+            }
+        }
+    }
+
+    fn lookup(&self, id: InstanceId, address: IpAddr) -> Option<DropReason> {
+        let eid = mapping::eid::Eid::new(id, address);
+        let matching = self.prefixes.iter().filter(|(prefix, _)| prefix.contains(eid));
+        matching.max_by_key(|(prefix, _)| prefix.mask_len()).map(|(_, &reason)| reason)
+    }
+}
+
+fn reason(verdict: &Verdict) -> Option<DropReason> {
+    match verdict {
+        Verdict::Drop(reason) => Some(*reason),
+        _ => None,
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
     #[test]
     fn lookups_agree_with_a_linear_search(
-        batches in prop::collection::vec(prop::collection::vec((any_prefix(), any::<Option<u8>>()), 0..12), 1..8),
+        batches in prop::collection::vec(prop::collection::vec((any_prefix(), any::<Option<u8>>()), 0..24), 1..8),
+        probes in prop::collection::vec(any_eid(), 0..48),
+        from_removed in any::<bool>(),
     ) {
         let (mut writer, factory) = FibWriter::new();
-        let mut reader = factory.reader();
-        let mut oracle: HashMap<EidPrefix, DropReason> = HashMap::new();
+        // One asks for each destination by itself, one after looking them all up, one only at the end; all remember.
+        let (mut single, mut warmed, mut late) = (factory.reader(), factory.reader(), factory.reader());
+        let mut oracle = Oracle::default();
+        let mut probes: Vec<(InstanceId, IpAddr)> =
+            probes.into_iter().map(|(id, address)| (instance(id), address)).collect();
+        let mut installed: Vec<EidPrefix> = Vec::new();
         for batch in batches {
-            let probes: Vec<_> = batch.iter().map(|(prefix, _)| prefix.first()).collect();
-            writer.apply(batch.into_iter().map(|(prefix, insert)| match insert {
-                Some(number) => {
-                    let reason = DropReason::ALL[usize::from(number) % DropReason::COUNT];
-                    oracle.insert(prefix, reason);
-                    FibUpdate::Insert(prefix, Verdict::Drop(reason))
-                }
-                None => {
-                    oracle.remove(&prefix);
-                    FibUpdate::Remove(prefix)
-                }
+            let ends = |prefix: &EidPrefix| [prefix.prefix().network(), prefix.prefix().broadcast()];
+            probes.extend(batch.iter().flat_map(|(prefix, _)| {
+                ends(prefix).map(|end| (prefix.instance_id(), end))
             }));
-            let mut view = reader.enter();
-            for eid in probes {
-                let expected = oracle
-                    .iter()
-                    .filter(|(prefix, _)| prefix.contains(eid))
-                    .max_by_key(|(prefix, _)| prefix.mask_len())
-                    .map(|(_, &reason)| reason);
-                let found = match view.lookup(eid.instance_id, eid.address) {
-                    Verdict::Drop(reason) => Some(*reason),
-                    _ => None,
-                };
-                prop_assert_eq!(found, expected);
+            let mut updates: Vec<FibUpdate> = Vec::new();
+            for (prefix, insert) in batch {
+                updates.push(oracle.update(prefix, insert));
+                installed.push(prefix);
             }
+            if from_removed {
+                let gone = installed.len() / 3;
+                updates.extend(installed.drain(..gone).map(|prefix| oracle.update(prefix, None)));
+            }
+            writer.apply(updates);
+            let mut view = warmed.enter();
+            view.warm(probes.iter().copied());
+            for &(id, address) in &probes {
+                let expected = oracle.lookup(id, address);
+                prop_assert_eq!(reason(view.lookup(id, address)), expected, "{} {}", id, address);
+                prop_assert_eq!(reason(single.enter().lookup(id, address)), expected, "{} {}", id, address);
+            }
+        }
+        for &(id, address) in &probes {
+            prop_assert_eq!(reason(late.enter().lookup(id, address)), oracle.lookup(id, address));
+        }
+        let left: Vec<EidPrefix> = oracle.prefixes.keys().copied().collect();
+        writer.apply(left.into_iter().map(FibUpdate::Remove));
+        let mut view = warmed.enter();
+        for &(id, address) in &probes {
+            prop_assert!(view.lookup(id, address).is_miss());
         }
     }
 }

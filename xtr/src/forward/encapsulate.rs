@@ -123,6 +123,10 @@ impl<P: Policy> Forwarder<P> {
         match Offload::of(&work.virtio) {
             Offload::None => Ok(None),
             Offload::Checksum { csum_start, csum_offset } => {
+                // Nothing may be written over the headers that the packet was judged by.
+                if usize::from(csum_start) < work.inner.transport_offset {
+                    return Err(DropReason::InnerMalformed);
+                }
                 checksum::complete(work.packet_mut(), csum_start, csum_offset)?;
                 Ok(None)
             }

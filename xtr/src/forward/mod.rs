@@ -8,6 +8,11 @@
 //!                                                  \-> (RTR) FIB, as above
 //! ```
 //! Every packet is counted exactly once on each side: see [`WorkerCounters`].
+//!
+//! Nobody can make a hit wait. What a worker shares with others it reads or writes without a lock: the table (left-right: a reader only
+//! announces itself), the path MTUs (arc-swap), its counters and those of a locator (atomics). A punt goes into a bounded lock-free queue
+//! that is never waited for; only waking a control plane that sleeps takes the short lock of its waker, and a hit punts nothing.
+//! Memory is asked for only by what is rare and bounded: a packet that is held, an ICMP error. `tests/no_alloc` counts.
 use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibView, Verdict};
@@ -173,6 +178,14 @@ impl<P: Policy> Forwarder<P> {
         }
     }
 
+    /// Where [`Self::from_native`] will look this frame's destination up, if it will.
+    pub fn destination(&self, frame: &[u8]) -> Option<(InstanceId, IpAddr)> {
+        let (_, packet) = split(frame)?;
+        let inner = Inner::parse(packet).ok()?;
+        let instance_id = self.policy.admit_native(inner.source, inner.destination).ok()?;
+        Some((instance_id, inner.destination))
+    }
+
     /// A datagram received on port 4341 of an own RLOC: `datagram` is its UDP payload, `outer` what was in the outer header.
     pub fn from_core(
         &mut self,
@@ -195,6 +208,11 @@ impl<P: Policy> Forwarder<P> {
     pub fn drop_from_core(&mut self, reason: DropReason, out: &mut impl Output) {
         self.counters.core_in(Traffic::packet(0));
         self.discard(reason, 1, out);
+    }
+
+    /// A packet from the native side that did not become a frame, or was not received whole.
+    pub fn drop_from_native(&mut self, reason: DropReason, out: &mut impl Output) {
+        self.drop_unparsed(reason, out);
     }
 
     /// An ICMP error about an encapsulated packet of ours, without IP header. True if it lowered the MTU of a locator (MT-11):

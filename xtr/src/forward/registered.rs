@@ -114,6 +114,7 @@ impl<P: Policy> Forwarder<P> {
                 if arrival.onward == Onward::Deliver && sources.is_registered(destination) {
                     return Err(DropReason::PetrDestinationIsEid);
                 }
+                out.step(Step::Registered(eid));
                 self.limit_site(now, &site, work.traffic.packets).map(|()| true)
             }
             Standing::NotRegistered => Err(DropReason::PetrSourceNotRegistered),

@@ -10,6 +10,7 @@
 //!
 //! The outer IP and UDP headers are the kernel's: [`outer`] only says what to ask it for.
 
+pub mod arrival;
 pub mod checksum;
 pub mod coalesce;
 pub mod decapsulate;

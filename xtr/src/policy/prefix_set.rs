@@ -18,6 +18,21 @@ impl PrefixSet {
         }
     }
 
+    /// The widest of the prefixes that contains `address`.
+    pub fn covering(&self, address: IpAddr) -> Option<IpNet> {
+        let len = match address {
+            IpAddr::V4(address) => {
+                let (first, last) = range(&self.v4, address.to_bits())?;
+                (first ^ last).leading_zeros()
+            }
+            IpAddr::V6(address) => {
+                let (first, last) = range(&self.v6, address.to_bits())?;
+                (first ^ last).leading_zeros()
+            }
+        };
+        IpNet::new(address, u8::try_from(len).ok()?).ok().map(|net| net.trunc())
+    }
+
     /// Whether there is no prefix at all.
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
@@ -38,8 +53,13 @@ impl FromIterator<IpNet> for PrefixSet {
 }
 
 fn in_ranges<T: Ord + Copy>(ranges: &[(T, T)], value: T) -> bool {
+    range(ranges, value).is_some()
+}
+
+/// Each range is one of the prefixes.
+fn range<T: Ord + Copy>(ranges: &[(T, T)], value: T) -> Option<(T, T)> {
     let after = ranges.partition_point(|&(first, _)| first <= value);
-    after.checked_sub(1).is_some_and(|at| value <= ranges[at].1)
+    after.checked_sub(1).map(|at| ranges[at]).filter(|&(_, last)| value <= last)
 }
 
 /// Prefixes nest or are disjoint, so a range that starts inside the one before also ends there.
@@ -84,6 +104,22 @@ mod tests {
             ("2001:db8:f000::", false),
         ] {
             assert_eq!(set.contains(address.parse().unwrap()), inside, "{address}");
+        }
+    }
+
+    #[test]
+    fn the_widest_prefix_is_named() {
+        let texts =
+            ["203.0.113.64/26", "203.0.113.128/26", "203.0.113.64/28", "2001:db8::/36", "::/0"];
+        let set: PrefixSet = texts.map(|text| text.parse::<IpNet>().unwrap()).into_iter().collect();
+        for (address, prefix) in [
+            ("203.0.113.65", Some("203.0.113.64/26")),
+            ("203.0.113.128", Some("203.0.113.128/26")),
+            ("203.0.113.1", None),
+            ("2001:db8::1", Some("::/0")),
+        ] {
+            let expected = prefix.map(|prefix| prefix.parse::<IpNet>().unwrap());
+            assert_eq!(set.covering(address.parse().unwrap()), expected, "{address}");
         }
     }
 

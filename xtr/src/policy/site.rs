@@ -61,6 +61,29 @@ impl Policy for SitePolicy {
     fn admit_native_forward(&self) -> Result<(), DropReason> {
         Ok(())
     }
+
+    fn native_rule(&self, source: IpAddr, _destination: IpAddr) -> String {
+        match self.instance_of.lookup(Eid::new(InstanceId::DEFAULT, source)) {
+            Some((prefix, _)) => format!("{source} is in {}, an own EID-prefix", prefix.prefix()),
+            None => format!("{source} is in no own EID-prefix"),
+        }
+    }
+
+    fn decapsulated_rule(
+        &self,
+        _outer_source: IpAddr,
+        instance_id: InstanceId,
+        _source: IpAddr,
+        destination: IpAddr,
+    ) -> String {
+        if self.instances.binary_search(&instance_id).is_err() {
+            return format!("instance {instance_id} has no EID-prefix here");
+        }
+        match self.own.lookup(Eid::new(instance_id, destination)) {
+            Some((prefix, ())) => format!("{destination} is in {prefix}, an own EID-prefix"),
+            None => format!("{destination} is in no own EID-prefix of instance {instance_id}"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -150,6 +173,23 @@ mod tests {
             let verdict = decapsulated(&policy, 0, to);
             assert_eq!(verdict, Err(DropReason::DestinationNotLocalEid), "{to}");
         }
+    }
+
+    #[test]
+    fn the_rule_names_the_prefix() {
+        let site = site(&[(7, "203.0.113.0/26")]);
+        let native = |source| site.native_rule(ip(source), ip("192.0.2.1"));
+        assert_eq!(native("203.0.113.1"), "203.0.113.1 is in 203.0.113.0/26, an own EID-prefix");
+        assert_eq!(native("192.0.2.9"), "192.0.2.9 is in no own EID-prefix");
+        let inside = |instance, to| {
+            site.decapsulated_rule(ip("198.51.100.2"), id(instance), ip("192.0.2.1"), ip(to))
+        };
+        assert_eq!(
+            inside(7, "203.0.113.1"),
+            "203.0.113.1 is in [7]203.0.113.0/26, an own EID-prefix"
+        );
+        assert_eq!(inside(8, "203.0.113.1"), "instance 8 has no EID-prefix here");
+        assert_eq!(inside(7, "192.0.2.1"), "192.0.2.1 is in no own EID-prefix of instance 7");
     }
 
     #[test]

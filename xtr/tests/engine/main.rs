@@ -22,6 +22,7 @@ use xtr::punt::{self, Punt};
 
 mod namespace;
 mod node;
+mod packet_ring;
 mod rules;
 
 #[test]

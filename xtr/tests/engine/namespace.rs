@@ -99,6 +99,15 @@ impl Namespace {
         });
     }
 
+    /// Makes it forward.
+    pub(crate) fn forward(&self) {
+        self.run(|| {
+            for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                std::fs::write(format!("/proc/sys/net/{switch}"), "1").expect("a switch");
+            }
+        });
+    }
+
     /// Changes an interface's MTU.
     pub(crate) fn set_mtu(&self, interface: &'static str, mtu: u32) {
         self.run(move || {

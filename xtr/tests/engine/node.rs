@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use xtr::config::DataConfig;
+use xtr::config::{DataConfig, Intake};
 use xtr::counters::CounterSnapshot;
 use xtr::drops::DropReason;
 use xtr::engine::Engine;
@@ -102,6 +102,7 @@ pub(crate) fn wide_prefix(address: IpAddr) -> (IpAddr, u8) {
 pub(crate) fn config(addresses: Addresses, queues: usize) -> DataConfig {
     DataConfig {
         rlocs: vec![addresses.own_rloc],
+        intake: Intake::Tun,
         tun_name: TUN.to_owned(),
         queues: Some(queues),
         source_ports: 16,
@@ -199,7 +200,7 @@ impl Node {
             mtu,
             traffic: Arc::default(),
         };
-        let set = LocatorSet { adjacencies: Box::new([adjacency]), last_used: 0.into() };
+        let set = LocatorSet::new([adjacency], 0);
         self.fib.apply([FibUpdate::Insert(prefix, Verdict::Encapsulate(Arc::new(set)))]);
         self.engine().wake();
     }

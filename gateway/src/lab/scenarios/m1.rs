@@ -78,9 +78,7 @@ pub(crate) fn run(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
         },
     ];
     for path in &paths {
-        let header = Header::new((path.host)(path.from, 0), (path.host)(path.to, 0));
-        let first = ping(lab.host(path.from), header, 100, LIMIT)?;
-        checks.that(format!("{}: a ping first", path.name), "reply", first, first.is_reply());
+        path.ping(checks)?;
         path.near(JUMBO)?;
         path.far(JUMBO)?;
         path.silence(true)?;
@@ -96,11 +94,10 @@ pub(crate) fn run(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
     }
     for path in &paths {
         path.silence(false)?;
-        // A link of our own that shrinks and grows again: what was found out of the path before means nothing any more.
-        path.near(LEAST)?;
-        path.knows(LEAST)?;
-        path.near(JUMBO)?;
         path.far(JUMBO)?;
+        // Who starts anew knows nothing of the path.
+        path.restart()?;
+        path.ping(checks)?;
     }
     jumbo(&paths, checks, "ICMP allowed", 9)?;
     for mtu in SMALLER {
@@ -162,6 +159,22 @@ fn both(paths: &[Path<'_>], work: impl Fn(&Path<'_>) -> io::Result<()>) -> io::R
 }
 
 impl Path<'_> {
+    /// So that both routers know of each other.
+    fn ping(&self, checks: &mut Checks) -> io::Result<()> {
+        let header = Header::new((self.host)(self.from, 0), (self.host)(self.to, 0));
+        let first = ping(self.lab.host(self.from), header, 100, LIMIT)?;
+        checks.that(format!("{}: a ping first", self.name), "reply", first, first.is_reply());
+        Ok(())
+    }
+
+    /// The sending site's router.
+    fn restart(&self) -> io::Result<()> {
+        let router = self.lab.xtr(self.from);
+        let daemon = self.lab.daemons.named(router.name())?;
+        self.lab.daemons.stop(daemon)?;
+        self.lab.daemons.restart(daemon, router)
+    }
+
     /// The sending site's link to the core.
     fn near(&self, mtu: u32) -> io::Result<()> {
         self.resize(self.lab.xtr(self.from), mtu)

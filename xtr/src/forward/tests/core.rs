@@ -162,7 +162,7 @@ fn rtr() -> Bench {
 #[test]
 fn en_27_en_32_en_33_re_encapsulation_keeps_the_instance_and_takes_one_hop() {
     let mut bench = rtr();
-    let set = LocatorSet { adjacencies: Box::new([adjacency(PEER_V6, 1500)]), last_used: 0.into() };
+    let set = LocatorSet::new([adjacency(PEER_V6, 1500)], 0);
     bench.verdict(9, "203.0.113.0/24", Verdict::Encapsulate(Arc::new(set)));
     let packet = Build { ttl: 60, tos: 0b10, ..Build::v4(udp(), payload(8)) };
     bench.core(PEER_V4, OuterFields { ttl: 40, tos: 0b11 }, &lisp(9, &packet.bytes()));

@@ -1,5 +1,6 @@
 //! The forwarding path against an output that only takes notes.
 
+mod agreement;
 mod conservation;
 mod core;
 mod hold;
@@ -8,7 +9,7 @@ mod registered;
 
 use super::*;
 use crate::counters::{CounterSnapshot, Traffic, TrafficCounters};
-use crate::fib::{Adjacency, FibReader, FibUpdate, FibWriter, LocatorSet};
+use crate::fib::{Adjacency, FibReader, FibReaderFactory, FibUpdate, FibWriter, LocatorSet};
 use crate::packet::tests::support::{self, Build, Transport, ip, payload, tcp, udp};
 use crate::punt::{self, PuntReceiver};
 use ipnet::IpNet;
@@ -29,10 +30,20 @@ struct Rules {
     foreign_destinations: Vec<IpNet>,
     reencapsulate: Vec<IpNet>,
     native_forward: bool,
+    /// Whoever sends from here is refused for this reason, on both sides.
+    refused_sources: Vec<(IpAddr, DropReason)>,
+}
+
+impl Rules {
+    fn refusal(&self, source: IpAddr) -> Result<(), DropReason> {
+        let found = self.refused_sources.iter().find(|(refused, _)| *refused == source);
+        found.map_or(Ok(()), |&(_, reason)| Err(reason))
+    }
 }
 
 impl Policy for Rules {
     fn admit_native(&self, source: IpAddr, _: IpAddr) -> Result<InstanceId, DropReason> {
+        self.refusal(source)?;
         if source == ip("192.0.2.66") {
             Err(DropReason::SourceNotEid)
         } else {
@@ -44,9 +55,10 @@ impl Policy for Rules {
         &self,
         outer_source: IpAddr,
         instance_id: InstanceId,
-        _: IpAddr,
+        source: IpAddr,
         destination: IpAddr,
     ) -> Result<Onward, DropReason> {
+        self.refusal(source)?;
         if self.foreign_rlocs.contains(&outer_source) {
             Err(DropReason::PetrRlocNotAccepted)
         } else if self.unknown_instances.contains(&instance_id.get()) {
@@ -118,6 +130,7 @@ struct Bench {
     forwarder: Forwarder<Rules>,
     counters: Arc<WorkerCounters>,
     fib: FibWriter,
+    readers: FibReaderFactory,
     reader: FibReader,
     punts: PuntReceiver,
     now: Instant,
@@ -159,6 +172,7 @@ impl Bench {
             counters,
             fib,
             reader: factory.reader(),
+            readers: factory,
             punts,
             now,
             out: Notes::default(),
@@ -167,10 +181,7 @@ impl Bench {
 
     /// Maps `prefix` to one locator, with the own RLOC of its family.
     fn map(&mut self, prefix: &str, destination: &str, mtu: u16) -> Arc<LocatorSet> {
-        let set = Arc::new(LocatorSet {
-            adjacencies: Box::new([adjacency(destination, mtu)]),
-            last_used: 0.into(),
-        });
+        let set = Arc::new(LocatorSet::new([adjacency(destination, mtu)], 0));
         self.verdict(0, prefix, Verdict::Encapsulate(Arc::clone(&set)));
         set
     }

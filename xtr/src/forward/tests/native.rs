@@ -119,7 +119,7 @@ fn an_own_rloc_that_is_not_configured_is_no_locator() {
     let mut bench = Bench::new();
     let mut foreign = adjacency(PEER_V4, 1500);
     foreign.source = ip("198.51.100.77");
-    let set = LocatorSet { adjacencies: Box::new([foreign]), last_used: 0.into() };
+    let set = LocatorSet::new([foreign], 0);
     bench.verdict(0, "203.0.113.0/24", Verdict::Encapsulate(Arc::new(set)));
     bench.native(&Build::v4(udp(), payload(8)).bytes());
     bench.assert_dropped(DropReason::NoUsableLocator);
@@ -148,6 +148,26 @@ fn en_28_a_partial_checksum_is_completed() {
         };
         bench.native_frame(virtio, &partial);
         assert_eq!(bench.out.sent[0].1[8..], whole);
+    }
+}
+
+#[test]
+fn en_28_a_partial_checksum_in_the_ip_header_is_refused() {
+    for (packet, prefix, rloc) in both() {
+        let start = if packet.source.is_ipv4() { 20 } else { 40 };
+        for csum_start in [0, 4, start - 1] {
+            let mut bench = Bench::new();
+            bench.map(prefix, rloc, 1500);
+            let virtio = Virtio {
+                flags: Virtio::NEEDS_CSUM,
+                csum_start: U16::new(csum_start),
+                csum_offset: U16::new(16),
+                ..Virtio::default()
+            };
+            // It would write over the addresses that the packet was admitted by.
+            bench.native_frame(virtio, &packet.bytes());
+            bench.assert_dropped(DropReason::InnerMalformed);
+        }
     }
 }
 

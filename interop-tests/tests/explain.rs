@@ -1,0 +1,180 @@
+//! `isthmus explain` and `isthmus tap` beside running daemons, as an operator types them.
+//!
+//! ```text
+//!   192.0.2.80 [gateway] 198.51.100.1 --- 198.51.100.11 [xTR] 203.0.113.1
+//!                                         198.51.100.2 [Map-Server, Map-Resolver]
+//! ```
+
+use std::io;
+use std::net::UdpSocket;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use gateway::lab::link;
+use gateway::lab::namespace::Namespace;
+use interop_tests::daemon::{Daemon, program};
+use mapping::admin::Query;
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const MAPPING: &str = r#"
+[mapping]
+name = "ms"
+listen = ["198.51.100.2"]
+[[site]]
+name = "a"
+keys = [{ id = 1, file = "KEY" }]
+eid-prefixes = ["203.0.113.0/26"]
+"#;
+
+const XTR: &str = r#"
+[xtr]
+name = "a"
+rlocs = { core = { address = "198.51.100.11", priority = 1, weight = 100 } }
+map-servers = [{ address = "198.51.100.2", key-id = 1, key-file = "KEY" }]
+map-resolvers = ["198.51.100.2"]
+[[eid]]
+prefix = "203.0.113.0/26"
+"#;
+
+const GATEWAY: &str = r#"
+[gateway]
+name = "pxtr"
+rlocs = ["198.51.100.1"]
+map-resolvers = ["198.51.100.2"]
+[pitr]
+eid-aggregates = ["203.0.113.0/24"]
+[petr]
+accept-from = { rlocs = ["198.51.100.0/24"], eids = ["203.0.113.0/24"] }
+"#;
+
+/// Two hosts, and what runs on them.
+struct Site {
+    gateway: Daemon,
+    _xtr: Daemon,
+    _mapping: Daemon,
+    native: Namespace,
+    _site: Namespace,
+}
+
+impl Site {
+    fn build() -> io::Result<Self> {
+        let native = Namespace::create("native")?;
+        let site = Namespace::create("site")?;
+        link::up(&native, "lo")?;
+        link::up(&site, "lo")?;
+        link::connect(1500, (&native, "core0"), (&site, "core1"))?;
+        link::up(&native, "core0")?;
+        link::up(&site, "core1")?;
+        let net = |text: &str| text.parse().map_err(io::Error::other);
+        link::address(&native, "core0", net("198.51.100.1/24")?)?;
+        link::address(&native, "lo", net("192.0.2.80/32")?)?;
+        for address in ["198.51.100.11/24", "198.51.100.2/24"] {
+            link::address(&site, "core1", net(address)?)?;
+        }
+        link::address(&site, "lo", net("203.0.113.1/32")?)?;
+        let mapping = Daemon::start(&site, "mapping", MAPPING)?;
+        let xtr = Daemon::start(&site, "xtr", XTR)?;
+        let gateway = Daemon::start(&native, "gateway", GATEWAY)?;
+        let this = Self { gateway, _xtr: xtr, _mapping: mapping, native, _site: site };
+        this.wait_for_registration()?;
+        Ok(this)
+    }
+
+    fn wait_for_registration(&self) -> io::Result<()> {
+        let start = Instant::now();
+        while self._mapping.ask(&Query::Registrations)?.as_array().is_none_or(Vec::is_empty) {
+            if start.elapsed() > PATIENCE {
+                return Err(io::Error::other(self._xtr.log()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// A socket of a host on the native side.
+    fn host(&self) -> io::Result<UdpSocket> {
+        self.native.run(|| UdpSocket::bind("192.0.2.80:5000"))?
+    }
+
+    /// `isthmus VERB .. --socket ..`, of the gateway.
+    fn isthmus(&self, line: &str) -> Output {
+        let mut command = Command::new(program().expect("isthmus is built"));
+        command.args(line.split_whitespace()).arg("--socket").arg(self.gateway.socket());
+        command.output().expect("isthmus runs")
+    }
+
+    fn text(&self, line: &str, status: i32) -> String {
+        let output = self.isthmus(line);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{line}: {text}{error}");
+        text
+    }
+
+    fn json(&self, line: &str, status: i32) -> Value {
+        serde_json::from_str(&self.text(&format!("{line} --json"), status)).expect("JSON")
+    }
+}
+
+fn site() -> Option<Site> {
+    match Site::build() {
+        Ok(site) => Some(site),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            println!("SKIP: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_packet_is_explained_before_and_after_its_mapping_is_known() {
+    let Some(site) = site() else { return };
+    let packet = "explain 192.0.2.80 203.0.113.1 --sport 5000 --dport 7000 --length 60";
+    let miss = site.text(packet, 0);
+    assert!(miss.contains("would ask Map-Resolver 198.51.100.2"), "{miss}");
+    assert!(miss.contains("verdict    WAIT\n"), "{miss}");
+    assert_eq!(site.gateway.counter("map_requests_sent").expect("counters"), 0, "nobody is asked");
+
+    let host = site.host().expect("a socket");
+    host.send_to(&[0; 32], "203.0.113.1:7000").expect("sent");
+    let start = Instant::now();
+    while site.gateway.counter("pitr_encap").expect("counters") == 0 {
+        assert!(start.elapsed() < PATIENCE, "{}", site.gateway.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let known = site.text(packet, 0);
+    println!("{known}");
+    for words in [
+        "203.0.113.1 is in EID aggregate 203.0.113.0/24",
+        "203.0.113.0/26, via map-reply, complete",
+        "198.51.100.11, priority 1",
+        "198.51.100.11:4341, TTL 64, DSCP 0, ECN 0, DF",
+        "60 + 36 = 96 octets, path MTU 1500: fits",
+        "ENCAPSULATE to 198.51.100.11",
+    ] {
+        assert!(known.contains(words), "{words:?} is not in\n{known}");
+    }
+    let large = site.json("explain 192.0.2.80 203.0.113.1 --length 1500 --df", 1);
+    assert_eq!(large["verdict"], "drop", "{large:#}");
+    assert_eq!(large["reason"], "packet_too_big");
+    assert_eq!(large["icmp"]["mtu"], 1464);
+    let split = site.json("explain 192.0.2.80 203.0.113.1 --length 1500", 0);
+    assert_eq!(split["size"]["fit"], "fragment", "{split:#}");
+    let foreign = site.text("explain 192.0.2.80 192.0.2.81", 1);
+    assert!(foreign.contains("192.0.2.81 is in none of pitr.eid-aggregates"), "{foreign}");
+    assert!(foreign.contains("DROP: destination_not_aggregate"), "{foreign}");
+    let out = site.text("explain 203.0.113.1 192.0.2.80 --from core --rloc 198.51.100.11", 0);
+    assert!(out.contains("DELIVER"), "{out}");
+    let stranger = site.text("explain 203.0.113.1 192.0.2.80 --from core --rloc 192.0.2.9", 1);
+    assert!(stranger.contains("DROP: petr_rloc_not_accepted"), "{stranger}");
+    let short = site.isthmus("explain 192.0.2.80 203.0.113.1 --length 20");
+    assert_eq!(short.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&short.stderr).contains("at least 28 octets"));
+    let drops = site.gateway.ask(&Query::Drops).expect("drops");
+    let reasons: Vec<&Value> =
+        drops.as_array().expect("list").iter().map(|d| &d["reason"]).collect();
+    assert!(!reasons.contains(&&"packet_too_big".into()), "nothing was dropped: {drops}");
+}
