@@ -315,7 +315,7 @@ impl Daemon {
             let Some(punt) = self.punts.pop() else { return };
             match &punt {
                 Punt::Miss { .. } | Punt::SourceMoved { .. } => {
-                    self.control.handle_punt(now, &punt)
+                    self.control.handle_punt(now, &punt);
                 }
                 Punt::IcmpError { destination, message } => {
                     if let Err(error) = self.icmp.send(*destination, message) {

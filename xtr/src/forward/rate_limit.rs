@@ -128,13 +128,16 @@ const SETS: usize = 1024;
 const BURST: Duration = Duration::from_millis(100);
 const MIN_BURST: u64 = 128;
 
+/// A key, and when its bucket is full again.
+type Entry<K> = Option<(K, u64)>;
+
 /// Buckets as the time at which each will be full again (GCRA), nanoseconds since the start.
 #[derive(Debug)]
 struct Buckets<K> {
     per_packet: u64,
     burst: u64,
     started: Instant,
-    table: Box<[[Option<(K, u64)>; WAYS]]>,
+    table: Box<[[Entry<K>; WAYS]]>,
 }
 
 impl<K: Copy + Eq> Buckets<K> {
