@@ -519,6 +519,24 @@ fn words_out_of_a_fixed_list() {
     );
 }
 
+#[test]
+fn workers_on_cores_that_are_none() {
+    let text = XTR.replace(
+        "[xtr]",
+        "[xtr]\ntun = { queues = 2 }\nworkers = { count = 3, cpus = [0, -1, \"a\"], pin = true }",
+    );
+    refused_offline(
+        "xtr.toml",
+        &text,
+        &[
+            "xtr.toml:3: xtr.workers.count: 3 workers cannot have 2 queues; every worker has one queue: leave tun.queues out",
+            "xtr.toml:3: xtr.workers.cpus[1]: -1 is out of range; write 0 to 1023",
+            "xtr.toml:3: xtr.workers.cpus[2]: is text (\"a\"); write 0 to 1023",
+            "xtr.toml:3: xtr.workers.pin: unknown key; known here: count, cpus",
+        ],
+    );
+}
+
 const MAPPING: &str = r#"[mapping]
 listen = ["127.0.0.1"]
 

@@ -25,6 +25,22 @@ pub struct StatusView {
     pub intake: Option<String>,
     /// What the operator should know, a sentence each.
     pub notes: Vec<String>,
+    /// The workers of the data plane; empty in a daemon without one.
+    #[serde(default)]
+    pub workers: Vec<WorkerView>,
+}
+
+/// One worker of the data plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// From 0.
+    pub number: usize,
+    /// The core it is pinned to.
+    pub cpu: Option<usize>,
+    /// Packets it took in, from both sides.
+    pub packets: u64,
+    /// Why it ended; `None` = it runs.
+    pub failure: Option<String>,
 }
 
 /// Counters by name.

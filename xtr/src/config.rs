@@ -204,8 +204,10 @@ pub struct DataConfig {
     pub intake: Intake,
     /// TUN device name.
     pub tun_name: String,
-    /// Workers; `None` = one per core.
+    /// Workers, each with its own TUN queue; `None` = one per core, or one per entry of `cpus`.
     pub queues: Option<usize>,
+    /// The cores the workers run on, in turn; empty = wherever the scheduler puts them.
+    pub cpus: Vec<usize>,
     /// Outer UDP source ports in the pool, 1 to 1024 (EN-16); default 64.
     pub source_ports: u16,
     /// Send outer UDP checksum 0 (EN-20). Off by default: a burst in one UDP_SEGMENT send, and GRO at the receiver, need a checksum.
@@ -222,6 +224,26 @@ pub struct DataConfig {
     pub rate_limits: RateLimits,
     /// ICMP errors to inner sources per family, and per source (MT-20).
     pub icmp_rate: Rate,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            rlocs: Vec::new(),
+            intake: Intake::Tun,
+            tun_name: "isthmus0".to_owned(),
+            queues: None,
+            cpus: Vec::new(),
+            source_ports: 64,
+            zero_udp_checksum: false,
+            dscp: Dscp::Copy,
+            copy_ecn: true,
+            log_unusual_ecn: true,
+            path_mtu_icmp: true,
+            rate_limits: RateLimits::default(),
+            icmp_rate: Rate::default(),
+        }
+    }
 }
 
 /// Where packets from the native side, or from the site, come in.

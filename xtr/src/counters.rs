@@ -156,6 +156,13 @@ impl WorkerCounters {
         }
     }
 
+    /// The worker is no more: what it still had is dropped.
+    pub fn write_off(&self) {
+        self.set_held(0);
+        let lost = self.snapshot().unaccounted();
+        self.dropped(DropReason::WorkerFailed, lost);
+    }
+
     /// The values now; each is exact, together they may be some packets apart while the worker runs.
     pub fn snapshot(&self) -> CounterSnapshot {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -262,8 +269,20 @@ impl CounterSnapshot {
 
     /// Whether every packet is accounted for; exact while the workers stand still.
     pub fn is_conserved(&self) -> bool {
+        self.came() == self.went()
+    }
+
+    /// Packets that came in and are neither out nor dropped nor held: those the workers have in hand.
+    fn unaccounted(&self) -> u64 {
+        self.came().saturating_sub(self.went())
+    }
+
+    fn came(&self) -> u64 {
         self.native_in.packets + self.core_in.packets + self.fragments_created
-            == self.native_out.packets + self.core_out.packets + self.dropped_total() + self.held
+    }
+
+    fn went(&self) -> u64 {
+        self.native_out.packets + self.core_out.packets + self.dropped_total() + self.held
     }
 
     /// By name, for `show counters` and the metrics; drops are named `drop_` and the reason.
@@ -345,6 +364,18 @@ mod tests {
             assert_eq!(snapshot.dropped(reason), index as u64 + 1);
             assert_eq!(snapshot.by_name()[&format!("drop_{}", reason.name())], index as u64 + 1);
         }
+    }
+
+    #[test]
+    fn what_a_failed_worker_had_in_hand_is_counted_as_dropped() {
+        let counters = WorkerCounters::default();
+        counters.native_in(Traffic { packets: 9, octets: 900 });
+        counters.core_out(Traffic { packets: 2, octets: 200 });
+        counters.set_held(3);
+        counters.write_off();
+        let snapshot = counters.snapshot();
+        assert_eq!(snapshot.dropped(DropReason::WorkerFailed), 7);
+        assert!(snapshot.is_conserved());
     }
 
     #[test]

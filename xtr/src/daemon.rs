@@ -233,7 +233,9 @@ impl Daemon {
         loop {
             self.carry_out();
             if let Some(failure) = self.engine.failure() {
-                return Err(DaemonError::Runtime(io::Error::other(failure.to_owned())));
+                return Err(DaemonError::Runtime(io::Error::other(format!(
+                    "no data-plane worker is left: {failure}"
+                ))));
             }
             tokio::select! {
                 () = &mut shutdown => return Ok(()),
@@ -554,6 +556,14 @@ impl Daemon {
                 .iter()
                 .map(|rloc| format!("RLOC {rloc} is down: its address or its link is gone.")),
         );
+        let workers = self.engine.worker_views();
+        notes.extend(workers.iter().filter_map(|worker| {
+            let reason = worker.failure.as_ref()?;
+            Some(format!(
+                "Data-plane worker {} ended: {reason}. The others took its flows; restart the daemon to have it back.",
+                worker.number
+            ))
+        }));
         notes.extend(self.control.notes());
         StatusView {
             role: match self.config.control.role {
@@ -566,6 +576,7 @@ impl Daemon {
             healthy: notes.is_empty(),
             intake: Some(self.intake()),
             notes,
+            workers,
         }
     }
 

@@ -45,4 +45,5 @@ mapping::named! {
     BuffersExhausted "buffers_exhausted" "No send slot or socket buffer was free: the worker or its interface is overloaded.";
     SendFailed "send_failed" "The kernel refused to send the encapsulated packet: no route to the RLOC, or the interface is down.";
     TunWriteFailed "tun_write_failed" "The kernel refused the decapsulated packet.";
+    WorkerFailed "worker_failed" "The worker that had the packet ended: `isthmus show status` says why; the other workers go on.";
 }

@@ -19,15 +19,12 @@ use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use xtr::config::{
-    ControlConfig, DataConfig, Endpoint, HostConfig, Intake, LocalEid, OwnRloc, Role, RouterConfig,
+    ControlConfig, DataConfig, Endpoint, HostConfig, LocalEid, OwnRloc, Role, RouterConfig,
 };
 use xtr::control::ControlPlane;
 use xtr::daemon::{DaemonError, run};
 use xtr::drops::DropReason;
-use xtr::forward::RateLimits;
 use xtr::host::underlay::answer_paths;
-use xtr::packet::Dscp;
-use xtr::packet::icmp::Rate;
 use xtr::policy::{Onward, Policy};
 
 const OWN: &str = "192.0.2.1";
@@ -109,17 +106,10 @@ fn router_config() -> RouterConfig {
         control: control_config(OWN, "10.1.0.0/16"),
         data: DataConfig {
             rlocs: vec![ip(OWN)],
-            intake: Intake::Tun,
             tun_name: "isthmus0".to_owned(),
             queues: Some(1),
             source_ports: 8,
-            zero_udp_checksum: false,
-            dscp: Dscp::Copy,
-            copy_ecn: true,
-            log_unusual_ecn: true,
-            path_mtu_icmp: true,
-            rate_limits: RateLimits::default(),
-            icmp_rate: Rate::default(),
+            ..DataConfig::default()
         },
         host: HostConfig {
             announce: ["203.0.113.0/24", "2001:db8:e000::/36"]

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use ::mapping::admin::{DropCount, Query};
 use ::mapping::eid::{EidPrefix, InstanceId};
-use ::mapping::view::{RefusalView, RegistrationView, SiteView, StatusView};
+use ::mapping::view::{RefusalView, RegistrationView, SiteView, StatusView, WorkerView};
 use ::xtr::view::{LocatorView, MapCacheEntryView, OwnRegistrationView};
 use ipnet::IpNet;
 use serde_json::Value;
@@ -323,6 +323,16 @@ fn status(status: &StatusView) -> String {
     }
     for note in &status.notes {
         let _ = writeln!(text, "  {note}");
+    }
+    if !status.workers.is_empty() {
+        let row = |worker: &WorkerView| {
+            let cpu = worker.cpu.map_or_else(|| "any".to_owned(), |cpu| cpu.to_string());
+            let state = worker.failure.as_ref().map_or("running", |_| "failed");
+            vec![worker.number.to_string(), cpu, state.to_owned(), worker.packets.to_string()]
+        };
+        let columns = [("Worker", Right), ("CPU", Right), ("State", Left), ("Packets", Right)];
+        let rows: Vec<_> = status.workers.iter().map(row).collect();
+        text += &table(2, &columns, &rows);
     }
     text
 }

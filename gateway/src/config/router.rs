@@ -46,25 +46,14 @@ pub(crate) fn data(
         .and_then(|node| node.table())
         .map(|table| {
             let name = table.or("name", DEFAULT_TUN.to_owned(), values::interface);
-            let queues = table.or("queues", None, queues);
+            let queues = table.or("queues", None, |node| auto_or_number(node, "queues"));
             table.finish();
             (name, queues)
         })
         .unwrap_or_else(|| (DEFAULT_TUN.to_owned(), None));
-    let mut config = DataConfig {
-        rlocs,
-        intake: Intake::Tun,
-        tun_name,
-        queues,
-        source_ports: 64,
-        zero_udp_checksum: false,
-        dscp: Dscp::Copy,
-        copy_ecn: true,
-        log_unusual_ecn: true,
-        path_mtu_icmp: true,
-        rate_limits: RateLimits::default(),
-        icmp_rate: Rate::default(),
-    };
+    let (count, cpus) = role.map_or((None, Vec::new()), |role| workers(role, queues));
+    let mut config =
+        DataConfig { rlocs, tun_name, queues: count.or(queues), cpus, ..DataConfig::default() };
     let mut path_mtu = PathMtuConfig { probe: true, ..PathMtuConfig::default() };
     if let Some(table) = root.get("data").and_then(|node| node.table()) {
         config.source_ports = table.or("source-ports", config.source_ports, |node| {
@@ -157,12 +146,38 @@ pub(crate) fn intake(
     Intake::Tun
 }
 
-/// `"auto"` (one per core) or a number.
-fn queues(node: &Node<'_>) -> Option<Option<usize>> {
+/// `workers` of the role's table: how many, and the cores they run on. A worker has one queue: `tun.queues` may say the same.
+fn workers(role: &Table<'_>, queues: Option<usize>) -> (Option<usize>, Vec<usize>) {
+    let Some(table) = role.get("workers").and_then(|node| node.table()) else {
+        return (None, Vec::new());
+    };
+    let count = table.get("count").and_then(|node| {
+        let count = auto_or_number(&node, "workers")?;
+        if let (Some(count), Some(queues)) = (count, queues)
+            && count != queues
+        {
+            node.error(
+                &format!("{count} workers cannot have {queues} queues"),
+                "every worker has one queue: leave tun.queues out",
+            );
+        }
+        count
+    });
+    let cpus = table.get("cpus").map(|node| node.list_of(cpu)).unwrap_or_default();
+    table.finish();
+    (count, cpus)
+}
+
+fn cpu(node: &Node<'_>) -> Option<usize> {
+    node.integer(0..=1023).and_then(|value| usize::try_from(value).ok())
+}
+
+/// `"auto"` (one per core) or a number of `what`.
+fn auto_or_number(node: &Node<'_>, what: &str) -> Option<Option<usize>> {
     match node.as_text() {
         Some("auto") => Some(None),
         Some(text) => {
-            node.error(&format!("{text:?} is no number of queues"), "write \"auto\" or 1 to 256");
+            node.error(&format!("{text:?} is no number of {what}"), "write \"auto\" or 1 to 256");
             None
         }
         None => node.integer(1..=256).and_then(|value| usize::try_from(value).ok()).map(Some),

@@ -295,6 +295,7 @@ impl Daemon {
             healthy: self.degraded.is_none(),
             intake: None,
             notes,
+            workers: Vec::new(),
         }
     }
 }

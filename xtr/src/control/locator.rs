@@ -4,7 +4,7 @@ use super::path_mtu::Discovery;
 use crate::config::DEFAULT_MTU;
 use crate::counters::TrafficCounters;
 use crate::drops::DropReason;
-use crate::fib::{Adjacency, LocatorSet};
+use crate::fib::Adjacency;
 use crate::view::PathMtuState;
 use mapping::eid::EidPrefix;
 use std::collections::{BTreeMap, BTreeSet};
@@ -172,11 +172,6 @@ pub(super) fn select(
 /// A locator that may send, for the table of sources; nothing is sent to it from there.
 pub(super) fn sender(address: IpAddr) -> Adjacency {
     Adjacency { source: address, destination: address, weight: 0, mtu: 0, traffic: Arc::default() }
-}
-
-/// Wraps adjacencies for the forwarding table, keeping when the entry was last used.
-pub(super) fn locator_set(adjacencies: Box<[Adjacency]>, last_used: u32) -> Arc<LocatorSet> {
-    Arc::new(LocatorSet::new(adjacencies, last_used))
 }
 
 /// Whether two sets send the same packets the same way.

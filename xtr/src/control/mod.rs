@@ -40,7 +40,7 @@ mod subscribe;
 mod tests;
 
 use crate::config::{ControlConfig, Endpoint, Role};
-use crate::fib::{FibUpdate, Verdict};
+use crate::fib::{FibUpdate, LocatorTables, Verdict};
 use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
 use etr::Registration;
@@ -139,6 +139,7 @@ pub struct ControlPlane {
     rng: StdRng,
     cache: MapCache,
     petrs: Vec<Candidate>,
+    locator_tables: LocatorTables,
     locators: BTreeMap<IpAddr, Locator>,
     probe_timers: BTreeSet<(Instant, IpAddr)>,
     probe_nonces: HashMap<u64, IpAddr>,
@@ -185,6 +186,7 @@ impl ControlPlane {
             rng: StdRng::from_seed(seed),
             cache: MapCache::new(config.map_cache_limit),
             petrs: Vec::new(),
+            locator_tables: LocatorTables::default(),
             locators: BTreeMap::new(),
             probe_timers: BTreeSet::new(),
             probe_nonces: HashMap::new(),

@@ -59,10 +59,6 @@ fn bind_alone(rloc: IpAddr, port: u16) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Intake;
-    use crate::forward::RateLimits;
-    use crate::packet::Dscp;
-    use crate::packet::icmp::Rate;
     use std::net::{Ipv4Addr, UdpSocket};
 
     const RLOC: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -70,17 +66,9 @@ mod tests {
     fn config() -> DataConfig {
         DataConfig {
             rlocs: vec![RLOC],
-            intake: Intake::Tun,
             tun_name: "unused0".to_owned(),
             queues: Some(1),
-            source_ports: 64,
-            zero_udp_checksum: false,
-            dscp: Dscp::Copy,
-            copy_ecn: true,
-            log_unusual_ecn: true,
-            path_mtu_icmp: true,
-            rate_limits: RateLimits::default(),
-            icmp_rate: Rate::default(),
+            ..DataConfig::default()
         }
     }
 

@@ -9,11 +9,15 @@
 //! | `datagram` | what a receive completion holds |
 //! | `packet_ring` | frames from native interfaces without the TUN |
 //! | `udp`, `tun` | sockets and device; `sys`: raw system calls |
+//! | `steer` | which worker receives a packet; `affinity`: which core a worker runs on |
 //!
 //! Packets of one flow stay in order: bursts and writes are handed over in the order they were begun, and none of them waits in the
 //! kernel (`MSG_DONTWAIT`, a non-blocking TUN), so they complete in that order; what was held goes before anything that came later.
-//! A flow stays with one worker: SO_REUSEPORT chooses by the outer ports, and the TUN gives a flow to the queue that its reverse
-//! direction was last written to.
+//! A flow stays with one worker: the kernel gives a received packet to the worker that `steer` says, by the inner flow, and the TUN gives
+//! a flow to the queue that its reverse direction was last written to.
+//!
+//! A worker that fails takes nothing with it but the packets it had in hand, which are counted: its queue and its sockets close, and the
+//! kernel gives their flows to the workers that are left. `show status` names it. When none is left, the daemon ends.
 //!
 //! A worker takes at most its buffers' worth of packets per turn, so that a flood cannot keep it from sending. Under a flood of small
 //! packets a worker that shares its core with the network card's interrupts starves: keep them on different cores.
@@ -26,13 +30,16 @@ use crate::packet::Marking;
 use crate::packet::icmp::Rate;
 use crate::policy::Policy;
 use crate::punt::PuntSender;
+use mapping::view::WorkerView;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use outbound::Bursts;
 use packet_ring::PacketRings;
 use packet_ring_gate::Gate;
+use std::any::Any;
 use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
@@ -41,6 +48,7 @@ use tun::Tun;
 use udp::{PortPool, Sockets};
 use worker::{Control, Descriptors, Worker};
 
+mod affinity;
 mod buffers;
 mod datagram;
 mod exclusive;
@@ -51,6 +59,7 @@ mod packet_ring_gate;
 mod packet_ring_socket;
 mod parked;
 mod ring;
+mod steer;
 mod sys;
 mod tun;
 pub(crate) mod udp;
@@ -68,7 +77,6 @@ pub struct Engine {
     tun_mtu: u16,
     path_mtus: Arc<PathMtus>,
     started: Instant,
-    failure: Arc<OnceLock<String>>,
     workers: Vec<Handle>,
     /// Goes last: after the workers, nobody takes what it keeps from the kernel.
     gate: Option<Gate>,
@@ -79,6 +87,9 @@ pub struct Engine {
 struct Handle {
     control: Arc<Control>,
     counters: Arc<WorkerCounters>,
+    failure: Arc<OnceLock<String>>,
+    /// The core it is pinned to.
+    cpu: Option<usize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -132,17 +143,18 @@ impl Engine {
             tun_mtu: tun.mtu,
             path_mtus: Arc::clone(&path_mtus),
             started,
-            failure: Arc::default(),
             workers: Vec::with_capacity(count),
             gate: match &config.intake {
                 Intake::Tun => None,
                 Intake::Ring(ring) => Some(Gate::new(ring, count)?),
             },
         };
+        let listened: &[IpAddr] = if config.path_mtu_icmp { &config.rlocs } else { &[] };
+        let icmp: Arc<[_]> = udp::icmp_sockets(listened).into();
         for queue in tun.queues {
-            let mut sockets = Sockets::open(config, &ports)?;
-            if engine.workers.is_empty() && config.path_mtu_icmp {
-                sockets.listen_to_icmp(&config.rlocs);
+            let sockets = Sockets::open(config, &ports, Arc::clone(&icmp))?;
+            if engine.workers.is_empty() {
+                steer::attach(&sockets.receive, count, seed);
             }
             let worker = engine.workers.len();
             let rings = engine.gate.as_ref().map(|gate| gate.sockets(worker)).unwrap_or_default();
@@ -163,7 +175,9 @@ impl Engine {
             let reader = fib.reader();
             let shared = (Arc::clone(&counters), Arc::clone(&path_mtus));
             let (pool_len, zero_checksum) = (ports.len(), config.zero_udp_checksum);
-            engine.spawn(counters, move |control| {
+            let cpu = affinity::cpu_of(&config.cpus, engine.workers.len());
+            engine.spawn(counters, cpu, move |control| {
+                cpu.map_or(Ok(()), affinity::pin)?;
                 let (counters, path_mtus) = shared;
                 let bursts = Bursts::new(pool_len, zero_checksum);
                 Worker::new(descriptors, forwarder, reader, control, counters, path_mtus, bursts)
@@ -231,9 +245,28 @@ impl Engine {
         self.workers.len()
     }
 
-    /// Why a worker ended though nobody stopped it; `None` while all is well. The TUN device being removed is such a reason.
+    /// Why the data plane ended though nobody stopped it: no worker is left. `None` while one forwards.
     pub fn failure(&self) -> Option<&str> {
-        self.failure.get().map(String::as_str)
+        let mut failures = self.workers.iter().map(|worker| worker.failure.get());
+        failures
+            .clone()
+            .all(|failure| failure.is_some())
+            .then(|| failures.next().flatten())?
+            .map(String::as_str)
+    }
+
+    /// The workers as `show status` lists them, those that failed included.
+    pub fn worker_views(&self) -> Vec<WorkerView> {
+        let view = |(number, worker): (usize, &Handle)| {
+            let counters = worker.counters.snapshot();
+            WorkerView {
+                number,
+                cpu: worker.cpu,
+                packets: counters.native_in.packets + counters.core_in.packets,
+                failure: worker.failure.get().cloned(),
+            }
+        };
+        self.workers.iter().enumerate().map(view).collect()
     }
 
     /// Stops the workers, waits for them and removes the TUN device.
@@ -245,28 +278,36 @@ impl Engine {
     fn spawn<P: Policy>(
         &mut self,
         counters: Arc<WorkerCounters>,
+        cpu: Option<usize>,
         build: impl FnOnce(Arc<Control>) -> io::Result<Worker<P>> + Send + 'static,
     ) -> io::Result<()> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
         let control = Arc::new(Control { event, stop: AtomicBool::new(false) });
         let (ready, is_ready) = mpsc::sync_channel(1);
-        let (thread_control, failure) = (Arc::clone(&control), Arc::clone(&self.failure));
-        let name = format!("isthmus-w{}", self.workers.len());
+        let (thread_control, thread_counters) = (Arc::clone(&control), Arc::clone(&counters));
+        let failure = Arc::<OnceLock<String>>::default();
+        let thread_failure = Arc::clone(&failure);
+        let number = self.workers.len();
         let body = move || {
-            let _alarm = Alarm(Arc::clone(&failure));
-            let built = build(thread_control);
-            let (result, worker) = match built {
-                Ok(worker) => (Ok(()), Some(worker)),
-                Err(error) => (Err(error), None),
+            let mut worker = match build(thread_control) {
+                Ok(worker) => worker,
+                Err(error) => return drop(ready.send(Err(error))),
             };
-            let _ = ready.send(result);
-            if let Some(Err(error)) = worker.map(|mut worker| worker.run()) {
-                tracing::error!(%error, "a data-plane worker ended");
-                let _ = failure.set(error.to_string());
-            }
+            let _ = ready.send(Ok(()));
+            let ended = catch_unwind(AssertUnwindSafe(|| worker.run()));
+            // Its queue and its sockets close: from here on the kernel gives their packets to the others.
+            drop(worker);
+            let reason = match ended {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(panic) => format!("it panicked: {}", panic_text(panic.as_ref())),
+            };
+            thread_counters.write_off();
+            tracing::error!(worker = number, reason, "a data-plane worker ended");
+            let _ = thread_failure.set(reason);
         };
-        let thread = std::thread::Builder::new().name(name).spawn(body)?;
-        self.workers.push(Handle { control, counters, thread: Some(thread) });
+        let thread = std::thread::Builder::new().name(format!("isthmus-w{number}")).spawn(body)?;
+        self.workers.push(Handle { control, counters, failure, cpu, thread: Some(thread) });
         is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("a data-plane worker died")))
     }
 }
@@ -285,20 +326,17 @@ impl Drop for Engine {
     }
 }
 
-/// Tells of a worker that panicked, which nothing on its path should make it do.
-struct Alarm(Arc<OnceLock<String>>);
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let _ = self.0.set("a data-plane worker panicked".to_owned());
-        }
-    }
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 fn worker_count(config: &DataConfig) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    config.queues.unwrap_or_else(cores).clamp(1, MAX_WORKERS)
+    let automatic = || match config.cpus.len() {
+        0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        cpus => cpus,
+    };
+    config.queues.unwrap_or_else(automatic).clamp(1, MAX_WORKERS)
 }
 
 fn settings(

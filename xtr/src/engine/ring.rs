@@ -218,6 +218,8 @@ impl Drop for Ring {
     fn drop(&mut self) {
         let timeout = Some(Timespec::from(Duration::from_secs(1)));
         let _ = self.uring.submitter().register_sync_cancel(timeout, CancelBuilder::any());
+        // Cancelled operations let go of their files when we next ask for completions.
+        let _ = self.wait(1, Duration::ZERO);
         let _ = self.uring.submitter().unregister_files();
     }
 }

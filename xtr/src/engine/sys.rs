@@ -151,6 +151,26 @@ pub(super) fn set_words(
     })
 }
 
+/// Attaches a classic BPF program that chooses among the sockets which share `socket`'s address and port (SO_REUSEPORT).
+pub(super) fn attach_reuseport_program(
+    socket: BorrowedFd<'_>,
+    program: &[libc::sock_filter],
+) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the pointer and length describe `program`, whose own pointer and length describe the caller's slice; the kernel copies
+    // both during the call and writes to neither.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            std::ptr::from_ref(&program).cast(),
+            size_of_val(&program) as libc::socklen_t,
+        )
+    })
+}
+
 /// Reads a socket option that is an array of 32-bit words.
 pub(super) fn get_words(
     socket: BorrowedFd<'_>,

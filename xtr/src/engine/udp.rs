@@ -6,6 +6,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 /// The first port of the dynamic range, from which the pool is taken (EN-16).
 const FIRST_DYNAMIC_PORT: u16 = 49_152;
@@ -28,14 +29,19 @@ pub(super) struct Sockets {
     pub(super) receive: Vec<Socket>,
     /// `source_ports` sockets per own RLOC, then one whose packets may be fragmented outside (MT-08).
     pub(super) send: Vec<Socket>,
-    /// Raw sockets for reports about our packets, one per family; empty without the privilege and in all workers but one.
-    pub(super) icmp: Vec<(Family, Socket)>,
+    /// Raw sockets for reports about our packets, one per family; empty without the privilege. The workers share them: one takes a
+    /// report, and it does not matter which.
+    pub(super) icmp: Arc<[(Family, Socket)]>,
 }
 
 impl Sockets {
     /// Binds them all in the caller's network namespace.
-    pub(super) fn open(config: &DataConfig, ports: &PortPool) -> io::Result<Self> {
-        let mut sockets = Self { receive: Vec::new(), send: Vec::new(), icmp: Vec::new() };
+    pub(super) fn open(
+        config: &DataConfig,
+        ports: &PortPool,
+        icmp: Arc<[(Family, Socket)]>,
+    ) -> io::Result<Self> {
+        let mut sockets = Self { receive: Vec::new(), send: Vec::new(), icmp };
         for &rloc in &config.rlocs {
             sockets.receive.push(receive_socket(rloc)?);
             for index in 0..ports.len() {
@@ -48,19 +54,6 @@ impl Sockets {
             sockets.send.push(fragmenting);
         }
         Ok(sockets)
-    }
-
-    /// Opens the ICMP sockets of the families of `rlocs`. Without CAP_NET_RAW there are none: the configured MTUs hold (MT-11).
-    pub(super) fn listen_to_icmp(&mut self, rlocs: &[IpAddr]) {
-        for family in [Family::V4, Family::V6] {
-            if !rlocs.iter().any(|rloc| Family::of(rloc) == family) {
-                continue;
-            }
-            match icmp_socket(family) {
-                Ok(socket) => self.icmp.push((family, socket)),
-                Err(error) => tracing::warn!(%error, "path MTU reports cannot be received"),
-            }
-        }
     }
 
     /// The index in `send` of a pool socket; `port` equal to the pool's length names the fragmenting one.
@@ -118,6 +111,20 @@ fn receive_socket(rloc: IpAddr) -> io::Result<Socket> {
     option(libc::IPPROTO_UDP, libc::UDP_GRO)?;
     force_buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF);
     Ok(socket)
+}
+
+/// The ICMP sockets of the families of `rlocs`. Without CAP_NET_RAW there are none: the configured MTUs hold (MT-11).
+pub(super) fn icmp_sockets(rlocs: &[IpAddr]) -> Vec<(Family, Socket)> {
+    let mut families = vec![Family::V4, Family::V6];
+    families.retain(|&family| rlocs.iter().any(|rloc| Family::of(rloc) == family));
+    let open = |family| match icmp_socket(family) {
+        Ok(socket) => Some((family, socket)),
+        Err(error) => {
+            tracing::warn!(%error, "path MTU reports cannot be received");
+            None
+        }
+    };
+    families.into_iter().filter_map(open).collect()
 }
 
 /// Only the type that reports an MTU gets through its filter: destination unreachable, or Packet Too Big.

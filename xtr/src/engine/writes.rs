@@ -224,3 +224,75 @@ impl Write {
         (self.iovecs[skipped..].as_ptr(), (self.iovec_count - skipped) as u32)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::buffers::Pool;
+    use super::*;
+    use crate::packet::checksum;
+    use std::net::IpAddr;
+
+    /// A UDP packet of 60 octets, numbered in its payload, of flow `flow`.
+    fn packet(flow: u8, number: u8) -> Vec<u8> {
+        let mut packet = vec![0; 60];
+        packet[..10].copy_from_slice(&[0x45, 0, 0, 60, 0, 0, 0x40, 0, 64, 17]);
+        packet[12..20].copy_from_slice(&[192, 0, 2, 1, 192, 0, 2, 2]);
+        let sum = checksum::internet(&packet[..20]);
+        packet[10..12].copy_from_slice(&sum);
+        packet[20..26].copy_from_slice(&[0, flow, 0, 9, 0, 40]);
+        packet[28] = number;
+        let pseudo = checksum::pseudo_header(
+            IpAddr::from([192, 0, 2, 1]),
+            IpAddr::from([192, 0, 2, 2]),
+            17,
+            40,
+        );
+        let sum = pseudo.add_octets(&packet[20..]).complement();
+        packet[26..28].copy_from_slice(&sum);
+        packet
+    }
+
+    fn add(writes: &mut Writes, flow: u8, packet: &[u8], buffer: u16) -> bool {
+        let buffer = BufferRef { pool: Pool::Udp, id: buffer };
+        let current = Current { buffer, start: packet.as_ptr(), len: packet.len() };
+        let inner = Inner::parse(packet).unwrap();
+        writes.add_packet(u64::from(flow), &inner, packet, &current).unwrap()
+    }
+
+    /// Number of packets and of buffers per write, in order.
+    fn flushed(writes: &mut Writes) -> Vec<(u64, usize)> {
+        let order: Vec<u16> = writes.flush().map(|(index, ..)| index).collect();
+        let write = |index: u16| &writes.slots[usize::from(index)];
+        order
+            .into_iter()
+            .map(|index| (write(index).traffic.packets, write(index).buffer_count))
+            .collect()
+    }
+
+    #[test]
+    fn de_02_single_datagrams_of_a_flow_become_one_write_each_buffer_used_once() {
+        // What UDP GRO does not merge, because the outer checksum is zero, comes in a buffer per packet.
+        let packets: Vec<Vec<u8>> = (0..3 * 70).map(|n| packet((n % 3) as u8, n as u8)).collect();
+        let mut writes = Writes::new();
+        for (buffer, packet) in (0..).zip(&packets) {
+            assert!(add(&mut writes, (buffer % 3) as u8, packet, buffer), "the buffer must stay");
+        }
+        // Three flows interleaved, 70 packets each: at most MAX_PACKETS in a write, the first ones first.
+        let max = MAX_PACKETS as u64;
+        let counts = flushed(&mut writes);
+        let expected = [max, max, max, 70 - max, 70 - max, 70 - max].map(|n| (n, n as usize));
+        assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn a_packet_that_cannot_be_merged_keeps_its_place_in_its_flow() {
+        let mut broken = packet(1, 1);
+        broken[59] ^= 1;
+        let packets = [packet(1, 0), broken, packet(1, 2), packet(1, 3)];
+        let mut writes = Writes::new();
+        for (buffer, packet) in (0..).zip(&packets) {
+            add(&mut writes, 1, packet, buffer);
+        }
+        assert_eq!(flushed(&mut writes), [(1, 1), (1, 1), (2, 2)]);
+    }
+}

@@ -6,23 +6,24 @@ use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
 };
 use std::io::IoSliceMut;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use xtr::config::{DataConfig, Intake};
+use xtr::config::DataConfig;
 use xtr::counters::CounterSnapshot;
 use xtr::drops::DropReason;
 use xtr::engine::Engine;
 use xtr::fib::{Adjacency, FibUpdate, FibWriter, LocatorSet, Verdict};
-use xtr::forward::RateLimits;
-use xtr::packet::icmp::Rate;
-use xtr::packet::{Dscp, checksum, lisp};
+use xtr::packet::{checksum, lisp};
 use xtr::policy::{Onward, Policy};
 use xtr::punt::{self, PuntReceiver};
 
 pub(crate) const TUN: &str = "lisp0";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A destination that makes a worker panic, as a bug might.
+pub(crate) const POISON: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66));
 
 /// Lets everything through; what comes from the core goes where `onward` says.
 pub(crate) struct Open {
@@ -30,7 +31,8 @@ pub(crate) struct Open {
 }
 
 impl Policy for Open {
-    fn admit_native(&self, _: IpAddr, _: IpAddr) -> Result<InstanceId, DropReason> {
+    fn admit_native(&self, _: IpAddr, destination: IpAddr) -> Result<InstanceId, DropReason> {
+        assert_ne!(destination, POISON, "poisoned on purpose");
         Ok(InstanceId::DEFAULT)
     }
 
@@ -102,17 +104,10 @@ pub(crate) fn wide_prefix(address: IpAddr) -> (IpAddr, u8) {
 pub(crate) fn config(addresses: Addresses, queues: usize) -> DataConfig {
     DataConfig {
         rlocs: vec![addresses.own_rloc],
-        intake: Intake::Tun,
         tun_name: TUN.to_owned(),
         queues: Some(queues),
         source_ports: 16,
-        zero_udp_checksum: false,
-        dscp: Dscp::Copy,
-        copy_ecn: true,
-        log_unusual_ecn: true,
-        path_mtu_icmp: true,
-        rate_limits: RateLimits::default(),
-        icmp_rate: Rate::default(),
+        ..DataConfig::default()
     }
 }
 
@@ -151,10 +146,19 @@ impl Node {
 
     /// Alone, with a policy.
     pub(crate) fn alone_with(addresses: Addresses, onward: Onward) -> Option<Self> {
+        Self::alone_configured(addresses, onward, config(addresses, 1))
+    }
+
+    /// Alone, with several workers.
+    pub(crate) fn alone_with_workers(addresses: Addresses, workers: usize) -> Option<Self> {
+        Self::alone_configured(addresses, Onward::Deliver, config(addresses, workers))
+    }
+
+    fn alone_configured(addresses: Addresses, onward: Onward, config: DataConfig) -> Option<Self> {
         let namespace = Namespace::new()?;
         let rlocs = [addresses.own_rloc, addresses.peer_rloc];
         namespace.add_addresses("lo", rlocs.map(|rloc| (rloc, host_len(rloc))).to_vec());
-        Some(Self::start(namespace, addresses, config(addresses, 1), onward))
+        Some(Self::start(namespace, addresses, config, onward))
     }
 
     /// Two, joined by a veth pair, each with the other's EIDs mapped.

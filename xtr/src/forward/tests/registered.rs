@@ -24,8 +24,8 @@ impl Checking {
     }
 
     fn register(&mut self, prefix: &str, locators: &[&str]) {
-        let adjacencies = locators.iter().map(|locator| adjacency(locator, 0)).collect();
-        let set = LocatorSet { adjacencies, last_used: 0.into() };
+        let adjacencies: Vec<_> = locators.iter().map(|locator| adjacency(locator, 0)).collect();
+        let set = LocatorSet::new(adjacencies, 0);
         self.say(prefix, Verdict::Encapsulate(Arc::new(set)));
     }
 
