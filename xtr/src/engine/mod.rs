@@ -30,6 +30,7 @@ use crate::packet::Marking;
 use crate::packet::icmp::Rate;
 use crate::policy::Policy;
 use crate::punt::PuntSender;
+use crate::tap::{Switch, Tapper};
 use mapping::view::WorkerView;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use outbound::Bursts;
@@ -81,6 +82,7 @@ pub struct Engine {
     /// Goes last: after the workers, nobody takes what it keeps from the kernel.
     gate: Option<Gate>,
     explainer: Explainer,
+    tap_switch: Arc<Switch>,
 }
 
 #[derive(Debug)]
@@ -138,6 +140,7 @@ impl Engine {
         .check_sources(sources);
         let mut engine = Self {
             explainer,
+            tap_switch: Arc::default(),
             tun_name: tun.name,
             tun_index: tun.index,
             tun_mtu: tun.mtu,
@@ -168,6 +171,7 @@ impl Engine {
                 Arc::clone(&path_mtus),
                 punts.clone(),
             )
+            .with_tap(Arc::clone(&engine.tap_switch), engine.workers.len())
             .limit_rates(config.rate_limits.share(count as u32));
             if let Some(sources) = sources {
                 forwarder = forwarder.check_sources(sources.reader());
@@ -223,6 +227,11 @@ impl Engine {
     /// Says what the workers would do with a packet.
     pub fn explainer(&self) -> &Explainer {
         &self.explainer
+    }
+
+    /// Taps what the workers forward.
+    pub fn tapper(&self) -> Tapper {
+        Tapper::new(Arc::clone(&self.tap_switch), &self.explainer, self.workers.len())
     }
 
     /// The name of the TUN device.
