@@ -1,4 +1,5 @@
 //! Packets that wait for their mapping, so that the first packet to an unknown EID is not lost.
+use super::registered::Arrival;
 use crate::counters::Traffic;
 use crate::drops::DropReason;
 use mapping::eid::Eid;
@@ -46,8 +47,21 @@ pub struct Held {
     pub(super) traffic: Traffic,
     /// It came from the core.
     pub(super) from_core: bool,
+    /// It waits for the mapping of its source, not of its destination.
+    pub(super) arrival: Option<Arrival>,
     /// When it came.
     pub(super) since: Instant,
+}
+
+/// What a packet that waits came through.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Waits {
+    /// The TUN; it waits for its destination's mapping.
+    FromNative,
+    /// The core; it waits for its destination's mapping.
+    FromCore,
+    /// The core; it waits for its source's mapping.
+    Unverified(Arrival),
 }
 
 /// All packets one worker holds, and what was punted when. Bounded in every direction.
@@ -117,7 +131,7 @@ impl Hold {
         eid: Eid,
         parts: [&[u8]; 2],
         traffic: Traffic,
-        from_core: bool,
+        from: Waits,
     ) -> Result<(), DropReason> {
         let len = parts[0].len() + parts[1].len();
         let Some(waiting) = self.eids.get_mut(&eid) else {
@@ -130,7 +144,12 @@ impl Hold {
             return Err(DropReason::MapCacheMissHoldFull);
         }
         let frame = parts.concat().into_boxed_slice();
-        waiting.frames.push_back(Held { eid, frame, traffic, from_core, since: now });
+        let (from_core, arrival) = match from {
+            Waits::FromNative => (false, None),
+            Waits::FromCore => (true, None),
+            Waits::Unverified(arrival) => (true, Some(arrival)),
+        };
+        waiting.frames.push_back(Held { eid, frame, traffic, from_core, arrival, since: now });
         self.buffers += 1;
         self.octets += len;
         self.packets += traffic.packets;
@@ -231,7 +250,7 @@ mod tests {
     }
 
     fn push(hold: &mut Hold, now: Instant, eid: Eid, octet: u8) -> Result<(), DropReason> {
-        hold.push(now, eid, [&[0; 10], &[octet; 90]], Traffic::packet(90), false)
+        hold.push(now, eid, [&[0; 10], &[octet; 90]], Traffic::packet(90), Waits::FromNative)
     }
 
     #[test]
