@@ -72,8 +72,6 @@ pub struct Forwarder<P> {
     punts: PuntSender,
     icmp_limiter: IcmpLimiter,
     hold: hold::Hold,
-    /// What is held may have its mapping by now.
-    recheck_held: bool,
     /// Whole seconds since the start, plus 1.
     clock: u32,
     scratch: encapsulate::Scratch,
@@ -127,7 +125,6 @@ impl<P: Policy> Forwarder<P> {
             punts,
             icmp_limiter: IcmpLimiter::new(settings.icmp_rate, settings.seed),
             hold: hold::Hold::new(settings.hold),
-            recheck_held: false,
             clock: 1,
             scratch: encapsulate::Scratch::default(),
             settings,
@@ -225,15 +222,14 @@ impl<P: Policy> Forwarder<P> {
 
     /// The table changed: packets whose mapping came are to be taken with [`Self::next_released`].
     pub fn handle_fib_change(&mut self) {
-        self.recheck_held = true;
+        self.hold.renew_budget();
+        self.hold.table_changed();
     }
 
     /// The next packet that need not wait any longer; give it to [`Self::resume`]. Take them all after a change of the table and
     /// after every buffer, before the next: later packets of their flows must not overtake them.
     pub fn next_released(&mut self, fib: &mut FibView<'_>) -> Option<Held> {
-        if std::mem::take(&mut self.recheck_held) {
-            self.hold.release(|eid| !fib.lookup(eid.instance_id, eid.address).is_miss());
-        }
+        self.hold.release(|eid| !fib.lookup(eid.instance_id, eid.address).is_miss());
         let held = self.hold.pop_released()?;
         self.counters.set_held(self.hold.packets());
         Some(held)
@@ -263,6 +259,9 @@ impl<P: Policy> Forwarder<P> {
 
     /// When [`Self::handle_timeout`] is next to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.hold.is_rechecking() {
+            return Some(self.settings.started);
+        }
         self.hold.poll_timeout()
     }
 
@@ -270,6 +269,7 @@ impl<P: Policy> Forwarder<P> {
     pub fn handle_timeout(&mut self, now: Instant) -> Vec<Held> {
         let seconds = now.saturating_duration_since(self.settings.started).as_secs();
         self.clock = u32::try_from(seconds + 1).unwrap_or(u32::MAX);
+        self.hold.renew_budget();
         let expired = self.hold.expire(now);
         if !expired.is_empty() {
             let packets = expired.iter().map(|held| held.traffic.packets).sum();
@@ -402,7 +402,9 @@ impl<P: Policy> Forwarder<P> {
         if self.hold.is_waiting(&eid) {
             // Behind those that came before, even if the mapping is there by now.
             self.hold_back(now, eid, &work, out);
-            self.recheck_held |= !fib.lookup(eid.instance_id, eid.address).is_miss();
+            if !fib.lookup(eid.instance_id, eid.address).is_miss() {
+                self.hold.release_one(&eid);
+            }
             return;
         }
         self.dispatch(now, fib, eid, work, out);
@@ -475,11 +477,11 @@ impl<P: Policy> Forwarder<P> {
     }
 
     fn punt_miss(&mut self, now: Instant, eid: Eid, source: IpAddr) -> Result<(), DropReason> {
-        if self.hold.punt_due(now, &eid)? {
+        if self.hold.punt_due(now, &eid, source)? {
             self.punts
                 .send(Punt::Miss { destination: eid, source })
                 .map_err(|_| DropReason::PuntQueueFull)?;
-            self.hold.punted(now, eid);
+            self.hold.punted(now, eid, source);
         }
         Ok(())
     }
