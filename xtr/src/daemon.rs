@@ -16,6 +16,7 @@ use crate::host::underlay::{self, Changes, Netlink, PathAnswer};
 use crate::host::{check_privileges, sysctl};
 use crate::policy::Policy;
 use crate::punt::{self, Punt, PuntReceiver};
+use crate::tap::Tapper;
 use mapping::admin::{DropCount, Query, Request};
 use mapping::view::{CountersView, StatusView};
 use serde_json::Value;
@@ -108,6 +109,7 @@ struct Daemon {
     started: Instant,
     control: ControlPlane,
     engine: Engine,
+    tapper: Tapper,
     fib: FibWriter,
     punts: PuntReceiver,
     sockets: ControlSockets,
@@ -188,6 +190,7 @@ impl Daemon {
             ecn: EcnWatch::default(),
             config,
             control,
+            tapper: engine.tapper(),
             engine,
             fib,
             punts,
@@ -271,6 +274,7 @@ impl Daemon {
             self.control.handle_timeout(now);
         }
         self.watch_ecn(now);
+        self.tapper.handle_timeout(now);
         if self.paths_due <= now {
             (self.paths_checked, self.paths_due) = (now, now + PATH_INTERVAL);
             self.new_rlocs = self.control.remote_rlocs().collect();
@@ -424,16 +428,25 @@ impl Daemon {
         }
     }
 
-    fn answer(&self, request: Request) {
+    fn answer(&mut self, request: Request) {
         // Whoever asked may be gone by now.
         let _ = request.reply.send(self.view(&request.query));
     }
 
-    fn view(&self, query: &Query) -> Result<Value, String> {
+    fn view(&mut self, query: &Query) -> Result<Value, String> {
         let now = Instant::now();
         let json = match query {
+            Query::Tap(query) => {
+                serde_json::to_value(self.tapper.begin(now, time_of_day(), query)?)
+            }
+            Query::TapNext { session, stop } => {
+                serde_json::to_value(self.tapper.fetch(now, *session, *stop)?)
+            }
             Query::MapCache => serde_json::to_value(self.control.map_cache_view(now)),
             Query::Locators => serde_json::to_value(self.control.locators_view(now)),
+            Query::Registrations if self.config.control.role == Role::Proxy => {
+                return Err("a gateway registers no EID-prefixes and keeps no registrations: ask a tunnel router or a Map-Server".to_owned());
+            }
             Query::Registrations => serde_json::to_value(self.control.registrations_view(now)),
             Query::Counters => serde_json::to_value(self.counters()),
             Query::Drops => serde_json::to_value(self.drops()),
@@ -654,11 +667,15 @@ fn names_of(config: &RouterConfig) -> BTreeSet<String> {
 }
 
 /// The time of day as a nonce: greater than any nonce of an earlier run, as long as the clock was right (RG-14).
+fn nonce_base() -> u64 {
+    let since_epoch = time_of_day().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX / 2)
+}
+
 #[allow(
     clippy::disallowed_methods,
-    reason = "nonces must grow across restarts, which only the time of day does"
+    reason = "nonces must grow across restarts, and captures are compared with others: only the time of day serves"
 )]
-fn nonce_base() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX / 2)
+fn time_of_day() -> SystemTime {
+    SystemTime::now()
 }

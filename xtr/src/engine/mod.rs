@@ -30,6 +30,7 @@ use crate::packet::Marking;
 use crate::packet::icmp::Rate;
 use crate::policy::Policy;
 use crate::punt::PuntSender;
+use crate::tap::{Switch, Tapper};
 use mapping::view::WorkerView;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use outbound::Bursts;
@@ -80,6 +81,7 @@ pub struct Engine {
     /// Goes last: after the workers, nobody takes what it keeps from the kernel.
     gate: Option<Gate>,
     explainer: Explainer,
+    tap_switch: Arc<Switch>,
 }
 
 #[derive(Debug)]
@@ -122,6 +124,7 @@ impl Engine {
         );
         let mut engine = Self {
             explainer,
+            tap_switch: Arc::default(),
             tun_name: tun.name,
             tun_index: tun.index,
             tun_mtu: tun.mtu,
@@ -149,7 +152,8 @@ impl Engine {
                 Arc::clone(&counters),
                 Arc::clone(&path_mtus),
                 punts.clone(),
-            );
+            )
+            .with_tap(Arc::clone(&engine.tap_switch), engine.workers.len());
             let reader = fib.reader();
             let shared = (Arc::clone(&counters), Arc::clone(&path_mtus));
             let (pool_len, zero_checksum) = (ports.len(), config.zero_udp_checksum);
@@ -196,6 +200,11 @@ impl Engine {
     /// Says what the workers would do with a packet.
     pub fn explainer(&self) -> &Explainer {
         &self.explainer
+    }
+
+    /// Taps what the workers forward.
+    pub fn tapper(&self) -> Tapper {
+        Tapper::new(Arc::clone(&self.tap_switch), &self.explainer, self.workers.len())
     }
 
     /// The name of the TUN device.

@@ -416,15 +416,12 @@ impl Io {
                         let mut out = Outbound::new(bursts, writes, buffer, frame);
                         match arrival::take(frame) {
                             Ok(frame) => forwarder.from_native(now, view, frame, &mut out),
-                            Err(reason) => forwarder.drop_from_native(reason, &mut out),
+                            Err(reason) => forwarder.drop_from_native(now, reason),
                         }
                         let operations = out.operations;
                         native.settle(buffer, operations);
                     }
-                    Taken::CutOff => {
-                        let mut out = Outbound::new(bursts, writes, BufferRef::default(), &[]);
-                        forwarder.drop_from_native(DropReason::NativeCutOff, &mut out);
-                    }
+                    Taken::CutOff => forwarder.drop_from_native(now, DropReason::NativeCutOff),
                 }
                 self.forward_released(now, forwarder, view)?;
             }
@@ -471,7 +468,7 @@ impl Io {
         let mut out = Outbound::new(&mut self.bursts, &mut self.writes, buffer, octets);
         match datagram::parse(octets) {
             Some(received) if received.payload.is_empty() => {
-                forwarder.drop_from_core(DropReason::LispHeaderTruncated, &mut out);
+                forwarder.drop_from_core(now, DropReason::LispHeaderTruncated);
             }
             Some(received) => {
                 let (source, fields) = (received.source, received.fields);
@@ -479,7 +476,7 @@ impl Io {
                     forwarder.from_core(now, view, source, fields, datagram, &mut out);
                 }
             }
-            None => forwarder.drop_from_core(DropReason::OuterTruncated, &mut out),
+            None => forwarder.drop_from_core(now, DropReason::OuterTruncated),
         }
         let operations = out.operations;
         self.udp.settle(id, operations);

@@ -65,6 +65,16 @@ impl Explainer {
         Self { settings, source_ports: source_ports.collect(), policy, path_mtus, readers }
     }
 
+    /// What the workers forward by.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The numbers of the pool's ports.
+    pub(crate) fn source_ports(&self) -> &[u16] {
+        &self.source_ports
+    }
+
     /// What would become of the packet.
     ///
     /// # Errors

@@ -22,6 +22,8 @@ use crate::packet::{
 };
 use crate::policy::{Onward, Policy};
 use crate::punt::{Punt, PuntSender};
+use crate::tap::{Switch, Tap, Tapped};
+use mapping::admin::Side;
 use mapping::eid::{Eid, InstanceId};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -75,6 +77,11 @@ pub struct Forwarder<P> {
     /// Whole seconds since the start, plus 1.
     clock: u32,
     scratch: encapsulate::Scratch,
+    tap_switch: Arc<Switch>,
+    /// Which worker this is to the tap.
+    worker: usize,
+    /// While somebody taps.
+    tap: Option<Box<Tap>>,
 }
 
 /// What a LISP header came behind.
@@ -127,12 +134,35 @@ impl<P: Policy> Forwarder<P> {
             hold: hold::Hold::new(settings.hold),
             clock: 1,
             scratch: encapsulate::Scratch::default(),
+            tap_switch: Arc::default(),
+            worker: 0,
+            tap: None,
             settings,
         }
     }
 
+    /// Follows `switch` as worker number `worker`: it looks there once per batch, in [`Self::handle_timeout`].
+    pub fn with_tap(self, switch: Arc<Switch>, worker: usize) -> Self {
+        Self { tap_switch: switch, worker, ..self }
+    }
+
     /// A frame read from the TUN: virtio-net header and packet, perhaps a super-packet.
     pub fn from_native(
+        &mut self,
+        now: Instant,
+        fib: &mut FibView<'_>,
+        frame: &mut [u8],
+        out: &mut impl Output,
+    ) {
+        let Some(mut tap) = self.take_tap() else {
+            return self.native_to_table(now, fib, frame, out);
+        };
+        tap.begin_native(now, frame.get(HEADROOM..).unwrap_or_default());
+        self.native_to_table(now, fib, frame, &mut Tapped::new(out, &mut tap));
+        self.put_tap(tap);
+    }
+
+    fn native_to_table(
         &mut self,
         now: Instant,
         fib: &mut FibView<'_>,
@@ -183,6 +213,24 @@ impl<P: Policy> Forwarder<P> {
         datagram: &mut [u8],
         out: &mut impl Output,
     ) {
+        let Some(mut tap) = self.take_tap() else {
+            return self.core_to_site(now, fib, outer_source, outer, datagram, out);
+        };
+        tap.begin_core(now, outer_source, outer, datagram);
+        let tapped = &mut Tapped::new(out, &mut tap);
+        self.core_to_site(now, fib, outer_source, outer, datagram, tapped);
+        self.put_tap(tap);
+    }
+
+    fn core_to_site(
+        &mut self,
+        now: Instant,
+        fib: &mut FibView<'_>,
+        outer_source: IpAddr,
+        outer: OuterFields,
+        datagram: &mut [u8],
+        out: &mut impl Output,
+    ) {
         let octets = datagram.len().saturating_sub(lisp::HEADER_LEN);
         self.counters.core_in(Traffic::packet(octets));
         let carrier = Carrier { sender: outer_source, source: outer_source, fields: outer };
@@ -192,14 +240,26 @@ impl<P: Policy> Forwarder<P> {
     }
 
     /// A datagram that could not be received whole, or without its outer fields.
-    pub fn drop_from_core(&mut self, reason: DropReason, out: &mut impl Output) {
+    pub fn drop_from_core(&mut self, now: Instant, reason: DropReason) {
         self.counters.core_in(Traffic::packet(0));
-        self.discard(reason, 1, out);
+        self.counters.dropped(reason, 1);
+        self.show_unreadable(now, Side::Core, reason);
+    }
+
+    /// A packet of which nothing is left to show but that it was there.
+    fn show_unreadable(&mut self, now: Instant, side: Side, reason: DropReason) {
+        if let Some(tap) = &mut self.tap {
+            tap.begin(now, side);
+            tap.dropped(reason);
+            tap.end();
+        }
     }
 
     /// A packet from the native side that did not become a frame, or was not received whole.
-    pub fn drop_from_native(&mut self, reason: DropReason, out: &mut impl Output) {
-        self.drop_unparsed(reason, out);
+    pub fn drop_from_native(&mut self, now: Instant, reason: DropReason) {
+        self.counters.native_in(Traffic::packet(0));
+        self.counters.dropped(reason, 1);
+        self.show_unreadable(now, Side::Native, reason);
     }
 
     /// An ICMP error about an encapsulated packet of ours, without IP header. True if it lowered the MTU of a locator (MT-11):
@@ -244,6 +304,23 @@ impl<P: Policy> Forwarder<P> {
         frame: &mut [u8],
         out: &mut impl Output,
     ) {
+        let Some(mut tap) = self.take_tap() else {
+            return self.held_to_table(now, fib, held, frame, out);
+        };
+        let side = if held.from_core { Side::Core } else { Side::Native };
+        tap.begin_held(now, side, frame.get(HEADROOM..).unwrap_or_default());
+        self.held_to_table(now, fib, held, frame, &mut Tapped::new(out, &mut tap));
+        self.put_tap(tap);
+    }
+
+    fn held_to_table(
+        &mut self,
+        now: Instant,
+        fib: &mut FibView<'_>,
+        held: Resumed,
+        frame: &mut [u8],
+        out: &mut impl Output,
+    ) {
         let Resumed { eid, traffic, from_core } = held;
         let Some((virtio, packet)) = split(frame) else {
             return self.discard(DropReason::InnerMalformed, traffic.packets, out);
@@ -265,8 +342,9 @@ impl<P: Policy> Forwarder<P> {
         self.hold.poll_timeout()
     }
 
-    /// Moves the coarse clock; throws out, and returns, what was held too long. Call it before every batch.
-    pub fn handle_timeout(&mut self, now: Instant) -> Vec<Held> {
+    /// Moves the coarse clock and throws out what was held too long. Call it before every batch.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.tap_switch.follow(now, self.worker, &mut self.tap);
         let seconds = now.saturating_duration_since(self.settings.started).as_secs();
         self.clock = u32::try_from(seconds + 1).unwrap_or(u32::MAX);
         self.hold.renew_budget();
@@ -275,8 +353,31 @@ impl<P: Policy> Forwarder<P> {
             let packets = expired.iter().map(|held| held.traffic.packets).sum();
             self.counters.dropped(DropReason::MapCacheMissTimeout, packets);
             self.counters.set_held(self.hold.packets());
+            self.show_expired(now, &expired);
         }
-        expired
+    }
+
+    #[cold]
+    fn show_expired(&mut self, now: Instant, expired: &[Held]) {
+        let Some(tap) = &mut self.tap else { return };
+        for held in expired {
+            let side = if held.from_core { Side::Core } else { Side::Native };
+            tap.begin_held(now, side, held.frame.get(HEADROOM..).unwrap_or_default());
+            tap.dropped(DropReason::MapCacheMissTimeout);
+            tap.end();
+        }
+    }
+
+    #[inline(always)]
+    fn take_tap(&mut self) -> Option<Box<Tap>> {
+        // Almost always nothing to take, and then nothing is written.
+        if self.tap.is_some() { self.tap.take() } else { None }
+    }
+
+    #[cold]
+    fn put_tap(&mut self, mut tap: Box<Tap>) {
+        tap.end();
+        self.tap = Some(tap);
     }
 
     /// Throws out everything that is held, because nobody will be here to send it.
