@@ -82,8 +82,6 @@ pub struct Forwarder<P> {
     /// Who may send what, if that is checked.
     sources: Option<registered::Sources>,
     limiter: Option<Box<rate_limit::Limiter>>,
-    /// What is held may have its mapping by now.
-    recheck_held: bool,
     /// Whole seconds since the start, plus 1.
     clock: u32,
     scratch: encapsulate::Scratch,
@@ -144,7 +142,6 @@ impl<P: Policy> Forwarder<P> {
             hold: hold::Hold::new(settings.hold),
             sources: None,
             limiter: None,
-            recheck_held: false,
             clock: 1,
             scratch: encapsulate::Scratch::default(),
             tap_switch: Arc::default(),
@@ -294,18 +291,18 @@ impl<P: Policy> Forwarder<P> {
 
     /// The table changed: packets whose mapping came are to be taken with [`Self::next_released`].
     pub fn handle_fib_change(&mut self) {
-        self.recheck_held = true;
+        self.hold.renew_budget();
+        self.hold.table_changed();
         if let Some(sources) = &mut self.sources {
-            sources.recheck = true;
+            sources.waiting.renew_budget();
+            sources.waiting.table_changed();
         }
     }
 
     /// The next packet that need not wait any longer; give it to [`Self::resume`]. Take them all after a change of the table and
     /// after every buffer, before the next: later packets of their flows must not overtake them.
     pub fn next_released(&mut self, fib: &mut FibView<'_>) -> Option<Held> {
-        if std::mem::take(&mut self.recheck_held) {
-            self.hold.release(|eid| !fib.lookup(eid.instance_id, eid.address).is_miss());
-        }
+        self.hold.release(|eid| !fib.lookup(eid.instance_id, eid.address).is_miss());
         let held = match self.hold.pop_released() {
             Some(held) => held,
             None => self.sources.as_mut()?.next_released()?,
@@ -358,8 +355,11 @@ impl<P: Policy> Forwarder<P> {
 
     /// When [`Self::handle_timeout`] is next to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let unverified = self.sources.as_ref().and_then(|sources| sources.waiting.poll_timeout());
-        self.hold.poll_timeout().into_iter().chain(unverified).min()
+        let holds = || [Some(&self.hold), self.sources.as_ref().map(|sources| &sources.waiting)].into_iter().flatten();
+        if holds().any(hold::Hold::is_rechecking) {
+            return Some(self.settings.started);
+        }
+        holds().filter_map(hold::Hold::poll_timeout).min()
     }
 
     /// Moves the coarse clock and throws out what was held too long. Call it before every batch.
@@ -367,8 +367,10 @@ impl<P: Policy> Forwarder<P> {
         self.tap_switch.follow(now, self.worker, &mut self.tap);
         let seconds = now.saturating_duration_since(self.settings.started).as_secs();
         self.clock = u32::try_from(seconds + 1).unwrap_or(u32::MAX);
+        self.hold.renew_budget();
         let mut expired = self.hold.expire(now);
         if let Some(sources) = &mut self.sources {
+            sources.waiting.renew_budget();
             expired.append(&mut sources.waiting.expire(now));
         }
         if !expired.is_empty() {
@@ -404,7 +406,8 @@ impl<P: Policy> Forwarder<P> {
 
     /// Throws out everything that is held, because nobody will be here to send it.
     pub fn give_up(&mut self) {
-        let lost = self.hold.clear();
+        let unverified = self.sources.as_mut().map_or(0, |sources| sources.waiting.clear());
+        let lost = self.hold.clear() + unverified;
         self.counters.dropped(DropReason::MapCacheMissTimeout, lost);
         self.counters.set_held(0);
     }
@@ -554,7 +557,9 @@ impl<P: Policy> Forwarder<P> {
         if self.hold.is_waiting(&eid) {
             // Behind those that came before, even if the mapping is there by now.
             self.hold_back(now, eid, &work, out);
-            self.recheck_held |= !fib.lookup(eid.instance_id, eid.address).is_miss();
+            if !fib.lookup(eid.instance_id, eid.address).is_miss() {
+                self.hold.release_one(&eid);
+            }
             return;
         }
         self.dispatch(now, fib, eid, work, out);
@@ -628,11 +633,11 @@ impl<P: Policy> Forwarder<P> {
     }
 
     fn punt_miss(&mut self, now: Instant, eid: Eid, source: IpAddr) -> Result<(), DropReason> {
-        if self.hold.punt_due(now, &eid)? {
+        if self.hold.punt_due(now, &eid, source)? {
             self.punts
                 .send(Punt::Miss { destination: eid, source })
                 .map_err(|_| DropReason::PuntQueueFull)?;
-            self.hold.punted(now, eid);
+            self.hold.punted(now, eid, source);
         }
         Ok(())
     }

@@ -30,7 +30,6 @@ pub(super) struct Arrival {
 pub(super) struct Sources {
     reader: FibReader,
     pub(super) waiting: Hold,
-    pub(super) recheck: bool,
 }
 
 /// What the mapping system says of a packet's source.
@@ -45,7 +44,7 @@ enum Standing {
 
 impl Sources {
     pub(super) fn new(reader: FibReader, limits: HoldLimits) -> Self {
-        Self { reader, waiting: Hold::new(limits), recheck: false }
+        Self { reader, waiting: Hold::new(limits) }
     }
 
     fn standing(&mut self, eid: Eid, arrival: &Arrival) -> Standing {
@@ -74,8 +73,8 @@ impl Sources {
 
     /// The next packet whose source is known by now.
     pub(super) fn next_released(&mut self) -> Option<Held> {
-        if std::mem::take(&mut self.recheck) {
-            let Self { reader, waiting, .. } = self;
+        if self.waiting.is_rechecking() {
+            let Self { reader, waiting } = self;
             let mut view = reader.enter();
             waiting.release(|eid| !view.lookup(eid.instance_id, eid.address).is_miss());
         }
@@ -105,8 +104,13 @@ impl<P: Policy> Forwarder<P> {
         let eid = Eid::new(arrival.instance_id, work.inner.source);
         if is_new && sources.waiting.is_waiting(&eid) {
             // Behind those that came before, even if the mapping is there by now.
-            sources.recheck |= sources.is_known(eid);
-            return self.hold_unverified(now, eid, arrival, work, out).map(|()| false);
+            let held = self.hold_unverified(now, eid, arrival, work, out);
+            if let Some(sources) = &mut self.sources
+                && sources.is_known(eid)
+            {
+                sources.waiting.release_one(&eid);
+            }
+            return held.map(|()| false);
         }
         match sources.standing(eid, arrival) {
             Standing::Registered(site) => {
@@ -119,7 +123,7 @@ impl<P: Policy> Forwarder<P> {
             }
             Standing::NotRegistered => Err(DropReason::PetrSourceNotRegistered),
             Standing::ElsewhereRegistered => {
-                self.punt_moved(now, eid);
+                self.punt_moved(now, eid, arrival.sender);
                 Err(DropReason::PetrRlocNotOfSite)
             }
             Standing::Unknown => self.hold_unverified(now, eid, arrival, work, out).map(|()| false),
@@ -136,12 +140,12 @@ impl<P: Policy> Forwarder<P> {
         out: &mut impl Output,
     ) -> Result<(), DropReason> {
         let Some(sources) = &mut self.sources else { return Ok(()) };
-        if sources.waiting.punt_due(now, &eid)? {
+        if sources.waiting.punt_due(now, &eid, arrival.sender)? {
             let source = work.inner.destination;
             self.punts
                 .send(Punt::Miss { destination: eid, source })
                 .map_err(|_| DropReason::PuntQueueFull)?;
-            sources.waiting.punted(now, eid);
+            sources.waiting.punted(now, eid, arrival.sender);
         }
         let parts = [work.virtio.as_bytes(), work.packet()];
         sources.waiting.push(now, eid, parts, work.traffic, Waits::Unverified(*arrival))?;
@@ -152,12 +156,12 @@ impl<P: Policy> Forwarder<P> {
 
     /// The site may have moved, and its mapping be old: asks anew, as rarely as for any other EID.
     #[cold]
-    fn punt_moved(&mut self, now: Instant, eid: Eid) {
+    fn punt_moved(&mut self, now: Instant, eid: Eid, sender: IpAddr) {
         let Some(sources) = &mut self.sources else { return };
-        if sources.waiting.punt_due(now, &eid) == Ok(true)
+        if sources.waiting.punt_due(now, &eid, sender) == Ok(true)
             && self.punts.send(Punt::SourceMoved { source: eid }).is_ok()
         {
-            sources.waiting.punted(now, eid);
+            sources.waiting.punted(now, eid, sender);
         }
     }
 }

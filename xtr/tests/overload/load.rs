@@ -38,7 +38,7 @@ pub(crate) fn mapping(node: &Node, subnet: u16) -> (FibUpdate, Arc<TrafficCounte
         mtu: 1500,
         traffic: Arc::clone(&traffic),
     };
-    let set = LocatorSet { adjacencies: Box::new([adjacency]), last_used: 0.into() };
+    let set = LocatorSet::new([adjacency], 0);
     let prefix = IpNet::V6(Ipv6Net::new(eid(subnet, 0), 64).expect("a prefix"));
     let prefix = EidPrefix::new(InstanceId::DEFAULT, prefix);
     (FibUpdate::Insert(prefix, Verdict::Encapsulate(Arc::new(set))), traffic)
