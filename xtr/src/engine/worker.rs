@@ -23,8 +23,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Buffers per pool: with the largest packets 8 MiB each, but only pages that were written exist.
-const BUFFERS: u16 = 128;
+/// Buffers per pool, and so the packets of a batch. The more, the longer the bursts and the super-packets that many flows still make.
+/// 32 MiB of addresses, but only pages that were written exist: with small packets one per buffer, with large ones few buffers go round.
+const BUFFERS: u16 = 512;
+/// The kernel hands over so many packets of a socket at a time; who got half of them may find more.
+const MANY: usize = 16;
 /// Registered files: the wake-up counter, then the sockets.
 const WAKE_FILE: u32 = 0;
 const FIRST_SOCKET_FILE: u32 = 1;
@@ -119,6 +122,7 @@ impl<P: Policy> Worker<P> {
             let timeout = self.timeout(Instant::now());
             self.io.ring.wait(self.io.in_flight + 1, timeout)?;
             self.io.reap()?;
+            self.io.gather()?;
             let now = Instant::now();
             if now >= next_check {
                 self.io.check_tun()?;
@@ -303,6 +307,31 @@ impl Io {
                         check_read(operation, completion.result)?;
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what else is there before anything is forwarded: batching is what makes small packets cheap. Without load there is nothing,
+    /// and nothing waits.
+    fn gather(&mut self) -> io::Result<()> {
+        let mut known = 0;
+        while self.pending.len() >= known + MANY && self.pending.len() < usize::from(BUFFERS) {
+            known = self.pending.len();
+            self.ring.take_in()?;
+            self.reap()?;
+        }
+        let mut tun = (0, 0);
+        let mut udp = (0, 0);
+        for completion in &self.pending {
+            let (octets, count) =
+                if completion.operation == Operation::Tun { &mut tun } else { &mut udp };
+            *octets += completion.result as usize;
+            *count += 1;
+        }
+        for (buffers, (octets, count)) in [(&mut self.tun, tun), (&mut self.udp, udp)] {
+            if count > 0 {
+                buffers.adapt(octets, count);
             }
         }
         Ok(())
