@@ -355,7 +355,11 @@ impl<P: Policy> Forwarder<P> {
 
     /// When [`Self::handle_timeout`] is next to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let holds = || [Some(&self.hold), self.sources.as_ref().map(|sources| &sources.waiting)].into_iter().flatten();
+        let holds = || {
+            [Some(&self.hold), self.sources.as_ref().map(|sources| &sources.waiting)]
+                .into_iter()
+                .flatten()
+        };
         if holds().any(hold::Hold::is_rechecking) {
             return Some(self.settings.started);
         }
