@@ -29,6 +29,8 @@ const LONGEST: f64 = 60.0;
   isthmus bench --quick tcp-wire encap         a first look
   isthmus bench encap --variant \"ring: intake = 'ring'\"
                                                two configurations side by side
+  isthmus bench encap --contenders vxlan,isthmus,ring
+                                               ours with intake by ring too
   isthmus bench --program old=target/old/isthmus
                                                two builds side by side
 
@@ -161,6 +163,10 @@ impl BenchArgs {
                 "plain" => Method::Plain,
                 "vxlan" => Method::Vxlan,
                 "isthmus" => Method::Isthmus(usual.clone()),
+                "ring" => {
+                    let lines = "intake = \"ring\"".to_owned();
+                    Method::Isthmus(Variant { lines, ..usual.clone() })
+                }
                 _ => match peers.get(name) {
                     Some(command) => Method::Peer(command.clone()),
                     None => {
