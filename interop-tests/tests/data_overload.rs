@@ -223,7 +223,7 @@ impl Seen {
 
 /// One packet to every address of 10.0.0.0/8, again and again.
 fn scan_until(stop: &AtomicBool, scanner: &UdpSocket) -> u64 {
-    let mut number = 0;
+    let mut number = 0u64;
     while !stop.load(Ordering::Relaxed) {
         let address = Ipv4Addr::from_bits(0x0a00_0001 + (number % 0x00ff_ffff) as u32);
         // The kernel may be out of buffers.
