@@ -34,8 +34,13 @@ mapping::named! {
     DestinationNotLocalEid "destination_not_local_eid" "Decapsulated, but the inner destination is none of our EIDs: a stale mapping at the sender (RFC 9300 §4.2(7)).";
     PetrSourceNotAccepted "petr_source_not_accepted" "The inner source lies in no EID-prefix of petr.accept-from.eids (RFC 6832 §6.1).";
     PetrRlocNotAccepted "petr_rloc_not_accepted" "The outer source lies in no prefix of petr.accept-from.rlocs (RFC 9300 §16).";
+    PetrSourceNotRegistered "petr_source_not_registered" "The mapping system knows no site with the inner source, and petr.accept-from takes registered ones only (RFC 6832 §6.1, RFC 9300 §16).";
+    PetrRlocNotOfSite "petr_rloc_not_of_site" "The outer source is no locator of the inner source's mapping (RFC 9300 §16): forged, or the site has just moved.";
     PetrDestinationIsEid "petr_destination_is_eid" "The inner destination is an EID and this gateway is no RTR for it (RFC 6832 §6): configure [rtr].";
     PetrDestinationPrivate "petr_destination_private" "The inner destination is private, shared, or this gateway's own address (RFC 1812 §5.3.7): set petr.allow-private-destinations if it is meant.";
+    PitrSourceNotAccepted "pitr_source_not_accepted" "The source lies in no prefix of pitr.accept-from (RFC 6832 §9).";
+    LocatorRateLimited "locator_rate_limited" "More packets to or from one RLOC than data.rate-limit.per-locator allows.";
+    SiteRateLimited "site_rate_limited" "More packets to or from one site than data.rate-limit.per-site allows.";
     OuterTruncated "outer_truncated" "The datagram did not fit its buffer or its control data was missing.";
     BuffersExhausted "buffers_exhausted" "No send slot or socket buffer was free: the worker or its interface is overloaded.";
     SendFailed "send_failed" "The kernel refused to send the encapsulated packet: no route to the RLOC, or the interface is down.";

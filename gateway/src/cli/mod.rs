@@ -17,7 +17,7 @@ pub(crate) mod columns;
 mod daemon;
 mod explain;
 mod gateway;
-mod lig;
+pub(crate) mod lig;
 mod logging;
 mod mapping;
 mod render;

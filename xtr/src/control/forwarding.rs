@@ -54,7 +54,24 @@ impl ControlPlane {
                 });
             }
         }
+        self.update_source(prefix);
         self.update_verdict(prefix, true);
+    }
+
+    /// Who may send for an EID-prefix: any locator of its mapping, whether we could send there or not.
+    fn update_source(&mut self, prefix: EidPrefix) {
+        let Some(updates) = &mut self.source_updates else { return };
+        let Some(entry) = self.cache.get(&prefix) else { return };
+        let verdict = match &entry.mapping {
+            Mapping::Locators(locators) => {
+                let senders: Vec<_> =
+                    locators.iter().map(|locator| locator::sender(locator.address)).collect();
+                // All weigh the same, so sets of one size share their table.
+                Verdict::Encapsulate(Arc::new(self.locator_tables.locator_set(None, senders, 0)))
+            }
+            Mapping::Negative(_) => Verdict::Drop(DropReason::PetrSourceNotRegistered),
+        };
+        updates.push_back(FibUpdate::Insert(prefix, verdict));
     }
 
     /// Removes an entry from the map-cache and the forwarding table.
@@ -71,6 +88,9 @@ impl ControlPlane {
             None => FibUpdate::Remove(*prefix),
         };
         self.fib_updates.push_back(update);
+        if let Some(updates) = &mut self.source_updates {
+            updates.push_back(FibUpdate::Remove(*prefix));
+        }
     }
 
     /// Recomputes what depends on one remote RLOC.
@@ -191,7 +211,8 @@ impl ControlPlane {
             return;
         }
         let is_new = !self.locators.contains_key(&address);
-        change(self.locators.entry(address).or_insert_with(Locator::new));
+        let assumed_mtu = self.config.path_mtu.ceiling(address, None);
+        change(self.locators.entry(address).or_insert_with(|| Locator::new(assumed_mtu)));
         if is_new {
             self.start_probing(now, address);
             self.event(Event::LocatorAdded(address));

@@ -6,8 +6,15 @@ use io_uring::types::BufRingEntry;
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Octets per buffer: the largest packet with everything the kernel puts before it, in whole cache lines.
-pub(super) const BUFFER_LEN: usize = 65_536 + 512;
+/// Octets per buffer: the largest packet with everything the kernel puts before it, in whole cache lines. An odd number of lines, so that
+/// the starts of the buffers, which is all that small packets use, do not fall into few sets of the cache.
+pub(super) const BUFFER_LEN: usize = 1033 * 64;
+const _: () = assert!(BUFFER_LEN >= 65_536 + 512);
+
+/// Received trains and super-packets are longer than so many octets on average.
+const LARGE: usize = 4096;
+/// Buffers that go round among those.
+const FEW: u16 = 24;
 
 /// Names memory that an operation points into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,9 +50,13 @@ pub(super) struct Buffers {
     entries: u16,
     tail: u16,
     group: u16,
-    /// Users of each buffer; 0 = the kernel has it.
+    /// Users of each buffer; 0 = the kernel has it, or it is spare.
     users: Box<[u16]>,
     with_kernel: u16,
+    /// The kernel has no more than so many.
+    limit: u16,
+    /// What is kept from the kernel, the buffer used last on top.
+    spare: Vec<u16>,
 }
 
 impl Buffers {
@@ -65,6 +76,8 @@ impl Buffers {
             group,
             users: vec![0; usize::from(entries)].into(),
             with_kernel: 0,
+            limit: entries,
+            spare: Vec::with_capacity(usize::from(entries)),
         };
         (0..entries).for_each(|id| buffers.provide(id));
         Ok(buffers)
@@ -78,6 +91,19 @@ impl Buffers {
     /// Whether the kernel has a buffer to fill.
     pub(super) const fn any_with_kernel(&self) -> bool {
         self.with_kernel > 0
+    }
+
+    /// Lets the kernel have as many buffers as go round for what is received now: `octets` in all, in `count` buffers.
+    ///
+    /// The kernel fills buffers in turn. Small packets want many, for long batches; large ones few, which then stay in the cache.
+    pub(super) fn adapt(&mut self, octets: usize, count: usize) {
+        let is_large = octets > count * LARGE;
+        self.limit = if is_large { FEW.min(self.entries) } else { self.entries };
+        while self.with_kernel < self.limit
+            && let Some(id) = self.spare.pop()
+        {
+            self.provide(id);
+        }
     }
 
     /// Takes the buffer that a completion named and returns the `len` octets the kernel wrote. `None` for an id or length that
@@ -128,7 +154,12 @@ impl Buffers {
         }
     }
 
+    /// Gives the kernel a buffer that nobody uses, unless it has enough.
     fn provide(&mut self, id: u16) {
+        if self.with_kernel >= self.limit {
+            self.spare.push(id);
+            return;
+        }
         let slot = usize::from(self.tail & (self.entries - 1));
         let base = self.ring.start().as_ptr().cast::<BufRingEntry>();
         // SAFETY: `slot` is below `entries` and `id` too, so all addresses lie in their regions. The kernel reads an entry only
@@ -143,5 +174,41 @@ impl Buffers {
                 .store(self.tail, Ordering::Release);
         }
         self.with_kernel += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRIES: u16 = 64;
+
+    fn with_kernel(buffers: &Buffers) -> (u16, usize) {
+        (buffers.with_kernel, buffers.spare.len())
+    }
+
+    #[test]
+    fn few_buffers_go_round_while_packets_are_large() {
+        let ring = match IoUring::new(8) {
+            Ok(ring) => ring,
+            Err(error) => return println!("SKIP: no io_uring: {error}"),
+        };
+        let mut buffers = Buffers::new(&ring, 0, ENTRIES).unwrap();
+        assert_eq!(with_kernel(&buffers), (ENTRIES, 0));
+        buffers.adapt(60_000 * 10, 10);
+        assert_eq!(with_kernel(&buffers), (ENTRIES, 0), "what the kernel has stays there");
+        let turn = |buffers: &mut Buffers| {
+            for id in 0..ENTRIES {
+                buffers.claim(id, 60_000).unwrap();
+            }
+            (0..ENTRIES).for_each(|id| buffers.settle(id, 0));
+        };
+        turn(&mut buffers);
+        assert_eq!(with_kernel(&buffers), (FEW, usize::from(ENTRIES - FEW)));
+        buffers.adapt(200 * 10, 10);
+        assert_eq!(with_kernel(&buffers), (ENTRIES, 0), "all come back for small packets");
+        turn(&mut buffers);
+        assert_eq!(with_kernel(&buffers), (ENTRIES, 0));
+        drop(ring);
     }
 }

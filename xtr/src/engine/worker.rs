@@ -12,7 +12,7 @@ use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibReader, FibView};
 use crate::forward::{Forwarder, Outer, Output, PathMtus};
-use crate::packet::{Family, Inner, arrival};
+use crate::packet::{Family, Inner, VirtioNetHeader, arrival};
 use crate::policy::Policy;
 use nix::sys::eventfd::EventFd;
 use std::collections::VecDeque;
@@ -23,8 +23,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Buffers per pool: with the largest packets 8 MiB each, but only pages that were written exist.
-const BUFFERS: u16 = 128;
+/// Buffers per pool, and so the packets of a batch. The more, the longer the bursts and the super-packets that many flows still make.
+/// 32 MiB of addresses, but only pages that were written exist: with small packets one per buffer, with large ones few buffers go round.
+const BUFFERS: u16 = 512;
+/// The kernel hands over so many packets of a socket at a time; who got half of them may find more.
+const MANY: usize = 16;
 /// Registered files: the wake-up counter, then the sockets.
 const WAKE_FILE: u32 = 0;
 const FIRST_SOCKET_FILE: u32 = 1;
@@ -32,8 +35,13 @@ const FIRST_SOCKET_FILE: u32 = 1;
 const ROOM_PER_BUFFER: usize = 64;
 /// Frames taken from one packet ring per turn: enough for long bursts, few enough that nobody else waits long.
 const FRAMES_PER_TURN: usize = 512;
+/// Of these, how many destinations are looked up ahead, when that pays.
+const FRAMES_AHEAD: u16 = 64;
 /// How long to wait for operations that should have completed at once.
 const STRAGGLERS: Duration = Duration::from_millis(5);
+
+/// How long a worker that ends waits for what it has handed to the kernel.
+const LAST_COMPLETIONS: Duration = Duration::from_secs(1);
 
 /// A read that waits is not always told that its device went: the kernel detaches a queue after it woke the readers.
 const TUN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -114,6 +122,7 @@ impl<P: Policy> Worker<P> {
             let timeout = self.timeout(Instant::now());
             self.io.ring.wait(self.io.in_flight + 1, timeout)?;
             self.io.reap()?;
+            self.io.gather()?;
             let now = Instant::now();
             if now >= next_check {
                 self.io.check_tun()?;
@@ -125,7 +134,8 @@ impl<P: Policy> Worker<P> {
             self.io.flush()?;
         }
         self.io.descriptors.native.count_drops(&self.io.counters);
-        Ok(())
+        self.forwarder.give_up();
+        self.io.finish(Instant::now() + LAST_COMPLETIONS)
     }
 
     fn timeout(&self, now: Instant) -> Duration {
@@ -144,7 +154,7 @@ impl<P: Policy> Worker<P> {
         }
         io.forward_released(now, forwarder, &mut view)?;
         if view.wants_warming() {
-            view.warm(io.pending_frames().filter_map(|frame| forwarder.destination(frame)));
+            view.warm(io.pending_packets().filter_map(|packet| forwarder.destination(packet)));
         }
         while let Some(completion) = io.pending.pop_front() {
             io.make_room()?;
@@ -302,11 +312,45 @@ impl Io {
         Ok(())
     }
 
+    /// Takes in what else is there before anything is forwarded: batching is what makes small packets cheap. Without load there is nothing,
+    /// and nothing waits.
+    fn gather(&mut self) -> io::Result<()> {
+        let mut known = 0;
+        while self.pending.len() >= known + MANY && self.pending.len() < usize::from(BUFFERS) {
+            known = self.pending.len();
+            self.ring.take_in()?;
+            self.reap()?;
+        }
+        let mut tun = (0, 0);
+        let mut udp = (0, 0);
+        for completion in &self.pending {
+            let (octets, count) =
+                if completion.operation == Operation::Tun { &mut tun } else { &mut udp };
+            *octets += completion.result as usize;
+            *count += 1;
+        }
+        for (buffers, (octets, count)) in [(&mut self.tun, tun), (&mut self.udp, udp)] {
+            if count > 0 {
+                buffers.adapt(octets, count);
+            }
+        }
+        Ok(())
+    }
+
     #[cold]
     fn refused_for_size(&self, locator: IpAddr, len: usize) {
         if self.path_mtus.refused(Instant::now(), locator, len) {
             self.counters.path_mtu_lowered();
         }
+    }
+
+    /// Waits for what was handed to the kernel, to count it. What is read meanwhile counts as never received.
+    fn finish(&mut self, until: Instant) -> io::Result<()> {
+        while self.in_flight > 0 && Instant::now() < until {
+            self.ring.wait(1, STRAGGLERS)?;
+            self.reap()?;
+        }
+        Ok(())
     }
 
     /// Forwards what was held and need not wait any longer, before anything that came later.
@@ -362,10 +406,13 @@ impl Io {
         Ok(())
     }
 
-    /// The frames that wait to be forwarded.
-    fn pending_frames(&self) -> impl Iterator<Item = &[u8]> {
+    /// The packets read from the TUN that wait to be forwarded.
+    fn pending_packets(&self) -> impl Iterator<Item = &[u8]> {
         let frames = self.pending.iter().filter(|frame| frame.operation == Operation::Tun);
-        frames.filter_map(|frame| self.tun.peek(frame.buffer?, frame.result as usize))
+        frames.filter_map(|frame| {
+            let frame = self.tun.peek(frame.buffer?, frame.result as usize)?;
+            frame.get(VirtioNetHeader::LEN..)
+        })
     }
 
     fn forward_frame<P: Policy>(
@@ -392,7 +439,12 @@ impl Io {
         view: &mut FibView<'_>,
     ) -> io::Result<()> {
         for ring in 0..self.descriptors.native.len() {
-            for _ in 0..FRAMES_PER_TURN {
+            for frame in 0..FRAMES_PER_TURN {
+                if view.wants_warming() && frame % usize::from(FRAMES_AHEAD) == 0 {
+                    let frames = self.descriptors.native.waiting(ring, FRAMES_AHEAD);
+                    let packets = frames.filter_map(|frame| frame.get(arrival::HEADERS_LEN..));
+                    view.warm(packets.filter_map(|packet| forwarder.destination(packet)));
+                }
                 self.make_room()?;
                 let Self { descriptors, bursts, writes, counters, .. } = self;
                 let native = &mut descriptors.native;

@@ -23,8 +23,10 @@ use crate::packet::{
 use crate::policy::{Onward, Policy};
 use crate::punt::{Punt, PuntSender};
 use crate::tap::{Switch, Tap, Tapped};
+use hold::Waits;
 use mapping::admin::Side;
 use mapping::eid::{Eid, InstanceId};
+use registered::Arrival;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,11 +36,14 @@ mod encapsulate;
 mod hold;
 mod output;
 mod path_mtu;
+mod rate_limit;
+mod registered;
 mod step;
 
 pub use hold::{Held, HoldLimits};
 pub use output::{Outer, Output};
 pub use path_mtu::{PathMtus, PathReport};
+pub use rate_limit::RateLimits;
 pub use step::Step;
 
 /// Octets that must lie before every packet: a virtio-net header on the native side, a LISP header on the core side fits as well.
@@ -74,8 +79,9 @@ pub struct Forwarder<P> {
     punts: PuntSender,
     icmp_limiter: IcmpLimiter,
     hold: hold::Hold,
-    /// What is held may have its mapping by now.
-    recheck_held: bool,
+    /// Who may send what, if that is checked.
+    sources: Option<registered::Sources>,
+    limiter: Option<Box<rate_limit::Limiter>>,
     /// Whole seconds since the start, plus 1.
     clock: u32,
     scratch: encapsulate::Scratch,
@@ -134,7 +140,8 @@ impl<P: Policy> Forwarder<P> {
             punts,
             icmp_limiter: IcmpLimiter::new(settings.icmp_rate, settings.seed),
             hold: hold::Hold::new(settings.hold),
-            recheck_held: false,
+            sources: None,
+            limiter: None,
             clock: 1,
             scratch: encapsulate::Scratch::default(),
             tap_switch: Arc::default(),
@@ -198,9 +205,8 @@ impl<P: Policy> Forwarder<P> {
         }
     }
 
-    /// Where [`Self::from_native`] will look this frame's destination up, if it will.
-    pub fn destination(&self, frame: &[u8]) -> Option<(InstanceId, IpAddr)> {
-        let (_, packet) = split(frame)?;
+    /// Where [`Self::from_native`] will look the destination of this packet up, if it will.
+    pub fn destination(&self, packet: &[u8]) -> Option<(InstanceId, IpAddr)> {
         let inner = Inner::parse(packet).ok()?;
         let instance_id = self.policy.admit_native(inner.source, inner.destination).ok()?;
         Some((instance_id, inner.destination))
@@ -285,17 +291,23 @@ impl<P: Policy> Forwarder<P> {
 
     /// The table changed: packets whose mapping came are to be taken with [`Self::next_released`].
     pub fn handle_fib_change(&mut self) {
-        self.recheck_held = true;
+        self.hold.renew_budget();
+        self.hold.table_changed();
+        if let Some(sources) = &mut self.sources {
+            sources.waiting.renew_budget();
+            sources.waiting.table_changed();
+        }
     }
 
     /// The next packet that need not wait any longer; give it to [`Self::resume`]. Take them all after a change of the table and
     /// after every buffer, before the next: later packets of their flows must not overtake them.
     pub fn next_released(&mut self, fib: &mut FibView<'_>) -> Option<Held> {
-        if std::mem::take(&mut self.recheck_held) {
-            self.hold.release(|eid| !fib.lookup(eid.instance_id, eid.address).is_miss());
-        }
-        let held = self.hold.pop_released()?;
-        self.counters.set_held(self.hold.packets());
+        self.hold.release(|eid| !fib.lookup(eid.instance_id, eid.address).is_miss());
+        let held = match self.hold.pop_released() {
+            Some(held) => held,
+            None => self.sources.as_mut()?.next_released()?,
+        };
+        self.counters.set_held(self.held());
         Some(held)
     }
 
@@ -325,14 +337,17 @@ impl<P: Policy> Forwarder<P> {
         frame: &mut [u8],
         out: &mut impl Output,
     ) {
-        let Resumed { eid, traffic, from_core } = held;
+        let Resumed { eid, traffic, from_core, arrival } = held;
         let Some((virtio, packet)) = split(frame) else {
             return self.discard(DropReason::InnerMalformed, traffic.packets, out);
         };
         match Inner::parse(packet) {
             Ok(inner) => {
                 let work = Work { frame, start: HEADROOM, inner, virtio, traffic, from_core };
-                self.dispatch(now, fib, eid, work, out);
+                match arrival {
+                    Some(arrival) => self.pass(now, fib, &arrival, work, false, out),
+                    None => self.dispatch(now, fib, eid, work, out),
+                }
             }
             Err(reason) => self.discard(reason, traffic.packets, out),
         }
@@ -340,7 +355,15 @@ impl<P: Policy> Forwarder<P> {
 
     /// When [`Self::handle_timeout`] is next to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.hold.poll_timeout()
+        let holds = || {
+            [Some(&self.hold), self.sources.as_ref().map(|sources| &sources.waiting)]
+                .into_iter()
+                .flatten()
+        };
+        if holds().any(hold::Hold::is_rechecking) {
+            return Some(self.settings.started);
+        }
+        holds().filter_map(hold::Hold::poll_timeout).min()
     }
 
     /// Moves the coarse clock and throws out what was held too long. Call it before every batch.
@@ -348,11 +371,16 @@ impl<P: Policy> Forwarder<P> {
         self.tap_switch.follow(now, self.worker, &mut self.tap);
         let seconds = now.saturating_duration_since(self.settings.started).as_secs();
         self.clock = u32::try_from(seconds + 1).unwrap_or(u32::MAX);
-        let expired = self.hold.expire(now);
+        self.hold.renew_budget();
+        let mut expired = self.hold.expire(now);
+        if let Some(sources) = &mut self.sources {
+            sources.waiting.renew_budget();
+            expired.append(&mut sources.waiting.expire(now));
+        }
         if !expired.is_empty() {
             let packets = expired.iter().map(|held| held.traffic.packets).sum();
             self.counters.dropped(DropReason::MapCacheMissTimeout, packets);
-            self.counters.set_held(self.hold.packets());
+            self.counters.set_held(self.held());
             self.show_expired(now, &expired);
         }
     }
@@ -378,6 +406,14 @@ impl<P: Policy> Forwarder<P> {
     fn put_tap(&mut self, mut tap: Box<Tap>) {
         tap.end();
         self.tap = Some(tap);
+    }
+
+    /// Throws out everything that is held, because nobody will be here to send it.
+    pub fn give_up(&mut self) {
+        let unverified = self.sources.as_mut().map_or(0, |sources| sources.waiting.clear());
+        let lost = self.hold.clear() + unverified;
+        self.counters.dropped(DropReason::MapCacheMissTimeout, lost);
+        self.counters.set_held(0);
     }
 
     // Two outputs, the tapped one among them, share it: left to itself it becomes a call with a large result.
@@ -415,6 +451,9 @@ impl<P: Policy> Forwarder<P> {
         out: &mut impl Output,
     ) -> Result<(), DropReason> {
         martian::outer_source(carrier.source, &self.settings.rlocs)?;
+        if depth == 1 {
+            self.limit_incoming(now, carrier.source)?;
+        }
         let instance_id = lisp::parse(datagram)?;
         let mut inner = Inner::parse(&datagram[lisp::HEADER_LEN..])?;
         out.step(Step::Unwrapped { source: carrier.source, instance_id, inner: &inner, depth });
@@ -452,21 +491,47 @@ impl<P: Policy> Forwarder<P> {
         if applied.unusual_ecn {
             self.counters.ecn_unused_combination();
         }
-        match onward {
-            Onward::Deliver => {
-                out.delivered(self.hasher.hash(&inner), &inner, packet)?;
-                self.counters.decapsulated(1);
-            }
-            Onward::Reencapsulate => {
-                let virtio = VirtioNetHeader::default();
-                let frame = &mut datagram[..end];
-                let start = lisp::HEADER_LEN;
-                let traffic = Traffic::packet(inner.total_len);
-                let work = Work { frame, start, inner, virtio, traffic, from_core: true };
-                self.reencapsulate(now, fib, instance_id, work, out);
-            }
-        }
+        let Carrier { source, sender, .. } = carrier;
+        let arrival = Arrival { instance_id, onward, source, sender };
+        let traffic = Traffic::packet(inner.total_len);
+        let (start, virtio) = (lisp::HEADER_LEN, VirtioNetHeader::default());
+        let frame = &mut datagram[..end];
+        let work = Work { frame, start, inner, virtio, traffic, from_core: true };
+        self.pass(now, fib, &arrival, work, true, out);
         Ok(())
+    }
+
+    /// Sends a decapsulated packet where it goes, if who sent it may; `is_new` unless it waited for that to be known.
+    fn pass(
+        &mut self,
+        now: Instant,
+        fib: &mut FibView<'_>,
+        arrival: &Arrival,
+        work: Work<'_>,
+        is_new: bool,
+        out: &mut impl Output,
+    ) {
+        match self.verify_source(now, arrival, &work, is_new, out) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(reason) => return self.discard(reason, work.traffic.packets, out),
+        }
+        match arrival.onward {
+            Onward::Deliver => {
+                let inner = &work.inner;
+                match out.delivered(self.hasher.hash(inner), inner, work.packet()) {
+                    Ok(()) => self.counters.decapsulated(1),
+                    Err(reason) => self.discard(reason, 1, out),
+                }
+            }
+            Onward::Reencapsulate => self.reencapsulate(now, fib, arrival.instance_id, work, out),
+        }
+    }
+
+    /// Packets that wait, segments counted each.
+    fn held(&self) -> u64 {
+        let unverified = self.sources.as_ref().map_or(0, |sources| sources.waiting.packets());
+        self.hold.packets() + unverified
     }
 
     fn reencapsulate(
@@ -498,7 +563,9 @@ impl<P: Policy> Forwarder<P> {
         if self.hold.is_waiting(&eid) {
             // Behind those that came before, even if the mapping is there by now.
             self.hold_back(now, eid, &work, out);
-            self.recheck_held |= !fib.lookup(eid.instance_id, eid.address).is_miss();
+            if !fib.lookup(eid.instance_id, eid.address).is_miss() {
+                self.hold.release_one(&eid);
+            }
             return;
         }
         self.dispatch(now, fib, eid, work, out);
@@ -559,23 +626,24 @@ impl<P: Policy> Forwarder<P> {
     fn hold_back(&mut self, now: Instant, eid: Eid, work: &Work<'_>, out: &mut impl Output) {
         let held = self.punt_miss(now, eid, work.inner.source).and_then(|()| {
             let parts = [work.virtio.as_bytes(), work.packet()];
-            self.hold.push(now, eid, parts, work.traffic, work.from_core)
+            let from = if work.from_core { Waits::FromCore } else { Waits::FromNative };
+            self.hold.push(now, eid, parts, work.traffic, from)
         });
         match held {
             Ok(()) => {
                 out.step(Step::Held);
-                self.counters.set_held(self.hold.packets());
+                self.counters.set_held(self.held());
             }
             Err(reason) => self.discard(reason, work.traffic.packets, out),
         }
     }
 
     fn punt_miss(&mut self, now: Instant, eid: Eid, source: IpAddr) -> Result<(), DropReason> {
-        if self.hold.punt_due(now, &eid)? {
+        if self.hold.punt_due(now, &eid, source)? {
             self.punts
                 .send(Punt::Miss { destination: eid, source })
                 .map_err(|_| DropReason::PuntQueueFull)?;
-            self.hold.punted(now, eid);
+            self.hold.punted(now, eid, source);
         }
         Ok(())
     }
@@ -604,6 +672,7 @@ pub struct Resumed {
     eid: Eid,
     traffic: Traffic,
     from_core: bool,
+    arrival: Option<Arrival>,
 }
 
 impl Resumed {
@@ -616,8 +685,8 @@ impl Resumed {
 impl Held {
     /// The frame, to be put where it stays until it is sent, and the rest.
     pub fn into_parts(self) -> (Box<[u8]>, Resumed) {
-        let Self { eid, frame, traffic, from_core, .. } = self;
-        (frame, Resumed { eid, traffic, from_core })
+        let Self { eid, frame, traffic, from_core, arrival, .. } = self;
+        (frame, Resumed { eid, traffic, from_core, arrival })
     }
 }
 

@@ -258,7 +258,7 @@ impl Machine {
                     self.icmp_errors += 1;
                     return Some((destination, message));
                 }
-                Punt::Miss { .. } => self.misses += 1,
+                Punt::Miss { .. } | Punt::SourceMoved { .. } => self.misses += 1,
             }
         }
     }
