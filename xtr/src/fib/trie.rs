@@ -5,6 +5,11 @@
 //! prefixes that end within the five bits have their own cells there. What all keys below a node have in common is not looked at on
 //! the way down: the leaf knows the whole word. If it does not match, a second way down stops where the keys part, which the leaf has
 //! told. From word to word leads a bridge. So a change touches two blocks at most, whatever lies below or above.
+//!
+//! Measured with a million random /48, both copies of the table counted: 74 octets per prefix; 200 ns for one lookup, 60 ns in a batch of
+//! 64 with the verdicts fetched; 1.6 us for an update, 0.1 ms for the slowest of 150 000. (A trie of one bit per step took 810 ns and
+//! 2.3 us.) What paid: prefetches instead of reading ahead, 90 to 65 ns; 64 lanes instead of 16, 70 to 61 ns; halves of a bitmap
+//! counted by themselves, 3 ns. What did not: larger pages and the POPCNT instruction, 3 ns each.
 use super::cells::{Cell, Cells, MAX_BLOCK, NOWHERE, Node};
 
 /// Bits per branch.
