@@ -119,6 +119,7 @@ impl<P: Policy> Forwarder<P> {
     }
 
     /// Completes a partial checksum; the segments of a super-packet.
+    #[inline(always)]
     fn prepare(&self, work: &mut Work<'_>) -> Result<Option<Segments>, DropReason> {
         match Offload::of(&work.virtio) {
             Offload::None => Ok(None),

@@ -181,7 +181,7 @@ fn en_24_an_own_address_as_locator_is_a_loop() {
 }
 
 #[test]
-fn pe_11_pe_12_non_lisp_destinations_go_to_a_petr() {
+fn pe_11_pe_12_ni_09_non_lisp_destinations_go_to_a_petr() {
     let use_petr = vec![petr("192.0.2.200")];
     let mut node = Node::new(ControlConfig { use_petr, ..config() });
     node.learn("10.2.0.9", vec![negative("10.2.0.0/16", 10, Action::NativelyForward)]);
@@ -189,6 +189,8 @@ fn pe_11_pe_12_non_lisp_destinations_go_to_a_petr() {
     node.learn("10.4.0.9", vec![record("10.4.0.0/16", 10, &[PEER])]);
     node.learn("10.5.0.9", vec![negative("10.5.0.0/16", 10, Action::Drop)]);
     assert_eq!(node.destinations("10.2.0.0/16"), ["192.0.2.200"]);
+    // A provider's uRPF sees an address of its own.
+    assert_eq!(node.set("10.2.0.0/16").adjacencies[0].source, ip(OWN_V4));
     assert_eq!(node.destinations("10.3.0.0/16"), ["192.0.2.200"]);
     assert_eq!(node.destinations("10.4.0.0/16"), [PEER]);
     assert_eq!(node.dropped("10.5.0.0/16"), DropReason::ActionDrop);
