@@ -58,6 +58,7 @@ name = "b"
 rlocs = { core = { address = "198.51.100.12", priority = 1, weight = 100 } }
 map-servers = [{ address = "198.51.100.2", key-id = 1, key-file = "KEY" }]
 map-resolvers = ["198.51.100.2"]
+proxy-reply = false
 [[eid]]
 prefix = "10.0.0.0/8"
 "#;
