@@ -11,8 +11,10 @@ use xtr::policy::PrefixSet;
 pub struct PetrConfig {
     /// RLOCs that may send here (PE-04); empty = any.
     pub accept_from_rlocs: Vec<IpNet>,
-    /// EID-prefixes of the LISP sites served (PE-02); empty = nothing is forwarded (PE-03).
+    /// EID-prefixes of the LISP sites served (PE-02); empty = nothing is forwarded (PE-03), or any registered EID.
     pub accept_from_eids: Vec<IpNet>,
+    /// Only from a locator of the inner source's mapping, as the mapping system tells it (PE-04).
+    pub registered: bool,
     /// Forward to private and shared destinations too (PE-07).
     pub allow_private_destinations: bool,
 }
@@ -23,6 +25,7 @@ pub struct Petr {
     /// `None` = any.
     rlocs: Option<PrefixSet>,
     eids: PrefixSet,
+    registered: bool,
     allow_private_destinations: bool,
 }
 
@@ -33,6 +36,7 @@ impl Petr {
         Self {
             rlocs: (!rlocs.is_empty()).then_some(rlocs),
             eids: config.accept_from_eids.iter().copied().collect(),
+            registered: config.registered,
             allow_private_destinations: config.allow_private_destinations,
         }
     }
@@ -42,10 +46,16 @@ impl Petr {
         if self.rlocs.as_ref().is_some_and(|rlocs| !rlocs.contains(outer_source)) {
             return Err(DropReason::PetrRlocNotAccepted);
         }
-        if !self.eids.contains(source) {
+        let any_registered = self.registered && self.eids.is_empty();
+        if !any_registered && !self.eids.contains(source) {
             return Err(DropReason::PetrSourceNotAccepted);
         }
         Ok(())
+    }
+
+    /// Whether the data plane is to look every inner source up.
+    pub fn checks_registration(&self) -> bool {
+        self.registered
     }
 
     /// Which rule decides in [`Self::admit_source`], as a phrase.
@@ -59,6 +69,9 @@ impl Petr {
         };
         match self.eids.covering(source) {
             Some(prefix) => format!("{rloc}, source {source} in {prefix}"),
+            None if self.registered && self.eids.is_empty() => {
+                format!("{rloc}, any registered source")
+            }
             None => format!("{rloc}, but source {source} is in none of petr.accept-from.eids"),
         }
     }

@@ -15,6 +15,8 @@ use crate::rtr::{Rtr, RtrConfig};
 pub struct ProxyConfig {
     /// Own RLOCs: never a destination to forward to.
     pub own: Vec<IpAddr>,
+    /// The instance that the native side belongs to (PI-15); packets of any other are not taken.
+    pub instance_id: InstanceId,
     /// Native to LISP.
     pub pitr: Option<PitrConfig>,
     /// LISP to native.
@@ -23,10 +25,11 @@ pub struct ProxyConfig {
     pub rtr: Option<RtrConfig>,
 }
 
-/// The rules of [`ProxyConfig`]. Everything happens in instance 0.
+/// The rules of [`ProxyConfig`]. Everything happens in one instance: another one is another gateway, in a VRF of its own.
 #[derive(Clone, Debug)]
 pub struct ProxyPolicy {
     own: Box<[IpAddr]>,
+    instance_id: InstanceId,
     pitr: Option<Pitr>,
     petr: Option<Petr>,
     rtr: Option<Rtr>,
@@ -37,6 +40,7 @@ impl ProxyPolicy {
     pub fn new(config: &ProxyConfig) -> Self {
         Self {
             own: config.own.clone().into_boxed_slice(),
+            instance_id: config.instance_id,
             pitr: config.pitr.as_ref().map(Pitr::new),
             petr: config.petr.as_ref().map(Petr::new),
             rtr: config.rtr.as_ref().map(Rtr::new),
@@ -53,7 +57,7 @@ impl ProxyPolicy {
 impl Policy for ProxyPolicy {
     fn admit_native(&self, source: IpAddr, destination: IpAddr) -> Result<InstanceId, DropReason> {
         match &self.pitr {
-            Some(pitr) => pitr.admit(source, destination),
+            Some(pitr) => pitr.admit(source, destination).map(|()| self.instance_id),
             None => Err(DropReason::DestinationNotAggregate),
         }
     }
@@ -66,7 +70,7 @@ impl Policy for ProxyPolicy {
         source: IpAddr,
         destination: IpAddr,
     ) -> Result<Onward, DropReason> {
-        if instance_id != InstanceId::DEFAULT {
+        if instance_id != self.instance_id {
             return Err(DropReason::InstanceUnknown);
         }
         let Some(petr) = &self.petr else { return Err(DropReason::PetrSourceNotAccepted) };
@@ -82,6 +86,10 @@ impl Policy for ProxyPolicy {
         }
         petr.admit_destination(destination)?;
         Ok(Onward::Deliver)
+    }
+
+    fn checks_registration(&self) -> bool {
+        self.petr.as_ref().is_some_and(Petr::checks_registration)
     }
 
     /// The native route of an EID aggregate is the one this gateway announces: it leads back here (PI-05).
@@ -147,13 +155,16 @@ mod tests {
         let eids = nets(&["2001:db8:e000::/36", "203.0.113.0/24"]);
         ProxyConfig {
             own: vec![ip("198.51.100.1"), ip("2001:db8:c0::1")],
+            instance_id: InstanceId::DEFAULT,
             pitr: Some(PitrConfig {
                 eid_aggregates: eids.clone(),
+                accept_from: Vec::new(),
                 reject_source_in_aggregates: true,
             }),
             petr: Some(PetrConfig {
                 accept_from_rlocs: nets(&["198.51.100.0/24", "2001:db8:c0::/48"]),
                 accept_from_eids: eids,
+                registered: false,
                 allow_private_destinations: false,
             }),
             rtr: None,
@@ -347,5 +358,77 @@ mod tests {
             ip(N),
         );
         assert_eq!(verdict, Err(DropReason::InstanceUnknown));
+    }
+
+    #[test]
+    fn pi_06_a_drop_action_is_not_the_policy_s_to_overrule() {
+        // The verdict of the mapping comes after admission; what is native there is dropped here.
+        assert_eq!(native(&config(), N, A_EID), Ok(InstanceId::DEFAULT));
+        let verdict = ProxyPolicy::new(&config()).admit_native_forward();
+        assert_eq!(verdict, Err(DropReason::NativeWouldLoop));
+    }
+
+    #[test]
+    fn pi_09_a_list_of_sources_says_who_may_use_the_pitr() {
+        let mut config = config();
+        config.pitr.as_mut().expect("pitr").accept_from = nets(&["2001:db8:ffff::/48"]);
+        assert_eq!(native(&config, N, A_EID), Ok(InstanceId::DEFAULT));
+        for from in ["2001:db8:fffe::80", "192.0.2.80"] {
+            let verdict = native(&config, from, A_EID);
+            assert_eq!(verdict, Err(DropReason::PitrSourceNotAccepted), "{from}");
+        }
+    }
+
+    #[test]
+    fn pi_11_pitrs_that_announce_the_same_need_not_know_of_each_other() {
+        let [one, other] = [ProxyPolicy::new(&config()), ProxyPolicy::new(&config())];
+        for from in [N, "192.0.2.80", "2001:db8:e002::1"] {
+            for to in [A_EID, "203.0.113.200", N] {
+                let [one, other] = [&one, &other].map(|pitr| pitr.admit_native(ip(from), ip(to)));
+                assert_eq!(one, other, "{from} {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn pi_15_the_native_side_belongs_to_one_instance() {
+        let instance_id = InstanceId::new(7).expect("24 bits");
+        let config = ProxyConfig { instance_id, ..config() };
+        assert_eq!(native(&config, N, A_EID), Ok(instance_id));
+        let policy = ProxyPolicy::new(&config);
+        let taken = |id| policy.admit_decapsulated(ip(A_RLOC), id, ip(A_EID), ip(N));
+        assert_eq!(taken(instance_id), Ok(Onward::Deliver));
+        assert_eq!(taken(InstanceId::DEFAULT), Err(DropReason::InstanceUnknown));
+    }
+
+    #[test]
+    fn pe_04_registered_takes_any_source_to_the_look_up_unless_lists_say_otherwise() {
+        let mut config = config();
+        assert!(!ProxyPolicy::new(&config).checks_registration());
+        let petr = config.petr.as_mut().expect("petr");
+        petr.registered = true;
+        assert!(ProxyPolicy::new(&config).checks_registration());
+        let verdict = tunnelled(&config, A_RLOC, "2001:db8:f000::1", N);
+        assert_eq!(verdict, Err(DropReason::PetrSourceNotAccepted), "the list counts as well");
+        let petr = config.petr.as_mut().expect("petr");
+        (petr.accept_from_eids, petr.accept_from_rlocs) = (Vec::new(), Vec::new());
+        assert_eq!(tunnelled(&config, "192.0.2.66", "2001:db8:f000::1", N), Ok(Onward::Deliver));
+        // Whose EIDs these are is not known here; the announced ones are.
+        let verdict = tunnelled(&config, A_RLOC, A_EID, "203.0.113.1");
+        assert_eq!(verdict, Err(DropReason::PetrDestinationIsEid));
+    }
+
+    #[test]
+    fn no_packet_goes_round_between_pitr_and_petr() {
+        let policy = ProxyPolicy::new(&config());
+        for to in [N, A_EID, "192.0.2.80", "203.0.113.1", "198.51.100.1", "10.0.0.1"] {
+            let out = policy.admit_decapsulated(ip(A_RLOC), InstanceId::DEFAULT, ip(A_EID), ip(to));
+            if out == Ok(Onward::Deliver) {
+                // What the PETR lets out, the PITR does not take in, should the kernel bring it back.
+                assert!(policy.admit_native(ip(A_EID), ip(to)).is_err(), "{to}");
+            }
+        }
+        // And what a site sends to a PITR's aggregates through another network looks like a site's, not like a stranger's.
+        assert_eq!(native(&config(), A_EID, "203.0.113.1"), Err(DropReason::SourceInAggregate));
     }
 }

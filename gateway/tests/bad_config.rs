@@ -1088,6 +1088,27 @@ itr-keys = [{ id = 256, file = "itr.key" }]
 }
 
 #[test]
+fn path_mtu_rules() {
+    refused_offline(
+        "xtr.toml",
+        &format!("{XTR}\n[data]\nmtu = {{ ipv4 = 400, ipv6 = 1279 }}\npath-mtu = \"guess\"\n"),
+        &[
+            "xtr.toml:10: data.mtu.ipv4: 400 is out of range; write 576 to 65535",
+            "xtr.toml:10: data.mtu.ipv6: 1279 is out of range; write 1280 to 65535",
+            "xtr.toml:11: data.path-mtu: \"guess\" is no way to know the path MTU; write \"stateless\" or { icmp = true, probe = true }",
+        ],
+    );
+    refused_offline(
+        "xtr.toml",
+        &format!("{XTR}\n[data]\npath-mtu = {{ icmp = 1, ask = true }}\n"),
+        &[
+            "xtr.toml:10: data.path-mtu.ask: unknown key; known here: icmp, probe",
+            "xtr.toml:10: data.path-mtu.icmp: is a number (1); write true or false",
+        ],
+    );
+}
+
+#[test]
 fn header_rules() {
     refused_offline(
         "xtr.toml",
@@ -1104,5 +1125,25 @@ fn header_rules() {
         "xtr.toml",
         &format!("{XTR}\n[data]\ndscp = \"ef\"\n"),
         &["xtr.toml:10: data.dscp: \"ef\" is no DSCP; write \"copy\" or a code point, 0 to 63"],
+    );
+}
+
+#[test]
+fn policy_of_a_gateway() {
+    refused_offline(
+        "gateway.toml",
+        &format!(
+            "{GATEWAY}accept-from = [\"10.0.0.1\"]\n\n[petr]\naccept-from = \"anybody\"\n\n[data]\n\
+             rate-limit = {{ per-locator = 0, per-host = 1 }}\n"
+        )
+        .replace("[gateway]", "[gateway]\ninstance-id = 16777216"),
+        &[
+            "gateway.toml:2: gateway.instance-id: 16777216 is out of range; write 0 to 16777215",
+            "gateway.toml:8: pitr.accept-from[0]: \"10.0.0.1\" has no length; write 10.0.0.1/32",
+            "gateway.toml:11: petr.accept-from: \"anybody\" is not whom packets are taken from; \
+             write \"registered\" or { eids = [\"ADDRESS/LENGTH\"] }",
+            "gateway.toml:14: data.rate-limit.per-host: unknown key; known here: per-locator, per-site",
+            "gateway.toml:14: data.rate-limit.per-locator: 0 is out of range; write 1 to 1000000000",
+        ],
     );
 }

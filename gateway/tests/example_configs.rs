@@ -154,6 +154,7 @@ fn a_site_s_file_becomes_its_router() {
     assert_eq!(router.control.record_ttl_minutes, 1440);
     assert_eq!(router.data.source_ports, 64);
     assert!(router.control.proxy_reply && router.data.copy_ecn);
+    assert!(router.control.path_mtu.probe && router.data.path_mtu_icmp);
 }
 
 #[test]

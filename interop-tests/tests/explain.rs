@@ -7,7 +7,7 @@
 
 use std::io;
 use std::net::UdpSocket;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use gateway::lab::link;
@@ -177,4 +177,100 @@ fn a_packet_is_explained_before_and_after_its_mapping_is_known() {
     let reasons: Vec<&Value> =
         drops.as_array().expect("list").iter().map(|d| &d["reason"]).collect();
     assert!(!reasons.contains(&&"packet_too_big".into()), "nothing was dropped: {drops}");
+}
+
+/// Runs `isthmus tap ..` and sends `send` again and again until it ended by itself.
+fn tap_while(site: &Site, line: &str, send: impl Fn()) -> Output {
+    let mut command = Command::new(program().expect("isthmus is built"));
+    command.args(line.split_whitespace()).arg("--socket").arg(site.gateway.socket());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let child = std::thread::spawn(move || child.wait_with_output().expect("it ends"));
+    while !child.is_finished() {
+        send();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.join().expect("its output")
+}
+
+#[test]
+fn a_dropped_packet_is_caught_with_its_reason() {
+    let Some(site) = site() else { return };
+    let host = site.host().expect("a socket");
+    // Nobody registered it: the mapping says natively, which would lead back here.
+    let send = || {
+        host.send_to(b"lost", "203.0.113.200:7").expect("sent");
+    };
+    let output =
+        tap_while(&site, "tap drop=native_would_loop and port 7 --count 2 --for 30s", send);
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text.lines().count(), 2, "{text}");
+    for line in text.lines() {
+        let expected =
+            "native  192.0.2.80:5000 > 203.0.113.200:7 UDP 32: dropped native_would_loop";
+        assert!(line.contains(expected), "{line}");
+    }
+    let output = tap_while(&site, "tap drop --json --count 1 --for 30s", send);
+    let packet: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    assert_eq!(
+        (&packet["verdict"], &packet["reason"]),
+        (&"dropped".into(), &"native_would_loop".into())
+    );
+    let wrong = site.isthmus("tap drop=nonsense");
+    assert_eq!(wrong.status.code(), Some(2), "{}", String::from_utf8_lossy(&wrong.stderr));
+}
+
+#[test]
+fn a_capture_shows_both_sides_to_a_foreign_dissector() {
+    if Command::new("tshark").arg("--version").output().is_err() {
+        assert!(std::env::var_os("ISTHMUS_REQUIRE_TOOLS").is_none(), "tshark is not installed");
+        println!("SKIP: tshark is not installed");
+        return;
+    }
+    let Some(site) = site() else { return };
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let file = directory.path().join("tap.pcapng");
+    let host = site.host().expect("a socket");
+    let send = || {
+        host.send_to(&[7; 600], "203.0.113.1:7000").expect("sent");
+    };
+    let line =
+        format!("tap --out {} rloc 198.51.100.11 and native --count 3 --for 30s", file.display());
+    let output = tap_while(&site, &line, send);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let fields = [
+        "frame.interface_name",
+        "frame.comment",
+        "frame.protocols",
+        "frame.len",
+        "frame.cap_len",
+        "frame.packet_flags_direction",
+        "ip.src",
+        "ip.dst",
+        "udp.dstport",
+    ];
+    let mut command = Command::new("tshark");
+    command.args(["-T", "fields", "-r"]).arg(&file);
+    for field in fields {
+        command.args(["-e", field]);
+    }
+    let output = command.output().expect("tshark runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success());
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(rows.len(), 6, "three packets, in and out");
+    for pair in rows.chunks(2) {
+        let [came, left] = pair else { panic!("in and out") };
+        assert_eq!((came[0], left[0]), ("native", "core"));
+        assert!(came[1].starts_with("encapsulated to 198.51.100.11"), "{}", came[1]);
+        assert_eq!((came[3], came[4]), ("628", "256"), "of 628 octets, 256 are kept");
+        assert_eq!((left[3], left[4]), ("664", "284"));
+        assert_ne!(came[5], left[5], "one came in, the other left");
+        assert_eq!((came[6], came[7]), ("192.0.2.80", "203.0.113.1"));
+        assert_eq!((left[6], left[7]), ("198.51.100.1,192.0.2.80", "198.51.100.11,203.0.113.1"));
+        assert_eq!(left[8], "4341,7000");
+        assert!(left[2].contains("lisp-data"), "{}", left[2]);
+    }
 }

@@ -34,6 +34,22 @@ pub enum Query {
     Status,
     /// What would become of one packet (xtr, gateway).
     Explain(ExplainQuery),
+    /// Begin to tap packets; the answer is the number of the session (xtr, gateway). Shows what others send: see [`Self::is_privileged`].
+    Tap(TapQuery),
+    /// What the tap found since the last question; it ends unless it is asked for every few seconds.
+    TapNext {
+        /// The number of the session.
+        session: u64,
+        /// End it with this answer.
+        stop: bool,
+    },
+}
+
+impl Query {
+    /// Whether only the administrator of the host may ask: it changes something, or shows what is in packets.
+    pub const fn is_privileged(&self) -> bool {
+        matches!(self, Self::Tap(_) | Self::TapNext { .. })
+    }
 }
 
 /// The packet whose fate is to be explained. Nothing is sent, counted or asked for.
@@ -63,6 +79,114 @@ pub struct ExplainQuery {
     pub instance_id: u32,
     /// From the core: the outer source.
     pub rloc: Option<IpAddr>,
+}
+
+/// Which packets to tap, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapQuery {
+    /// Terms joined by `and`; empty = every packet.
+    pub filter: String,
+    /// One of so many packets that match; 1 = all.
+    pub sample: u64,
+    /// Packets wanted; `None` = as many as there are.
+    pub count: Option<u64>,
+    /// How long, milliseconds.
+    pub milliseconds: u64,
+    /// Show packets as they leave too, not only as they come in.
+    pub outputs: bool,
+}
+
+/// What a tap found since the last question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapAnswer {
+    /// In the order of time.
+    pub packets: Vec<TapPacket>,
+    /// Packets that matched but found no room.
+    pub lost: u64,
+    /// More are waiting: ask again at once.
+    pub more: bool,
+    /// The tap is over.
+    pub done: bool,
+}
+
+/// A packet on one side of a tunnel router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapPacket {
+    /// Since 1970, nanoseconds: of the batch in which it was forwarded.
+    pub nanoseconds: u64,
+    /// Where it was seen.
+    pub side: Side,
+    /// Whether it came or left there.
+    pub direction: Direction,
+    /// What became of it.
+    pub verdict: TapVerdict,
+    /// The name of the drop counter.
+    pub reason: Option<String>,
+    /// It waited for its mapping before.
+    pub waited: bool,
+    /// Inner source; `None` if it is no packet.
+    pub source: Option<IpAddr>,
+    /// Inner destination.
+    pub destination: Option<IpAddr>,
+    /// Protocol in the inner packet.
+    pub protocol: Option<u8>,
+    /// Source and destination port in the inner packet.
+    pub ports: Option<(u16, u16)>,
+    /// Octets of the inner packet; a super-packet of the kernel may be longer than any path takes.
+    pub inner_length: Option<usize>,
+    /// The other end of the tunnel.
+    pub rloc: Option<IpAddr>,
+    /// Instance ID in the LISP header.
+    pub instance_id: Option<u32>,
+    /// Packets that left for it; of several, the first is shown as it leaves.
+    pub pieces: u32,
+    /// Octets of the packet as it was seen, outer header included.
+    pub length: usize,
+    /// Its first octets, in hexadecimal digits. The outer header is as it is sent; of a packet that came in, the outer source port and
+    /// which of several own addresses of a family it came to are not known.
+    pub octets: String,
+}
+
+/// Which way a packet went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// It came in.
+    In,
+    /// It left.
+    Out,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TapVerdict {
+    /// Sent to a locator.
+    Encapsulated,
+    /// Taken out of one tunnel and sent into another.
+    Reencapsulated,
+    /// Decapsulated and handed to the kernel.
+    Delivered,
+    /// Handed back to the kernel as it came.
+    ForwardedNatively,
+    /// It waits for its mapping.
+    Held,
+    /// Dropped.
+    Dropped,
+}
+
+impl TapVerdict {
+    /// As written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Encapsulated => "encapsulated",
+            Self::Reencapsulated => "reencapsulated",
+            Self::Delivered => "delivered",
+            Self::ForwardedNatively => "forwarded-natively",
+            Self::Held => "held",
+            Self::Dropped => "dropped",
+        }
+    }
 }
 
 /// A side of a tunnel router.

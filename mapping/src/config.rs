@@ -65,6 +65,17 @@ pub enum Algorithm {
     HmacSha256Hkdf,
 }
 
+impl Algorithm {
+    /// As it is written in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HmacSha1 => "hmac-sha-1-96",
+            Self::HmacSha256 => "hmac-sha-256-128",
+            Self::HmacSha256Hkdf => "hmac-sha-256-128-hkdf",
+        }
+    }
+}
+
 /// A Map-Server and Map-Resolver.
 #[derive(Clone, Debug)]
 pub struct MappingConfig {
@@ -149,6 +160,18 @@ impl Profile {
             Self::Oor => "oor",
             Self::LispersNet => "lispers.net",
             Self::Vpp => "vpp",
+        }
+    }
+
+    /// What a site of this profile is spared, for those who allow it; `None` of the rules as they are.
+    pub const fn loosened(self) -> Option<&'static str> {
+        const RANDOM: &str = "its nonces need not increase: a recorded Map-Register is accepted again after another one";
+        match self {
+            Self::Rfc9301 => None,
+            Self::Oor | Self::Vpp => Some(RANDOM),
+            Self::LispersNet => Some(
+                "its nonces are not looked at: a recorded Map-Register is accepted again at any time; Map-Notifies go to the port it sends from",
+            ),
         }
     }
 }

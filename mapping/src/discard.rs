@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::admin::DropCount;
+use crate::auth::AuthError;
 use crate::sec::SecError;
 use crate::wire::WireError;
 
@@ -10,83 +11,83 @@ crate::named! {
     /// Why a control message, or one record of it, was discarded.
     Discard;
 
-    Truncated "truncated" "The message ends inside a field: counts or lengths point beyond its end (CW-19).";
-    UnsupportedType "unsupported_type" "A message type this node does not handle (CW-13).";
-    UnknownAfi "unknown_afi" "An address family without a known length makes the message unreadable (CW-07).";
-    MaskLength "mask_length" "A mask length beyond the width of its address family (CW-17).";
-    NestedLcaf "nested_lcaf" "LCAF nested deeper than the limit (CW-20).";
-    Malformed "malformed" "A field does not hold together: a wrong length, inner port or nested message (EC-04, EC-08, EC-10).";
-    InnerChecksum "inner_checksum" "A checksum inside an Encapsulated Control Message is wrong, or zero as lispers.net sends it (EC-03).";
-    UnknownVendor "unknown_vendor" "A Vendor-Specific LCAF of an organisation that is not understood (CW-11).";
-    WrongPort "wrong_port" "Neither the source nor the destination UDP port is 4342 (CW-03).";
-    UnexpectedMessage "unexpected_message" "A well-formed message that this role has no use for, such as a Map-Register at an ETR or a Map-Reply at a Map-Server (MS-20).";
-    UnexpectedInner "unexpected_inner" "An Encapsulated Control Message carries something other than a Map-Request (EC-09).";
+    Truncated "truncated" "The message ends inside a field: counts or lengths point beyond its end (RFC 9301 §5).";
+    UnsupportedType "unsupported_type" "A message type this node does not handle (RFC 9301 §5.1).";
+    UnknownAfi "unknown_afi" "An address family without a known length makes the message unreadable (RFC 9301 §5.1).";
+    MaskLength "mask_length" "A mask length beyond the width of its address family (RFC 9301 §5.2).";
+    NestedLcaf "nested_lcaf" "LCAF nested deeper than the limit (RFC 8060 §3).";
+    Malformed "malformed" "A field does not hold together: a wrong length, inner port or nested message (RFC 9301 §5.8).";
+    InnerChecksum "inner_checksum" "A checksum inside an Encapsulated Control Message is wrong, or zero as lispers.net sends it (RFC 9301 §5.8).";
+    UnknownVendor "unknown_vendor" "A Vendor-Specific LCAF of an organisation that is not understood (RFC 9306 §4).";
+    WrongPort "wrong_port" "Neither the source nor the destination UDP port is 4342 (RFC 9301 §5).";
+    UnexpectedMessage "unexpected_message" "A well-formed message that this role has no use for, such as a Map-Register at an ETR or a Map-Reply at a Map-Server (RFC 9301 §8.3).";
+    UnexpectedInner "unexpected_inner" "An Encapsulated Control Message carries something other than a Map-Request (RFC 9301 §5.8).";
     SourceMartian "source_martian" "The source address of the message can be nobody's: unspecified, multicast or broadcast.";
-    SourceRateLimited "source_rate_limited" "The source sends more control messages, or asks for more EIDs in them, than its share; dropped before any MAC was computed (MS-23).";
+    SourceRateLimited "source_rate_limited" "The source sends more control messages, or asks for more EIDs in them, than its share; dropped before any MAC was computed (RFC 9301 §9).";
     StrangersRateLimited "strangers_rate_limited" "All sources together that never registered nor asked before send more than their share: a flood from spoofed sources. Known sources are served still.";
     SiteRateLimited "site_rate_limited" "More Map-Registers name EID-prefixes of this site than its share; dropped before any MAC was computed.";
     StoreBehind "store_behind" "The Map-Register came while too many others wait to be kept: the disk or the cluster is too slow, or does not work.";
-    UnsupportedEid "unsupported_eid" "The EID of the record is no IP prefix of a supported instance (CW-10).";
-    InstanceUnsupported "instance_unsupported" "An Instance ID above 24 bits, which no data header carries, or a range of instances: register each instance (CW-25, CW-27).";
-    NotASite "not_a_site" "No configured site has an EID-prefix that covers this record: add it to a [[site]] (MS-01).";
-    MoreSpecificRefused "more_specific_refused" "A more-specific of a configured EID-prefix: set accept-more-specifics on the prefix to allow it (MS-02).";
-    OtherSite "other_site" "The record belongs to another site than the one whose key signed the message (MS-01, MS-22).";
-    LocatorRefused "locator_refused" "A locator of the record lies outside the site's allowed-locators (MS-01), or is unspecified, broadcast or link-local multicast (CW-33).";
-    KeyUnknown "key_unknown" "There is no key with this Key ID: compare key-id at both ends; for Map-Notifies to a subscriber, give `subscribe` the key that the Map-Server has (AU-09).";
-    AlgorithmRefused "algorithm_refused" "The authentication algorithm is unknown or not allowed with this key: compare `algorithm` at the peer with `algorithms` and `profile` of the site (AU-04, AU-12, AU-15).";
-    AuthenticationFailed "authentication_failed" "The Authentication Data does not verify: compare the keys at both ends (AU-11, AU-13).";
-    Replayed "replayed" "The nonce is not greater than the last accepted one of this xTR and key: a replay, or a peer that does not count its nonces (AU-16, AU-19).";
-    MapVersionOlder "map_version_older" "The Map-Version is older than the registered one (MS-19).";
+    UnsupportedEid "unsupported_eid" "The EID of the record is no IP prefix of a supported instance (RFC 9306 §3).";
+    InstanceUnsupported "instance_unsupported" "An Instance ID above 24 bits, which no data header carries, or a range of instances: register each instance (RFC 8060 §4.1).";
+    NotASite "not_a_site" "No configured site has an EID-prefix that covers this record: add it to a [[site]] (RFC 9301 §8.2).";
+    MoreSpecificRefused "more_specific_refused" "A more-specific of a configured EID-prefix: set accept-more-specifics on the prefix to allow it (RFC 9301 §8.2).";
+    OtherSite "other_site" "The record belongs to another site than the one whose key signed the message (RFC 9301 §8.2, §8.3).";
+    LocatorRefused "locator_refused" "A locator of the record lies outside the site's allowed-locators (RFC 9301 §8.2), or is unspecified, broadcast or link-local multicast (RFC 9301 §5.4).";
+    KeyUnknown "key_unknown" "There is no key with this Key ID: compare key-id at both ends; for Map-Notifies to a subscriber, give `subscribe` the key that the Map-Server has (RFC 9301 §5.6).";
+    AlgorithmRefused "algorithm_refused" "The authentication algorithm is unknown or not allowed with this key: compare `algorithm` at the peer with `algorithms` and `profile` of the site (RFC 9301 §1.1, §5.6).";
+    AuthenticationFailed "authentication_failed" "The Authentication Data does not verify: compare the keys at both ends (RFC 9301 §5.7).";
+    Replayed "replayed" "The nonce is not greater than the last accepted one of this xTR and key: a replay, or a peer that does not count its nonces (RFC 9301 §5.6).";
+    MapVersionOlder "map_version_older" "The Map-Version is older than the registered one (RFC 9302 §5).";
     RegistryFull "registry_full" "The registration would exceed the bound on registrations or on their locators.";
     SiteFull "site_full" "The registration would exceed the site's max-registrations.";
-    SiteDown "site_down" "The site is shut down by the operator: remove admin-down to let it register (MS-13).";
-    AckNotExpected "ack_not_expected" "A Map-Notify-Ack that answers no outstanding Map-Notify (MS-09).";
-    SubscriptionReplayed "subscription_replayed" "The nonce of a subscription is not greater than the last one of this xTR-ID and EID-prefix: a replay, or an xTR that lost its nonces (PS-04).";
-    SubscriptionRefused "subscription_refused" "An ITR-RLOC of a subscription lies outside the allowed-locators of its site or subscriber: answered with ACT 4 (PS-09).";
-    SubscriptionKeyReused "subscription_key_reused" "The one-time key of a subscription was used before: answered with ACT 5 (PS-22).";
+    SiteDown "site_down" "The site is shut down by the operator: remove admin-down to let it register (RFC 9301 §8.3).";
+    AckNotExpected "ack_not_expected" "A Map-Notify-Ack that answers no outstanding Map-Notify (RFC 9301 §5.7).";
+    SubscriptionReplayed "subscription_replayed" "The nonce of a subscription is not greater than the last one of this xTR-ID and EID-prefix: a replay, or an xTR that lost its nonces (RFC 9437 §5).";
+    SubscriptionRefused "subscription_refused" "An ITR-RLOC of a subscription lies outside the allowed-locators of its site or subscriber: answered with ACT 4 (RFC 9437 §5).";
+    SubscriptionKeyReused "subscription_key_reused" "The one-time key of a subscription was used before: answered with ACT 5 (RFC 9437 §7.1).";
     SubscriptionUnkeyed "subscription_unkeyed" "A subscription without LISP-SEC by a Site-ID that no [[site]] or [[subscriber]] has: answered by Map-Reply (RFC 9437 §3).";
-    SubscriptionLimit "subscription_limit" "The bound on subscriptions or on their rate is reached: answered by Map-Reply (PS-19).";
-    PublicationReplayed "publication_replayed" "A publication whose nonce is not greater than the last one of its EID-prefix: a replay, or a Map-Server that lost its state (PS-14).";
-    PublicationUnsubscribed "publication_unsubscribed" "A publication of an EID-prefix that was not subscribed to: see accept-unsubscribed (PS-23).";
-    PlainMapRequest "plain_map_request" "A Map-Request outside an Encapsulated Control Message, which is no lookup (MR-09).";
-    ProbeRefused "probe_refused" "A Map-Request with the P-bit came through the mapping system (RQ-20, EC-06).";
-    SmrRefused "smr_refused" "A Map-Request with the S-bit came to the mapping system, where it is no lookup (SM-04).";
-    ClientUnknown "client_unknown" "A Map-Request from a source outside every prefix of `clients` (MR-08): add it there.";
+    SubscriptionLimit "subscription_limit" "The bound on subscriptions or on their rate is reached: answered by Map-Reply (RFC 9437 §5).";
+    PublicationReplayed "publication_replayed" "A publication whose nonce is not greater than the last one of its EID-prefix: a replay, or a Map-Server that lost its state (RFC 9437 §6).";
+    PublicationUnsubscribed "publication_unsubscribed" "A publication of an EID-prefix that was not subscribed to: see accept-unsubscribed (RFC 9437 §5).";
+    PlainMapRequest "plain_map_request" "A Map-Request outside an Encapsulated Control Message, which is no lookup (RFC 9301 §8.4).";
+    ProbeRefused "probe_refused" "A Map-Request with the P-bit came through the mapping system (RFC 9301 §5.2, §5.8).";
+    SmrRefused "smr_refused" "A Map-Request with the S-bit came to the mapping system, where it is no lookup (RFC 9301 §6.1).";
+    ClientUnknown "client_unknown" "A Map-Request from a source outside every prefix of `clients` (RFC 9301 §9): add it there.";
     ForwardLoop "forward_loop" "The same Map-Request came again and again: a registered locator leads to a Map-Resolver, not to an ETR.";
-    SecurityMissing "lisp_sec_missing" "A Map-Request, or the Map-Reply to a protected one, without LISP-SEC data, which is required here (SE-17, SE-23): an older peer, or somebody took it out.";
+    SecurityMissing "lisp_sec_missing" "A Map-Request, or the Map-Reply to a protected one, without LISP-SEC data, which is required here (RFC 9303 §6.9, RFC 9301 §9): an older peer, or somebody took it out.";
     SecurityMalformed "lisp_sec_malformed" "LISP-SEC data that does not hold together (RFC 9303 §6.1, §6.2).";
-    KeyUnwrapped "otk_not_wrapped" "A one-time key in the clear or in an unknown wrapping (SE-04): the peer has no key-id and key for LISP-SEC.";
-    OtkKeyUnknown "otk_key_unknown" "The one-time key is wrapped with a Key ID that is not configured here: compare key-id at both ends (SE-05).";
-    OtkForged "otk_unwrap_failed" "The one-time key does not unwrap: compare the keys at both ends (SE-06).";
-    EidAdForged "eid_ad_failed" "The EID-AD of a Map-Reply does not verify with our one-time key: it was changed on the way (SE-18).";
-    PacketAdForged "pkt_ad_failed" "The PKT-AD of a Map-Reply does not verify: it was changed on the way, or is not from the ETR (SE-18).";
-    SecurityDowngraded "lisp_sec_other_ids" "A Map-Reply with another HMAC or KDF ID than asked for; asked again with other IDs (SE-20).";
-    PrefixOverclaimed "prefix_overclaimed" "A record of a protected Map-Reply for an EID-prefix that the Map-Server did not vouch for (SE-21).";
-    NoItrRloc "no_itr_rloc" "No ITR-RLOC of an address family of ours can be answered (RQ-06, RP-03).";
-    ItrRlocMartian "itr_rloc_martian" "Every ITR-RLOC is multicast, broadcast, loopback, link-local, reserved or the answering node itself (RP-20).";
-    ReplyRateLimited "reply_rate_limited" "The same EID-prefix was just answered to the same RLOC (RP-15).";
-    DontMapReply "dont_map_reply" "The Map-Request has the D-bit: no Map-Reply is wanted (RQ-18).";
-    NotAuthoritative "not_authoritative" "A Map-Request for an EID in none of our EID-prefixes (RP-01).";
-    MapDataIgnored "map_data_ignored" "Mapping data carried in a Map-Request is never used unverified (MC-31).";
-    NonceUnknown "nonce_unknown" "A reply whose nonce matches nothing outstanding: late, duplicate or spoofed (MC-06, RG-15).";
-    ReplyPrefixMismatch "reply_prefix_mismatch" "A record of a Map-Reply does not cover the requested EID (MC-32).";
-    ProbeNotAuthoritative "probe_not_authoritative" "A probe reply with a record without the A-bit (RP-18).";
+    KeyUnwrapped "otk_not_wrapped" "A one-time key in the clear or in an unknown wrapping (RFC 9303 §6.4): the peer has no key-id and key for LISP-SEC.";
+    OtkKeyUnknown "otk_key_unknown" "The one-time key is wrapped with a Key ID that is not configured here: compare key-id at both ends (RFC 9303 §6.5).";
+    OtkForged "otk_unwrap_failed" "The one-time key does not unwrap: compare the keys at both ends (RFC 9303 §6.5).";
+    EidAdForged "eid_ad_failed" "The EID-AD of a Map-Reply does not verify with our one-time key: it was changed on the way (RFC 9303 §6.9).";
+    PacketAdForged "pkt_ad_failed" "The PKT-AD of a Map-Reply does not verify: it was changed on the way, or is not from the ETR (RFC 9303 §6.9).";
+    SecurityDowngraded "lisp_sec_other_ids" "A Map-Reply with another HMAC or KDF ID than asked for; asked again with other IDs (RFC 9303 §6.9).";
+    PrefixOverclaimed "prefix_overclaimed" "A record of a protected Map-Reply for an EID-prefix that the Map-Server did not vouch for (RFC 9303 §6.9).";
+    NoItrRloc "no_itr_rloc" "No ITR-RLOC of an address family of ours can be answered (RFC 9301 §5.3, §5.5).";
+    ItrRlocMartian "itr_rloc_martian" "Every ITR-RLOC is multicast, broadcast, loopback, link-local, reserved or the answering node itself (RFC 9301 §9).";
+    ReplyRateLimited "reply_rate_limited" "The same EID-prefix was just answered to the same RLOC (RFC 9301 §5.4).";
+    DontMapReply "dont_map_reply" "The Map-Request has the D-bit: no Map-Reply is wanted (RFC 9301 §5.2).";
+    NotAuthoritative "not_authoritative" "A Map-Request for an EID in none of our EID-prefixes (RFC 9300 §4.2(4)).";
+    MapDataIgnored "map_data_ignored" "Mapping data carried in a Map-Request is never used unverified (RFC 9301 §5.3).";
+    NonceUnknown "nonce_unknown" "A reply whose nonce matches nothing outstanding: late, duplicate or spoofed (RFC 9301 §5.3, §5.7).";
+    ReplyPrefixMismatch "reply_prefix_mismatch" "A record of a Map-Reply does not cover the requested EID (RFC 9301 §5.5).";
+    ProbeNotAuthoritative "probe_not_authoritative" "A probe reply with a record without the A-bit (RFC 9301 §5.4).";
     ProbeUnknownLocator "probe_unknown_locator" "A probe reply for a locator that the map-cache no longer has.";
-    SmrWithoutCacheEntry "smr_without_cache_entry" "An SMR for an EID that is not in the map-cache (SM-06).";
-    SmrRateLimited "smr_rate_limited" "An SMR for an EID-prefix that was just asked for (SM-05).";
-    MapRequestRateLimited "map_request_rate_limited" "Lookups exceed the bound on Map-Requests: a scan of the EID space (RQ-23).";
+    SmrWithoutCacheEntry "smr_without_cache_entry" "An SMR for an EID that is not in the map-cache (RFC 9301 §6.1).";
+    SmrRateLimited "smr_rate_limited" "An SMR for an EID-prefix that was just asked for (RFC 9301 §6.1).";
+    MapRequestRateLimited "map_request_rate_limited" "Lookups exceed the bound on Map-Requests: a scan of the EID space (RFC 9301 §9).";
     MapServerUnknown "map_server_unknown" "A Map-Notify from an address that is none of our Map-Servers.";
-    NotifyMismatch "notify_mismatch" "A Map-Notify whose records are none of our registrations (RG-15).";
-    PendingFull "pending_full" "The bound on outstanding lookups is reached (MC-27).";
-    RequestTooLong "request_too_long" "A Map-Request too long to be passed on without knowing the path MTU (CW-06).";
+    NotifyMismatch "notify_mismatch" "A Map-Notify whose records are none of our registrations (RFC 9301 §5.7).";
+    PendingFull "pending_full" "The bound on outstanding lookups is reached (RFC 7835 §3.7).";
+    RequestTooLong "request_too_long" "A Map-Request too long to be passed on without knowing the path MTU (RFC 9301 §5).";
     NotAResolver "not_a_resolver" "A lookup for an EID that is delegated to others, or that the tree has elsewhere: add roots to [ddt] to follow it.";
     ReferralNotAsked "referral_not_asked" "A Map-Referral from an address that was not asked: late, or spoofed.";
     ReferralMismatch "referral_mismatch" "A Map-Referral about a prefix without the EID asked for, or wider than its sender was asked about (RFC 8111 §8.2).";
-    ReferralLoop "referral_loop" "A Map-Referral to a prefix that is no longer than the last one: DDT nodes delegate in a circle (DD-12).";
-    ReferralLimit "referral_limit" "More referrals than a lookup may take (DD-19).";
-    ReferralUnusable "referral_unusable" "A Map-Referral, or a configured referral, with an unassigned action or without an RLOC that can be asked (DD-09).";
-    ReferralNotAuthoritative "referral_not_authoritative" "A DDT node that others refer to says it is not authoritative: its parent's delegation and its own configuration differ (DD-17).";
-    DdtUnanswered "ddt_unanswered" "No DDT node of a referral set answered, so the lookup was given up without a reply (DD-18).";
+    ReferralLoop "referral_loop" "A Map-Referral to a prefix that is no longer than the last one: DDT nodes delegate in a circle (RFC 8111 §7.3.2).";
+    ReferralLimit "referral_limit" "More referrals than a lookup may take (RFC 8111 §7.3.4).";
+    ReferralUnusable "referral_unusable" "A Map-Referral, or a configured referral, with an unassigned action or without an RLOC that can be asked (RFC 8111 §6.2).";
+    ReferralNotAuthoritative "referral_not_authoritative" "A DDT node that others refer to says it is not authoritative: its parent's delegation and its own configuration differ (RFC 8111 §7.3.2).";
+    DdtUnanswered "ddt_unanswered" "No DDT node of a referral set answered, so the lookup was given up without a reply (RFC 8111 §7.3.2).";
     SendFailed "send_failed" "The kernel refused to send a control message: no route, or the interface is down.";
 }
 
@@ -111,6 +112,16 @@ impl From<WireError> for Discard {
             WireError::DataPort | WireError::NestedEncapsulation | WireError::Malformed(_) => {
                 Self::Malformed
             }
+        }
+    }
+}
+
+impl From<AuthError> for Discard {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Malformed(error) => error.into(),
+            AuthError::Algorithm(_) => Self::AlgorithmRefused,
+            AuthError::Length(_) | AuthError::Mismatch => Self::AuthenticationFailed,
         }
     }
 }
@@ -188,6 +199,14 @@ mod tests {
         assert_eq!(names.len(), Discard::COUNT);
         for reason in Discard::ALL {
             assert!(reason.help().ends_with('.'), "{reason}");
+            // An operator has the RFCs, not the list of requirements.
+            let mut words = reason.help().split(|c: char| !(c.is_alphanumeric() || c == '-'));
+            let is_id = |word: &str| {
+                word.len() == 5
+                    && word.as_bytes()[2] == b'-'
+                    && word[..2].chars().all(|c| c.is_ascii_uppercase())
+            };
+            assert!(!words.any(is_id), "{reason}");
         }
     }
 

@@ -157,6 +157,9 @@ pub struct RefusalView {
     pub source: IpAddr,
     /// The name of the rule.
     pub reason: String,
+    /// What of the message broke it, when the rule alone does not tell: a locator, an algorithm.
+    #[serde(default)]
+    pub subject: Option<String>,
     /// What the rule means and what to do.
     pub help: String,
     /// Seconds since the last one.

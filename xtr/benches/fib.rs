@@ -1,7 +1,7 @@
 //! The forwarding table: what PERFORMANCE targets call "map-cache 1 M IPv6 prefixes", and smaller ones, and IPv4.
 //!
-//! Before the timings it prints, per table, the memory of one EID-prefix, the slowest of many updates and how many lookups of recent
-//! destinations still hit while 100 updates a second come in. `cargo bench -p xtr --bench fib -- v6/1M` measures one table.
+//! Before the timings it prints, per table, the memory of one EID-prefix, the slowest of many updates and what a lookup of a recent
+//! destination takes while updates come in. `cargo bench -p xtr --bench fib -- v6/1M` measures one table.
 #![allow(clippy::print_stderr, reason = "a benchmark reports there")]
 
 use criterion::measurement::WallTime;
@@ -130,6 +130,38 @@ impl Table {
     }
 }
 
+/// What `updates` a second cost a worker that looks up a million recent destinations a second, `flows` of them different.
+fn hit_share(table: &mut Table, flows: u64, updates: u32) {
+    const SECONDS: u32 = 2;
+    const RATE: u64 = 1_000_000;
+    let destinations: Vec<IpAddr> = (0..flows.min(table.prefixes)).map(table.family.host).collect();
+    let between = RATE / u64::from(updates);
+    let (mut next, mut spent) = (0, Duration::ZERO);
+    for round in 0..u64::from(SECONDS * updates) {
+        let i = scramble(round) % table.prefixes;
+        match round % 3 {
+            0 => table.remove(i),
+            _ => table.apply(i),
+        }
+        let started = Instant::now();
+        for _ in 0..between / BATCH {
+            let mut view = table.reader.enter();
+            for _ in 0..BATCH {
+                next = (next + 1) % destinations.len();
+                black_box(view.lookup(InstanceId::DEFAULT, destinations[next]));
+            }
+        }
+        spent += started.elapsed();
+    }
+    let lookups = u64::from(SECONDS * updates) * (between / BATCH) * BATCH;
+    eprintln!(
+        "{}/{}: {flows} destinations again and again, {updates} updates/s: {:.1} ns per lookup",
+        table.family.name,
+        human(table.prefixes),
+        spent.as_nanos() as f64 / lookups as f64
+    );
+}
+
 /// Octets of memory that this process has in use.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -214,6 +246,9 @@ fn benchmark(criterion: &mut Criterion) {
         if wanted.iter().all(|wanted| name.contains(wanted) || wanted.contains(&name)) {
             let mut table = Table::new(family, prefixes);
             table.slowest_updates();
+            for updates in [1, 100, 10_000] {
+                hit_share(&mut table, 500, updates);
+            }
             measure(&mut group, &mut table);
         }
     }

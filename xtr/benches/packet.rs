@@ -1,14 +1,24 @@
 //! Packet work without I/O, one core: what PERFORMANCE targets call "packet work".
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use mapping::eid::InstanceId;
+use mapping::eid::{EidPrefix, InstanceId};
 use std::hint::black_box;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+use xtr::counters::Traffic;
+use xtr::drops::DropReason;
+use xtr::fib::{Adjacency, FibReader, FibUpdate, FibWriter, LocatorSet, Verdict};
+use xtr::forward::{Forwarder, HoldLimits, Outer, Output, Settings};
+use xtr::packet::icmp::Rate;
 use xtr::packet::outer::{self, OuterAddresses};
 use xtr::packet::{
     Coalescer, Family, FlowHasher, Inner, MAX_HEADERS_LEN, Marking, Offer, OuterFields, Segments,
     VirtioNetHeader, checksum, decapsulate, flow, headers, lisp, martian, mtu,
 };
+use xtr::policy::{Onward, Policy};
+use xtr::punt;
+use zerocopy::IntoBytes;
 
 /// Packets per measured round: more than the branch predictor learns by heart, less than the first-level cache.
 const FLOWS: usize = 256;
@@ -184,5 +194,134 @@ fn super_packets(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, encapsulation, decapsulation, checksums, super_packets);
+/// Lets everything through.
+struct Open;
+
+impl Policy for Open {
+    fn admit_native(&self, _: IpAddr, _: IpAddr) -> Result<InstanceId, DropReason> {
+        Ok(InstanceId::DEFAULT)
+    }
+
+    fn admit_decapsulated(
+        &self,
+        _: IpAddr,
+        _: InstanceId,
+        _: IpAddr,
+        _: IpAddr,
+    ) -> Result<Onward, DropReason> {
+        Ok(Onward::Deliver)
+    }
+
+    fn admit_native_forward(&self) -> Result<(), DropReason> {
+        Ok(())
+    }
+}
+
+/// Looks at what it gets, and forgets it.
+struct Nowhere;
+
+impl Output for Nowhere {
+    fn encapsulated(
+        &mut self,
+        outer: &Outer,
+        headers: &[u8],
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
+        black_box((outer, headers, payload));
+        Ok(())
+    }
+
+    fn forwarded(&mut self, frame: &[u8], traffic: Traffic) -> Result<(), DropReason> {
+        black_box((frame, traffic));
+        Ok(())
+    }
+
+    fn delivered(&mut self, hash: u64, inner: &Inner, packet: &[u8]) -> Result<(), DropReason> {
+        black_box((hash, inner, packet));
+        Ok(())
+    }
+}
+
+const RLOC: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 129);
+
+fn settings() -> Settings {
+    Settings {
+        rlocs: vec![RLOC.into()],
+        source_ports: PORTS,
+        marking: Marking::default(),
+        hold: HoldLimits::default(),
+        seed: [7; 32],
+        icmp_rate: Rate::default(),
+        started: Instant::now(),
+    }
+}
+
+/// The whole path of a packet but for system calls.
+fn forwarding(c: &mut Criterion) {
+    let (mut fib, readers) = FibWriter::new();
+    let adjacency = Adjacency {
+        source: RLOC.into(),
+        destination: PEER.into(),
+        weight: 1,
+        mtu: 1500,
+        traffic: Arc::default(),
+    };
+    let set = LocatorSet::new([adjacency], 0);
+    let prefix = EidPrefix::new(InstanceId::DEFAULT, "2001:db8:2::/48".parse().unwrap());
+    fib.apply([FibUpdate::Insert(prefix, Verdict::Encapsulate(Arc::new(set)))]);
+    let forwarder = Forwarder::new(
+        settings(),
+        Arc::new(Open),
+        Arc::default(),
+        Arc::default(),
+        punt::queue(16).0,
+    );
+    let mut group = c.benchmark_group("forwarding");
+    group.throughput(Throughput::Elements(FLOWS as u64));
+    let mut reader = readers.reader();
+    forward(&mut group, "from native", forwarder, &mut reader);
+    group.finish();
+}
+
+type Group<'a> = criterion::BenchmarkGroup<'a, criterion::measurement::WallTime>;
+
+fn forward(
+    group: &mut Group<'_>,
+    name: &str,
+    mut forwarder: Forwarder<Open>,
+    reader: &mut FibReader,
+) {
+    let now = Instant::now();
+    let header = VirtioNetHeader::default();
+    let mut frames: Vec<Vec<u8>> =
+        (0..FLOWS).map(|i| [header.as_bytes(), &small_packet(i)].concat()).collect();
+    group.bench_function(format!("64-octet v6 in v4, {name}"), |b| {
+        b.iter(|| {
+            forwarder.handle_timeout(now);
+            let mut view = reader.enter();
+            for frame in &mut frames {
+                // The LISP header goes over it.
+                frame[..VirtioNetHeader::LEN].fill(0);
+                forwarder.from_native(now, &mut view, frame, &mut Nowhere);
+            }
+        });
+    });
+    let mut datagrams: Vec<Vec<u8>> = (0..FLOWS)
+        .map(|i| [&lisp::encode(InstanceId::DEFAULT)[..], &small_packet(i)].concat())
+        .collect();
+    let fields = OuterFields { ttl: 64, tos: 0 };
+    group.bench_function(format!("64-octet v6 in v4, {name}, decapsulated"), |b| {
+        b.iter(|| {
+            forwarder.handle_timeout(now);
+            let mut view = reader.enter();
+            for datagram in &mut datagrams {
+                let out = &mut Nowhere;
+                forwarder.from_core(now, &mut view, PEER.into(), fields, datagram, out);
+            }
+        });
+    });
+}
+
+criterion_group!(benches, encapsulation, decapsulation, checksums, super_packets, forwarding);
 criterion_main!(benches);

@@ -1,4 +1,5 @@
 //! What a tunnel router is configured with, after parsing and validation.
+use crate::forward::RateLimits;
 use crate::packet::Dscp;
 use crate::packet::icmp::Rate;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -41,6 +42,8 @@ pub struct ControlConfig {
     pub registration_interval: Duration,
     /// Between two RLOC-probes of a locator (PB-10: 60 s); `None` = no probing.
     pub probe_interval: Option<Duration>,
+    /// How the largest outer packet is known (RFC 9300 §7).
+    pub path_mtu: PathMtuConfig,
     /// Record TTL of own mappings in minutes (1440).
     pub record_ttl_minutes: u32,
     /// Ask the Map-Servers to answer for us (P-bit).
@@ -56,6 +59,30 @@ pub struct ControlConfig {
     /// Subscribe to the mappings of the map-cache; needs `identity`.
     pub subscribe: Option<Subscribe>,
 }
+
+/// How the largest outer packet towards a locator (L) is known: stateless (RFC 9300 §7.1) without `probe` and [`DataConfig::path_mtu_icmp`],
+/// stateful (§7.2) with either (MT-01).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathMtuConfig {
+    /// L is at most this over IPv4, octets; without it, what the route or its interface says, 1500 while that is not known (MT-02).
+    pub ipv4: Option<u16>,
+    /// The same over IPv6.
+    pub ipv6: Option<u16>,
+    /// Find out what gets through by padded RLOC-probes (RFC 8899, MT-16); needs `probe_interval`.
+    pub probe: bool,
+}
+
+impl PathMtuConfig {
+    /// L towards `rloc` when the route or its interface carries `link` octets.
+    pub fn ceiling(&self, rloc: IpAddr, link: Option<u16>) -> u16 {
+        let configured = if rloc.is_ipv4() { self.ipv4 } else { self.ipv6 };
+        let link = link.unwrap_or(DEFAULT_MTU);
+        configured.map_or(link, |configured| configured.min(link))
+    }
+}
+
+/// The path MTU assumed until the host says better (MT-02).
+pub const DEFAULT_MTU: u16 = 1500;
 
 /// How subscriptions are made (RFC 9437).
 #[derive(Clone, Debug, Default)]
@@ -191,6 +218,10 @@ pub struct DataConfig {
     pub copy_ecn: bool,
     /// Log unusual combinations of inner and outer ECN, at most every 10 s (DE-14).
     pub log_unusual_ecn: bool,
+    /// Believe ICMP reports about the path MTU (MT-11).
+    pub path_mtu_icmp: bool,
+    /// Packets per second to and from each locator and each site.
+    pub rate_limits: RateLimits,
     /// ICMP errors to inner sources per family, and per source (MT-20).
     pub icmp_rate: Rate,
 }
@@ -208,6 +239,8 @@ impl Default for DataConfig {
             dscp: Dscp::Copy,
             copy_ecn: true,
             log_unusual_ecn: true,
+            path_mtu_icmp: true,
+            rate_limits: RateLimits::default(),
             icmp_rate: Rate::default(),
         }
     }

@@ -16,6 +16,7 @@ use crate::host::underlay::{self, Changes, Netlink, PathAnswer};
 use crate::host::{check_privileges, sysctl};
 use crate::policy::Policy;
 use crate::punt::{self, Punt, PuntReceiver};
+use crate::tap::Tapper;
 use mapping::admin::{DropCount, Query, Request};
 use mapping::view::{CountersView, StatusView};
 use serde_json::Value;
@@ -108,7 +109,10 @@ struct Daemon {
     started: Instant,
     control: ControlPlane,
     engine: Engine,
+    tapper: Tapper,
     fib: FibWriter,
+    /// Who may send for which EIDs, where that is checked.
+    sources: Option<FibWriter>,
     punts: PuntReceiver,
     sockets: ControlSockets,
     datagrams: mpsc::Receiver<Datagram>,
@@ -135,6 +139,7 @@ struct Daemon {
     /// What the kernel had refused before we started.
     udp_errors: UdpErrors,
     ecn: EcnWatch,
+    reports: ReportWatch,
 }
 
 impl Daemon {
@@ -154,7 +159,21 @@ impl Daemon {
         let mut control =
             ControlPlane::new(config.control.clone(), now, rand::random(), nonce_base());
         fib.apply(std::iter::from_fn(|| control.poll_fib_update()));
-        let mut engine = Engine::start(&config.data, Arc::new(policy), &readers, sender)?;
+        let (sources, source_readers) = if policy.checks_registration() {
+            control.track_sources();
+            let (writer, readers) = FibWriter::new();
+            (Some(writer), Some(readers))
+        } else {
+            (None, None)
+        };
+        let policy = Arc::new(policy);
+        let mut engine = Engine::start_checking(
+            &config.data,
+            policy,
+            &readers,
+            source_readers.as_ref(),
+            sender,
+        )?;
         let mut routing = Routing::new(netlink.handle());
         let installed = routing.install(&config.host, engine.tun_index(), &refused).await;
         if let Err(error) = installed {
@@ -186,10 +205,13 @@ impl Daemon {
             quiet_until: None,
             udp_errors: UdpErrors::read(),
             ecn: EcnWatch::default(),
+            reports: ReportWatch::default(),
             config,
             control,
+            tapper: engine.tapper(),
             engine,
             fib,
+            sources,
             punts,
             sockets,
             datagrams,
@@ -270,7 +292,9 @@ impl Daemon {
         if self.control.poll_timeout().is_some_and(|due| due <= now) {
             self.control.handle_timeout(now);
         }
+        self.watch_path_reports(now);
         self.watch_ecn(now);
+        self.tapper.handle_timeout(now);
         if self.paths_due <= now {
             (self.paths_checked, self.paths_due) = (now, now + PATH_INTERVAL);
             self.new_rlocs = self.control.remote_rlocs().collect();
@@ -296,7 +320,9 @@ impl Daemon {
         for _ in 0..punt::DEFAULT_CAPACITY {
             let Some(punt) = self.punts.pop() else { return };
             match &punt {
-                Punt::Miss { .. } => self.control.handle_punt(now, &punt),
+                Punt::Miss { .. } | Punt::SourceMoved { .. } => {
+                    self.control.handle_punt(now, &punt);
+                }
                 Punt::IcmpError { destination, message } => {
                     if let Err(error) = self.icmp.send(*destination, message) {
                         tracing::debug!(%destination, %error, "ICMP error not sent");
@@ -309,8 +335,12 @@ impl Daemon {
     /// Does what the control plane wants done.
     fn carry_out(&mut self) {
         let updates: Vec<_> = std::iter::from_fn(|| self.control.poll_fib_update()).collect();
-        if !updates.is_empty() {
+        let moved: Vec<_> = std::iter::from_fn(|| self.control.poll_source_update()).collect();
+        if !updates.is_empty() || !moved.is_empty() {
             self.fib.apply(updates);
+            if let Some(sources) = &mut self.sources {
+                sources.apply(moved);
+            }
             self.engine.wake();
         }
         while let Some(transmit) = self.control.poll_transmit() {
@@ -318,6 +348,13 @@ impl Daemon {
                 let destination = transmit.destination;
                 tracing::debug!(%destination, %error, "control message not sent");
                 self.control.count_send_failure();
+            }
+        }
+        while let Some(probe) = self.control.poll_path_probe() {
+            // One that does not go is one that is not answered.
+            if let Err(error) = self.sockets.send_path_probe(&probe) {
+                let (destination, octets) = (probe.destination, probe.payload.len());
+                tracing::debug!(%destination, octets, %error, "path probe not sent");
             }
         }
         while let Some(event) = self.control.poll_event() {
@@ -372,6 +409,7 @@ impl Daemon {
             Event::PublicationReplayed { prefix, map_server } => {
                 tracing::warn!(%prefix, %map_server, "a publication is not newer than the last one: replayed?");
             }
+            Event::PathMtu { rloc, mtu } => tracing::info!(%rloc, mtu, "path MTU changed"),
             Event::MapCacheFull => {
                 tracing::debug!("map-cache full: the least recently used entries made room");
             }
@@ -406,6 +444,20 @@ impl Daemon {
         self.missing_rlocs = missing;
     }
 
+    /// Tells the control plane what the data plane was told of path MTUs, at most once a second.
+    fn watch_path_reports(&mut self, now: Instant) {
+        if self.reports.due.is_some_and(|due| now < due) {
+            return;
+        }
+        self.reports.due = Some(now + HEALTH_INTERVAL);
+        let seen = self.engine.counters().path_mtu_lowered;
+        if std::mem::replace(&mut self.reports.seen, seen) != seen {
+            for (rloc, mtu) in self.engine.path_mtus().reported(now) {
+                self.control.set_reported_mtu(now, rloc, mtu);
+            }
+        }
+    }
+
     /// DE-14: what RFC 6040 §4.2 wants logged, at a bounded rate, with a switch.
     fn watch_ecn(&mut self, now: Instant) {
         if !self.config.data.log_unusual_ecn || self.ecn.due.is_some_and(|due| now < due) {
@@ -424,16 +476,25 @@ impl Daemon {
         }
     }
 
-    fn answer(&self, request: Request) {
+    fn answer(&mut self, request: Request) {
         // Whoever asked may be gone by now.
         let _ = request.reply.send(self.view(&request.query));
     }
 
-    fn view(&self, query: &Query) -> Result<Value, String> {
+    fn view(&mut self, query: &Query) -> Result<Value, String> {
         let now = Instant::now();
         let json = match query {
+            Query::Tap(query) => {
+                serde_json::to_value(self.tapper.begin(now, time_of_day(), query)?)
+            }
+            Query::TapNext { session, stop } => {
+                serde_json::to_value(self.tapper.fetch(now, *session, *stop)?)
+            }
             Query::MapCache => serde_json::to_value(self.control.map_cache_view(now)),
             Query::Locators => serde_json::to_value(self.control.locators_view(now)),
+            Query::Registrations if self.config.control.role == Role::Proxy => {
+                return Err("a gateway registers no EID-prefixes and keeps no registrations: ask a tunnel router or a Map-Server".to_owned());
+            }
             Query::Registrations => serde_json::to_value(self.control.registrations_view(now)),
             Query::Counters => serde_json::to_value(self.counters()),
             Query::Drops => serde_json::to_value(self.drops()),
@@ -567,10 +628,18 @@ impl Daemon {
     }
 }
 
-const KERNEL_CHECKSUM_HELP: &str = "The kernel dropped datagrams whose UDP checksum is wrong (DE-03): since the start, in this network \
+const KERNEL_CHECKSUM_HELP: &str = "The kernel dropped datagrams whose UDP checksum is wrong (RFC 9300 §5.3): since the start, in this network \
     namespace, whatever their port.";
 const KERNEL_BUFFER_HELP: &str = "The kernel dropped datagrams because the receive buffer of their socket was full: since the start, in \
     this network namespace, whatever their port.";
+
+/// What the control plane was last told of path MTUs.
+#[derive(Debug, Default)]
+struct ReportWatch {
+    due: Option<Instant>,
+    /// How many reports lowered one.
+    seen: u64,
+}
 
 /// What was last logged of ECN.
 #[derive(Debug, Default)]
@@ -654,11 +723,15 @@ fn names_of(config: &RouterConfig) -> BTreeSet<String> {
 }
 
 /// The time of day as a nonce: greater than any nonce of an earlier run, as long as the clock was right (RG-14).
+fn nonce_base() -> u64 {
+    let since_epoch = time_of_day().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX / 2)
+}
+
 #[allow(
     clippy::disallowed_methods,
-    reason = "nonces must grow across restarts, which only the time of day does"
+    reason = "nonces must grow across restarts, and captures are compared with others: only the time of day serves"
 )]
-fn nonce_base() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX / 2)
+fn time_of_day() -> SystemTime {
+    SystemTime::now()
 }

@@ -43,4 +43,5 @@ pub mod host;
 pub mod packet;
 pub mod policy;
 pub mod punt;
+pub mod tap;
 pub mod view;

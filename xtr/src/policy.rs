@@ -24,6 +24,11 @@ pub trait Policy: Send + Sync + 'static {
         destination: IpAddr,
     ) -> Result<Onward, DropReason>;
 
+    /// Whether a decapsulated packet must come from a locator of its inner source's mapping (PE-04, DE-23).
+    fn checks_registration(&self) -> bool {
+        false
+    }
+
     /// What `Verdict::Native` means here: `Ok` = hand it to the kernel, `Err` = drop.
     fn admit_native_forward(&self) -> Result<(), DropReason>;
 
@@ -58,6 +63,10 @@ impl Policy for Arc<dyn Policy> {
         destination: IpAddr,
     ) -> Result<Onward, DropReason> {
         (**self).admit_decapsulated(outer_source, instance_id, source, destination)
+    }
+
+    fn checks_registration(&self) -> bool {
+        (**self).checks_registration()
     }
 
     fn admit_native_forward(&self) -> Result<(), DropReason> {

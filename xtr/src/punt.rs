@@ -19,6 +19,11 @@ pub enum Punt {
         /// The inner source of the packet that missed.
         source: IpAddr,
     },
+    /// Packets of a registered source come from an RLOC that is none of its mapping: the mapping may be old.
+    SourceMoved {
+        /// The inner source.
+        source: Eid,
+    },
     /// An ICMP error to send: the ICMP message without IP header, checksum left 0 for ICMPv6 (the kernel fills it).
     IcmpError {
         /// The inner source it goes to.

@@ -80,12 +80,39 @@ pub struct LocatorView {
     pub octets: u64,
     /// Largest outer packet towards it, octets.
     pub mtu: u16,
+    /// How that is known.
+    #[serde(default)]
+    pub path_mtu: PathMtuState,
     /// EID-prefixes that use it; 1 within an entry.
     pub mappings: u64,
     /// Whether it belongs to the use-petr set.
     pub petr: bool,
     /// Why it carries nothing now, in words; `None` = it may carry traffic.
     pub unusable: Option<String>,
+}
+
+/// How the largest outer packet towards a locator is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathMtuState {
+    /// From the route, its interface or the configuration.
+    #[default]
+    Assumed,
+    /// A probe of that size was answered.
+    Confirmed,
+    /// A probe of that size was not answered, but smaller ones are being tried.
+    Searching,
+}
+
+impl PathMtuState {
+    /// As printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Assumed => "assumed",
+            Self::Confirmed => "confirmed",
+            Self::Searching => "searching",
+        }
+    }
 }
 
 /// The state of a locator.

@@ -89,6 +89,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
         eids: vec![LocalEid { prefix: prefix(eid), locator_set: Vec::new() }],
         registration_interval: Duration::from_secs(60),
         probe_interval: Some(Duration::from_secs(60)),
+        path_mtu: Default::default(),
         record_ttl_minutes: 1440,
         proxy_reply: false,
         map_cache_limit: 1000,

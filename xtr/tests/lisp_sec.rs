@@ -84,6 +84,7 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
             .collect(),
         registration_interval: Duration::from_secs(60),
         probe_interval: None,
+        path_mtu: Default::default(),
         record_ttl_minutes: 1440,
         proxy_reply,
         map_cache_limit: 1000,

@@ -337,6 +337,7 @@ fn router_config(
             .collect(),
         registration_interval: Duration::from_secs(60),
         probe_interval: Some(Duration::from_secs(60)),
+        path_mtu: Default::default(),
         record_ttl_minutes: ttl_minutes,
         proxy_reply,
         map_cache_limit: 1000,

@@ -1,5 +1,6 @@
 //! The daemon's end of the admin socket.
 
+use std::ffi::CString;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -8,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mapping::admin::{Query, Request};
+use nix::unistd::{Gid, Uid, User, getgrouplist};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::{Answer, LONGEST_QUERY};
+use super::{Answer, LONGEST_QUERY, NOT_ADMINISTRATOR};
 
 /// Clients served at a time; more wait in the listen queue.
 const CLIENTS: usize = 16;
@@ -95,13 +98,14 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 async fn converse(stream: UnixStream, requests: &mpsc::Sender<Request>) -> io::Result<()> {
+    let peer = stream.peer_cred()?;
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::with_capacity(LONGEST_QUERY, reader);
     loop {
         let answer = match timeout(IDLE, read_line(&mut reader)).await {
             Err(_) | Ok(Ok(None)) => return Ok(()),
             Ok(Err(error)) => return Err(error),
-            Ok(Ok(Some(Line::Whole(line)))) => answer(&line, requests).await,
+            Ok(Ok(Some(Line::Whole(line)))) => answer(&line, &peer, requests).await,
             Ok(Ok(Some(Line::TooLong))) => {
                 let refusal =
                     Answer::Error(format!("the question is longer than {LONGEST_QUERY} octets"));
@@ -153,17 +157,33 @@ async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Optio
 }
 
 /// Passes a question to the daemon and waits for its answer, but not for ever.
-async fn answer(line: &[u8], requests: &mpsc::Sender<Request>) -> Answer {
+async fn answer(line: &[u8], peer: &UCred, requests: &mpsc::Sender<Request>) -> Answer {
     let query: Query = match serde_json::from_slice(line) {
         Ok(query) => query,
         Err(error) => return Answer::Error(format!("not a question this daemon knows: {error}")),
     };
+    if query.is_privileged() && !is_administrator(peer) {
+        return Answer::Error(NOT_ADMINISTRATOR.to_owned());
+    }
     match timeout(PATIENCE, ask(query, requests)).await {
         Ok(answer) => answer,
         Err(_) => {
             Answer::Error(format!("the daemon did not answer within {} s", PATIENCE.as_secs()))
         }
     }
+}
+
+/// Root, the daemon's own user, or a member of the daemon's group.
+fn is_administrator(peer: &UCred) -> bool {
+    let (user, group) = (Uid::from_raw(peer.uid()), Gid::from_raw(peer.gid()));
+    user.is_root() || user == Uid::effective() || group == Gid::effective() || is_member(user)
+}
+
+/// Whether the daemon's group is among the user's.
+fn is_member(user: Uid) -> bool {
+    let Ok(Some(known)) = User::from_uid(user) else { return false };
+    let Ok(name) = CString::new(known.name) else { return false };
+    getgrouplist(&name, known.gid).is_ok_and(|groups| groups.contains(&Gid::effective()))
 }
 
 /// Asks the daemon behind `requests`.
@@ -227,6 +247,19 @@ mod tests {
         assert_eq!(refused.to_string(), "not here");
         daemon.join().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_the_administrator_sees_packets() {
+        assert!(Query::TapNext { session: 1, stop: false }.is_privileged());
+        assert!(!Query::Status.is_privileged() && !Query::Drops.is_privileged());
+        let (one, _other) = StdUnixStream::pair().unwrap();
+        one.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let own = runtime.block_on(async { UnixStream::from_std(one).unwrap().peer_cred() });
+        assert!(is_administrator(&own.unwrap()), "the daemon's own user");
+        // A user that no host has is in no group.
+        assert!(!is_member(Uid::from_raw(u32::MAX - 1)));
     }
 
     #[test]

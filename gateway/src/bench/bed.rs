@@ -7,8 +7,9 @@ use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::LinkAddr;
 
+use super::crowd;
 use super::family::Version;
-use crate::lab::addresses::{SITE_A, SITE_B, SITE_C, Site, host, net};
+use crate::lab::addresses::{SITE_A, SITE_B, SITE_C, SITE_D, Site, host, net};
 use crate::lab::link;
 use crate::lab::namespace::Namespace;
 use crate::lab::offload;
@@ -48,6 +49,23 @@ pub(crate) const NEAR: &Site = SITE_A;
 pub(crate) const FAR: &Site = SITE_B;
 /// EIDs behind gateway 2 whose packets end as soon as they leave the gateway under test.
 pub(crate) const SINK: &Site = SITE_C;
+
+/// How many EID-prefixes behind gateway 2 nobody sends to before the first packet is measured.
+const STRANGERS: u16 = 48;
+
+/// These EID-prefixes, of both families. Host 2 answers to the first address of each.
+pub(crate) fn strangers() -> impl Iterator<Item = IpNet> {
+    (1..=STRANGERS).flat_map(|n| {
+        let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0xe004, n, 0, 0, 0, 0);
+        let v4 = Ipv4Addr::new(203, 0, 113, 192 + n as u8);
+        [net(v6.into(), 64), host(v4.into())]
+    })
+}
+
+/// What all of them are in.
+pub(crate) fn strangers_aggregates() -> [IpNet; 2] {
+    [SITE_D.prefix6(), SITE_D.prefix4()]
+}
 
 const ROUTER: &[(&str, &str)] = &[
     ("ipv4/ip_forward", "1"),
@@ -93,6 +111,8 @@ pub(crate) enum Place {
     Sink,
     /// The mapping system.
     MappingSystem,
+    /// Beside the mapping system, a Map-Resolver that knows a crowd of EID-prefixes.
+    Resolver,
 }
 
 /// The locator of a place.
@@ -102,6 +122,7 @@ pub(crate) fn rloc(place: Place, version: Version) -> IpAddr {
         Place::Far => 12,
         Place::Sink => 13,
         Place::MappingSystem => 2,
+        Place::Resolver => 3,
     };
     match version {
         Version::V4 => rloc4(last),
@@ -136,7 +157,7 @@ impl Bed {
         link::address(&bed.core, "lo", host(CORE4))?;
         bed.join_core(&bed.gw1, CORE_TO[0], &[Place::Near])?;
         bed.join_core(&bed.gw2, CORE_TO[1], &[Place::Far, Place::Sink])?;
-        bed.join_core(&bed.ms, "ms", &[Place::MappingSystem])?;
+        bed.join_core(&bed.ms, "ms", &[Place::MappingSystem, Place::Resolver])?;
         attach(&bed.host1, &bed.gw1, NEAR)?;
         attach(&bed.host2, &bed.gw2, FAR)?;
         bed.dig_sinks()?;
@@ -168,8 +189,22 @@ impl Bed {
             link::route(&self.core, site.prefix6(), Some(rloc(place, Version::V6)), to)?;
             link::route(&self.core, site.prefix4(), Some(rloc(place, Version::V4)), to)?;
         }
-        for (prefix, nobody) in [(SINK.prefix6(), NOBODY6), (SINK.prefix4(), NOBODY4)] {
+        let sinks = crowd::aggregates().into_iter().chain([SINK.prefix6(), SINK.prefix4()]);
+        for prefix in sinks {
+            let nobody = if prefix.addr().is_ipv4() { NOBODY4 } else { NOBODY6 };
             link::route(&self.gw1, prefix, Some(nobody), CORE_LINK)?;
+        }
+        Ok(())
+    }
+
+    /// Lets host 2 answer to the strangers' addresses too.
+    pub(crate) fn welcome_strangers(&self) -> io::Result<()> {
+        for (aggregate, via) in strangers_aggregates().into_iter().zip([FAR.host6(0), FAR.host4(0)])
+        {
+            link::route(&self.gw2, aggregate, Some(via), EDGE_LINK)?;
+        }
+        for prefix in strangers() {
+            link::address(&self.host2, "lo", host(prefix.addr()))?;
         }
         Ok(())
     }

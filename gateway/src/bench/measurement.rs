@@ -1,21 +1,30 @@
 //! The measurements: what is sent, what is counted, and what is made of it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
-use std::{fs, io, iter, thread};
+use std::{io, iter, thread};
 
+use mapping::eid::{EidPrefix, InstanceId};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-use super::bed::{Bed, CORE_LINK, CORE_TO, EDGE_LINK, HOST_LINK, Offload, station};
+use super::bed::{
+    Bed, CORE_LINK, CORE_TO, EDGE_LINK, HOST_LINK, Offload, Place, rloc, station, strangers,
+};
 use super::contender::Contender;
+use super::crowd;
 use super::family::Family;
+use super::load::echo;
 use super::load::flood::{self, Flood};
 use super::load::frames;
 use super::load::tcp::Flows;
-use super::meter::{Reading, counted};
+use super::meter::{Reading, counted, tasks};
 use super::report::Column;
+use crate::cli::lig;
+use crate::lab::daemons::Daemons;
 use crate::lab::namespace::Namespace;
+use crate::lab::probe::udp::EchoServer;
 
 /// Octets of TCP payload in a segment, for processor time per segment.
 const SEGMENT: f64 = 1440.0;
@@ -45,6 +54,8 @@ enum Work {
     ManyFlows,
     Encap,
     Decap,
+    RoundTrip,
+    FirstPacket,
 }
 
 /// How much of it.
@@ -56,6 +67,8 @@ pub(crate) struct Extent {
     pub(crate) flows: usize,
     /// How many packets of one flow follow each other in a flood.
     pub(crate) train: usize,
+    /// EID-prefixes that the packets of a flood are spread over; 0 is the usual one.
+    pub(crate) crowd: usize,
 }
 
 /// All measurements, in the order in which they are made.
@@ -90,6 +103,16 @@ pub(crate) static MEASUREMENTS: &[Measurement] = &[
         title: "64-byte packets, 64 flows, flood: gateway 2 alone",
         work: Work::Decap,
     },
+    Measurement {
+        name: "rtt",
+        title: "UDP echo between the hosts, one at a time, everything idle",
+        work: Work::RoundTrip,
+    },
+    Measurement {
+        name: "first-packet",
+        title: "first packet to an EID that gateway 1 has to look up",
+        work: Work::FirstPacket,
+    },
 ];
 
 const TCP_COLUMNS: &[Column] = &[
@@ -107,14 +130,55 @@ const FLOOD_COLUMNS: &[Column] = &[
     Column { value: "machine_ns", header: "machine ns/pkt", decimals: 0 },
     Column { value: "offered_kpps", header: "offered kpps", decimals: 0 },
 ];
+const ROUND_TRIP_COLUMNS: &[Column] = &[
+    Column { value: "rtt_us", header: "median us", decimals: 1 },
+    Column { value: "added_us", header: "added to plain us", decimals: 1 },
+    Column { value: "p99_us", header: "99 % us", decimals: 1 },
+    Column { value: "lost", header: "lost", decimals: 0 },
+];
+const FIRST_PACKET_COLUMNS: &[Column] = &[
+    Column { value: "first_us", header: "arrives after us", decimals: 0 },
+    Column { value: "resolver_us", header: "resolver RTT us", decimals: 0 },
+    Column { value: "beyond_ms", header: "beyond it ms", decimals: 3 },
+    Column { value: "worst_ms", header: "worst ms", decimals: 3 },
+    Column { value: "lost", header: "lost", decimals: 0 },
+];
+
+/// What a value is compared with, in the same round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Comparison {
+    /// Its ratio to VXLAN's, as `ratio`.
+    RatioToVxlan(&'static str),
+    /// What it is more than plain forwarding's, as the second name.
+    AddedToPlain(&'static str, &'static str),
+    /// Nothing.
+    Alone,
+}
 
 impl Measurement {
-    /// The columns of its table; the first is what is compared with VXLAN.
+    /// The columns of its table; of the first, the spread over the rounds is shown.
     pub(crate) fn columns(&self) -> &'static [Column] {
         match self.work {
             Work::Tcp(_) | Work::ManyFlows => TCP_COLUMNS,
             Work::Encap | Work::Decap => FLOOD_COLUMNS,
+            Work::RoundTrip => ROUND_TRIP_COLUMNS,
+            Work::FirstPacket => FIRST_PACKET_COLUMNS,
         }
+    }
+
+    /// What it is compared by.
+    pub(crate) fn comparison(&self) -> Comparison {
+        match self.work {
+            Work::Tcp(_) | Work::ManyFlows => Comparison::RatioToVxlan("gbps"),
+            Work::Encap | Work::Decap => Comparison::RatioToVxlan("kpps"),
+            Work::RoundTrip => Comparison::AddedToPlain("rtt_us", "added_us"),
+            Work::FirstPacket => Comparison::Alone,
+        }
+    }
+
+    /// Whether it makes sense for this contender.
+    pub(crate) fn concerns(&self, contender: &Contender) -> bool {
+        !matches!(self.work, Work::FirstPacket) || contender.daemons.is_some()
     }
 
     /// Whether it belongs to a run without a choice.
@@ -126,22 +190,29 @@ impl Measurement {
     pub(crate) fn prepare(&self, bed: &Bed) -> io::Result<()> {
         match self.work {
             Work::Tcp(offload) => offload.apply(bed),
-            Work::ManyFlows | Work::Encap | Work::Decap => Offload::Wire.apply(bed),
+            _ => Offload::Wire.apply(bed),
         }
     }
 
     /// Measures one contender once.
     pub(crate) fn take(
         &self,
-        contender: &Contender,
+        contender: &mut Contender,
         family: Family,
         extent: Extent,
+        daemons: &Daemons,
     ) -> io::Result<Values> {
         match self.work {
             Work::Tcp(_) => tcp(contender, family, extent.time, extent.flows),
             Work::ManyFlows => tcp(contender, family, extent.time, MANY_FLOWS),
             Work::Encap => encap(contender, family, extent),
             Work::Decap => decap(contender, family, extent),
+            Work::RoundTrip => round_trips(contender, family, extent.time),
+            Work::FirstPacket => {
+                contender.forget_mappings(daemons)?;
+                super::greet(contender, family)?;
+                first_packets(contender, family)
+            }
         }
     }
 }
@@ -177,7 +248,11 @@ fn tcp(contender: &Contender, family: Family, time: Duration, count: usize) -> i
 fn encap(contender: &Contender, family: Family, extent: Extent) -> io::Result<Values> {
     let bed = &contender.bed;
     let stations = [station_of(&bed.gw1, EDGE_LINK)?, station_of(&bed.host1, HOST_LINK)?];
-    let frames = trains(&frames::native(family.inner), extent.train, stations);
+    let packets = match extent.crowd {
+        0 => frames::native(family.inner),
+        entries => frames::native_to(&crowd::destinations(family.inner, entries)),
+    };
+    let frames = trains(&packets, extent.train, stations);
     let (from, to) = ((&bed.host1, HOST_LINK), (&bed.core, CORE_TO[0]));
     flood(contender, FloodWork { from, to, gateway: 0 }, frames, extent.time)
 }
@@ -230,6 +305,55 @@ fn flood(
     Ok(values)
 }
 
+fn round_trips(contender: &Contender, family: Family, time: Duration) -> io::Result<Values> {
+    let bed = &contender.bed;
+    let server = EchoServer::start(&bed.host2, frames::far(family.inner))?;
+    let source = frames::near(family.inner);
+    let times = echo::round_trips(&bed.host1, source, server.address(), time)?;
+    let (Some(median), Some(p99)) = (times.quantile_us(0.5), times.quantile_us(0.99)) else {
+        return Err(io::Error::other("no echo came back"));
+    };
+    Ok(Values::from([("rtt_us", median), ("p99_us", p99), ("lost", times.lost as f64)]))
+}
+
+/// Lookups that the resolver's round trip time is the median of.
+const LOOKUPS: usize = 21;
+
+fn first_packets(contender: &Contender, family: Family) -> io::Result<Values> {
+    let bed = &contender.bed;
+    let source = frames::near(family.inner);
+    let destinations = strangers().map(|prefix| prefix.addr());
+    let destinations = destinations.filter(|a| a.is_ipv4() == source.is_ipv4()).collect();
+    let times = echo::first_packets((&bed.host1, source), &bed.host2, destinations)?;
+    let (Some(median), Some(worst)) = (times.quantile_us(0.5), times.quantile_us(1.0)) else {
+        return Err(io::Error::other("no first packet arrived"));
+    };
+    let resolver = resolver_round_trip(contender, family)?;
+    Ok(Values::from([
+        ("first_us", median),
+        ("resolver_us", resolver),
+        ("beyond_ms", (median - resolver) / 1e3),
+        ("worst_ms", (worst - resolver) / 1e3),
+        ("lost", times.lost as f64),
+    ]))
+}
+
+/// From a Map-Request to the Map-Reply, in microseconds. Gateway 2 is as far from the Map-Resolver as gateway 1, and
+/// has not asked for these EID-prefixes: nobody is answered twice within a second.
+fn resolver_round_trip(contender: &Contender, family: Family) -> io::Result<f64> {
+    let own = rloc(Place::Far, family.outer);
+    let resolver = rloc(Place::MappingSystem, family.outer);
+    let mut times = contender.bed.gw2.run(move || {
+        let time = |prefix| {
+            thread::sleep(Duration::from_millis(5));
+            lig::round_trip(EidPrefix::new(InstanceId::default(), prefix), resolver, own)
+        };
+        strangers().take(LOOKUPS).map(time).collect::<io::Result<Vec<_>>>()
+    })??;
+    times.sort();
+    Ok(times[LOOKUPS / 2].as_secs_f64() * 1e6)
+}
+
 /// A flood's frames in the order in which they are sent: `train` packets of a flow follow each other.
 fn trains(packets: &[Vec<u8>], train: usize, stations: [[u8; 6]; 2]) -> Vec<Vec<u8>> {
     let frame = |packet| frames::frame(stations[0], stations[1], packet);
@@ -241,16 +365,15 @@ fn station_of(namespace: &Namespace, link: &'static str) -> io::Result<[u8; 6]> 
     address.addr().ok_or_else(|| io::Error::other(format!("link {link} has no station address")))
 }
 
-/// A process whose threads keep off the flood's processor, as far as they may run elsewhere; until dropped.
+/// A process group whose threads keep off the flood's processor, as far as they may run elsewhere; until dropped.
 struct KeptOff {
     before: Vec<(Pid, CpuSet)>,
 }
 
 impl KeptOff {
-    fn of(pid: u32) -> Self {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        let ids =
-            tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).map(Pid::from_raw);
+    fn of(group: u32) -> io::Result<Self> {
+        let number = |task: &PathBuf| task.file_name()?.to_str()?.parse().ok().map(Pid::from_raw);
+        let ids: Vec<_> = tasks(group)?.iter().filter_map(number).collect();
         let mut before = Vec::new();
         for id in ids {
             let Ok(allowed) = sched_getaffinity(id) else { continue };
@@ -260,7 +383,7 @@ impl KeptOff {
                 before.push((id, allowed));
             }
         }
-        Self { before }
+        Ok(Self { before })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::contender::Contender;
@@ -14,7 +15,7 @@ const TICK_NS: u64 = 10_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
     at: Instant,
-    /// Of the daemons of gateway 1 and gateway 2, in nanoseconds.
+    /// Of the processes of gateway 1 and gateway 2, in nanoseconds.
     gateways: Option<[u64; 2]>,
     /// Of all cores, in nanoseconds.
     machine: u64,
@@ -25,7 +26,7 @@ pub(crate) struct Reading {
 pub(crate) struct Used {
     /// How long it was, in seconds.
     pub(crate) seconds: f64,
-    /// By the daemons of gateway 1 and gateway 2.
+    /// By the processes of gateway 1 and gateway 2.
     pub(crate) gateways: Option<[f64; 2]>,
     /// By everything on the machine.
     pub(crate) machine: f64,
@@ -34,8 +35,8 @@ pub(crate) struct Used {
 impl Reading {
     /// Reads the clocks.
     pub(crate) fn take(contender: &Contender) -> io::Result<Self> {
-        let gateways = match &contender.daemons {
-            Some([near, far]) => Some([of_process(near.pid())?, of_process(far.pid())?]),
+        let gateways = match contender.groups {
+            Some([near, far]) => Some([of_group(near)?, of_group(far)?]),
             None => None,
         };
         let stat = fs::read_to_string("/proc/stat")?;
@@ -57,16 +58,37 @@ impl Reading {
     }
 }
 
-/// Processor time of all threads of a process. It includes the work of the network stack that they set off.
-fn of_process(pid: u32) -> io::Result<u64> {
+/// Processor time of all threads of a process group. It includes the work of the network stack that they set off.
+fn of_group(group: u32) -> io::Result<u64> {
     let mut total = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may have ended since the directory was read.
-        if let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) {
+    for task in tasks(group)? {
+        // A thread may have ended since it was found.
+        if let Ok(text) = fs::read_to_string(task.join("schedstat")) {
             total += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
         }
     }
     Ok(total)
+}
+
+/// The directories of all threads of a process group.
+pub(crate) fn tasks(group: u32) -> io::Result<Vec<PathBuf>> {
+    let mut tasks = Vec::new();
+    for process in fs::read_dir("/proc")?.flatten() {
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        if group_in(&stat) == Some(group) {
+            let threads = fs::read_dir(process.path().join("task")).into_iter().flatten().flatten();
+            tasks.extend(threads.map(|thread| thread.path()));
+        }
+    }
+    if tasks.is_empty() {
+        return Err(io::Error::other(format!("the process group {group} of a gateway has ended")));
+    }
+    Ok(tasks)
+}
+
+/// The process group in /proc/PID/stat: the third field after the program's name, which may hold anything.
+fn group_in(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
 }
 
 /// The sum of user, nice, system, irq and softirq time of all cores.
@@ -120,8 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_used_processor_time() {
-        assert!(of_process(std::process::id()).unwrap() > 0);
-        assert!(of_process(u32::MAX).is_err());
+    fn this_process_group_has_used_processor_time() {
+        let own = nix::unistd::getpgrp().as_raw() as u32;
+        assert!(of_group(own).unwrap() > 0);
+        assert!(of_group(u32::MAX).is_err());
+        assert_eq!(group_in("12 (a) b (c) R 1 34 5"), Some(34));
     }
 }

@@ -1,16 +1,18 @@
 //! `isthmus bench`: our gateways beside the kernel's own tunnel and plain forwarding, in network namespaces of its own.
 //!
 //! Every contender has a network of its own ([`bed`]), built alike, and carries packets by its own method
-//! ([`contender`]). [`measurement`] says what is sent ([`load`]) and what is counted ([`meter`]). Contenders take turns
+//! ([`contender`], [`peer`]), with a map-cache of any size ([`crowd`]). [`measurement`] says what is sent ([`load`]) and what is counted ([`meter`]). Contenders take turns
 //! in every round, so that what disturbs the machine disturbs all of them; [`report`] makes medians and compares them
 //! with the targets.
 
 mod bed;
 mod contender;
+mod crowd;
 mod family;
 mod load;
 mod measurement;
 mod meter;
+mod peer;
 mod report;
 mod targets;
 
@@ -33,9 +35,11 @@ use crate::lab::report::show;
 use crate::lab::session::heed_signals;
 use contender::Contender;
 pub(crate) use contender::{Method, Variant};
+pub(crate) use crowd::MOST as LARGEST_MAP_CACHE;
 pub(crate) use family::Family;
 use load::frames;
 pub(crate) use measurement::{Extent, MEASUREMENTS, Measurement};
+pub(crate) use peer::{VARIABLE_PREFIX, peers};
 use report::{Outcome, Report, Sample, targets_text};
 use targets::{Target, targets};
 
@@ -56,8 +60,9 @@ pub(crate) struct Plan {
     pub(crate) json: bool,
 }
 
-/// How long a contender may take until the first packet comes back.
-const FIRST_ECHO: Duration = Duration::from_secs(20);
+/// How long a contender may take until the first packet comes back: a peer may ask for a mapping before it is
+/// registered, and hear for a minute that there is none.
+const FIRST_ECHO: Duration = Duration::from_secs(70);
 
 /// Measures. Call it while the process has one thread only.
 ///
@@ -86,6 +91,7 @@ fn measure_all(plan: &Plan) -> io::Result<bool> {
         rounds: plan.rounds,
         seconds: plan.extent.time.as_secs_f64(),
         results: Vec::new(),
+        map_cache: plan.extent.crowd,
         failures: Vec::new(),
         targets: Vec::new(),
     };
@@ -125,6 +131,7 @@ fn measure_family(
         let contender = Contender::set_up(name, method, family, &daemons)
             .map_err(|error| io::Error::other(format!("{name}: {error}")))?;
         greet(&contender, family)?;
+        crowd::gather(&contender, family, plan.extent.crowd)?;
         contenders.push(contender);
     }
     for measurement in &plan.measurements {
@@ -133,21 +140,24 @@ fn measure_family(
         }
         let mut samples = Vec::new();
         for round in 1..=plan.rounds {
-            for contender in &contenders {
-                let name = &contender.name;
+            for contender in &mut contenders {
+                if !measurement.concerns(contender) {
+                    continue;
+                }
+                let name = contender.name.clone();
                 progress(&format!(
                     "{family}: {}: round {round} of {}: {name}",
                     measurement.name, plan.rounds
                 ));
                 let before = drops(contender);
-                match measurement.take(contender, family, plan.extent) {
+                match measurement.take(contender, family, plan.extent, &daemons) {
                     Ok(values) => {
                         let mut drops = drops(contender);
                         drops.retain(|reason, count| {
                             *count -= before.get(reason).copied().unwrap_or(0).min(*count);
                             *count > 0
                         });
-                        samples.push(Sample { contender: name.clone(), round, values, drops });
+                        samples.push(Sample { contender: name, round, values, drops });
                     }
                     Err(error) => {
                         let text = format!("{} {family} {name}: {error}", measurement.name);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::measurement::{Measurement, Values};
+use super::measurement::{Comparison, Measurement, Values};
 use super::targets::Target;
 use crate::cli::columns::{Align, table};
 
@@ -21,6 +21,8 @@ pub(crate) struct Column {
 
 /// The name of the contender that the others are compared with.
 pub(crate) const REFERENCE: &str = "vxlan";
+/// The name of the one that round trips are compared with.
+const PLAIN: &str = "plain";
 /// The name of the contender that the targets are for.
 pub(crate) const OURS: &str = "isthmus";
 
@@ -39,6 +41,8 @@ pub(crate) struct Report {
     pub(crate) seconds: f64,
     /// In the order in which they were made.
     pub(crate) results: Vec<Outcome>,
+    /// EID-prefixes that gateway 1's map-cache was filled with beforehand.
+    pub(crate) map_cache: usize,
     /// What could not be measured, and why.
     pub(crate) failures: Vec<String>,
     /// The targets of what was measured.
@@ -115,8 +119,14 @@ impl Outcome {
     /// because what disturbs the machine disturbs neighbours in time alike.
     pub(crate) fn of(measurement: &Measurement, family: String, mut samples: Vec<Sample>) -> Self {
         let columns = measurement.columns();
-        if let Some(first) = columns.first() {
-            compare(&mut samples, first.value);
+        match measurement.comparison() {
+            Comparison::RatioToVxlan(value) => {
+                compare(&mut samples, REFERENCE, (value, "ratio"), |own, other| own / other);
+            }
+            Comparison::AddedToPlain(value, added) => {
+                compare(&mut samples, PLAIN, (value, added), |own, other| own - other);
+            }
+            Comparison::Alone => {}
         }
         let mut names: Vec<String> = Vec::new();
         for sample in &samples {
@@ -132,7 +142,6 @@ impl Outcome {
     /// The table for people.
     pub(crate) fn text(&self, targets: &[Target]) -> String {
         let shown: Vec<_> = self.columns.iter().filter(|column| self.is_measured(column)).collect();
-        let target = targets.iter().find(|t| t.measurement == self.measurement);
         let mut header = vec![("Contender", Align::Left)];
         header.extend(shown.iter().map(|column| (column.header, Align::Right)));
         header.push(("spread", Align::Right));
@@ -145,7 +154,7 @@ impl Outcome {
         }
         let mut text = format!("\n{}  {}  {}\n", self.measurement, self.title, self.family);
         text.push_str(&table(2, &header, &rows));
-        if let Some(target) = target {
+        for target in targets.iter().filter(|target| target.measurement == self.measurement) {
             let Target { work, floor, goal, .. } = target;
             text.push_str(&format!("  target: {work}: floor {floor}, goal {goal}\n"));
         }
@@ -227,18 +236,23 @@ pub(crate) fn median(sorted: &[f64]) -> f64 {
     }
 }
 
-/// Adds to every sample its ratio to the reference in the same round.
-fn compare(samples: &mut [Sample], value: &'static str) {
-    let reference: BTreeMap<usize, f64> = samples
+/// Adds to every sample what `value` is beside another contender's in the same round.
+fn compare(
+    samples: &mut [Sample],
+    other: &str,
+    (value, result): (&'static str, &'static str),
+    compared: impl Fn(f64, f64) -> f64,
+) {
+    let others: BTreeMap<usize, f64> = samples
         .iter()
-        .filter(|sample| sample.contender == REFERENCE)
+        .filter(|sample| sample.contender == other)
         .filter_map(|sample| Some((sample.round, *sample.values.get(value)?)))
         .collect();
     for sample in samples {
-        if let (Some(own), Some(reference)) =
-            (sample.values.get(value).copied(), reference.get(&sample.round))
+        if let (Some(own), Some(other)) =
+            (sample.values.get(value).copied(), others.get(&sample.round))
         {
-            sample.values.insert("ratio", own / reference);
+            sample.values.insert(result, compared(own, *other));
         }
     }
 }

@@ -1,13 +1,17 @@
 //! `isthmus bench`: what to measure, from the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{Failure, print};
-use crate::bench::{self, Extent, Family, MEASUREMENTS, Measurement, Method, Plan, Variant};
+use super::{Failure, complain, print};
+use crate::bench::{
+    self, Extent, Family, LARGEST_MAP_CACHE, MEASUREMENTS, Measurement, Method, Plan,
+    VARIABLE_PREFIX, Variant,
+};
 
 /// Rounds without a word from the user.
 const ROUNDS: u16 = 5;
@@ -23,8 +27,10 @@ const LONGEST: f64 = 60.0;
 #[command(after_help = "Examples:
   isthmus bench                                the usual measurements, IPv6 in IPv4
   isthmus bench --quick tcp-wire encap         a first look
-  isthmus bench encap --variant 'eight: source-ports = 8'
+  isthmus bench encap --variant \"ring: intake = 'ring'\"
                                                two configurations side by side
+  isthmus bench encap --contenders vxlan,isthmus,ring
+                                               ours with intake by ring too
   isthmus bench --program old=target/old/isthmus
                                                two builds side by side
 
@@ -61,8 +67,11 @@ pub(crate) struct BenchArgs {
     /// Packets of one flow that follow each other in a flood
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     train: u16,
-    /// Who takes part
-    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "plain,vxlan,isthmus")]
+    /// EID-prefixes in the map-cache of gateway 1; the packets of the measurement encap are spread over them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=LARGEST_MAP_CACHE as i64))]
+    map_cache: u32,
+    /// Who takes part: plain, vxlan, isthmus, and peers given by environment variables [default: all of them]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     contenders: Vec<String>,
     /// Workers of each of our daemons, or "auto"
     #[arg(long, value_name = "N", default_value = "1", value_parser = workers)]
@@ -113,9 +122,15 @@ impl BenchArgs {
                 time: Duration::from_secs_f64(seconds),
                 flows: self.flows.into(),
                 train: self.train.into(),
+                crowd: self.crowd(),
             },
             json: self.json,
         })
+    }
+
+    /// One entry is what is there without a crowd.
+    fn crowd(&self) -> usize {
+        if self.map_cache > 1 { self.map_cache as usize } else { 0 }
     }
 
     fn chosen(&self) -> Result<Vec<&'static Measurement>, Failure> {
@@ -132,19 +147,39 @@ impl BenchArgs {
 
     fn contenders(&self) -> Result<Vec<(String, Method)>, Failure> {
         let Workers(workers) = self.workers;
-        let usual = Variant { workers, ..Variant::default() };
+        let usual = Variant { workers, crowd: self.crowd(), ..Variant::default() };
         let mut contenders = Vec::new();
-        for name in &self.contenders {
-            let method = match name.as_str() {
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let peers = bench::peers(std::env::vars_os().filter_map(text));
+        let mut names: Vec<_> = self.contenders.iter().map(String::as_str).collect();
+        if names.is_empty() {
+            names.extend(["plain", "vxlan", "isthmus"]);
+            names.extend(peers.keys().map(String::as_str));
+        }
+        for name in names {
+            let method = match name {
                 "plain" => Method::Plain,
                 "vxlan" => Method::Vxlan,
                 "isthmus" => Method::Isthmus(usual.clone()),
-                _ => {
-                    let text = format!("{name} is no contender: plain, vxlan and isthmus are");
-                    return Err(Failure::Usage(text));
+                "ring" => {
+                    let lines = "intake = \"ring\"".to_owned();
+                    Method::Isthmus(Variant { lines, ..usual.clone() })
                 }
+                _ => match peers.get(name) {
+                    Some(command) => Method::Peer(command.clone()),
+                    None => {
+                        complain(format_args!(
+                            "SKIP: {name}: set {VARIABLE_PREFIX}{} to a command that runs it in a gateway; \
+                             see README.md",
+                            name.to_uppercase()
+                        ));
+                        continue;
+                    }
+                },
             };
-            contenders.push((name.clone(), method));
+            contenders.push((name.to_owned(), method));
         }
         for (name, lines) in &self.variant {
             let variant = Variant { lines: lines.clone(), ..usual.clone() };
@@ -227,14 +262,21 @@ mod tests {
 
     #[test]
     fn variants_and_other_builds_are_contenders_of_their_own() {
-        let plan = plan("--variant|eight: source-ports = 8|--program|old=/tmp/isthmus").unwrap();
-        let (name, eight) = &plan.contenders[3];
-        assert_eq!(name, "eight");
-        let Method::Isthmus(eight) = eight else { panic!("{eight:?}") };
-        assert_eq!((eight.lines.as_str(), eight.workers), ("source-ports = 8", Some(1)));
+        let plan = plan("--variant|ring: intake = \"ring\"|--program|old=/tmp/isthmus").unwrap();
+        let (name, ring) = &plan.contenders[3];
+        assert_eq!(name, "ring");
+        let Method::Isthmus(ring) = ring else { panic!("{ring:?}") };
+        assert_eq!((ring.lines.as_str(), ring.workers), ("intake = \"ring\"", Some(1)));
         let (_, old) = &plan.contenders[4];
         let Method::Isthmus(old) = old else { panic!("{old:?}") };
         assert_eq!(old.program.as_deref(), Some(std::path::Path::new("/tmp/isthmus")));
+    }
+
+    #[test]
+    fn a_peer_that_is_not_there_is_skipped() {
+        let plan = plan("--contenders|plain,nobody|--map-cache|10000").unwrap();
+        assert_eq!(plan.contenders, [("plain".to_owned(), Method::Plain)]);
+        assert_eq!(plan.extent.crowd, 10_000);
     }
 
     #[test]
@@ -243,13 +285,13 @@ mod tests {
             "--seconds|0",
             "--seconds|1e9",
             "tcp",
-            "--contenders|plain,oor",
             "--family|v5-in-v4",
             "--workers|0",
             "--variant|isthmus: mtu = 1500",
             "--variant|../x: mtu = 1500",
             "--program|old",
             "--rounds|0",
+            "--map-cache|5000000",
         ] {
             assert!(plan(line).is_err(), "{line}");
         }

@@ -177,6 +177,13 @@ struct FoundLocator {
     local: bool,
 }
 
+/// How long a lookup of `eid` takes from `own`, an address that is sent from: one Map-Request, one Map-Reply.
+pub(crate) fn round_trip(eid: EidPrefix, resolver: IpAddr, own: IpAddr) -> io::Result<Duration> {
+    let found = lookup(eid, resolver, Some(own), None, TRIES, PATIENCE);
+    let found = found.map_err(|failure| io::Error::other(format!("{failure:?}")))?;
+    Ok(Duration::from_micros(found.rtt_micros))
+}
+
 /// Sends Map-Requests for `eid` to `resolver` until one is answered.
 fn lookup(
     eid: EidPrefix,

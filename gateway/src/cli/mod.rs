@@ -17,11 +17,12 @@ pub(crate) mod columns;
 mod daemon;
 mod explain;
 mod gateway;
-mod lig;
+pub(crate) mod lig;
 mod logging;
 mod mapping;
 mod render;
 mod show;
+mod tap;
 mod xtr;
 
 /// Everything behind `isthmus`; returns the exit status.
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
         Verb::Show(args) => show::run(&args),
         Verb::Lig(args) => lig::run(&args),
         Verb::Explain(args) => explain::run(&args),
+        Verb::Tap(args) => tap::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,6 +73,7 @@ const BAD_CONFIGURATION: u8 = 78;
   isthmus show map-cache                     what the router here knows, and how it forwards
   isthmus show drops                         what it dropped, why, and what to do about it
   isthmus explain 192.0.2.80 203.0.113.1     what it would do with such a packet, step by step
+  isthmus tap drop                           the packets it drops, each with its reason
   isthmus lig 2001:db8:e001::1 @198.51.100.2 ask the mapping system where an EID is
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 77 a privilege is missing, 78 the configuration is wrong."
@@ -96,6 +99,8 @@ enum Verb {
     Lig(lig::LigArgs),
     /// Say what a running gateway or xTR would do with a packet, and why
     Explain(explain::ExplainArgs),
+    /// Show packets as a running gateway or xTR forwards them, with what became of each
+    Tap(tap::TapArgs),
     /// Build a small internet in network namespaces and prove the use cases on it
     Lab(crate::lab::LabArgs),
     /// Measure throughput, cost per packet and latency beside the kernel's own tunnel

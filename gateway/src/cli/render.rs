@@ -38,6 +38,8 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
         Query::Drops => drops(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Status => status(&serde_json::from_value(view)?),
         Query::Explain(_) => super::explain::text(&serde_json::from_value(view)?),
+        Query::Tap(_) => format!("{view}\n"),
+        Query::TapNext { .. } => super::tap::text(&serde_json::from_value(view)?),
     })
 }
 
@@ -247,12 +249,13 @@ fn refusals(refusals: &[RefusalView]) -> String {
         let prefix = refusal.prefix.map_or("an EID".to_owned(), |prefix| prefix.to_string());
         let _ = writeln!(
             text,
-            "\n{prefix} from {}, site {}, {}, last {} ago\n  {}: {}",
+            "\n{prefix} from {}, site {}, {}, last {} ago\n  {}{}: {}",
             refusal.source,
             refusal.site.as_deref().unwrap_or("unknown"),
             counted(refusal.count, "time", "times"),
             clock(refusal.age_seconds),
             refusal.reason,
+            refusal.subject.as_ref().map(|subject| format!(", {subject}")).unwrap_or_default(),
             refusal.help,
         );
     }
@@ -470,8 +473,13 @@ LISP registrations refused, newest first, 1 kind
 203.0.113.0/26 from 198.51.100.66, site a, 2 times, last 00:00:05 ago
   key_unknown: Compare key-id at both ends.
 ";
-        assert_eq!(shown(Query::Refusals, value), expected);
+        assert_eq!(shown(Query::Refusals, value.clone()), expected);
         assert_eq!(shown(Query::Refusals, json!([])), "No registration was refused.\n");
+        let mut named = value;
+        named[0]["reason"] = "locator_refused".into();
+        named[0]["subject"] = "locator 192.0.2.9".into();
+        let text = shown(Query::Refusals, named);
+        assert!(text.contains("locator_refused, locator 192.0.2.9: Compare"), "{text}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use mapping::eid::InstanceId;
 use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, OwnRloc, RingIntake, Role, RouterConfig};
 
@@ -39,6 +40,10 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
     let rlocs = table.as_ref().map(|t| own_rlocs(t, environment)).unwrap_or_default();
     let map_resolvers = table.as_ref().map(router::map_resolvers).unwrap_or_default();
     let probe_interval = table.as_ref().and_then(router::probe_interval);
+    let instance_id = table
+        .as_ref()
+        .map(|t| t.or("instance-id", InstanceId::DEFAULT, values::instance_id))
+        .unwrap_or_default();
     let map_cache_limit = table.as_ref().map_or(DEFAULT_MAP_CACHE_LIMIT, super::map_cache_limit);
     let lisp_sec = table.as_ref().and_then(|t| lisp_sec::of_router(t, environment, &[]));
     let identity = table.as_ref().and_then(subscription::identity);
@@ -61,7 +66,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
             "add [pitr] with eid-aggregates or [petr] with accept-from",
         );
     }
-    let mut data = router::data(root, table.as_ref(), rlocs.clone());
+    let (mut data, path_mtu) = router::data(root, table.as_ref(), rlocs.clone());
     if let Some(table) = &table {
         let is_set = root.get("pitr").is_some_and(|pitr| pitr.writes("native-interfaces"));
         data.intake = router::intake(table, ("pitr.native-interfaces", is_set), || {
@@ -83,6 +88,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
                 eids: Vec::new(),
                 registration_interval: timers::REGISTRATION_INTERVAL,
                 probe_interval,
+                path_mtu,
                 record_ttl_minutes: timers::RECORD_TTL_MINUTES,
                 proxy_reply: false,
                 map_cache_limit,
@@ -94,7 +100,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
             data,
             host,
         },
-        proxy: ProxyConfig { own: rlocs, pitr, petr, rtr },
+        proxy: ProxyConfig { own: rlocs, instance_id, pitr, petr, rtr },
     }
 }
 
@@ -144,9 +150,11 @@ fn read_pitr(
     if let Some(node) = table.get("native-interfaces") {
         host.native_interfaces = node.list_of(|node| native_interface(node, environment));
     }
+    let accept_from =
+        table.get("accept-from").map(|node| node.list_of(values::prefix)).unwrap_or_default();
     let reject_source_in_aggregates = table.or("reject-source-in-aggregates", true, Node::boolean);
     table.finish();
-    Some(PitrConfig { eid_aggregates, reject_source_in_aggregates })
+    Some(PitrConfig { eid_aggregates, accept_from, reject_source_in_aggregates })
 }
 
 fn native_interface(node: &Node<'_>, environment: &Environment) -> Option<String> {
@@ -180,22 +188,44 @@ fn routing_table(node: &Node<'_>) -> Option<u32> {
 fn read_petr(node: &Node<'_>) -> Option<PetrConfig> {
     let table = node.table()?;
     let example = "{ eids = [\"ADDRESS/LENGTH\"] }: without it the PETR would relay for everybody";
-    let (mut rlocs, mut eids) = (Vec::new(), Vec::new());
-    if let Some(accept) = table.require("accept-from", example).and_then(|node| node.table()) {
-        rlocs = accept.get("rlocs").map(|n| n.list_of(values::prefix)).unwrap_or_default();
-        eids = accept
-            .require("eids", "[\"ADDRESS/LENGTH\"]")
-            .map(|node| node.list_of(values::eid_prefix))
-            .unwrap_or_default();
-        accept.finish();
+    let mut config = PetrConfig {
+        accept_from_rlocs: Vec::new(),
+        accept_from_eids: Vec::new(),
+        registered: false,
+        allow_private_destinations: false,
+    };
+    if let Some(node) = table.require("accept-from", example) {
+        read_accept_from(&node, &mut config);
     }
-    let allow_private_destinations = table.or("allow-private-destinations", false, Node::boolean);
+    config.allow_private_destinations =
+        table.or("allow-private-destinations", false, Node::boolean);
     table.finish();
-    Some(PetrConfig {
-        accept_from_rlocs: rlocs,
-        accept_from_eids: eids,
-        allow_private_destinations,
-    })
+    Some(config)
+}
+
+/// `"registered"`, or prefixes, with or without it.
+fn read_accept_from(node: &Node<'_>, config: &mut PetrConfig) {
+    if let Some(text) = node.as_text() {
+        config.registered = true;
+        if text != "registered" {
+            node.error(
+                &format!("{text:?} is not whom packets are taken from"),
+                "write \"registered\" or { eids = [\"ADDRESS/LENGTH\"] }",
+            );
+        }
+        return;
+    }
+    let Some(accept) = node.table() else { return };
+    config.registered = accept.or("registered", false, Node::boolean);
+    config.accept_from_rlocs =
+        accept.get("rlocs").map(|n| n.list_of(values::prefix)).unwrap_or_default();
+    let eids = if config.registered {
+        accept.get("eids")
+    } else {
+        accept.require("eids", "[\"ADDRESS/LENGTH\"]")
+    };
+    config.accept_from_eids = eids.map(|node| node.list_of(values::eid_prefix)).unwrap_or_default();
+    accept.finish();
 }
 
 fn read_rtr(node: &Node<'_>, root: &Table<'_>, rlocs: &[IpAddr]) -> Option<RtrConfig> {

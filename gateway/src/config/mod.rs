@@ -34,6 +34,8 @@ mod subscription;
 mod values;
 mod xtr;
 
+pub(crate) use values::parse_duration;
+
 pub use gateway::GatewayConfig;
 pub use host::Host;
 pub use report::Finding;

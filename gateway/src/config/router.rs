@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mapping::timers;
-use xtr::config::{DataConfig, Endpoint, Intake, RingIntake};
+use xtr::config::{DEFAULT_MTU, DataConfig, Endpoint, Intake, PathMtuConfig, RingIntake};
+use xtr::forward::RateLimits;
 use xtr::packet::Dscp;
 use xtr::packet::icmp::Rate;
 
@@ -35,7 +36,11 @@ pub(crate) fn probe_interval(table: &Table<'_>) -> Option<Duration> {
 }
 
 /// `tun` of the role's table and the `[data]` section.
-pub(crate) fn data(root: &Table<'_>, role: Option<&Table<'_>>, rlocs: Vec<IpAddr>) -> DataConfig {
+pub(crate) fn data(
+    root: &Table<'_>,
+    role: Option<&Table<'_>>,
+    rlocs: Vec<IpAddr>,
+) -> (DataConfig, PathMtuConfig) {
     let (tun_name, queues) = role
         .and_then(|role| role.get("tun"))
         .and_then(|node| node.table())
@@ -49,6 +54,7 @@ pub(crate) fn data(root: &Table<'_>, role: Option<&Table<'_>>, rlocs: Vec<IpAddr
     let (count, cpus) = role.map_or((None, Vec::new()), |role| workers(role, queues));
     let mut config =
         DataConfig { rlocs, tun_name, queues: count.or(queues), cpus, ..DataConfig::default() };
+    let mut path_mtu = PathMtuConfig { probe: true, ..PathMtuConfig::default() };
     if let Some(table) = root.get("data").and_then(|node| node.table()) {
         config.source_ports = table.or("source-ports", config.source_ports, |node| {
             node.integer(1..=1024).and_then(|value| u16::try_from(value).ok())
@@ -58,9 +64,55 @@ pub(crate) fn data(root: &Table<'_>, role: Option<&Table<'_>>, rlocs: Vec<IpAddr
         config.copy_ecn = table.or("copy-ecn", true, Node::boolean);
         config.log_unusual_ecn = table.or("log-unusual-ecn", true, Node::boolean);
         config.icmp_rate = table.or("icmp-errors", config.icmp_rate, icmp_errors);
+        config.rate_limits = table.or("rate-limit", RateLimits::default(), rate_limits);
+        path_mtu = read_path_mtu(&table, &mut config);
         table.finish();
     }
-    config
+    (config, path_mtu)
+}
+
+/// `mtu` and `path-mtu`.
+fn read_path_mtu(table: &Table<'_>, config: &mut DataConfig) -> PathMtuConfig {
+    let mut path_mtu = table.or("mtu", PathMtuConfig::default(), mtu);
+    path_mtu.probe = true;
+    if let Some(node) = table.get("path-mtu") {
+        (config.path_mtu_icmp, path_mtu.probe) = path_mtu_mode(&node).unwrap_or((true, true));
+    }
+    if !config.path_mtu_icmp && !path_mtu.probe {
+        // RFC 9300 §7.1: with nobody to say better.
+        path_mtu.ipv4 = path_mtu.ipv4.or(Some(DEFAULT_MTU));
+        path_mtu.ipv6 = path_mtu.ipv6.or(Some(DEFAULT_MTU));
+    }
+    path_mtu
+}
+
+/// `{ ipv4, ipv6 }`.
+fn mtu(node: &Node<'_>) -> Option<PathMtuConfig> {
+    let table = node.table()?;
+    let octets = |key: &'static str, least: i64| {
+        table.or(key, None, |node| {
+            node.integer(least..=65_535).and_then(|mtu| u16::try_from(mtu).ok()).map(Some)
+        })
+    };
+    let (ipv4, ipv6) = (octets("ipv4", 576), octets("ipv6", 1280));
+    table.finish();
+    Some(PathMtuConfig { ipv4, ipv6, probe: false })
+}
+
+/// `"stateless"`, or which ways of learning it are used: ICMP, probes.
+fn path_mtu_mode(node: &Node<'_>) -> Option<(bool, bool)> {
+    const INSTEAD: &str = "write \"stateless\" or { icmp = true, probe = true }";
+    if let Some(text) = node.as_text() {
+        if text == "stateless" {
+            return Some((false, false));
+        }
+        node.error(&format!("{text:?} is no way to know the path MTU"), INSTEAD);
+        return None;
+    }
+    let table = node.table()?;
+    let mode = (table.or("icmp", true, Node::boolean), table.or("probe", true, Node::boolean));
+    table.finish();
+    Some(mode)
 }
 
 /// `intake`: where native packets come in. `is_set` says whether the key `interfaces_key` is there; by ring, it has to be.
@@ -130,6 +182,19 @@ fn auto_or_number(node: &Node<'_>, what: &str) -> Option<Option<usize>> {
         }
         None => node.integer(1..=256).and_then(|value| usize::try_from(value).ok()).map(Some),
     }
+}
+
+/// `{ per-locator, per-site }`, packets per second.
+fn rate_limits(node: &Node<'_>) -> Option<RateLimits> {
+    let table = node.table()?;
+    let rate = |key: &'static str| {
+        table.or(key, None, |node| {
+            node.integer(1..=1_000_000_000).and_then(|rate| u32::try_from(rate).ok()).map(Some)
+        })
+    };
+    let limits = RateLimits { per_locator: rate("per-locator"), per_site: rate("per-site") };
+    table.finish();
+    Some(limits)
 }
 
 /// `{ per-second, burst }`.

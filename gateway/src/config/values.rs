@@ -153,7 +153,7 @@ pub(crate) fn duration(node: &Node<'_>, range: RangeInclusive<Duration>) -> Opti
     Some(duration)
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     let mut total = Duration::ZERO;
     if rest.is_empty() {

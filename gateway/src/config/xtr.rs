@@ -9,7 +9,7 @@ use mapping::config::Profile;
 use mapping::eid::{EidPrefix, InstanceId};
 use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, LocalEid, MapServer, OwnRloc, Petr};
-use xtr::config::{RingIntake, Role, RouterConfig};
+use xtr::config::{PathMtuConfig, RingIntake, Role, RouterConfig};
 
 use super::mapping::{default_algorithms, peer_algorithm};
 use super::node::{Node, Table, nearest};
@@ -50,7 +50,8 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.lisp_sec = lisp_sec::of_router(table, environment, &control.map_servers);
     }
     let addresses: Vec<IpAddr> = control.rlocs.iter().map(|rloc| rloc.address).collect();
-    let mut data = router::data(root, table.as_ref(), addresses.clone());
+    let (mut data, path_mtu) = router::data(root, table.as_ref(), addresses.clone());
+    control.path_mtu = path_mtu;
     let sites = Site { rlocs: &addresses, names: &names, tun: &data.tun_name, environment };
     let mut host = HostConfig::default();
     control.eids = read_eids(root, &sites, &mut host);
@@ -76,6 +77,7 @@ fn empty_control() -> ControlConfig {
         eids: Vec::new(),
         registration_interval: timers::REGISTRATION_INTERVAL,
         probe_interval: None,
+        path_mtu: PathMtuConfig::default(),
         record_ttl_minutes: timers::RECORD_TTL_MINUTES,
         proxy_reply: true,
         map_cache_limit: DEFAULT_MAP_CACHE_LIMIT,

@@ -60,7 +60,7 @@ pub(crate) const HOST_DEAD: IpAddr =
 
 /// How many consecutive addresses per family a site's host answers on, so that one path MTU
 /// learned for one of them does not disturb the next measurement.
-pub(crate) const HOST_ADDRESSES: u8 = 8;
+pub(crate) const HOST_ADDRESSES: u8 = 10;
 
 /// A LISP site: its xTR, its EIDs and its host.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::addresses::{
     EID_AGGREGATES, M_POLICIES, MS4, MS6, ORG_A, ORG_B, ORG_ROOT, Organisation, PXTR4, PXTR6,
-    RLOC_RANGES, SITE_A, SITE_B, SITES, Site, m_prefix, m_rlocs,
+    RLOC_RANGES, SITE_A, SITE_B, SITE_C, SITES, Site, m_prefix, m_rlocs,
 };
 use super::topology::SITE_LINK;
 
@@ -87,8 +87,9 @@ pub(crate) fn xtr(site: &Site, key_directory: &str) -> String {
     } else {
         format!("use-petr = [{{ address = \"{petr}\", priority = 1, weight = 100 }}]\n")
     };
-    // Site A is the one that has to notice a locator's death.
-    let probing = if name == &SITE_A.name { "probe-interval = \"500ms\"\n" } else { "" };
+    // Sites A and C are those that have to notice what happens to a path.
+    let fast = [SITE_A.name, SITE_C.name].contains(name);
+    let probing = if fast { "probe-interval = \"500ms\"\n" } else { "" };
     let mut text = format!(
         "[xtr]\nname = \"xtr-{name}\"\n\
          rlocs = {{ {core} = {{ address = \"{rloc}\", priority = 1, weight = 100 }} }}\n\
@@ -115,7 +116,7 @@ pub(crate) fn gateway(key_directory: &str) -> String {
         "[gateway]\nname = \"pxtr\"\nrlocs = [\"{PXTR4}\", \"{PXTR6}\"]\nmap-resolvers = [\"{MS4}\"]\n\
          xtr-id = \"b0de\"\nsite-id = 100\nsubscribe = {{ key-id = 1, key-file = \"{key_directory}/site-pxtr.key\" }}\n\
          \n[pitr]\neid-aggregates = {aggregates}\n\
-         \n[petr]\naccept-from = {{ rlocs = {rlocs}, eids = {aggregates} }}\n\
+         \n[petr]\naccept-from = {{ registered = true, rlocs = {rlocs}, eids = {aggregates} }}\n\
          \n[rtr]\neid-prefixes = {aggregates}\n"
     )
 }

@@ -131,6 +131,22 @@ impl Daemons {
         Ok(daemon)
     }
 
+    /// Runs another program in `namespace`, which ends with the daemons; returns its process group.
+    pub(crate) fn run(&self, namespace: &Namespace, mut command: Command) -> io::Result<u32> {
+        let log = self.directory().join(format!("{}.log", namespace.name()));
+        let output = OpenOptions::new().append(true).create(true).open(log)?;
+        command
+            .current_dir(self.directory())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0);
+        let child = namespace.start(command)?;
+        let group = child.id();
+        self.running.add(child, false)?;
+        Ok(group)
+    }
+
     /// Gives a daemon another configuration for its next start.
     pub(crate) fn configure(&self, daemon: &Daemon, text: &str) -> io::Result<()> {
         fs::write(self.directory().join(format!("{}.toml", daemon.name)), text)

@@ -13,7 +13,7 @@ use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use rtnetlink::packet_route::rule::RuleAttribute;
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute};
 use rtnetlink::{IpVersion, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::namespace::Namespace;
@@ -45,6 +45,39 @@ pub fn wire_sized(namespace: &Namespace, name: &'static str) -> io::Result<()> {
             .append_extra_attribute(LinkAttribute::GsoMaxSegs(1))
             .build();
         netlink.link().set(change).execute().await
+    })
+}
+
+/// Changes a link's MTU.
+pub(crate) fn mtu(namespace: &Namespace, name: &'static str, mtu: u32) -> io::Result<()> {
+    namespace.netlink(move |netlink| async move {
+        netlink.link().set(LinkUnspec::new_with_name(name).mtu(mtu).build()).execute().await
+    })
+}
+
+/// Keeps a namespace from sending anything of its own to `destination`, what it forwards goes on; or takes that back.
+pub(crate) fn silence(namespace: &Namespace, destination: IpAddr, silent: bool) -> io::Result<()> {
+    namespace.netlink(move |netlink| async move {
+        let request = netlink.rule().add().input_interface("lo".to_owned());
+        let request = request.action(RuleAction::Blackhole).priority(1);
+        let mut request = match destination {
+            IpAddr::V4(address) => {
+                let mut request = request.v4().destination_prefix(address, 32);
+                request.message_mut().clone()
+            }
+            IpAddr::V6(address) => {
+                let mut request = request.v6().destination_prefix(address, 128);
+                request.message_mut().clone()
+            }
+        };
+        request.header.table = 0;
+        if silent {
+            let mut add = netlink.rule().add();
+            *add.message_mut() = request;
+            add.execute().await
+        } else {
+            netlink.rule().del(request).execute().await
+        }
     })
 }
 

@@ -108,6 +108,11 @@ impl Lab {
         &self.topology.sites[position(site)].host
     }
 
+    /// A site's tunnel router.
+    pub(crate) fn xtr(&self, site: &Site) -> &Namespace {
+        &self.topology.sites[position(site)].xtr
+    }
+
     /// What arrives at a site's host.
     pub(crate) fn host_capture(&self, site: &Site) -> &Capture {
         &self.captures.hosts[position(site)]

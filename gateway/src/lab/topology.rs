@@ -31,13 +31,13 @@ pub(crate) const DRAWING: &str = r"
 ";
 
 /// Name of a member's link to the IPv4 core.
-const TO_CORE4: &str = "core4";
+pub(crate) const TO_CORE4: &str = "core4";
 /// Name of a member's link to the IPv6 core.
-const TO_CORE6: &str = "core6";
+pub(crate) const TO_CORE6: &str = "core6";
 /// Name of an xTR's link to its site.
 pub(crate) const SITE_LINK: &str = "lan0";
 /// MTU of the cores and of the native side.
-const CORE_MTU: u32 = 1500;
+pub(crate) const CORE_MTU: u32 = 1500;
 /// MTU of the sites' links: jumbo frames, so that hosts send more than the core can carry.
 const SITE_MTU: u32 = 9000;
 /// Name of a host's link.

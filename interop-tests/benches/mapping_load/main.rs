@@ -3,6 +3,10 @@
 //! One generator, pinned to one core, loads `isthmus mapping`, pinned to another, in a network namespace of its own; with `--peer`
 //! the same load goes to another Map-Server too, in the same run. Messages are made and signed before the clock starts. Measured:
 //! answers per second, CPU time of the server per operation, and at half the rate how long answers take.
+//!
+//! How long an answer took counts from when the train of its question was due, whether it left in time or not. Other programs and kernel
+//! threads take the same cores: "without a core" says for how long the server's first thread and the generator had to wait for theirs,
+//! and the p99 of most quarter seconds is the median of the quarters, which a stall of the machine now and then does not move.
 #![allow(clippy::print_stderr, reason = "a program for people")]
 
 mod arguments;
@@ -18,7 +22,7 @@ use gateway::lab::link;
 use gateway::lab::namespace::Namespace;
 use interop_tests::daemon::Daemon;
 use interop_tests::load::messages::{Messages, Plan, SECRET};
-use interop_tests::load::meter::{cpu_time, percentile, resident};
+use interop_tests::load::meter::{cpu_time, first_waiting_time, percentile, resident};
 use interop_tests::load::senders::{Outcome, Pace, Senders};
 use mapping::config::Algorithm;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -175,6 +179,8 @@ struct Bench<'a> {
 struct Total {
     outcome: Outcome,
     cpu: Duration,
+    /// How long the server's first thread, and this program, were ready to run and had no core.
+    waits: [Duration; 2],
 }
 
 impl Bench<'_> {
@@ -220,10 +226,16 @@ impl Bench<'_> {
 
     fn round(&mut self, messages: Messages, pace: Pace) -> io::Result<Total> {
         let before = cpu_time(self.server)?;
+        let waited = self.waits()?;
         let outcome = self.senders.run(&messages, self.next, pace)?;
         let cpu = cpu_time(self.server)?.saturating_sub(before);
+        let waits = self.waits()?;
         self.next += messages.len() as u64;
-        Ok(Total { outcome, cpu })
+        Ok(Total { outcome, cpu, waits: [0, 1].map(|at| waits[at].saturating_sub(waited[at])) })
+    }
+
+    fn waits(&self) -> io::Result<[Duration; 2]> {
+        Ok([first_waiting_time(self.server)?, first_waiting_time(std::process::id())?])
     }
 }
 
@@ -233,7 +245,11 @@ impl Total {
         self.outcome.answered += other.outcome.answered;
         self.outcome.elapsed += other.outcome.elapsed;
         self.outcome.latencies.extend(other.outcome.latencies);
+        self.outcome.quarters.extend(other.outcome.quarters);
         self.cpu += other.cpu;
+        for (wait, other) in self.waits.iter_mut().zip(other.waits) {
+            *wait += other;
+        }
     }
 
     fn rate(&self) -> f64 {
@@ -254,14 +270,21 @@ impl Total {
     fn print_latency(&self, name: &str, work: &str) {
         let [p50, p99, p999] =
             [0.5, 0.99, 0.999].map(|share| percentile(&self.outcome.latencies, share));
+        let mut quarters = self.outcome.quarters.clone();
+        quarters.sort_unstable();
+        let usual = percentile(&quarters, 0.5);
         println!(
-            "{name:8} {work:22} {:8.0}/s  p50 {} us, p99 {} us, p99.9 {} us  {} of {} lost",
+            "{name:8} {work:22} {:8.0}/s  p50 {} us, p99 {} us, p99.9 {} us, p99 of most quarter seconds {} us  \
+             {} of {} lost  without a core: server {} ms, generator {} ms",
             self.rate(),
             p50.as_micros(),
             p99.as_micros(),
             p999.as_micros(),
+            usual.as_micros(),
             self.outcome.sent - self.outcome.answered,
             self.outcome.sent,
+            self.waits[0].as_millis(),
+            self.waits[1].as_millis(),
         );
     }
 }

@@ -17,6 +17,10 @@ use mapping::wire::{
 /// The secret in the key file of [`crate::daemon::Daemon`].
 pub const SECRET: &str = "a secret for tests only";
 
+/// EID-prefixes of each site that are never registered: so many that none is asked for twice by one sender within the 3 seconds in
+/// which the second reply is withheld (RFC 9301 §5.4).
+const UNREGISTERED: usize = 4;
+
 /// What is registered and asked for.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -96,10 +100,11 @@ impl Plan {
     /// Lookups of EIDs that belong to a site but are not registered; no sender asks for the same one again soon.
     pub fn vain_lookups(&self, numbers: Range<u64>) -> Messages {
         let mut messages = Messages::default();
+        let prefixes = self.sites * UNREGISTERED;
         for number in numbers {
-            let turn = number as usize / self.sites;
+            let turn = number as usize / prefixes;
             let sender = (number as usize / self.train + 7 * turn) % self.senders.len();
-            let prefix = unregistered(number as usize % self.sites);
+            let prefix = unregistered(number as usize % prefixes);
             messages.push(sender, &lookup(number, prefix, self.senders[sender]));
         }
         messages
@@ -115,10 +120,13 @@ impl Plan {
         for site in 0..self.sites {
             text += &format!(
                 "[[site]]\nname = \"s{site}\"\nkeys = [{{ id = 1, file = \"KEY\", algorithms = [\"hmac-sha-256-128\"] }}]\n\
-                 eid-prefixes = [{{ prefix = \"{}\", accept-more-specifics = true }}, \"{}\"]\n",
+                 eid-prefixes = [{{ prefix = \"{}\", accept-more-specifics = true }}",
                 site_prefix(site).prefix(),
-                unregistered(site).prefix(),
             );
+            for prefix in unregistered_of(site) {
+                text += &format!(", \"{}\"", prefix.prefix());
+            }
+            text += "]\n";
         }
         text
     }
@@ -126,7 +134,9 @@ impl Plan {
     /// The same sites for Open Overlay Router.
     pub fn oor_configuration(&self, interface: &str) -> String {
         let mut text = format!("debug = 0\noperating-mode = MS\ncontrol-iface = {interface}\n");
-        for prefix in (0..self.sites).flat_map(|site| [site_prefix(site), unregistered(site)]) {
+        for prefix in (0..self.sites)
+            .flat_map(|site| std::iter::once(site_prefix(site)).chain(unregistered_of(site)))
+        {
             text += &format!(
                 "lisp-site {{\n eid-prefix = {}\n key-type = 1\n key = \"{}\"\n iid = 0\n accept-more-specifics = true\n}}\n",
                 prefix.prefix(),
@@ -183,9 +193,13 @@ fn site_prefix(site: usize) -> EidPrefix {
     EidPrefix::new(InstanceId::DEFAULT, prefix(site_bits(site), 32))
 }
 
-fn unregistered(site: usize) -> EidPrefix {
-    let bits = 0xfdff << 112 | (site as u128) << 96;
-    EidPrefix::new(InstanceId::DEFAULT, prefix(bits, 32))
+fn unregistered_of(site: usize) -> impl Iterator<Item = EidPrefix> {
+    (0..UNREGISTERED).map(move |at| unregistered(site * UNREGISTERED + at))
+}
+
+fn unregistered(number: usize) -> EidPrefix {
+    let bits = 0xfdff << 112 | (number as u128) << 94;
+    EidPrefix::new(InstanceId::DEFAULT, prefix(bits, 34))
 }
 
 fn site_bits(site: usize) -> u128 {

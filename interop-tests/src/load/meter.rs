@@ -14,14 +14,22 @@ pub fn waiting_time(id: u32) -> io::Result<Duration> {
     schedstat(id, 1)
 }
 
+/// As [`waiting_time`], of the first thread alone.
+pub fn first_waiting_time(id: u32) -> io::Result<Duration> {
+    column_of(&fs::read_to_string(format!("/proc/{id}/schedstat"))?, 1)
+}
+
 fn schedstat(id: u32, column: usize) -> io::Result<Duration> {
-    let mut nanoseconds = 0;
+    let mut time = Duration::ZERO;
     for task in fs::read_dir(format!("/proc/{id}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        let value = text.split_ascii_whitespace().nth(column).and_then(|n| n.parse::<u64>().ok());
-        nanoseconds += value.ok_or(io::ErrorKind::InvalidData)?;
+        time += column_of(&fs::read_to_string(task?.path().join("schedstat"))?, column)?;
     }
-    Ok(Duration::from_nanos(nanoseconds))
+    Ok(time)
+}
+
+fn column_of(schedstat: &str, column: usize) -> io::Result<Duration> {
+    let value = schedstat.split_ascii_whitespace().nth(column).and_then(|n| n.parse().ok());
+    value.map(Duration::from_nanos).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Resident memory of process `id`, octets.

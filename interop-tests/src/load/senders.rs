@@ -15,11 +15,18 @@ use nix::sys::socket::{
 };
 
 use super::messages::Messages;
+use super::meter::percentile;
 
 /// After this long without any answer, what is outstanding counts as lost.
 const SILENCE: Duration = Duration::from_millis(1_500);
 /// Below so many messages per second, the time of one is known to a millisecond only.
 const SLOW: f64 = 2_000.0;
+/// Consecutive messages of one sender that leave with one system call.
+const LONGEST_TRAIN: usize = 32;
+/// Most sockets to read before anything is sent, and if sending must be in time.
+const READ_AT_ONCE: usize = 256;
+const READ_IN_TIME: usize = 16;
+const QUARTER: Duration = Duration::from_millis(250);
 /// Octets each socket may hold.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
@@ -28,7 +35,8 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 pub enum Pace {
     /// As fast as answers come, with at most so many outstanding.
     Window(usize),
-    /// So many messages per second.
+    /// So many messages per second: a train leaves when its first message is due, and from then on its answers are late, whether it
+    /// left in time or not.
     Rate(f64),
 }
 
@@ -43,6 +51,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// How long each answer took, sorted.
     pub latencies: Vec<Duration>,
+    /// How long 99 of 100 answers took at most, for each quarter of a second.
+    pub quarters: Vec<Duration>,
 }
 
 /// One socket per sender.
@@ -79,6 +89,7 @@ impl Senders {
             started,
             sent_at: vec![None; messages.len()],
             sent: 0,
+            ends: Vec::new(),
             outcome: Outcome::default(),
         };
         let mut heard = started;
@@ -87,12 +98,18 @@ impl Senders {
             let before = run.outcome.answered;
             let may_send = run.allowance(now, pace).min(messages.len());
             while run.sent < may_send {
-                if !self.send_train(messages, &mut run, may_send)? {
+                let (end, since) = match pace {
+                    Pace::Window(_) => (may_send, None),
+                    Pace::Rate(rate) => (messages.len(), Some(run.due(rate))),
+                };
+                if !self.send_train(messages, &mut run, end, since)? {
                     break;
                 }
             }
             self.drain(&mut run, pace)?;
-            if run.outcome.answered > before || run.sent < messages.len() && run.sent == may_send {
+            // Nothing outstanding, and nothing due: no wonder that nothing comes.
+            let idle = run.outstanding() == 0 && run.sent < messages.len();
+            if run.outcome.answered > before || idle {
                 heard = heard.max(now);
             }
             if now > heard + SILENCE {
@@ -106,15 +123,21 @@ impl Senders {
         }
         run.outcome.elapsed = run.outcome.elapsed.max(Duration::from_nanos(1));
         run.outcome.sent = run.sent;
+        run.outcome.quarters = run.quarters();
         run.outcome.latencies.sort_unstable();
         Ok(run.outcome)
     }
 
-    /// Consecutive messages of one sender; false if its send queue is full.
-    fn send_train(&self, messages: &Messages, run: &mut Run, end: usize) -> io::Result<bool> {
-        const LONGEST: usize = 32;
+    /// Consecutive messages of one sender, whose answers take as long as from `since`, or from now; false if its send queue is full.
+    fn send_train(
+        &self,
+        messages: &Messages,
+        run: &mut Run,
+        end: usize,
+        since: Option<Instant>,
+    ) -> io::Result<bool> {
         let sender = messages.senders[run.sent];
-        let end = end.min(run.sent + LONGEST);
+        let end = end.min(run.sent + LONGEST_TRAIN);
         let same = messages.senders[run.sent..end].iter().take_while(|&&s| s == sender).count();
         let range = run.sent..run.sent + same;
         let size = messages.size as u16;
@@ -122,12 +145,12 @@ impl Senders {
         let control = if same > 1 { &control[..] } else { &[] };
         let octets = [IoSlice::new(messages.octets(range.clone()))];
         let socket = self.sockets[usize::from(sender)].as_raw_fd();
-        let now = Instant::now();
+        let since = since.unwrap_or_else(Instant::now);
         match sendmsg(socket, &octets, control, MsgFlags::MSG_DONTWAIT, Some(&self.server)) {
             Err(Errno::EAGAIN | Errno::ENOBUFS) => return Ok(false),
             result => result?,
         };
-        run.sent_at[range].fill(Some(now));
+        run.sent_at[range].fill(Some(since));
         run.sent += same;
         Ok(true)
     }
@@ -138,8 +161,12 @@ impl Senders {
             Pace::Rate(rate) if rate < SLOW => 1_u8.into(),
             _ => EpollTimeout::ZERO,
         };
-        let mut ready = [EpollEvent::empty(); 256];
-        let count = match self.epoll.wait(&mut ready, patience) {
+        let mut ready = [EpollEvent::empty(); READ_AT_ONCE];
+        let most = match pace {
+            Pace::Window(_) => READ_AT_ONCE,
+            Pace::Rate(_) => READ_IN_TIME,
+        };
+        let count = match self.epoll.wait(&mut ready[..most], patience) {
             Err(Errno::EINTR) => 0,
             result => result?,
         };
@@ -181,21 +208,31 @@ struct Run {
     started: Instant,
     sent_at: Vec<Option<Instant>>,
     sent: usize,
+    /// Answers by the end of each quarter of a second.
+    ends: Vec<usize>,
     /// `sent` counts what is given up until the run ends.
     outcome: Outcome,
 }
 
 impl Run {
     fn outstanding(&self) -> usize {
-        self.sent - self.outcome.answered - self.outcome.sent
+        // What was given up may be answered still.
+        self.sent.saturating_sub(self.outcome.answered + self.outcome.sent)
     }
 
     /// How many may have been sent by `now`.
     fn allowance(&self, now: Instant, pace: Pace) -> usize {
         match pace {
             Pace::Window(window) => self.sent + window.saturating_sub(self.outstanding()),
-            Pace::Rate(rate) => (now.duration_since(self.started).as_secs_f64() * rate) as usize,
+            Pace::Rate(rate) => {
+                1 + (now.duration_since(self.started).as_secs_f64() * rate) as usize
+            }
         }
+    }
+
+    /// When the next message has to leave.
+    fn due(&self, rate: f64) -> Instant {
+        self.started + Duration::from_secs_f64(self.sent as f64 / rate)
     }
 
     /// Map-Notify and Map-Reply have their nonce at the same place.
@@ -209,8 +246,23 @@ impl Run {
         else {
             return;
         };
+        self.outcome.elapsed = now.duration_since(self.started);
+        let quarter = (self.outcome.elapsed.as_nanos() / QUARTER.as_nanos()) as usize;
+        while self.ends.len() < quarter {
+            self.ends.push(self.outcome.latencies.len());
+        }
         self.outcome.answered += 1;
         self.outcome.latencies.push(now.duration_since(sent_at));
-        self.outcome.elapsed = now.duration_since(self.started);
+    }
+
+    /// Of the whole quarters of a second.
+    fn quarters(&self) -> Vec<Duration> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let quarter = |(&start, &end): (&usize, &usize)| {
+            let mut latencies = self.outcome.latencies[start..end].to_vec();
+            latencies.sort_unstable();
+            percentile(&latencies, 0.99)
+        };
+        starts.zip(&self.ends).map(quarter).collect()
     }
 }

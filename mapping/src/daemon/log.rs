@@ -73,6 +73,7 @@ pub(super) fn level(event: &Event) -> Level {
         | Event::Refused(_)
         | Event::NotRestored(_)
         | Event::WeakAlgorithm { .. }
+        | Event::LooseProfile { .. }
         | Event::NotifyUnacknowledged { .. } => Level::WARN,
         Event::Discarded { .. } => Level::DEBUG,
         _ => Level::INFO,

@@ -247,7 +247,9 @@ impl Daemon {
             Query::Drops => json(&self.server.drops_view()),
             Query::Status => json(&self.status(now)),
             Query::MapCache | Query::Locators => Err("this role has no map-cache".to_owned()),
-            Query::Explain(_) => Err("this role forwards no packets".to_owned()),
+            Query::Explain(_) | Query::Tap(_) | Query::TapNext { .. } => {
+                Err("this role forwards no packets".to_owned())
+            }
         };
         // The operator may have gone already.
         drop(request.reply.send(answer));

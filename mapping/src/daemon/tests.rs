@@ -244,7 +244,7 @@ fn cw_07_cw_10_cw_11_what_must_be_logged_is_a_warning() {
 fn cw_38_a_flood_of_forgeries_does_not_hide_what_happens() {
     let (mut log, now) = (EventLog::default(), Instant::now());
     let (source, reason) = (loopback(4, 1), Discard::AuthenticationFailed);
-    let refusal = Refusal { site: None, prefix: Some(prefix()), source, reason };
+    let refusal = Refusal { site: None, prefix: Some(prefix()), source, reason, subject: None };
     for _ in 0..LOG_BURST + 7 {
         log.write(now, &Event::Refused(refusal.clone()));
     }

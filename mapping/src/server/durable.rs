@@ -291,6 +291,7 @@ impl MapServer {
             prefix: kept.record.eid.prefix(),
             source: kept.source,
             reason,
+            subject: None,
         }));
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::config::Algorithm;
 use crate::discard::Discard;
 use crate::eid::{EidPrefix, NamePrefix};
 use crate::wire::XtrIdentity;
@@ -64,6 +65,15 @@ pub enum Event {
     WeakAlgorithm {
         /// The site.
         site: Arc<str>,
+    },
+    /// A site's profile spares it rules that protect it.
+    LooseProfile {
+        /// The site.
+        site: Arc<str>,
+        /// The profile, as in the configuration.
+        profile: &'static str,
+        /// What it is spared.
+        loosened: &'static str,
     },
     /// A registration of the durable state was dropped: the configuration does not allow it any more.
     NotRestored(Refusal),
@@ -132,11 +142,34 @@ pub struct Refusal {
     pub source: IpAddr,
     /// The rule.
     pub reason: Discard,
+    /// What of the message broke it, when the rule alone does not tell.
+    pub subject: Option<Subject>,
+}
+
+/// What of a message broke a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A locator of the record.
+    Locator(IpAddr),
+    /// The Algorithm ID of the message (RFC 9301 §12.5).
+    Algorithm(u8),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locator(rloc) => write!(f, "locator {rloc}"),
+            Self::Algorithm(id) => match Algorithm::from_id(*id) {
+                Some(algorithm) => write!(f, "algorithm {id} ({})", algorithm.name()),
+                None => write!(f, "algorithm {id}"),
+            },
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { site, prefix, source, reason } = self;
+        let Self { site, prefix, source, reason, subject } = self;
         write!(f, "refused registration from {source}")?;
         if let Some(prefix) = prefix {
             write!(f, " of {prefix}")?;
@@ -144,7 +177,11 @@ impl fmt::Display for Refusal {
         if let Some(site) = site {
             write!(f, " (site {site})")?;
         }
-        write!(f, ": {reason}: {}", reason.help())
+        write!(f, ": {reason}")?;
+        if let Some(subject) = subject {
+            write!(f, ", {subject}")?;
+        }
+        write!(f, ": {}", reason.help())
     }
 }
 
@@ -177,7 +214,10 @@ impl fmt::Display for Event {
                 f,
                 "site {site} may register with HMAC-SHA-1, which is not for the public Internet (RFC 9301 §1.1)"
             ),
-            Self::NotRestored(Refusal { site, prefix, source, reason }) => {
+            Self::LooseProfile { site, profile, loosened } => {
+                write!(f, "site {site} has the profile {profile}: {loosened}")
+            }
+            Self::NotRestored(Refusal { site, prefix, source, reason, .. }) => {
                 let (prefix, site) = (prefix.as_ref().map(ToString::to_string), site.as_deref());
                 write!(
                     f,

@@ -37,7 +37,7 @@ use crate::transmit::Transmit;
 use crate::wire::{CONTROL_PORT, Message};
 
 pub use durable::StateError;
-pub use event::{Event, NameChange, Refusal};
+pub use event::{Event, NameChange, Refusal, Subject};
 pub use views::Count;
 
 use admission::Admission;
@@ -90,8 +90,13 @@ impl MapServer {
         let replies = Rate::new(timers::REPLIES_PER_SECOND, timers::REPLIES_BURST);
         let sites = Sites::new(config.sites.clone());
         let weak = sites.iter().filter(|(_, site)| site.allows_sha1());
-        let events =
-            weak.map(|(_, site)| Event::WeakAlgorithm { site: site.name.clone() }).collect();
+        let weak = weak.map(|(_, site)| Event::WeakAlgorithm { site: site.name.clone() });
+        let loose = sites.iter().filter_map(|(_, site)| {
+            let profile = site.config.profile;
+            let (site, loosened) = (site.name.clone(), profile.loosened()?);
+            Some(Event::LooseProfile { site, profile: profile.name(), loosened })
+        });
+        let events = weak.chain(loose).collect();
         Self {
             subscriptions: Subscriptions::new(&config, scatter),
             admission: Admission::new(config.sites.len(), scatter),

@@ -12,7 +12,7 @@ use crate::eid::EidPrefix;
 use crate::timers::{RECEIVER_CHOSEN_TTL, TTL_RECEIVER_CHOOSES, control_payload_limit};
 use crate::wire::{Action, EidRecord, MapNotifyAck, MapRegister, XtrIdentity};
 
-use super::event::{Event, Refusal};
+use super::event::{Event, Refusal, Subject};
 use super::notify::{Due, signed_notify, signed_notify_in, to_control_port};
 use super::registry::{Locators, Outcome, Registered, Registrant, Registration};
 use super::replay::{Checked, Freshness, Nonces, Peer};
@@ -23,8 +23,10 @@ use super::{Count, MapServer};
 /// wrong.
 const MAX_CANDIDATE_PREFIXES: usize = 4;
 
-/// Registrations that one call of [`MapServer::handle_due`] lets expire, so that a million of them do not hold up everything else.
-const MAX_EXPIRED_AT_ONCE: usize = 4_096;
+/// Registrations that one call of [`MapServer::handle_due`] looks at, most of which were refreshed, and how many such looks one that
+/// expires is worth: a million of them, due in the same second, hold up messages for a fraction of a millisecond each time.
+const LOOKS_AT_ONCE: usize = 512;
+const LOOKS_PER_EXPIRY: usize = 4;
 
 /// Who sent an authentic Map-Register.
 pub(super) struct Sender {
@@ -81,7 +83,13 @@ impl MapServer {
                 // RP-14: no Map-Notify tells an ACT.
                 Ok(()) => record.action = Action::NoAction,
                 Err(reason) => {
-                    self.refuse(now, Some(site), record.eid.prefix(), from.ip(), reason);
+                    let subject = match reason {
+                        Discard::LocatorRefused => self.sites.refused_locator(site, record),
+                        _ => None,
+                    };
+                    let (prefix, subject) = (record.eid.prefix(), subject.map(Subject::Locator));
+                    let site = Some(site);
+                    self.refuse(now, site, (prefix, from.ip()), reason, subject);
                     return false;
                 }
             }
@@ -163,9 +171,9 @@ impl MapServer {
 
     /// Drops expired registrations and repeats unacknowledged Map-Notifies.
     pub(super) fn handle_due(&mut self, now: Instant) {
-        let at_once = if self.durability.cut_off { 0 } else { MAX_EXPIRED_AT_ONCE };
-        for _ in 0..at_once {
-            let Some((prefix, expired)) = self.registry.expire(now) else { break };
+        let mut looks = if self.durability.cut_off { 0 } else { LOOKS_AT_ONCE };
+        while let Some((prefix, expired)) = self.registry.expire(now, &mut looks) {
+            looks = looks.saturating_sub(LOOKS_PER_EXPIRY);
             let site = self.sites.get(expired.site).name.clone();
             self.count(Count::Expired);
             self.event(Event::Expired { site, prefix, source: expired.source });
@@ -481,20 +489,22 @@ impl MapServer {
         reason: Discard,
     ) {
         let prefix = register.records.first().and_then(|record| record.eid.prefix());
-        self.refuse(now, site, prefix, from.ip(), reason);
+        let algorithm = Subject::Algorithm(register.authentication.algorithm_id);
+        let subject = (reason == Discard::AlgorithmRefused).then_some(algorithm);
+        self.refuse(now, site, (prefix, from.ip()), reason, subject);
     }
 
     fn refuse(
         &mut self,
         now: Instant,
         site: Option<SiteIndex>,
-        prefix: Option<EidPrefix>,
-        source: IpAddr,
+        (prefix, source): (Option<EidPrefix>, IpAddr),
         reason: Discard,
+        subject: Option<Subject>,
     ) {
         self.discards.count(reason);
         let name = site.map(|site| self.sites.get(site).name.clone());
-        let refusal = Refusal { site: name, prefix, source, reason };
+        let refusal = Refusal { site: name, prefix, source, reason, subject };
         if let Some(site) = site {
             let state = self.sites.get_mut(site);
             state.count_refusal(reason);

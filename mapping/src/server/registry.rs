@@ -245,10 +245,15 @@ impl Registry {
         self.instant(*second)
     }
 
-    /// Removes one registration that is due, if there is one.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<(EidPrefix, Registration)> {
+    /// Removes one registration that is due, if there is one among the next `looks` entries that are to be looked at.
+    pub(super) fn expire(
+        &mut self,
+        now: Instant,
+        looks: &mut usize,
+    ) -> Option<(EidPrefix, Registration)> {
         let now = self.timeline?.floor(now);
         loop {
+            *looks = looks.checked_sub(1)?;
             let mut first =
                 self.agenda.seconds.first_entry().filter(|first| *first.key() <= now)?;
             let second = *first.key();

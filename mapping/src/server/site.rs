@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::auth::{self, AuthError, Covered};
+use crate::auth::{self, Covered};
 use crate::config::{Algorithm, Profile, Secret, Site, SiteKey};
 use crate::discard::Discard;
 use crate::eid::{EidPrefix, EidTable, NamePrefix, NameTable};
@@ -304,15 +304,20 @@ impl Sites {
         if !exact && !permission.accept_more_specifics {
             return Err(Discard::MoreSpecificRefused);
         }
+        match self.refused_locator(site, record) {
+            Some(_) => Err(Discard::LocatorRefused),
+            None => Ok(()),
+        }
+    }
+
+    /// The first locator of `record` that `site` may not register.
+    pub(super) fn refused_locator(&self, site: SiteIndex, record: &EidRecord) -> Option<IpAddr> {
         let allowed = &self.get(site).config.allowed_locators;
         let permitted = |rloc: IpAddr| {
             !never_a_locator(rloc)
                 && (allowed.is_empty() || allowed.iter().any(|net| net.contains(&rloc)))
         };
-        if record.usable_locators().any(|(rloc, _)| !permitted(rloc)) {
-            return Err(Discard::LocatorRefused);
-        }
-        Ok(())
+        record.usable_locators().map(|(rloc, _)| rloc).find(|&rloc| !permitted(rloc))
     }
 }
 
@@ -365,12 +370,7 @@ fn verify(
     octets: &[u8],
 ) -> Result<Signing, Discard> {
     let authentication = &register.authentication;
-    let covered =
-        auth::verify(octets, &key.secret, &key.algorithms).map_err(|error| match error {
-            AuthError::Malformed(error) => error.into(),
-            AuthError::Algorithm(_) => Discard::AlgorithmRefused,
-            AuthError::Length(_) | AuthError::Mismatch => Discard::AuthenticationFailed,
-        })?;
+    let covered = auth::verify(octets, &key.secret, &key.algorithms)?;
     Ok(Signing {
         key: at,
         key_id: key.id,

@@ -110,6 +110,7 @@ impl MapServer {
             prefix: refusal.prefix,
             source: refusal.source,
             reason: refusal.reason.name().to_owned(),
+            subject: refusal.subject.map(|subject| subject.to_string()),
             help: refusal.reason.help().to_owned(),
             age_seconds: seconds(now, *last),
             count: *count,

@@ -2,7 +2,7 @@
 use super::{ControlPlane, Event};
 use crate::config::MapServer;
 use crate::view::RegistrationState;
-use mapping::auth::{self, AuthError};
+use mapping::auth;
 use mapping::discard::Discard;
 use mapping::eid::EidPrefix;
 use mapping::timers;
@@ -314,11 +314,7 @@ impl ControlPlane {
             }
             match auth::verify(octets, &server.secret, &[server.algorithm]) {
                 Ok(_) => return Ok(index),
-                Err(AuthError::Malformed(_)) => reason = Discard::Malformed,
-                Err(AuthError::Algorithm(_)) => reason = Discard::AlgorithmRefused,
-                Err(AuthError::Length(_) | AuthError::Mismatch) => {
-                    reason = Discard::AuthenticationFailed;
-                }
+                Err(error) => reason = error.into(),
             }
         }
         Err(reason)

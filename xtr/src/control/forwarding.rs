@@ -7,6 +7,7 @@ use crate::fib::{FibUpdate, Verdict};
 use mapping::eid::EidPrefix;
 use mapping::wire::Action;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 impl ControlPlane {
@@ -53,7 +54,24 @@ impl ControlPlane {
                 });
             }
         }
+        self.update_source(prefix);
         self.update_verdict(prefix, true);
+    }
+
+    /// Who may send for an EID-prefix: any locator of its mapping, whether we could send there or not.
+    fn update_source(&mut self, prefix: EidPrefix) {
+        let Some(updates) = &mut self.source_updates else { return };
+        let Some(entry) = self.cache.get(&prefix) else { return };
+        let verdict = match &entry.mapping {
+            Mapping::Locators(locators) => {
+                let senders: Vec<_> =
+                    locators.iter().map(|locator| locator::sender(locator.address)).collect();
+                // All weigh the same, so sets of one size share their table.
+                Verdict::Encapsulate(Arc::new(self.locator_tables.locator_set(None, senders, 0)))
+            }
+            Mapping::Negative(_) => Verdict::Drop(DropReason::PetrSourceNotRegistered),
+        };
+        updates.push_back(FibUpdate::Insert(prefix, verdict));
     }
 
     /// Removes an entry from the map-cache and the forwarding table.
@@ -70,6 +88,9 @@ impl ControlPlane {
             None => FibUpdate::Remove(*prefix),
         };
         self.fib_updates.push_back(update);
+        if let Some(updates) = &mut self.source_updates {
+            updates.push_back(FibUpdate::Remove(*prefix));
+        }
     }
 
     /// Recomputes what depends on one remote RLOC.
@@ -137,10 +158,22 @@ impl ControlPlane {
         let Some(entry) = self.cache.get_mut(&prefix) else { return };
         let last_used = entry.last_used();
         let (own, known) = (&self.own, &self.locators);
+        let before = match &entry.verdict {
+            Verdict::Encapsulate(set) => Some(Arc::clone(set)),
+            _ => None,
+        };
+        let tables = &mut self.locator_tables;
+        let mut encapsulate = |adjacencies| {
+            Verdict::Encapsulate(Arc::new(tables.locator_set(
+                before.as_deref(),
+                adjacencies,
+                last_used,
+            )))
+        };
         let (mut verdict, mut to_petr) = (of_action(&entry.mapping), false);
         if let Mapping::Locators(locators) = &entry.mapping {
             verdict = match locator::select(own, known, locators, &mut entry.traffic) {
-                Ok(set) => Verdict::Encapsulate(locator::locator_set(set, last_used)),
+                Ok(set) => encapsulate(set),
                 Err(reason) => Verdict::Drop(reason),
             };
         }
@@ -152,10 +185,7 @@ impl ControlPlane {
         if bridged && !self.config.use_petr.is_empty() {
             // With use-petr configured nothing leaves natively: a PETR that is down must not leak EIDs into the underlay.
             match locator::select(own, known, &self.petrs, &mut entry.traffic) {
-                Ok(set) => {
-                    (verdict, to_petr) =
-                        (Verdict::Encapsulate(locator::locator_set(set, last_used)), true);
-                }
+                Ok(set) => (verdict, to_petr) = (encapsulate(set), true),
                 Err(_) if matches!(verdict, Verdict::Native) => {
                     verdict = Verdict::Drop(DropReason::NoUsableLocator);
                 }
@@ -181,7 +211,8 @@ impl ControlPlane {
             return;
         }
         let is_new = !self.locators.contains_key(&address);
-        change(self.locators.entry(address).or_insert_with(Locator::new));
+        let assumed_mtu = self.config.path_mtu.ceiling(address, None);
+        change(self.locators.entry(address).or_insert_with(|| Locator::new(assumed_mtu)));
         if is_new {
             self.start_probing(now, address);
             self.event(Event::LocatorAdded(address));

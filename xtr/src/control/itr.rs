@@ -206,6 +206,13 @@ impl ControlPlane {
         self.start_lookup(now, destination.host_prefix(), Purpose::Miss(source));
     }
 
+    /// Somebody sends from an RLOC that is none of the mapping's: it may have changed.
+    pub(super) fn handle_moved(&mut self, now: Instant, source: Eid) {
+        if let Some((prefix, _)) = self.cache.lookup(source) {
+            self.start_lookup(now, prefix, Purpose::Refresh);
+        }
+    }
+
     /// A mapping is about to expire (MC-25).
     pub(super) fn refresh_if_used(&mut self, now: Instant, prefix: EidPrefix) {
         if self.cache.get(&prefix).is_some_and(Entry::is_in_use) {
@@ -394,6 +401,9 @@ impl ControlPlane {
         reply: &MapReply,
         octets: &[u8],
     ) {
+        if self.handle_path_reply(now, reply.nonce) {
+            return;
+        }
         if reply.probe {
             return self.handle_probe_reply(now, from, reply);
         }

@@ -1,16 +1,16 @@
 //! Remote RLOCs: what is known of each, shared by every map-cache entry that uses it (PB-18, MC-26), and which carry traffic.
 use super::own::OwnRlocs;
+use super::path_mtu::Discovery;
+use crate::config::DEFAULT_MTU;
 use crate::counters::TrafficCounters;
 use crate::drops::DropReason;
-use crate::fib::{Adjacency, LocatorSet};
+use crate::fib::Adjacency;
+use crate::view::PathMtuState;
 use mapping::eid::EidPrefix;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// The path MTU assumed until the host says better.
-pub(super) const DEFAULT_MTU: u16 = 1500;
 
 /// The underlay's path to a remote RLOC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +64,16 @@ pub(super) struct Locator {
     pub(super) backoff: Duration,
     /// When the next probe is due.
     pub(super) due: Option<Instant>,
+    /// The largest outer packet while the path is not looked up, octets.
+    assumed_mtu: u16,
+    /// Once it answers probes, if the path MTU is to be found out.
+    pub(super) discovery: Option<Discovery>,
+    /// Of path probes without answer.
+    pub(super) path_nonces: Vec<u64>,
 }
 
 impl Locator {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(assumed_mtu: u16) -> Self {
         Self {
             users: BTreeSet::new(),
             petr: false,
@@ -80,6 +86,9 @@ impl Locator {
             turn: 0,
             backoff: Duration::ZERO,
             due: None,
+            assumed_mtu,
+            discovery: None,
+            path_nonces: Vec::new(),
         }
     }
 
@@ -90,9 +99,23 @@ impl Locator {
 
     /// The largest outer packet towards it, octets.
     pub(super) fn mtu(&self) -> u16 {
+        self.discovery.as_ref().map_or(self.ceiling(), Discovery::estimate)
+    }
+
+    /// How [`Self::mtu`] is known.
+    pub(super) fn path_mtu_state(&self) -> PathMtuState {
+        match &self.discovery {
+            Some(discovery) if discovery.is_searching() => PathMtuState::Searching,
+            Some(discovery) if discovery.is_confirmed() => PathMtuState::Confirmed,
+            _ => PathMtuState::Assumed,
+        }
+    }
+
+    /// The largest outer packet that our own side sends towards it, octets.
+    pub(super) fn ceiling(&self) -> u16 {
         match self.path {
             Path::Mtu(mtu) => mtu,
-            Path::Unknown | Path::None => DEFAULT_MTU,
+            Path::Unknown | Path::None => self.assumed_mtu,
         }
     }
 }
@@ -146,9 +169,9 @@ pub(super) fn select(
     Ok(adjacencies.into_boxed_slice())
 }
 
-/// Wraps adjacencies for the forwarding table, keeping when the entry was last used.
-pub(super) fn locator_set(adjacencies: Box<[Adjacency]>, last_used: u32) -> Arc<LocatorSet> {
-    Arc::new(LocatorSet::new(adjacencies, last_used))
+/// A locator that may send, for the table of sources; nothing is sent to it from there.
+pub(super) fn sender(address: IpAddr) -> Adjacency {
+    Adjacency { source: address, destination: address, weight: 0, mtu: 0, traffic: Arc::default() }
 }
 
 /// Whether two sets send the same packets the same way.

@@ -7,6 +7,7 @@
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
 //! | `probe` | RLOC-probes sent and their answers |
+//! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
@@ -28,6 +29,8 @@ mod limit;
 mod locator;
 mod map_cache;
 mod own;
+mod path_mtu;
+mod path_probe;
 mod probe;
 mod secure;
 mod show;
@@ -37,7 +40,7 @@ mod subscribe;
 mod tests;
 
 use crate::config::{ControlConfig, Endpoint, Role};
-use crate::fib::{FibUpdate, Verdict};
+use crate::fib::{FibUpdate, LocatorTables, Verdict};
 use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
 use etr::Registration;
@@ -51,6 +54,7 @@ use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
 use mapping::wire::{CONTROL_PORT, Message};
 use own::OwnRlocs;
+use path_probe::PathProbes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use smr::Solicitor;
@@ -112,6 +116,13 @@ pub enum Event {
         /// Where it came from.
         map_server: IpAddr,
     },
+    /// The path MTU towards a remote RLOC is another one now.
+    PathMtu {
+        /// The remote RLOC.
+        rloc: IpAddr,
+        /// The largest outer packet towards it, octets.
+        mtu: u16,
+    },
     /// The map-cache is at its bound: the least recently used entries made room (MC-27).
     MapCacheFull,
 }
@@ -128,12 +139,14 @@ pub struct ControlPlane {
     rng: StdRng,
     cache: MapCache,
     petrs: Vec<Candidate>,
+    locator_tables: LocatorTables,
     locators: BTreeMap<IpAddr, Locator>,
     probe_timers: BTreeSet<(Instant, IpAddr)>,
     probe_nonces: HashMap<u64, IpAddr>,
     probe_bucket: TokenBucket,
     /// No probe before: the bucket was empty.
     probes_blocked: Option<Instant>,
+    path_probes: PathProbes,
     lookups: Lookups,
     refusals_told: TokenBucket,
     registrations: Vec<Registration>,
@@ -146,6 +159,8 @@ pub struct ControlPlane {
     subscriptions: Subscriptions,
     transmits: VecDeque<Transmit>,
     fib_updates: VecDeque<FibUpdate>,
+    /// Which RLOCs may send for which EIDs, if somebody wants to know.
+    source_updates: Option<VecDeque<FibUpdate>>,
     events: VecDeque<Event>,
     discards: DiscardCounters,
     counters: BTreeMap<&'static str, u64>,
@@ -171,11 +186,13 @@ impl ControlPlane {
             rng: StdRng::from_seed(seed),
             cache: MapCache::new(config.map_cache_limit),
             petrs: Vec::new(),
+            locator_tables: LocatorTables::default(),
             locators: BTreeMap::new(),
             probe_timers: BTreeSet::new(),
             probe_nonces: HashMap::new(),
             probe_bucket: TokenBucket::new(now, probe::PROBES_PER_SECOND),
             probes_blocked: None,
+            path_probes: PathProbes::new(now),
             lookups: Lookups::new(now),
             refusals_told: TokenBucket::new(now, secure::REFUSALS_TOLD_PER_SECOND),
             registrations: Vec::new(),
@@ -188,6 +205,7 @@ impl ControlPlane {
             subscriptions: Subscriptions::new(now, register_nonce_base),
             transmits: VecDeque::new(),
             fib_updates: VecDeque::new(),
+            source_updates: None,
             events: VecDeque::new(),
             discards: DiscardCounters::default(),
             counters: BTreeMap::new(),
@@ -247,10 +265,12 @@ impl ControlPlane {
         }
     }
 
-    /// A message of the data plane. Only [`Punt::Miss`] concerns the control plane; ICMP errors are the daemon's to send.
+    /// A message of the data plane. ICMP errors do not concern the control plane, they are the daemon's to send.
     pub fn handle_punt(&mut self, now: Instant, punt: &Punt) {
-        if let Punt::Miss { destination, source } = punt {
-            self.handle_miss(now, *destination, *source);
+        match punt {
+            Punt::Miss { destination, source } => self.handle_miss(now, *destination, *source),
+            Punt::SourceMoved { source } => self.handle_moved(now, *source),
+            Punt::IcmpError { .. } => {}
         }
     }
 
@@ -269,6 +289,7 @@ impl ControlPlane {
         self.run_subscriptions(now);
         self.run_lookups(now);
         self.run_probes(now);
+        self.run_path_probes(now);
         self.run_registrations(now);
         self.run_smrs(now);
         self.replies.purge(now);
@@ -280,6 +301,7 @@ impl ControlPlane {
             self.cache.next_timeout(),
             self.lookups.next_timeout(),
             self.next_probe(),
+            self.path_probes.next_timeout(),
             self.next_registration(),
             self.solicitor.next_timeout(),
             self.subscriptions.next_timeout(),
@@ -297,6 +319,16 @@ impl ControlPlane {
     /// The next change of the forwarding table.
     pub fn poll_fib_update(&mut self) -> Option<FibUpdate> {
         self.fib_updates.pop_front()
+    }
+
+    /// From now on, every mapping is also told to [`Self::poll_source_update`].
+    pub fn track_sources(&mut self) {
+        self.source_updates = Some(VecDeque::new());
+    }
+
+    /// The next change of the table of sources: by EID-prefix all locators of its mapping, usable or not, or that it is nobody's.
+    pub fn poll_source_update(&mut self) -> Option<FibUpdate> {
+        self.source_updates.as_mut()?.pop_front()
     }
 
     /// The next event.
@@ -320,13 +352,15 @@ impl ControlPlane {
 
     /// What the underlay's routing says of a remote RLOC: the largest outer packet in octets, or `None` without a route (PB-16).
     pub fn set_path(&mut self, now: Instant, rloc: IpAddr, mtu: Option<u16>) {
-        let path = mtu.map_or(Path::None, Path::Mtu);
+        let path =
+            mtu.map_or(Path::None, |mtu| Path::Mtu(self.config.path_mtu.ceiling(rloc, Some(mtu))));
         let Some(locator) = self.locators.get_mut(&rloc) else { return };
         if locator.path != path {
             let is_back = std::mem::replace(&mut locator.path, path) == Path::None;
             if is_back {
                 self.hasten_probe(now, rloc);
             }
+            self.path_ceiling_changed(now, rloc);
             self.locator_changed(now, rloc);
         }
     }

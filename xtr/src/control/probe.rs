@@ -31,6 +31,7 @@ impl ControlPlane {
 
     /// Forgets timer and nonces of an RLOC.
     pub(super) fn stop_probing(&mut self, rloc: IpAddr) {
+        self.stop_path_discovery(rloc);
         let Some(locator) = self.locators.get_mut(&rloc) else { return };
         if let Some(due) = locator.due.take() {
             self.probe_timers.remove(&(due, rloc));
@@ -128,7 +129,7 @@ impl ControlPlane {
     }
 
     /// The cached EID-prefix to probe an RLOC with; the default prefix for a PETR.
-    fn probed_prefix(&self, rloc: IpAddr) -> Option<EidPrefix> {
+    pub(super) fn probed_prefix(&self, rloc: IpAddr) -> Option<EidPrefix> {
         let locator = self.locators.get(&rloc)?;
         if !locator.users.is_empty() {
             return locator.users.iter().nth(locator.turn % locator.users.len()).copied();
@@ -191,6 +192,7 @@ impl ControlPlane {
         }
         if was != Reachability::Up {
             self.event(Event::LocatorUp(rloc));
+            self.start_path_discovery(now, rloc);
         }
         if was == Reachability::Down {
             self.locator_changed(now, rloc);

@@ -6,7 +6,7 @@ use super::map_cache::{Entry, Mapping, load};
 use crate::config::Endpoint;
 use crate::fib::Verdict;
 use crate::view::{
-    CountersView, LocatorState, LocatorView, MapCacheEntryView, OwnRegistrationView,
+    CountersView, LocatorState, LocatorView, MapCacheEntryView, OwnRegistrationView, PathMtuState,
     RegistrationState, Via,
 };
 use mapping::eid::EidPrefix;
@@ -194,7 +194,8 @@ impl ControlPlane {
                 .map(|at| now.saturating_duration_since(at).as_secs()),
             packets: 0,
             octets: 0,
-            mtu: known.map_or(super::locator::DEFAULT_MTU, Locator::mtu),
+            mtu: known.map_or(crate::config::DEFAULT_MTU, Locator::mtu),
+            path_mtu: known.map_or(PathMtuState::Assumed, Locator::path_mtu_state),
             mappings: 0,
             petr,
             unusable: unusable(state, candidate.priority),

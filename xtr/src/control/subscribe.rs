@@ -9,7 +9,7 @@ use super::secure::PREFERRED;
 use super::{ControlPlane, Event};
 use crate::config::NotifyKey;
 use crate::view::{OwnSubscriptionView, SubscriptionState};
-use mapping::auth::{self, AuthError};
+use mapping::auth;
 use mapping::config::{Algorithm, Secret};
 use mapping::discard::Discard;
 use mapping::eid::{EidPrefix, EidTable};
@@ -670,11 +670,7 @@ impl ControlPlane {
             }
             match auth::verify(octets, &key.secret, &[key.algorithm]) {
                 Ok(_) => return Ok(key),
-                Err(AuthError::Malformed(_)) => reason = Discard::Malformed,
-                Err(AuthError::Algorithm(_)) => reason = Discard::AlgorithmRefused,
-                Err(AuthError::Length(_) | AuthError::Mismatch) => {
-                    reason = Discard::AuthenticationFailed;
-                }
+                Err(error) => reason = error.into(),
             }
         }
         Err(reason)

@@ -9,6 +9,7 @@
 //! | `datagram` | what a receive completion holds |
 //! | `packet_ring` | frames from native interfaces without the TUN |
 //! | `udp`, `tun` | sockets and device; `sys`: raw system calls |
+//! | `prefetch` | the processor's hint, for the forwarding table |
 //! | `steer` | which worker receives a packet; `affinity`: which core a worker runs on |
 //!
 //! Packets of one flow stay in order: bursts and writes are handed over in the order they were begun, and none of them waits in the
@@ -30,6 +31,7 @@ use crate::packet::Marking;
 use crate::packet::icmp::Rate;
 use crate::policy::Policy;
 use crate::punt::PuntSender;
+use crate::tap::{Switch, Tapper};
 use mapping::view::WorkerView;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use outbound::Bursts;
@@ -58,13 +60,16 @@ mod packet_ring_filter;
 mod packet_ring_gate;
 mod packet_ring_socket;
 mod parked;
+mod prefetch;
 mod ring;
 mod steer;
 mod sys;
 mod tun;
-mod udp;
+pub(crate) mod udp;
 mod worker;
 mod writes;
+
+pub(crate) use prefetch::prefetch;
 
 /// More workers than this help nobody.
 const MAX_WORKERS: usize = 256;
@@ -75,11 +80,13 @@ pub struct Engine {
     tun_name: String,
     tun_index: u32,
     tun_mtu: u16,
+    path_mtus: Arc<PathMtus>,
     started: Instant,
     workers: Vec<Handle>,
     /// Goes last: after the workers, nobody takes what it keeps from the kernel.
     gate: Option<Gate>,
     explainer: Explainer,
+    tap_switch: Arc<Switch>,
 }
 
 #[derive(Debug)]
@@ -104,6 +111,20 @@ impl Engine {
         fib: &FibReaderFactory,
         punts: PuntSender,
     ) -> io::Result<Self> {
+        Self::start_checking(config, policy, fib, None, punts)
+    }
+
+    /// As [`Self::start`]; with `sources`, packets from the core are taken only from locators of their inner source's mapping there.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_checking<P: Policy>(
+        config: &DataConfig,
+        policy: Arc<P>,
+        fib: &FibReaderFactory,
+        sources: Option<&FibReaderFactory>,
+        punts: PuntSender,
+    ) -> io::Result<Self> {
         let count = worker_count(config);
         let tun = Tun::create(&config.tun_name, count)?;
         let started = Instant::now();
@@ -119,12 +140,15 @@ impl Engine {
             Arc::clone(&policy) as Arc<dyn Policy>,
             Arc::clone(&path_mtus),
             fib.clone(),
-        );
+        )
+        .check_sources(sources);
         let mut engine = Self {
             explainer,
+            tap_switch: Arc::default(),
             tun_name: tun.name,
             tun_index: tun.index,
             tun_mtu: tun.mtu,
+            path_mtus: Arc::clone(&path_mtus),
             started,
             workers: Vec::with_capacity(count),
             gate: match &config.intake {
@@ -132,7 +156,8 @@ impl Engine {
                 Intake::Ring(ring) => Some(Gate::new(ring, count)?),
             },
         };
-        let icmp: Arc<[_]> = udp::icmp_sockets(&config.rlocs).into();
+        let listened: &[IpAddr] = if config.path_mtu_icmp { &config.rlocs } else { &[] };
+        let icmp: Arc<[_]> = udp::icmp_sockets(listened).into();
         for queue in tun.queues {
             let sockets = Sockets::open(config, &ports, Arc::clone(&icmp))?;
             if engine.workers.is_empty() {
@@ -143,13 +168,18 @@ impl Engine {
             let native = PacketRings::new(rings)?;
             let descriptors = Descriptors { tun: queue, sockets, ports, native };
             let counters = Arc::<WorkerCounters>::default();
-            let forwarder = Forwarder::new(
+            let mut forwarder = Forwarder::new(
                 settings.clone(),
                 Arc::clone(&policy),
                 Arc::clone(&counters),
                 Arc::clone(&path_mtus),
                 punts.clone(),
-            );
+            )
+            .with_tap(Arc::clone(&engine.tap_switch), engine.workers.len())
+            .limit_rates(config.rate_limits.share(count as u32));
+            if let Some(sources) = sources {
+                forwarder = forwarder.check_sources(sources.reader());
+            }
             let reader = fib.reader();
             let shared = (Arc::clone(&counters), Arc::clone(&path_mtus));
             let (pool_len, zero_checksum) = (ports.len(), config.zero_udp_checksum);
@@ -193,9 +223,19 @@ impl Engine {
         u32::try_from(self.started.elapsed().as_secs() + 1).unwrap_or(u32::MAX)
     }
 
+    /// What routers, and our own interfaces, said of path MTUs.
+    pub fn path_mtus(&self) -> &PathMtus {
+        &self.path_mtus
+    }
+
     /// Says what the workers would do with a packet.
     pub fn explainer(&self) -> &Explainer {
         &self.explainer
+    }
+
+    /// Taps what the workers forward.
+    pub fn tapper(&self) -> Tapper {
+        Tapper::new(Arc::clone(&self.tap_switch), &self.explainer, self.workers.len())
     }
 
     /// The name of the TUN device.
@@ -242,9 +282,22 @@ impl Engine {
         self.workers.iter().enumerate().map(view).collect()
     }
 
-    /// Stops the workers, waits for them and removes the TUN device.
-    pub fn stop(self) {
-        drop(self);
+    /// Stops the workers, waits for them and removes the TUN device; returns the last of the counters: nothing is held any more.
+    pub fn stop(mut self) -> CounterSnapshot {
+        self.end();
+        self.counters()
+    }
+
+    fn end(&mut self) {
+        for worker in &self.workers {
+            worker.control.stop.store(true, Ordering::Release);
+        }
+        self.wake();
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                let _ = thread.join();
+            }
+        }
     }
 
     /// Starts a worker's thread and waits until it runs.
@@ -287,15 +340,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        for worker in &self.workers {
-            worker.control.stop.store(true, Ordering::Release);
-        }
-        self.wake();
-        for worker in &mut self.workers {
-            if let Some(thread) = worker.thread.take() {
-                let _ = thread.join();
-            }
-        }
+        self.end();
     }
 }
 

@@ -184,8 +184,10 @@ fn open_slot(socket: usize, destination: IpAddr) -> usize {
             (bits >> 64) as u64 ^ (bits as u64).rotate_left(32)
         }
     };
-    let mixed = (bits ^ (socket as u64).rotate_left(48)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 40) as usize % OPEN_SLOTS
+    let socket = (socket as u64).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let mixed = (bits ^ socket).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // The highest bits depend on all others.
+    (mixed >> (u64::BITS - OPEN_SLOTS.ilog2())) as usize
 }
 
 impl Burst {
@@ -386,6 +388,21 @@ mod tests {
     fn segments(bursts: &mut Bursts) -> Vec<(u16, u16)> {
         let order: Vec<u16> = bursts.flush().map(|(index, ..)| index).collect();
         order.into_iter().map(|index| (index, bursts.slots[usize::from(index)].segments)).collect()
+    }
+
+    #[test]
+    fn flows_of_many_ports_or_locators_keep_their_bursts_open() {
+        let locator = |last: u8| [IpAddr::from([198, 51, 100, last]), IpAddr::from([0x20; 16])];
+        for [v4, v6] in (0..=255).map(locator) {
+            for destination in [v4, v6] {
+                let slots: std::collections::HashSet<_> =
+                    (0..64).map(|socket| open_slot(socket, destination)).collect();
+                assert!(slots.len() >= 48, "{destination}: {}", slots.len());
+            }
+        }
+        let slots: std::collections::HashSet<_> =
+            (0..=255).map(|last| open_slot(7, locator(last)[0])).collect();
+        assert!(slots.len() >= 192, "{}", slots.len());
     }
 
     #[test]

@@ -74,6 +74,23 @@ impl PacketRings {
         }
     }
 
+    /// The frames that [`Self::take`] will give next, up to `limit`, to look at before. Leaves out those larger than a frame.
+    pub(super) fn waiting(&self, ring: usize, limit: u16) -> impl Iterator<Item = &[u8]> {
+        let filled = self.rings.get(ring).into_iter().flat_map(move |ring| {
+            let frames = (0..limit).map(|ahead| (ring.next + ahead) % FRAMES);
+            let free = frames.take_while(|&frame| ring.users[usize::from(frame)] == 0);
+            free.map_while(|frame| Some((&ring.socket, frame, ring.socket.filled(frame)?)))
+        });
+        filled.filter_map(|(socket, frame, filled)| match filled {
+            Filled::Packet(start, len) => {
+                socket.prefetch((frame + AHEAD) % FRAMES);
+                // SAFETY: the frame is filled and has no users; `take` cannot give it to one while `self` is borrowed.
+                Some(&*unsafe { socket.packet(frame, start, len) })
+            }
+            Filled::InSocket | Filled::CutOff => None,
+        })
+    }
+
     /// The next frame of the ring numbered so; `None` if there is none, or no room for what it announces.
     pub(super) fn take(&mut self, ring: usize) -> Option<Taken<'_>> {
         let Self { rings, large } = self;

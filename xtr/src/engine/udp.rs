@@ -164,7 +164,11 @@ fn send_socket(rloc: IpAddr, port: u16, zero_checksum: bool) -> io::Result<Socke
     Ok(socket)
 }
 
-fn dont_fragment(socket: &Socket, rloc: IpAddr, on: bool) -> io::Result<()> {
+/// Whether a socket's packets carry DF, and are refused when larger than the interface; of `rloc` counts the family.
+///
+/// # Errors
+/// What the kernel said.
+pub(crate) fn dont_fragment(socket: &Socket, rloc: IpAddr, on: bool) -> io::Result<()> {
     // PROBE sets DF and ignores the kernel's path MTU: the mapping's locator has its own (MT-10).
     let (level, option, value) = match (rloc, on) {
         (IpAddr::V4(_), true) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),

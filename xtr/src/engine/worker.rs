@@ -12,7 +12,7 @@ use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibReader, FibView};
 use crate::forward::{Forwarder, Outer, Output, PathMtus};
-use crate::packet::{Family, Inner, arrival};
+use crate::packet::{Family, Inner, VirtioNetHeader, arrival};
 use crate::policy::Policy;
 use nix::sys::eventfd::EventFd;
 use std::collections::VecDeque;
@@ -35,8 +35,13 @@ const FIRST_SOCKET_FILE: u32 = 1;
 const ROOM_PER_BUFFER: usize = 64;
 /// Frames taken from one packet ring per turn: enough for long bursts, few enough that nobody else waits long.
 const FRAMES_PER_TURN: usize = 512;
+/// Of these, how many destinations are looked up ahead, when that pays.
+const FRAMES_AHEAD: u16 = 64;
 /// How long to wait for operations that should have completed at once.
 const STRAGGLERS: Duration = Duration::from_millis(5);
+
+/// How long a worker that ends waits for what it has handed to the kernel.
+const LAST_COMPLETIONS: Duration = Duration::from_secs(1);
 
 /// A read that waits is not always told that its device went: the kernel detaches a queue after it woke the readers.
 const TUN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -129,7 +134,8 @@ impl<P: Policy> Worker<P> {
             self.io.flush()?;
         }
         self.io.descriptors.native.count_drops(&self.io.counters);
-        Ok(())
+        self.forwarder.give_up();
+        self.io.finish(Instant::now() + LAST_COMPLETIONS)
     }
 
     fn timeout(&self, now: Instant) -> Duration {
@@ -148,7 +154,7 @@ impl<P: Policy> Worker<P> {
         }
         io.forward_released(now, forwarder, &mut view)?;
         if view.wants_warming() {
-            view.warm(io.pending_frames().filter_map(|frame| forwarder.destination(frame)));
+            view.warm(io.pending_packets().filter_map(|packet| forwarder.destination(packet)));
         }
         while let Some(completion) = io.pending.pop_front() {
             io.make_room()?;
@@ -338,6 +344,15 @@ impl Io {
         }
     }
 
+    /// Waits for what was handed to the kernel, to count it. What is read meanwhile counts as never received.
+    fn finish(&mut self, until: Instant) -> io::Result<()> {
+        while self.in_flight > 0 && Instant::now() < until {
+            self.ring.wait(1, STRAGGLERS)?;
+            self.reap()?;
+        }
+        Ok(())
+    }
+
     /// Forwards what was held and need not wait any longer, before anything that came later.
     fn forward_released<P: Policy>(
         &mut self,
@@ -391,10 +406,13 @@ impl Io {
         Ok(())
     }
 
-    /// The frames that wait to be forwarded.
-    fn pending_frames(&self) -> impl Iterator<Item = &[u8]> {
+    /// The packets read from the TUN that wait to be forwarded.
+    fn pending_packets(&self) -> impl Iterator<Item = &[u8]> {
         let frames = self.pending.iter().filter(|frame| frame.operation == Operation::Tun);
-        frames.filter_map(|frame| self.tun.peek(frame.buffer?, frame.result as usize))
+        frames.filter_map(|frame| {
+            let frame = self.tun.peek(frame.buffer?, frame.result as usize)?;
+            frame.get(VirtioNetHeader::LEN..)
+        })
     }
 
     fn forward_frame<P: Policy>(
@@ -421,7 +439,12 @@ impl Io {
         view: &mut FibView<'_>,
     ) -> io::Result<()> {
         for ring in 0..self.descriptors.native.len() {
-            for _ in 0..FRAMES_PER_TURN {
+            for frame in 0..FRAMES_PER_TURN {
+                if view.wants_warming() && frame % usize::from(FRAMES_AHEAD) == 0 {
+                    let frames = self.descriptors.native.waiting(ring, FRAMES_AHEAD);
+                    let packets = frames.filter_map(|frame| frame.get(arrival::HEADERS_LEN..));
+                    view.warm(packets.filter_map(|packet| forwarder.destination(packet)));
+                }
                 self.make_room()?;
                 let Self { descriptors, bursts, writes, counters, .. } = self;
                 let native = &mut descriptors.native;
@@ -432,15 +455,12 @@ impl Io {
                         let mut out = Outbound::new(bursts, writes, buffer, frame);
                         match arrival::take(frame) {
                             Ok(frame) => forwarder.from_native(now, view, frame, &mut out),
-                            Err(reason) => forwarder.drop_from_native(reason, &mut out),
+                            Err(reason) => forwarder.drop_from_native(now, reason),
                         }
                         let operations = out.operations;
                         native.settle(buffer, operations);
                     }
-                    Taken::CutOff => {
-                        let mut out = Outbound::new(bursts, writes, BufferRef::default(), &[]);
-                        forwarder.drop_from_native(DropReason::NativeCutOff, &mut out);
-                    }
+                    Taken::CutOff => forwarder.drop_from_native(now, DropReason::NativeCutOff),
                 }
                 self.forward_released(now, forwarder, view)?;
             }
@@ -487,7 +507,7 @@ impl Io {
         let mut out = Outbound::new(&mut self.bursts, &mut self.writes, buffer, octets);
         match datagram::parse(octets) {
             Some(received) if received.payload.is_empty() => {
-                forwarder.drop_from_core(DropReason::LispHeaderTruncated, &mut out);
+                forwarder.drop_from_core(now, DropReason::LispHeaderTruncated);
             }
             Some(received) => {
                 let (source, fields) = (received.source, received.fields);
@@ -495,7 +515,7 @@ impl Io {
                     forwarder.from_core(now, view, source, fields, datagram, &mut out);
                 }
             }
-            None => forwarder.drop_from_core(DropReason::OuterTruncated, &mut out),
+            None => forwarder.drop_from_core(now, DropReason::OuterTruncated),
         }
         let operations = out.operations;
         self.udp.settle(id, operations);

@@ -51,6 +51,7 @@ pub struct Explainer {
     policy: Arc<dyn Policy>,
     path_mtus: Arc<PathMtus>,
     readers: FibReaderFactory,
+    sources: Option<FibReaderFactory>,
 }
 
 impl Explainer {
@@ -62,7 +63,25 @@ impl Explainer {
         path_mtus: Arc<PathMtus>,
         readers: FibReaderFactory,
     ) -> Self {
-        Self { settings, source_ports: source_ports.collect(), policy, path_mtus, readers }
+        let source_ports = source_ports.collect();
+        Self { settings, source_ports, policy, path_mtus, readers, sources: None }
+    }
+
+    /// As workers do that take packets only from locators of their inner source's mapping in this table, if there is one.
+    #[must_use]
+    pub fn check_sources(mut self, sources: Option<&FibReaderFactory>) -> Self {
+        self.sources = sources.cloned();
+        self
+    }
+
+    /// What the workers forward by.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The numbers of the pool's ports.
+    pub(crate) fn source_ports(&self) -> &[u16] {
+        &self.source_ports
     }
 
     /// What would become of the packet.
@@ -134,13 +153,17 @@ impl Explainer {
     fn forwarder(&self) -> Forwarder<Arc<dyn Policy>> {
         // Room for the ICMP error and the miss of one packet.
         let (punts, _) = punt::queue(2);
-        Forwarder::new(
+        let forwarder = Forwarder::new(
             self.settings.clone(),
             Arc::new(Arc::clone(&self.policy)),
             Arc::<WorkerCounters>::default(),
             Arc::clone(&self.path_mtus),
             punts,
-        )
+        );
+        match &self.sources {
+            Some(sources) => forwarder.check_sources(sources.reader()),
+            None => forwarder,
+        }
     }
 }
 

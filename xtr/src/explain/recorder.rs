@@ -234,6 +234,12 @@ impl Output for Recorder<'_> {
                 let text = format!("accepted: {}; {onward}", self.policy_text());
                 self.say("policy", text);
             }
+            Step::Registered(source) => {
+                let text = format!(
+                    "{source} is registered, and the outer source is a locator of its mapping"
+                );
+                self.say("source", text);
+            }
             Step::LookedUp(eid, verdict) => self.looked_up(eid, verdict),
             Step::Chosen { set, adjacency, flow_hash, outer } => {
                 self.chosen(set, adjacency, flow_hash, outer);

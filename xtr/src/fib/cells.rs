@@ -2,6 +2,7 @@
 //!
 //! Cells live in chunks, so that growing never moves what is there; a freed block joins its free neighbours (boundary tags), so that
 //! churn does not crumble the memory; a block is taken from the smallest free one that holds it. Everything takes constant time.
+use crate::engine::prefetch;
 
 const CHUNK_BITS: u32 = 16;
 /// Cells per chunk: 1 MiB, of which the system provides only what was written.
@@ -101,10 +102,10 @@ impl Cells {
         Cell::of(self.read(at))
     }
 
-    /// Any bits of the cell, only to have it in the cache.
+    /// Has the cell brought into the cache.
     #[inline(always)]
-    pub(super) fn touch(&self, at: u32) -> u64 {
-        self.read(at)[1]
+    pub(super) fn prefetch(&self, at: u32) {
+        prefetch(&self.chunks[(at >> CHUNK_BITS) as usize][at as usize % CHUNK]);
     }
 
     pub(super) fn set(&mut self, at: u32, cell: Cell) {

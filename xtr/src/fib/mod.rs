@@ -15,7 +15,7 @@ mod table;
 mod trie;
 mod verdicts;
 
-pub use select::select;
+pub use select::{LocatorTables, select};
 pub use table::{FibReader, FibReaderFactory, FibView, FibWriter};
 
 /// What to do with a packet for an EID.
@@ -45,12 +45,17 @@ pub struct LocatorSet {
     pub adjacencies: Box<[Adjacency]>,
     /// When the entry last carried a packet, in whole seconds of the engine's coarse clock; 0 = never.
     pub last_used: std::sync::atomic::AtomicU32,
+    /// Which adjacency a flow takes; none for fewer than two.
+    table: Option<Arc<select::Table>>,
 }
 
 impl LocatorSet {
-    /// A set of `adjacencies`, sorted by address, last used at `last_used` of the engine's coarse clock.
+    /// A set by itself of `adjacencies`, sorted by address, last used at `last_used`; see [`LocatorTables::locator_set`] for one
+    /// that takes the place of another.
     pub fn new(adjacencies: impl Into<Box<[Adjacency]>>, last_used: u32) -> Self {
-        Self { adjacencies: adjacencies.into(), last_used: last_used.into() }
+        let adjacencies = adjacencies.into();
+        let table = select::first_table(&adjacencies);
+        Self { adjacencies, last_used: last_used.into(), table }
     }
 }
 

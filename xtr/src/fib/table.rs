@@ -3,6 +3,7 @@ use super::recent::{Destination, Recent};
 use super::trie::{LANES, Lane, Prefix, Trie};
 use super::verdicts::Verdicts;
 use super::{Adjacency, FibUpdate, Verdict};
+use crate::engine::prefetch;
 use ipnet::IpNet;
 use left_right::{Absorb, ReadGuard, ReadHandle, ReadHandleFactory, WriteHandle};
 use mapping::eid::{EidPrefix, InstanceId};
@@ -190,14 +191,12 @@ impl<'a> Batch<'a> {
     fn finish(&mut self) {
         let len = std::mem::take(&mut self.len).min(LANES);
         self.table.trie.look_up_all(&mut self.lanes, len);
-        let mut touched = 0;
         for (destination, lane) in self.destinations.iter().zip(&self.lanes).take(len) {
             let number = lane.found.unwrap_or(MISS);
+            // The packet will need it.
+            prefetch(self.table.verdicts.get(number));
             self.recent.correct(destination, number);
-            // The packet will need it: have it in the cache.
-            touched += usize::from(self.table.verdicts.get(number).is_miss());
         }
-        std::hint::black_box(touched);
     }
 }
 
@@ -250,45 +249,58 @@ impl Table {
     }
 
     fn insert(&mut self, prefix: &EidPrefix, verdict: Verdict) {
-        for adjacency in adjacencies(&verdict) {
-            let locator = locator(adjacency.destination);
-            let users = self.trie.get(&locator).unwrap_or(0);
-            self.trie.insert(&locator, users + 1);
-        }
         let key = key(prefix);
-        let replaced = match self.trie.get(&key) {
-            Some(number) => self.verdicts.replace(number, verdict),
+        let (number, before) = match self.trie.get(&key) {
+            Some(number) => (number, self.verdicts.replace(number, verdict)),
             None => {
                 let number = self.verdicts.insert(verdict);
                 self.trie.insert(&key, number);
                 self.note_change(prefix);
-                None
+                (number, None)
             }
         };
-        self.forget_locators(replaced);
+        let before = before.as_ref().map_or(&[][..], adjacencies);
+        let now = adjacencies(self.verdicts.get(number));
+        // Most changes leave the locators what they were.
+        if !before.iter().map(destination).eq(now.iter().map(destination)) {
+            now.iter().for_each(|one| count_user(&mut self.trie, one.destination));
+            before.iter().for_each(|one| forget_user(&mut self.trie, one.destination));
+        }
     }
 
     fn remove(&mut self, prefix: &EidPrefix) {
         let Some(number) = self.trie.remove(&key(prefix)) else { return };
         self.note_change(prefix);
         let removed = self.verdicts.remove(number);
-        self.forget_locators(removed);
+        for adjacency in removed.iter().flat_map(adjacencies) {
+            forget_user(&mut self.trie, adjacency.destination);
+        }
     }
 
     fn note_change(&mut self, prefix: &EidPrefix) {
         self.changes[self.version as usize % CHANGES] = Some(*prefix);
         self.version += 1;
     }
+}
 
-    fn forget_locators(&mut self, verdict: Option<Verdict>) {
-        for adjacency in verdict.iter().flat_map(adjacencies) {
-            let locator = locator(adjacency.destination);
-            match self.trie.get(&locator) {
-                Some(users @ 2..) => self.trie.insert(&locator, users - 1),
-                _ => self.trie.remove(&locator),
-            };
-        }
-    }
+/// One more adjacency leads to this locator.
+fn count_user(trie: &mut Trie, address: IpAddr) {
+    let locator = locator(address);
+    let users = trie.get(&locator).unwrap_or(0);
+    trie.insert(&locator, users + 1);
+}
+
+/// One less does.
+fn forget_user(trie: &mut Trie, address: IpAddr) {
+    let locator = locator(address);
+    match trie.get(&locator) {
+        Some(users @ 2..) => trie.insert(&locator, users - 1),
+        _ => trie.remove(&locator),
+    };
+}
+
+fn destination(adjacency: &Adjacency) -> IpAddr {
+    adjacency.destination
 }
 
 fn adjacencies(verdict: &Verdict) -> &[Adjacency] {

@@ -91,6 +91,47 @@ fn readers_on_other_threads_see_whole_batches() {
     });
 }
 
+/// A writer moves an address between a host route, networks around it and nothing, in an order that any reader can check: a reader
+/// that remembers a destination longer than it may, or sees half of a change, finds something else.
+#[test]
+fn readers_that_remember_see_every_change_while_the_table_is_written() {
+    let (mut writer, factory) = FibWriter::new();
+    let address = |i: u32| Ipv4Addr::from_bits(0x0a00_0000 | i << 8 | 1).into();
+    let within = |i: u32, len: u8| {
+        EidPrefix::new(InstanceId::DEFAULT, IpNet::new(address(i), len).expect("a length"))
+    };
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for reader_number in 0..2u32 {
+            let (mut reader, stop) = (factory.reader(), &stop);
+            scope.spawn(move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let mut view = reader.enter();
+                    if reader_number == 0 {
+                        view.warm((0..100).map(|i| (InstanceId::DEFAULT, address(i))));
+                    }
+                    // All even ones get the same at once, and the odd ones the opposite.
+                    let mut number = |i| reason(view.lookup(InstanceId::DEFAULT, address(i)));
+                    let (even, odd) = (number(0), number(1));
+                    for i in 0..100 {
+                        assert_eq!(number(i), if i % 2 == 0 { even } else { odd });
+                    }
+                    assert!(even.is_none() || even != odd);
+                }
+            });
+        }
+        for round in 0..60 {
+            let len = [32, 24, 27, 30][round % 4];
+            let verdict = |i: u32| Verdict::Drop(DropReason::ALL[(round + i as usize % 2) % 20]);
+            writer.apply((0..100).map(|i| FibUpdate::Insert(within(i, len), verdict(i))));
+            if round % 3 == 0 {
+                writer.apply((0..100).map(|i| FibUpdate::Remove(within(i, len))));
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
 #[test]
 fn mt_12_locators_are_known_while_an_entry_uses_them() {
     let (mut writer, factory) = FibWriter::new();

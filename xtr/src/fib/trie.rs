@@ -14,7 +14,7 @@ const LAST_OFFSET: u32 = 60;
 /// As the length of a bridge: longer than any prefix, so that it is always on a branch.
 const BRIDGE_LEN: u32 = 65;
 /// Keys walked down side by side, so that their cache misses overlap.
-pub(super) const LANES: usize = 32;
+pub(super) const LANES: usize = 64;
 
 /// The words of a key; those it does not have are 0.
 pub(super) type Words = [u64; 3];
@@ -74,12 +74,6 @@ impl Trie {
         let mut walking: [u8; LANES] = std::array::from_fn(|index| index as u8);
         let mut count = count.min(LANES);
         while count > 0 {
-            // Nothing here depends on what is read, so all these cache misses are under way at once.
-            let mut touched = 0;
-            for index in &walking[..count] {
-                touched ^= self.cells.touch(lanes[usize::from(*index) % LANES].at);
-            }
-            std::hint::black_box(touched);
             let mut kept = 0;
             for i in 0..count {
                 let index = walking[i % LANES];
@@ -87,6 +81,8 @@ impl Trie {
                 if let Some(found) = lane.step(&self.cells) {
                     lane.found = found;
                 } else {
+                    // By the time it is this lane's turn again the cell is there.
+                    self.cells.prefetch(lane.at);
                     walking[kept % LANES] = index;
                     kept += 1;
                 }
@@ -343,13 +339,19 @@ impl Lane {
         match cells.get(self.at) {
             Cell::Node(node) => {
                 let digit = digit(node.offset, self.key);
-                if node.bitmap as u32 & MATCHES[digit as usize % MATCHES.len()] != 0 {
-                    self.best = self.at;
+                // As `matches` and `rank` would, with halves of the bitmap that are cheaper to count.
+                let (prefixes, branches) = (node.bitmap as u32, (node.bitmap >> 32) as u32);
+                let mut first = node.base;
+                if prefixes != 0 {
+                    first += prefixes.count_ones();
+                    if prefixes & MATCHES[digit as usize % MATCHES.len()] != 0 {
+                        self.best = self.at;
+                    }
                 }
-                if node.bitmap >> 32 >> digit & 1 == 0 {
+                if branches >> digit & 1 == 0 {
                     return self.turn_to_best(cells);
                 }
-                self.at = node.base + node.rank(32 + digit);
+                self.at = first + (branches & ((1 << digit) - 1)).count_ones();
                 None
             }
             Cell::Leaf { key, len, value } => {

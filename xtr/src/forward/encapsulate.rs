@@ -44,6 +44,11 @@ impl<P: Policy> Forwarder<P> {
             Ok(route) => route,
             Err(reason) => return self.discard(reason, work.traffic.packets, out),
         };
+        if let Err(reason) =
+            self.limit_outgoing(now, set, adjacency.destination, work.traffic.packets)
+        {
+            return self.discard(reason, work.traffic.packets, out);
+        }
         let mtu = self.path_mtus.effective(now, &adjacency.destination, adjacency.mtu);
         let limit = mtu::inner_limit(mtu, Family::of(&adjacency.destination));
         let segments = match self.prepare(&mut work) {

@@ -22,7 +22,11 @@ use crate::packet::{
 };
 use crate::policy::{Onward, Policy};
 use crate::punt::{Punt, PuntSender};
+use crate::tap::{Switch, Tap, Tapped};
+use hold::Waits;
+use mapping::admin::Side;
 use mapping::eid::{Eid, InstanceId};
+use registered::Arrival;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,11 +36,14 @@ mod encapsulate;
 mod hold;
 mod output;
 mod path_mtu;
+mod rate_limit;
+mod registered;
 mod step;
 
 pub use hold::{Held, HoldLimits};
 pub use output::{Outer, Output};
 pub use path_mtu::{PathMtus, PathReport};
+pub use rate_limit::RateLimits;
 pub use step::Step;
 
 /// Octets that must lie before every packet: a virtio-net header on the native side, a LISP header on the core side fits as well.
@@ -72,11 +79,17 @@ pub struct Forwarder<P> {
     punts: PuntSender,
     icmp_limiter: IcmpLimiter,
     hold: hold::Hold,
-    /// What is held may have its mapping by now.
-    recheck_held: bool,
+    /// Who may send what, if that is checked.
+    sources: Option<registered::Sources>,
+    limiter: Option<Box<rate_limit::Limiter>>,
     /// Whole seconds since the start, plus 1.
     clock: u32,
     scratch: encapsulate::Scratch,
+    tap_switch: Arc<Switch>,
+    /// Which worker this is to the tap.
+    worker: usize,
+    /// While somebody taps.
+    tap: Option<Box<Tap>>,
 }
 
 /// What a LISP header came behind.
@@ -127,15 +140,39 @@ impl<P: Policy> Forwarder<P> {
             punts,
             icmp_limiter: IcmpLimiter::new(settings.icmp_rate, settings.seed),
             hold: hold::Hold::new(settings.hold),
-            recheck_held: false,
+            sources: None,
+            limiter: None,
             clock: 1,
             scratch: encapsulate::Scratch::default(),
+            tap_switch: Arc::default(),
+            worker: 0,
+            tap: None,
             settings,
         }
     }
 
+    /// Follows `switch` as worker number `worker`: it looks there once per batch, in [`Self::handle_timeout`].
+    pub fn with_tap(self, switch: Arc<Switch>, worker: usize) -> Self {
+        Self { tap_switch: switch, worker, ..self }
+    }
+
     /// A frame read from the TUN: virtio-net header and packet, perhaps a super-packet.
     pub fn from_native(
+        &mut self,
+        now: Instant,
+        fib: &mut FibView<'_>,
+        frame: &mut [u8],
+        out: &mut impl Output,
+    ) {
+        let Some(mut tap) = self.take_tap() else {
+            return self.native_to_table(now, fib, frame, out);
+        };
+        tap.begin_native(now, frame.get(HEADROOM..).unwrap_or_default());
+        self.native_to_table(now, fib, frame, &mut Tapped::new(out, &mut tap));
+        self.put_tap(tap);
+    }
+
+    fn native_to_table(
         &mut self,
         now: Instant,
         fib: &mut FibView<'_>,
@@ -168,9 +205,8 @@ impl<P: Policy> Forwarder<P> {
         }
     }
 
-    /// Where [`Self::from_native`] will look this frame's destination up, if it will.
-    pub fn destination(&self, frame: &[u8]) -> Option<(InstanceId, IpAddr)> {
-        let (_, packet) = split(frame)?;
+    /// Where [`Self::from_native`] will look the destination of this packet up, if it will.
+    pub fn destination(&self, packet: &[u8]) -> Option<(InstanceId, IpAddr)> {
         let inner = Inner::parse(packet).ok()?;
         let instance_id = self.policy.admit_native(inner.source, inner.destination).ok()?;
         Some((instance_id, inner.destination))
@@ -178,6 +214,24 @@ impl<P: Policy> Forwarder<P> {
 
     /// A datagram received on port 4341 of an own RLOC: `datagram` is its UDP payload, `outer` what was in the outer header.
     pub fn from_core(
+        &mut self,
+        now: Instant,
+        fib: &mut FibView<'_>,
+        outer_source: IpAddr,
+        outer: OuterFields,
+        datagram: &mut [u8],
+        out: &mut impl Output,
+    ) {
+        let Some(mut tap) = self.take_tap() else {
+            return self.core_to_site(now, fib, outer_source, outer, datagram, out);
+        };
+        tap.begin_core(now, outer_source, outer, datagram);
+        let tapped = &mut Tapped::new(out, &mut tap);
+        self.core_to_site(now, fib, outer_source, outer, datagram, tapped);
+        self.put_tap(tap);
+    }
+
+    fn core_to_site(
         &mut self,
         now: Instant,
         fib: &mut FibView<'_>,
@@ -195,14 +249,26 @@ impl<P: Policy> Forwarder<P> {
     }
 
     /// A datagram that could not be received whole, or without its outer fields.
-    pub fn drop_from_core(&mut self, reason: DropReason, out: &mut impl Output) {
+    pub fn drop_from_core(&mut self, now: Instant, reason: DropReason) {
         self.counters.core_in(Traffic::packet(0));
-        self.discard(reason, 1, out);
+        self.counters.dropped(reason, 1);
+        self.show_unreadable(now, Side::Core, reason);
+    }
+
+    /// A packet of which nothing is left to show but that it was there.
+    fn show_unreadable(&mut self, now: Instant, side: Side, reason: DropReason) {
+        if let Some(tap) = &mut self.tap {
+            tap.begin(now, side);
+            tap.dropped(reason);
+            tap.end();
+        }
     }
 
     /// A packet from the native side that did not become a frame, or was not received whole.
-    pub fn drop_from_native(&mut self, reason: DropReason, out: &mut impl Output) {
-        self.drop_unparsed(reason, out);
+    pub fn drop_from_native(&mut self, now: Instant, reason: DropReason) {
+        self.counters.native_in(Traffic::packet(0));
+        self.counters.dropped(reason, 1);
+        self.show_unreadable(now, Side::Native, reason);
     }
 
     /// An ICMP error about an encapsulated packet of ours, without IP header. True if it lowered the MTU of a locator (MT-11):
@@ -225,17 +291,23 @@ impl<P: Policy> Forwarder<P> {
 
     /// The table changed: packets whose mapping came are to be taken with [`Self::next_released`].
     pub fn handle_fib_change(&mut self) {
-        self.recheck_held = true;
+        self.hold.renew_budget();
+        self.hold.table_changed();
+        if let Some(sources) = &mut self.sources {
+            sources.waiting.renew_budget();
+            sources.waiting.table_changed();
+        }
     }
 
     /// The next packet that need not wait any longer; give it to [`Self::resume`]. Take them all after a change of the table and
     /// after every buffer, before the next: later packets of their flows must not overtake them.
     pub fn next_released(&mut self, fib: &mut FibView<'_>) -> Option<Held> {
-        if std::mem::take(&mut self.recheck_held) {
-            self.hold.release(|eid| !fib.lookup(eid.instance_id, eid.address).is_miss());
-        }
-        let held = self.hold.pop_released()?;
-        self.counters.set_held(self.hold.packets());
+        self.hold.release(|eid| !fib.lookup(eid.instance_id, eid.address).is_miss());
+        let held = match self.hold.pop_released() {
+            Some(held) => held,
+            None => self.sources.as_mut()?.next_released()?,
+        };
+        self.counters.set_held(self.held());
         Some(held)
     }
 
@@ -248,14 +320,34 @@ impl<P: Policy> Forwarder<P> {
         frame: &mut [u8],
         out: &mut impl Output,
     ) {
-        let Resumed { eid, traffic, from_core } = held;
+        let Some(mut tap) = self.take_tap() else {
+            return self.held_to_table(now, fib, held, frame, out);
+        };
+        let side = if held.from_core { Side::Core } else { Side::Native };
+        tap.begin_held(now, side, frame.get(HEADROOM..).unwrap_or_default());
+        self.held_to_table(now, fib, held, frame, &mut Tapped::new(out, &mut tap));
+        self.put_tap(tap);
+    }
+
+    fn held_to_table(
+        &mut self,
+        now: Instant,
+        fib: &mut FibView<'_>,
+        held: Resumed,
+        frame: &mut [u8],
+        out: &mut impl Output,
+    ) {
+        let Resumed { eid, traffic, from_core, arrival } = held;
         let Some((virtio, packet)) = split(frame) else {
             return self.discard(DropReason::InnerMalformed, traffic.packets, out);
         };
         match Inner::parse(packet) {
             Ok(inner) => {
                 let work = Work { frame, start: HEADROOM, inner, virtio, traffic, from_core };
-                self.dispatch(now, fib, eid, work, out);
+                match arrival {
+                    Some(arrival) => self.pass(now, fib, &arrival, work, false, out),
+                    None => self.dispatch(now, fib, eid, work, out),
+                }
             }
             Err(reason) => self.discard(reason, traffic.packets, out),
         }
@@ -263,20 +355,65 @@ impl<P: Policy> Forwarder<P> {
 
     /// When [`Self::handle_timeout`] is next to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.hold.poll_timeout()
+        let holds = || {
+            [Some(&self.hold), self.sources.as_ref().map(|sources| &sources.waiting)]
+                .into_iter()
+                .flatten()
+        };
+        if holds().any(hold::Hold::is_rechecking) {
+            return Some(self.settings.started);
+        }
+        holds().filter_map(hold::Hold::poll_timeout).min()
     }
 
-    /// Moves the coarse clock; throws out, and returns, what was held too long. Call it before every batch.
-    pub fn handle_timeout(&mut self, now: Instant) -> Vec<Held> {
+    /// Moves the coarse clock and throws out what was held too long. Call it before every batch.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.tap_switch.follow(now, self.worker, &mut self.tap);
         let seconds = now.saturating_duration_since(self.settings.started).as_secs();
         self.clock = u32::try_from(seconds + 1).unwrap_or(u32::MAX);
-        let expired = self.hold.expire(now);
+        self.hold.renew_budget();
+        let mut expired = self.hold.expire(now);
+        if let Some(sources) = &mut self.sources {
+            sources.waiting.renew_budget();
+            expired.append(&mut sources.waiting.expire(now));
+        }
         if !expired.is_empty() {
             let packets = expired.iter().map(|held| held.traffic.packets).sum();
             self.counters.dropped(DropReason::MapCacheMissTimeout, packets);
-            self.counters.set_held(self.hold.packets());
+            self.counters.set_held(self.held());
+            self.show_expired(now, &expired);
         }
-        expired
+    }
+
+    #[cold]
+    fn show_expired(&mut self, now: Instant, expired: &[Held]) {
+        let Some(tap) = &mut self.tap else { return };
+        for held in expired {
+            let side = if held.from_core { Side::Core } else { Side::Native };
+            tap.begin_held(now, side, held.frame.get(HEADROOM..).unwrap_or_default());
+            tap.dropped(DropReason::MapCacheMissTimeout);
+            tap.end();
+        }
+    }
+
+    #[inline(always)]
+    fn take_tap(&mut self) -> Option<Box<Tap>> {
+        // Almost always nothing to take, and then nothing is written.
+        if self.tap.is_some() { self.tap.take() } else { None }
+    }
+
+    #[cold]
+    fn put_tap(&mut self, mut tap: Box<Tap>) {
+        tap.end();
+        self.tap = Some(tap);
+    }
+
+    /// Throws out everything that is held, because nobody will be here to send it.
+    pub fn give_up(&mut self) {
+        let unverified = self.sources.as_mut().map_or(0, |sources| sources.waiting.clear());
+        let lost = self.hold.clear() + unverified;
+        self.counters.dropped(DropReason::MapCacheMissTimeout, lost);
+        self.counters.set_held(0);
     }
 
     fn admit_native<'a>(&self, frame: &'a mut [u8]) -> Result<Work<'a>, DropReason> {
@@ -312,6 +449,9 @@ impl<P: Policy> Forwarder<P> {
         out: &mut impl Output,
     ) -> Result<(), DropReason> {
         martian::outer_source(carrier.source, &self.settings.rlocs)?;
+        if depth == 1 {
+            self.limit_incoming(now, carrier.source)?;
+        }
         let instance_id = lisp::parse(datagram)?;
         let mut inner = Inner::parse(&datagram[lisp::HEADER_LEN..])?;
         out.step(Step::Unwrapped { source: carrier.source, instance_id, inner: &inner, depth });
@@ -349,21 +489,47 @@ impl<P: Policy> Forwarder<P> {
         if applied.unusual_ecn {
             self.counters.ecn_unused_combination();
         }
-        match onward {
-            Onward::Deliver => {
-                out.delivered(self.hasher.hash(&inner), &inner, packet)?;
-                self.counters.decapsulated(1);
-            }
-            Onward::Reencapsulate => {
-                let virtio = VirtioNetHeader::default();
-                let frame = &mut datagram[..end];
-                let start = lisp::HEADER_LEN;
-                let traffic = Traffic::packet(inner.total_len);
-                let work = Work { frame, start, inner, virtio, traffic, from_core: true };
-                self.reencapsulate(now, fib, instance_id, work, out);
-            }
-        }
+        let Carrier { source, sender, .. } = carrier;
+        let arrival = Arrival { instance_id, onward, source, sender };
+        let traffic = Traffic::packet(inner.total_len);
+        let (start, virtio) = (lisp::HEADER_LEN, VirtioNetHeader::default());
+        let frame = &mut datagram[..end];
+        let work = Work { frame, start, inner, virtio, traffic, from_core: true };
+        self.pass(now, fib, &arrival, work, true, out);
         Ok(())
+    }
+
+    /// Sends a decapsulated packet where it goes, if who sent it may; `is_new` unless it waited for that to be known.
+    fn pass(
+        &mut self,
+        now: Instant,
+        fib: &mut FibView<'_>,
+        arrival: &Arrival,
+        work: Work<'_>,
+        is_new: bool,
+        out: &mut impl Output,
+    ) {
+        match self.verify_source(now, arrival, &work, is_new, out) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(reason) => return self.discard(reason, work.traffic.packets, out),
+        }
+        match arrival.onward {
+            Onward::Deliver => {
+                let inner = &work.inner;
+                match out.delivered(self.hasher.hash(inner), inner, work.packet()) {
+                    Ok(()) => self.counters.decapsulated(1),
+                    Err(reason) => self.discard(reason, 1, out),
+                }
+            }
+            Onward::Reencapsulate => self.reencapsulate(now, fib, arrival.instance_id, work, out),
+        }
+    }
+
+    /// Packets that wait, segments counted each.
+    fn held(&self) -> u64 {
+        let unverified = self.sources.as_ref().map_or(0, |sources| sources.waiting.packets());
+        self.hold.packets() + unverified
     }
 
     fn reencapsulate(
@@ -395,7 +561,9 @@ impl<P: Policy> Forwarder<P> {
         if self.hold.is_waiting(&eid) {
             // Behind those that came before, even if the mapping is there by now.
             self.hold_back(now, eid, &work, out);
-            self.recheck_held |= !fib.lookup(eid.instance_id, eid.address).is_miss();
+            if !fib.lookup(eid.instance_id, eid.address).is_miss() {
+                self.hold.release_one(&eid);
+            }
             return;
         }
         self.dispatch(now, fib, eid, work, out);
@@ -456,23 +624,24 @@ impl<P: Policy> Forwarder<P> {
     fn hold_back(&mut self, now: Instant, eid: Eid, work: &Work<'_>, out: &mut impl Output) {
         let held = self.punt_miss(now, eid, work.inner.source).and_then(|()| {
             let parts = [work.virtio.as_bytes(), work.packet()];
-            self.hold.push(now, eid, parts, work.traffic, work.from_core)
+            let from = if work.from_core { Waits::FromCore } else { Waits::FromNative };
+            self.hold.push(now, eid, parts, work.traffic, from)
         });
         match held {
             Ok(()) => {
                 out.step(Step::Held);
-                self.counters.set_held(self.hold.packets());
+                self.counters.set_held(self.held());
             }
             Err(reason) => self.discard(reason, work.traffic.packets, out),
         }
     }
 
     fn punt_miss(&mut self, now: Instant, eid: Eid, source: IpAddr) -> Result<(), DropReason> {
-        if self.hold.punt_due(now, &eid)? {
+        if self.hold.punt_due(now, &eid, source)? {
             self.punts
                 .send(Punt::Miss { destination: eid, source })
                 .map_err(|_| DropReason::PuntQueueFull)?;
-            self.hold.punted(now, eid);
+            self.hold.punted(now, eid, source);
         }
         Ok(())
     }
@@ -501,6 +670,7 @@ pub struct Resumed {
     eid: Eid,
     traffic: Traffic,
     from_core: bool,
+    arrival: Option<Arrival>,
 }
 
 impl Resumed {
@@ -513,8 +683,8 @@ impl Resumed {
 impl Held {
     /// The frame, to be put where it stays until it is sent, and the rest.
     pub fn into_parts(self) -> (Box<[u8]>, Resumed) {
-        let Self { eid, frame, traffic, from_core, .. } = self;
-        (frame, Resumed { eid, traffic, from_core })
+        let Self { eid, frame, traffic, from_core, arrival, .. } = self;
+        (frame, Resumed { eid, traffic, from_core, arrival })
     }
 }
 

@@ -124,6 +124,13 @@ impl PathMtus {
         below.is_some_and(|mtu| mtu >= least && self.lower(now, destination, mtu))
     }
 
+    /// What was reported and holds at `now`, by locator.
+    pub fn reported(&self, now: Instant) -> Vec<(IpAddr, u16)> {
+        let lowered = self.lowered.load();
+        let holds = lowered.iter().filter(|(_, lowered)| now < lowered.until);
+        holds.map(|(&rloc, lowered)| (rloc, lowered.mtu)).collect()
+    }
+
     /// Takes a report that was checked; one above the current estimate changes nothing (MT-11, MT-13). True if it lowered something.
     pub fn lower(&self, now: Instant, destination: IpAddr, mtu: u16) -> bool {
         let current = self.lowered.load();

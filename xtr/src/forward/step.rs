@@ -29,6 +29,8 @@ pub enum Step<'a> {
     Admitted(InstanceId),
     /// From the core: the policy lets it through.
     Accepted(Onward),
+    /// From the core: the mapping of this inner source names the outer source.
+    Registered(Eid),
     /// What the forwarding table says.
     LookedUp(Eid, &'a Verdict),
     /// A locator was chosen.

@@ -1,7 +1,8 @@
 //! Sockets of the control plane.
+use crate::engine::udp::dont_fragment;
 use mapping::transmit::{SourcePort, Transmit};
 use mapping::wire::CONTROL_PORT;
-use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -31,11 +32,19 @@ pub struct Datagram {
     pub payload: Vec<u8>,
 }
 
-/// Per own RLOC one socket on port 4342 and one on a port of the kernel's choice, both read.
+/// Per own RLOC one socket on port 4342, one on a port of the kernel's choice, and another one that never fragments; all read.
 #[derive(Debug)]
 pub struct ControlSockets {
-    sockets: Vec<(IpAddr, Arc<UdpSocket>, Arc<UdpSocket>)>,
+    sockets: Vec<OfRloc>,
     _readers: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct OfRloc {
+    rloc: IpAddr,
+    control: Arc<UdpSocket>,
+    ephemeral: Arc<UdpSocket>,
+    path_probes: Arc<UdpSocket>,
 }
 
 impl ControlSockets {
@@ -50,10 +59,13 @@ impl ControlSockets {
         for &rloc in rlocs {
             let control = Arc::new(bind_patiently(SocketAddr::new(rloc, CONTROL_PORT)).await?);
             let ephemeral = Arc::new(bind_patiently(SocketAddr::new(rloc, 0)).await?);
-            for socket in [&control, &ephemeral] {
+            let path_probes = bind_patiently(SocketAddr::new(rloc, 0)).await?;
+            dont_fragment(&SockRef::from(&path_probes), rloc, true)?;
+            let path_probes = Arc::new(path_probes);
+            for socket in [&control, &ephemeral, &path_probes] {
                 readers.spawn(read(Arc::clone(socket), socket.local_addr()?, sender.clone()));
             }
-            sockets.push((rloc, control, ephemeral));
+            sockets.push(OfRloc { rloc, control, ephemeral, path_probes });
         }
         Ok((Self { sockets, _readers: readers }, receiver))
     }
@@ -63,16 +75,26 @@ impl ControlSockets {
     /// # Errors
     /// What the kernel said; `AddrNotAvailable` if the source is no RLOC of ours.
     pub fn send(&self, transmit: &Transmit) -> io::Result<()> {
-        let Some((_, control, ephemeral)) =
-            self.sockets.iter().find(|(rloc, _, _)| *rloc == transmit.source)
-        else {
-            return Err(io::ErrorKind::AddrNotAvailable.into());
-        };
+        let sockets = self.of(transmit.source)?;
         let socket = match transmit.source_port {
-            SourcePort::Control => control,
-            SourcePort::Ephemeral => ephemeral,
+            SourcePort::Control => &sockets.control,
+            SourcePort::Ephemeral => &sockets.ephemeral,
         };
         socket.try_send_to(&transmit.payload, transmit.destination).map(drop)
+    }
+
+    /// Sends a path probe without waiting: whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; EMSGSIZE if it does not fit the interface.
+    pub fn send_path_probe(&self, transmit: &Transmit) -> io::Result<()> {
+        let socket = &self.of(transmit.source)?.path_probes;
+        socket.try_send_to(&transmit.payload, transmit.destination).map(drop)
+    }
+
+    fn of(&self, rloc: IpAddr) -> io::Result<&OfRloc> {
+        let found = self.sockets.iter().find(|sockets| sockets.rloc == rloc);
+        found.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 }
 

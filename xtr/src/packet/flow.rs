@@ -21,8 +21,10 @@ impl FlowHasher {
         Self { keys }
     }
 
-    /// The hash of `inner`'s flow: the 5-tuple of a whole TCP, UDP or SCTP packet (EN-14); the two addresses only for every
-    /// other protocol and for every fragment, the first included, so that a datagram's fragments stay together (EN-15).
+    /// The hash of `inner`'s flow: the 5-tuple of a whole TCP, UDP or SCTP packet (EN-14); the two addresses only, and the IPv6 flow
+    /// label (EN-19), for every other protocol and for every fragment, the first included, so that a datagram's fragments stay
+    /// together (EN-15). Where there are ports the label does not count: hosts change it within a connection, but the flow must
+    /// not change its locator (MC-24).
     #[inline]
     pub fn hash(&self, inner: &Inner) -> u64 {
         let [k0, k1, k2, k3] = self.keys;
@@ -74,7 +76,8 @@ fn transport_word(inner: &Inner) -> u64 {
         {
             u64::from(inner.protocol) << 32 | u64::from(source) << 16 | u64::from(destination)
         }
-        _ => 0,
+        // Above the bits of a tuple.
+        _ => u64::from(inner.flow_label) << 40,
     }
 }
 

@@ -68,6 +68,12 @@ impl Ipv6Header {
     pub fn traffic_class(&self) -> u8 {
         (self.version_class_label.get() >> 20) as u8
     }
+
+    /// The flow label, 20 bits.
+    #[inline]
+    pub fn flow_label(&self) -> u32 {
+        self.version_class_label.get() & 0x000f_ffff
+    }
 }
 
 /// A UDP header (RFC 768).

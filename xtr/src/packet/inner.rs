@@ -55,6 +55,8 @@ pub struct Inner {
     pub ttl: u8,
     /// DSCP and ECN: the IPv4 TOS octet or the IPv6 Traffic Class.
     pub tos: u8,
+    /// The IPv6 flow label, 0 for none and in IPv4.
+    pub flow_label: u32,
     /// Routers must not fragment it: DF, and always in IPv6.
     pub dont_fragment: bool,
     /// Whether it is a fragment.
@@ -107,6 +109,7 @@ impl Inner {
             protocol: header.protocol,
             ttl: header.ttl,
             tos: header.tos,
+            flow_label: 0,
             dont_fragment: flags_offset & Ipv4Header::DF != 0,
             fragment,
             ports: ports(&bytes[header_len..total_len], header.protocol, fragment),
@@ -136,6 +139,7 @@ impl Inner {
             protocol: transport.protocol,
             ttl: header.hop_limit,
             tos: header.traffic_class(),
+            flow_label: header.flow_label(),
             dont_fragment: true,
             fragment: transport.fragment,
             ports: ports(&packet[transport.offset..], transport.protocol, transport.fragment),

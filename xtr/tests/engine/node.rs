@@ -101,6 +101,24 @@ pub(crate) fn wide_prefix(address: IpAddr) -> (IpAddr, u8) {
     (prefix.network(), prefix.prefix_len())
 }
 
+fn remote_prefix(addresses: Addresses) -> EidPrefix {
+    let (network, len) = wide_prefix(addresses.remote_eid);
+    EidPrefix::new(InstanceId::DEFAULT, IpNet::new(network, len).expect("a prefix"))
+}
+
+/// The remote EIDs are at the peer.
+pub(crate) fn mapping_of(addresses: Addresses, mtu: u16) -> FibUpdate {
+    let adjacency = Adjacency {
+        source: addresses.own_rloc,
+        destination: addresses.peer_rloc,
+        weight: 100,
+        mtu,
+        traffic: Arc::default(),
+    };
+    let set = LocatorSet::new([adjacency], 0);
+    FibUpdate::Insert(remote_prefix(addresses), Verdict::Encapsulate(Arc::new(set)))
+}
+
 pub(crate) fn config(addresses: Addresses, queues: usize) -> DataConfig {
     DataConfig {
         rlocs: vec![addresses.own_rloc],
@@ -183,29 +201,13 @@ impl Node {
         self.engine.as_ref().expect("running")
     }
 
-    fn remote_prefix(&self) -> EidPrefix {
-        let (network, len) = wide_prefix(self.addresses.remote_eid);
-        EidPrefix::new(InstanceId::DEFAULT, IpNet::new(network, len).expect("a prefix"))
-    }
-
     pub(crate) fn forget(&mut self) {
-        let prefix = self.remote_prefix();
-        self.fib.apply([FibUpdate::Remove(prefix)]);
+        self.fib.apply([FibUpdate::Remove(remote_prefix(self.addresses))]);
         self.engine().wake();
     }
 
     pub(crate) fn learn(&mut self, mtu: u16) {
-        let Addresses { own_rloc, peer_rloc, .. } = self.addresses;
-        let prefix = self.remote_prefix();
-        let adjacency = Adjacency {
-            source: own_rloc,
-            destination: peer_rloc,
-            weight: 100,
-            mtu,
-            traffic: Arc::default(),
-        };
-        let set = LocatorSet::new([adjacency], 0);
-        self.fib.apply([FibUpdate::Insert(prefix, Verdict::Encapsulate(Arc::new(set)))]);
+        self.fib.apply([mapping_of(self.addresses, mtu)]);
         self.engine().wake();
     }
 

@@ -5,18 +5,24 @@
 //! ```
 use crate::namespace::Namespace;
 use crate::node::{
-    Addresses, Arrived, Node, PATIENCE, config, host_len, non_zero, receive, wide_prefix,
+    Addresses, Arrived, Node, Open, PATIENCE, config, host_len, mapping_of, non_zero, receive,
+    wide_prefix,
 };
 use ipnet::IpNet;
 use nix::sys::socket::{setsockopt, sockopt};
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use xtr::config::{DataConfig, Intake, RingIntake};
 use xtr::counters::CounterSnapshot;
 use xtr::drops::DropReason;
-use xtr::packet::{Inner, checksum};
+use xtr::engine::Engine;
+use xtr::fib::FibWriter;
+use xtr::packet::{Inner, checksum, lisp};
 use xtr::policy::Onward;
+use xtr::punt;
 
 const NATIVE: &str = "native0";
 const WORKERS: usize = 2;
@@ -295,6 +301,85 @@ fn a_flood_of_an_interface_is_conserved() {
     println!("{:?}", non_zero(&counters));
     let cut_off = counters.dropped(DropReason::NativeCutOff);
     assert!(cut_off <= FLOOD / 100, "only trains are too large for a frame");
+}
+
+/// The rest of a test below, in a process that is killed.
+#[test]
+fn an_engine_to_be_killed() {
+    if std::env::var_os(TO_BE_KILLED).is_none() {
+        return;
+    }
+    let addresses = Addresses::new(true, true);
+    let (mut fib, factory) = FibWriter::new();
+    fib.apply([mapping_of(addresses, 1500)]);
+    let (sender, _punts) = punt::queue(64);
+    let policy = Arc::new(Open { onward: Onward::Deliver });
+    let mut engine = Engine::start(&ring(addresses), policy, &factory, sender).expect("starts");
+    engine.take_native(&[]).expect("the rings open");
+    println!("{TO_BE_KILLED}");
+    std::thread::sleep(6 * PATIENCE);
+}
+
+const TO_BE_KILLED: &str = "ISTHMUS_ENGINE_TO_BE_KILLED";
+
+#[test]
+fn a_killed_process_leaves_nothing_that_swallows_packets() {
+    let addresses = Addresses::new(true, true);
+    let (Some(gateway), Some(host), Some(far)) =
+        (Namespace::new(), Namespace::new(), Namespace::new())
+    else {
+        return;
+    };
+    gateway.join(&host, NATIVE);
+    gateway.join(&far, "far0");
+    gateway.forward();
+    let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
+    let [own, other] = link(true);
+    let aggregate = wide_prefix(addresses.remote_eid);
+    gateway.add_addresses("lo", vec![(addresses.own_rloc, 32), (addresses.peer_rloc, 32)]);
+    gateway.add_addresses(NATIVE, vec![own]);
+    host.add_addresses(NATIVE, vec![other]);
+    host.add_gateway(aggregate, own.0);
+    // Whom the kernel would send the EIDs to.
+    gateway.add_addresses("far0", vec![(ip("198.18.1.1"), 24)]);
+    far.add_addresses("far0", vec![(ip("198.18.1.2"), 24)]);
+    far.add_addresses("lo", vec![(addresses.remote_eid, 32)]);
+    gateway.add_gateway(aggregate, ip("198.18.1.2"));
+    let mut child = gateway.run(|| {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args(["--exact", "packet_ring::an_engine_to_be_killed", "--nocapture"]);
+        command.env(TO_BE_KILLED, "1").stdout(Stdio::piped()).spawn().expect("it starts")
+    });
+    let output = BufReader::new(child.stdout.take().expect("a pipe"));
+    let ready = output.lines().map_while(Result::ok).any(|line| line.ends_with(TO_BE_KILLED));
+    assert!(ready, "the engine starts");
+    let bind = |namespace: &Namespace, address, port| {
+        let socket = namespace.run(move || UdpSocket::bind((address, port))).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
+        socket
+    };
+    let (sender, native) = (bind(&host, other.0, 0), bind(&far, addresses.remote_eid, 7000));
+    let peer = bind(&gateway, addresses.peer_rloc, lisp::DATA_PORT);
+    let send = |number: u8| {
+        sender.send_to(&[number; 100], (addresses.remote_eid, 7000)).expect("sent");
+    };
+    let mut buffer = [0; 200];
+    for number in 0..20 {
+        send(number);
+        peer.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        assert_eq!(peer.recv(&mut buffer).expect("encapsulated"), 136);
+    }
+    assert!(native.recv(&mut buffer).is_err(), "and not forwarded as well");
+    child.kill().expect("killed");
+    let killed = Instant::now();
+    child.wait().expect("gone");
+    // The process is gone: so is what it kept from the kernel.
+    for number in 0..20 {
+        send(number);
+        assert_eq!(native.recv(&mut buffer).expect("the kernel forwards"), 100);
+        assert_eq!(buffer[0], number);
+    }
+    println!("forwarded by the kernel {:?} after the kill", killed.elapsed());
 }
 
 #[test]

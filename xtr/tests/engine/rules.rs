@@ -136,6 +136,21 @@ fn en_11_mt_08_without_df_the_outer_id_does_not_repeat() {
 }
 
 #[test]
+fn mt_08_over_ipv6_our_own_host_fragments_the_outer_packet() {
+    let addresses = Addresses::new(false, false);
+    let Some(mut node) = Node::alone(addresses) else { return };
+    node.namespace.set_mtu("lo", 1300);
+    node.learn(1300);
+    let sniffer = sniffer(&node.namespace, false);
+    let peer = node.peer_socket();
+    let host = node.socket(addresses.local_eid, 5000);
+    host.send_to(&[7; 1232], SocketAddr::new(addresses.remote_eid, 7000)).expect("sent");
+    let fragment = next_packet(&sniffer, |packet| packet[6] == 44);
+    assert!(fragment.len() <= 1300, "{} octets", fragment.len());
+    assert_eq!(receive(&peer).payload.len(), 8 + 1280, "put together at the other end");
+}
+
+#[test]
 fn de_26_outer_fragments_are_put_together_by_the_kernel() {
     for addresses in Addresses::all() {
         let Some(node) = Node::alone(addresses) else { return };

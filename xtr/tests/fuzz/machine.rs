@@ -258,7 +258,7 @@ impl Machine {
                     self.icmp_errors += 1;
                     return Some((destination, message));
                 }
-                Punt::Miss { .. } => self.misses += 1,
+                Punt::Miss { .. } | Punt::SourceMoved { .. } => self.misses += 1,
             }
         }
     }
@@ -295,7 +295,7 @@ fn locators(last: u8, mtu: u16) -> LocatorSet {
         // A mapping that leads back to us.
         adjacencies[0].destination = ip(OWN[0]);
     }
-    LocatorSet { adjacencies: adjacencies.into(), last_used: 0.into() }
+    LocatorSet::new(adjacencies, 0)
 }
 
 fn prefixes(last: u8) -> impl Iterator<Item = EidPrefix> {

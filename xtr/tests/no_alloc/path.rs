@@ -305,7 +305,7 @@ fn insert(prefix: &str, verdict: Verdict) -> FibUpdate {
 }
 
 fn encapsulate(destinations: &[&str]) -> Verdict {
-    let adjacencies = destinations
+    let adjacencies: Vec<Adjacency> = destinations
         .iter()
         .map(|destination| Adjacency {
             source: ip(OWN),
@@ -315,5 +315,5 @@ fn encapsulate(destinations: &[&str]) -> Verdict {
             traffic: Arc::default(),
         })
         .collect();
-    Verdict::Encapsulate(Arc::new(LocatorSet { adjacencies, last_used: 0.into() }))
+    Verdict::Encapsulate(Arc::new(LocatorSet::new(adjacencies, 0)))
 }

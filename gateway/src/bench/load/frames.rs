@@ -24,10 +24,20 @@ const UDP: usize = 8;
 
 /// Packets from host 1 to the sink, one per flow.
 pub(crate) fn native(inner: Version) -> Vec<Vec<u8>> {
-    let header = Header::new(address(NEAR, inner), address(SINK, inner));
-    let payload = vec![0x5a; LENGTH - header.length() - UDP];
-    let packet = |flow| craft::udp(&header, (FIRST_PORT + flow, DISCARD), &payload, true);
-    (0..FLOWS).map(packet).collect()
+    native_to(&[address(SINK, inner)])
+}
+
+/// Packets from host 1 to each of these destinations in turn, and to each at least once; all flows in turn, too.
+pub(crate) fn native_to(destinations: &[IpAddr]) -> Vec<Vec<u8>> {
+    let packet = |(destination, flow): (&IpAddr, u16)| {
+        let version = if destination.is_ipv4() { Version::V4 } else { Version::V6 };
+        let header = Header::new(address(NEAR, version), *destination);
+        let payload = vec![0x5a; LENGTH - header.length() - UDP];
+        craft::udp(&header, (FIRST_PORT + flow, DISCARD), &payload, true)
+    };
+    let flows = (0..FLOWS).cycle();
+    let count = destinations.len().max(FLOWS.into());
+    destinations.iter().cycle().zip(flows).take(count).map(packet).collect()
 }
 
 /// The same packets as gateway 1 would send them to gateway 2 by this method, without outer UDP checksum, as
@@ -47,7 +57,7 @@ pub(crate) fn encapsulated(method: &Method, family: Family) -> Vec<Vec<u8>> {
             };
             inner.iter().zip(ports).map(vxlan).collect()
         }
-        Method::Isthmus(_) => {
+        Method::Isthmus(_) | Method::Peer(_) => {
             let lisp = |(packet, port): (&Vec<u8>, _)| craft::lisp(&outer, port, packet, false);
             inner.iter().zip(ports).map(lisp).collect()
         }

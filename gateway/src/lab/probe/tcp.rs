@@ -11,7 +11,7 @@ use crate::lab::namespace::Namespace;
 
 /// Octets per write and per comparison.
 const CHUNK: usize = 64 * 1024;
-/// How long a single read, write or the connection may take.
+/// How long a single read, write or the connection may usually take.
 const STALL: Duration = Duration::from_secs(5);
 
 /// A transfer that ended well.
@@ -32,20 +32,30 @@ impl std::fmt::Display for Transfer {
 
 /// Sends `octets` from client to server, then the same number back; fails on a stall or on a wrong octet.
 pub(crate) fn transfer(
+    client: (&Namespace, IpAddr),
+    server: (&Namespace, IpAddr),
+    octets: usize,
+) -> io::Result<Transfer> {
+    transfer_with(client, server, octets, STALL)
+}
+
+/// As [`transfer`], over a path that may stall for up to `stall`.
+pub(crate) fn transfer_with(
     (client, client_address): (&Namespace, IpAddr),
     (server, server_address): (&Namespace, IpAddr),
     octets: usize,
+    stall: Duration,
 ) -> io::Result<Transfer> {
     let listener = server.run(move || TcpListener::bind((server_address, 0)))??;
     let target = listener.local_addr()?;
     let serving = thread::spawn(move || {
-        let mut stream = accept(&listener)?;
+        let mut stream = accept(&listener, stall)?;
         receive(&mut stream, octets, 1)?;
         send(&mut stream, octets, 2)
     });
     let begin = Instant::now();
     let outcome = client.run(move || -> io::Result<()> {
-        let mut stream = connect(client_address, target)?;
+        let mut stream = connect(client_address, target, stall)?;
         send(&mut stream, octets, 1)?;
         receive(&mut stream, octets, 2)
     })?;
@@ -55,14 +65,14 @@ pub(crate) fn transfer(
 }
 
 /// Waits for one connection, but not for ever.
-fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
+fn accept(listener: &TcpListener, stall: Duration) -> io::Result<TcpStream> {
     listener.set_nonblocking(true)?;
-    let deadline = Instant::now() + STALL;
+    let deadline = Instant::now() + stall;
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
                 stream.set_nonblocking(false)?;
-                return limited(stream);
+                return limited(stream, stall);
             }
             Err(error)
                 if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline =>
@@ -74,16 +84,16 @@ fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
     }
 }
 
-fn connect(source: IpAddr, target: SocketAddr) -> io::Result<TcpStream> {
+fn connect(source: IpAddr, target: SocketAddr, stall: Duration) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(source, 0).into())?;
-    socket.connect_timeout(&target.into(), STALL)?;
-    limited(socket.into())
+    socket.connect_timeout(&target.into(), stall)?;
+    limited(socket.into(), stall)
 }
 
-fn limited(stream: TcpStream) -> io::Result<TcpStream> {
-    stream.set_read_timeout(Some(STALL))?;
-    stream.set_write_timeout(Some(STALL))?;
+fn limited(stream: TcpStream, stall: Duration) -> io::Result<TcpStream> {
+    stream.set_read_timeout(Some(stall))?;
+    stream.set_write_timeout(Some(stall))?;
     Ok(stream)
 }
 

@@ -6,6 +6,7 @@ mod f2;
 mod i1;
 mod i2;
 mod l1;
+mod m1;
 mod mtu;
 mod p1;
 mod s1;
@@ -44,6 +45,8 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
     Scenario { name: "f1", title: f1::TITLE, body: f1::run },
     Scenario { name: "f2", title: f2::TITLE, body: f2::run },
     Scenario { name: "p1", title: p1::TITLE, body: p1::run },
+    // Last: what routers said of the paths holds for ten minutes.
+    Scenario { name: "m1", title: m1::TITLE, body: m1::run },
 ];
 
 impl Scenario {

@@ -132,6 +132,13 @@ fn abuse(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
     let dropped = pxtr.drops("petr_rloc_not_accepted")? - before;
     checks.equal("PETR: an RLOC of no site is dropped and counted", 1, dropped);
 
+    let before = pxtr.drops("petr_rloc_not_of_site")?;
+    let neighbour = Header::new(SITE_B.rloc, PXTR4);
+    craft::send(&lab.topology.core4, craft::lisp(&neighbour, 50_000, &inner, true), PXTR4)?;
+    lab.wait_for(LIMIT, || Ok(pxtr.drops("petr_rloc_not_of_site")? > before))?;
+    let dropped = pxtr.drops("petr_rloc_not_of_site")? - before;
+    checks.equal("PETR: an EID from the RLOC of another site is dropped and counted", 1, dropped);
+
     let before = pxtr.drops("source_in_aggregate")?;
     let spoofed = Header::new(SITE_A.host6(0), SITE_B.host6(0));
     let packet = craft::echo_request(&spoofed, 0x4c42, 1, 100);

@@ -37,12 +37,36 @@ fn au_03_cw_36_hmac_sha_1_is_for_legacy_profiles_only() {
     assert!(strict.server.sites_view(strict.now)[0].notes.is_empty());
     let mut legacy = of_profile(Profile::Oor, &sha1_only);
     let warned = legacy.events();
-    assert!(matches!(&warned[..], [Event::WeakAlgorithm { site }] if &**site == "a"), "{warned:?}");
+    assert!(matches!(&warned[0], Event::WeakAlgorithm { site } if &**site == "a"), "{warned:?}");
     let sent = legacy.register(&sha1(1));
     assert_eq!(notify(&sent[0]).authentication.mac.len(), 20, "answered as it was signed");
     assert!(legacy.server.sites_view(legacy.now)[0].notes[0].contains("HMAC-SHA-1"));
     let mut unlisted = of_profile(Profile::Oor, &[Algorithm::HmacSha256]);
     assert!(unlisted.register(&sha1(1)).is_empty(), "AU-15: not with this key");
+}
+
+#[test]
+fn au_19_what_a_profile_spares_a_site_is_told_at_the_start() {
+    let told = |profile| {
+        let events = of_profile(profile, &[Algorithm::HmacSha256]).events();
+        events.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(told(Profile::Rfc9301).is_empty());
+    for profile in [Profile::Oor, Profile::LispersNet, Profile::Vpp] {
+        let told = told(profile);
+        let [only] = &told[..] else { panic!("{told:?}") };
+        assert!(only.contains(profile.name()) && only.contains("nonces"), "{only}");
+    }
+}
+
+#[test]
+fn ms_01_refusals_name_the_locator_and_the_algorithm() {
+    let mut bench = of_profile(Profile::Rfc9301, &Algorithm::STRONG);
+    bench.register(&sha1(1));
+    bench.register(&register(1, vec![record("10.9.0.0/16", &[ETR, "224.0.0.9"])]));
+    let told = bench.server.refusals_view(bench.now);
+    let subjects: Vec<_> = told.iter().map(|r| r.subject.as_deref()).collect();
+    assert_eq!(subjects, [Some("locator 224.0.0.9"), Some("algorithm 1 (hmac-sha-1-96)")]);
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::segment::{Segment, Writer};
+use super::courtesy::{Courtesy, step_back};
+use super::segment::{self, Segment, Writer};
 use super::{Limits, table};
 
 /// Between two attempts at what failed.
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     to_fold: Condvar,
     /// Ends a fold before its time; nothing of it is kept then.
     stop: AtomicBool,
+    /// How the fold gives way.
+    courtesy: Arc<Courtesy>,
 }
 
 /// Positions, files and troubles.
@@ -112,6 +115,7 @@ impl Shared {
             to_sync: Condvar::new(),
             to_fold: Condvar::new(),
             stop: AtomicBool::new(false),
+            courtesy: Arc::default(),
         }))
     }
 
@@ -180,6 +184,7 @@ fn sync(shared: &Shared, directory: &Path, limits: &Limits) {
         if state.stop && (!state.has_to_sync() || state.sync_failed.is_some()) {
             return;
         }
+        shared.courtesy.urgent.store(state.waiting() > limits.journal / 8, Ordering::Relaxed);
         let (active, position) = (state.active.clone(), state.written);
         let closing: Vec<_> = state.closing.iter().cloned().collect();
         let dirty = state.synced != position || !closing.is_empty();
@@ -230,6 +235,7 @@ fn sync_files(active: &File, closing: &[(Segment, Arc<File>)], directory: &Path)
 
 /// Folds closed segments into the database when there are enough, or when they are old enough.
 fn fold(shared: &Shared, directory: &Path, limits: &Limits) {
+    step_back();
     let database = || fs::metadata(table::path(directory)).map_or(0, |metadata| metadata.len());
     let mut size = database();
     let mut state = shared.lock();
@@ -250,10 +256,12 @@ fn fold(shared: &Shared, directory: &Path, limits: &Limits) {
         let segments: Vec<Segment> =
             state.closed.iter().map(|(segment, _)| segment.clone()).collect();
         drop(state);
-        let folded = table::fold(directory, &segments, &shared.stop);
+        let folded = table::fold(directory, &segments, &shared.courtesy, &shared.stop);
         if let Ok(true) = folded {
             // One that stays is left out, and removed, at the next start.
-            segments.iter().for_each(|segment| drop(fs::remove_file(&segment.path)));
+            for Segment { path, .. } in &segments {
+                drop(segment::remove(path, &shared.courtesy));
+            }
         }
         size = database();
         state = shared.lock();

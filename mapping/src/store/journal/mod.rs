@@ -14,12 +14,16 @@
 //! and is cut off. Anything else that is not as it was left is an error that names the file and the offset; the state is then set
 //! aside, never removed, if the operator says `--start-empty`.
 //!
+//! Folding gives way: it asks every few microseconds whether somebody else needs the core, until the journal is so long that folding
+//! is what matters.
+//!
 //! When nothing can be written any more, because the disk is full or the folding behind, the journal is *degraded*: the changes stay
 //! in memory, each key once, the messages that wait for them are dropped (their receivers ask again), and one attempt after the
 //! other is made to write them.
 
 mod background;
 mod checksum;
+mod courtesy;
 mod directory;
 mod pending;
 mod segment;
@@ -379,7 +383,7 @@ impl Found {
         // The journal begins first, so that a crash in between does not look like a lost one.
         let is_new = !segment::any(path)?;
         let first = if is_new { Some(Writer::create(path, 0)?) } else { None };
-        let table = Table::open(path, true)?;
+        let table = Table::open(path, true, &Arc::default())?;
         let folded = table.folded()?;
         let segments = segment::recover(path, folded)?;
         let end = segments.last().map_or(folded, |(last, _)| last.end);

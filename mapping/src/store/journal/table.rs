@@ -1,16 +1,20 @@
 //! The database that journal segments are folded into, so that the journal stays short and every key is kept once.
 
 use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hashbrown::HashTable;
 use redb::{
     Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle,
 };
 
+use super::courtesy::{CourteousFile, Courtesy};
 use super::segment::Segment;
 
 const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
@@ -21,7 +25,11 @@ const VERSION_KEY: &str = "version";
 const FOLDED_KEY: &str = "folded";
 const VERSION: u64 = 1;
 /// Memory of an open database, octets; it is open at start and while a segment is folded.
-const CACHE: usize = 64 << 20;
+const CACHE: usize = 16 << 20;
+/// Nanoseconds, about: to change an entry of the database, to find a key in an [`Index`], to compare two.
+const CHANGE: u32 = 3_000;
+const FIND: u32 = 100;
+const COMPARE: u32 = 50;
 /// Changes between two looks at whether the daemon stops.
 const STOP_CHECK: usize = 1_024;
 
@@ -38,15 +46,19 @@ pub(super) struct Table {
 
 impl Table {
     /// Opens the database of `directory`, makes it when there is none, and verifies every page if asked to.
-    pub(super) fn open(directory: &Path, verify: bool) -> io::Result<Self> {
+    pub(super) fn open(
+        directory: &Path,
+        verify: bool,
+        courtesy: &Arc<Courtesy>,
+    ) -> io::Result<Self> {
         let path = path(directory);
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let database = guarded(&path, || {
-            options.open(&path)?;
+            let file = CourteousFile { file: options.open(&path)?, courtesy: courtesy.clone() };
             let mut builder = Builder::new();
             builder.set_cache_size(CACHE).set_check_integrity_on_open(verify);
-            Ok(builder.create(&path)?)
+            Ok(builder.create_with_backend(file)?)
         })?;
         let table = Self { database, path };
         guarded(&table.path, || table.prepare())?;
@@ -101,7 +113,13 @@ impl Table {
     }
 
     /// Takes the last value of every key of `index`, all or none; `Ok(false)` when `stop` became true before the end.
-    fn take(&self, index: &Index, end: u64, files: &[File], stop: &AtomicBool) -> io::Result<bool> {
+    fn take(
+        &self,
+        index: &Index,
+        end: u64,
+        files: &[File],
+        (courtesy, stop): (&Courtesy, &AtomicBool),
+    ) -> io::Result<bool> {
         guarded(&self.path, || {
             let mut writing = self.database.begin_write()?;
             // A crash in the middle of the next fold must not cost time at the start.
@@ -112,6 +130,7 @@ impl Table {
                 if number % STOP_CHECK == 0 && stop.load(Ordering::Relaxed) {
                     return Ok(false);
                 }
+                courtesy.did(CHANGE);
                 match entry.value_length.checked_sub(1) {
                     Some(length) => {
                         value.resize(length as usize, 0);
@@ -134,18 +153,23 @@ impl Table {
 ///
 /// # Errors
 /// A segment or the database cannot be read or written. Nothing has changed then.
-pub(super) fn fold(directory: &Path, segments: &[Segment], stop: &AtomicBool) -> io::Result<bool> {
+pub(super) fn fold(
+    directory: &Path,
+    segments: &[Segment],
+    courtesy: &Arc<Courtesy>,
+    stop: &AtomicBool,
+) -> io::Result<bool> {
     let Some(last) = segments.last() else { return Ok(true) };
     let mut index = Index::default();
     for (number, segment) in segments.iter().enumerate() {
         let number = u16::try_from(number).map_err(io::Error::other)?;
-        for ((key, value), offset) in segment.read()?.changes() {
-            index.push(key, value.map(<[u8]>::len), number, offset)?;
-        }
+        segment.each(courtesy, |(key, value), offset| {
+            index.put(key, value.map(<[u8]>::len), (number, offset), courtesy)
+        })?;
     }
-    index.compact();
+    index.sort(courtesy);
     let files = segments.iter().map(|s| File::open(&s.path)).collect::<io::Result<Vec<_>>>()?;
-    Table::open(directory, false)?.take(&index, last.end, &files, stop)
+    Table::open(directory, false, courtesy)?.take(&index, last.end, &files, (courtesy, stop))
 }
 
 /// Where the value of a key is.
@@ -164,60 +188,61 @@ struct Entry {
 struct Index {
     keys: Vec<u8>,
     entries: Vec<Entry>,
-    /// Entries that were left by the last compaction.
-    compacted: usize,
+    /// Where in `entries` a key is.
+    places: HashTable<u32>,
+    hasher: RandomState,
 }
 
 impl Index {
-    /// Entries from which on it pays to throw out the superseded ones.
-    const WORTH_COMPACTING: usize = 1 << 18;
-
-    fn push(
+    /// Takes a change, in place of an earlier one of the same key.
+    fn put(
         &mut self,
         key: &[u8],
         value_length: Option<usize>,
-        segment: u16,
-        offset: usize,
+        (segment, offset): (u16, usize),
+        courtesy: &Courtesy,
     ) -> io::Result<()> {
-        if self.entries.len() >= Self::WORTH_COMPACTING + 2 * self.compacted {
-            self.compact();
-        }
         let number = |value: usize| u32::try_from(value).map_err(io::Error::other);
-        self.entries.push(Entry {
-            key: number(self.keys.len())?,
-            key_length: u16::try_from(key.len()).map_err(io::Error::other)?,
-            segment,
-            value: number(offset)?,
-            value_length: number(value_length.map_or(0, |length| length + 1))?,
+        let (value, value_length) =
+            (number(offset)?, number(value_length.map_or(0, |length| length + 1))?);
+        let Self { keys, entries, places, hasher } = self;
+        courtesy.did(FIND);
+        let hash = hasher.hash_one(key);
+        let known = |&place: &u32| key_of(keys, &entries[place as usize]) == key;
+        if let Some(&place) = places.find(hash, known) {
+            let entry = &mut entries[place as usize];
+            (entry.segment, entry.value, entry.value_length) = (segment, value, value_length);
+            return Ok(());
+        }
+        let key_length = u16::try_from(key.len()).map_err(io::Error::other)?;
+        let place = number(entries.len())?;
+        entries.push(Entry { key: number(keys.len())?, key_length, segment, value, value_length });
+        keys.extend_from_slice(key);
+        places.insert_unique(hash, place, |&place| {
+            courtesy.did(FIND);
+            hasher.hash_one(key_of(keys, &entries[place as usize]))
         });
-        self.keys.extend_from_slice(key);
         Ok(())
     }
 
     fn key(&self, entry: &Entry) -> &[u8] {
-        let start = entry.key as usize;
-        &self.keys[start..start + usize::from(entry.key_length)]
+        key_of(&self.keys, entry)
     }
 
-    /// Sorts by key and leaves the last entry of each.
-    fn compact(&mut self) {
-        let mut entries = std::mem::take(&mut self.entries);
-        // Stable: what came later stays behind.
-        entries.sort_by(|a, b| self.key(a).cmp(self.key(b)));
-        let mut keys = Vec::with_capacity(self.keys.len() / 2);
-        let mut kept: Vec<Entry> = Vec::with_capacity(entries.len() / 2);
-        let mut entries = entries.into_iter().peekable();
-        while let Some(mut entry) = entries.next() {
-            let key = self.key(&entry);
-            if entries.peek().is_some_and(|next| self.key(next) == key) {
-                continue;
-            }
-            entry.key = keys.len() as u32;
-            keys.extend_from_slice(key);
-            kept.push(entry);
-        }
-        (self.compacted, self.entries, self.keys) = (kept.len(), kept, keys);
+    /// Sorts by key, the order of the database, and takes no more changes.
+    fn sort(&mut self, courtesy: &Courtesy) {
+        self.places = HashTable::new();
+        let Self { keys, entries, .. } = self;
+        entries.sort_unstable_by(|a, b| {
+            courtesy.did(COMPARE);
+            key_of(keys, a).cmp(key_of(keys, b))
+        });
     }
+}
+
+fn key_of<'a>(keys: &'a [u8], entry: &Entry) -> &'a [u8] {
+    let start = entry.key as usize;
+    &keys[start..start + usize::from(entry.key_length)]
 }
 
 /// Runs what touches the database; damage that makes it panic is an error like any other.
@@ -238,17 +263,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_holds_the_last_change_of_every_key_however_many_there_are() {
-        let mut index = Index::default();
-        let rounds = 3 * Index::WORTH_COMPACTING / 7;
+    fn an_index_holds_the_last_change_of_every_key_and_no_more() {
+        let (mut index, courtesy, rounds) = (Index::default(), Courtesy::default(), 1_000);
         for round in 0..rounds {
             for key in (0..7_u8).rev() {
                 let length = (round + 1 < rounds || key != 3).then_some(round);
-                index.push(&[key], length, 1, round).unwrap();
+                index.put(&[key], length, (1, round), &courtesy).unwrap();
             }
         }
-        assert!(index.entries.len() <= Index::WORTH_COMPACTING + 14);
-        index.compact();
+        assert_eq!((index.entries.len(), index.keys.len()), (7, 7));
+        index.sort(&courtesy);
         let keys: Vec<&[u8]> = index.entries.iter().map(|entry| index.key(entry)).collect();
         assert_eq!(keys, [[0], [1], [2], [3], [4], [5], [6]]);
         for entry in &index.entries {

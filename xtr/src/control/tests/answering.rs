@@ -213,3 +213,14 @@ fn ec_06_a_probe_in_an_ecm_is_dropped() {
     assert!(node.take_sent().is_empty());
     assert_eq!(node.control.discards().total(), 1);
 }
+
+#[test]
+fn mc_31_mapping_data_in_a_map_request_is_not_used_and_the_request_answered() {
+    let mut node = Node::new(config());
+    let mut asking = request(7, "10.1.0.0/16");
+    asking.map_data = Some(record("10.7.0.0/16", 1440, &[PEER]));
+    node.receive(control_port(PEER), &Message::MapRequest(asking));
+    assert!(node.cached().is_empty(), "{:?}", node.cached());
+    assert_eq!(node.discarded(Discard::MapDataIgnored), 1);
+    assert!(matches!(Message::parse(&node.take_one().payload), Ok(Message::MapReply(_))));
+}

@@ -181,7 +181,7 @@ fn en_24_an_own_address_as_locator_is_a_loop() {
 }
 
 #[test]
-fn pe_11_pe_12_non_lisp_destinations_go_to_a_petr() {
+fn pe_11_pe_12_ni_09_non_lisp_destinations_go_to_a_petr() {
     let use_petr = vec![petr("192.0.2.200")];
     let mut node = Node::new(ControlConfig { use_petr, ..config() });
     node.learn("10.2.0.9", vec![negative("10.2.0.0/16", 10, Action::NativelyForward)]);
@@ -189,6 +189,8 @@ fn pe_11_pe_12_non_lisp_destinations_go_to_a_petr() {
     node.learn("10.4.0.9", vec![record("10.4.0.0/16", 10, &[PEER])]);
     node.learn("10.5.0.9", vec![negative("10.5.0.0/16", 10, Action::Drop)]);
     assert_eq!(node.destinations("10.2.0.0/16"), ["192.0.2.200"]);
+    // A provider's uRPF sees an address of its own.
+    assert_eq!(node.set("10.2.0.0/16").adjacencies[0].source, ip(OWN_V4));
     assert_eq!(node.destinations("10.3.0.0/16"), ["192.0.2.200"]);
     assert_eq!(node.destinations("10.4.0.0/16"), [PEER]);
     assert_eq!(node.dropped("10.5.0.0/16"), DropReason::ActionDrop);
@@ -256,4 +258,67 @@ fn mc_26_counters_and_last_use_survive_an_update() {
     assert_eq!((view.packets, view.octets), (6, 600));
     assert_eq!((view.locators[0].packets, view.locators.len()), (3, 1));
     assert_eq!(view.uptime_seconds, 2);
+}
+
+/// What the table of sources says of an EID-prefix.
+fn senders(node: &mut Node) -> BTreeMap<EidPrefix, Result<Vec<String>, crate::drops::DropReason>> {
+    let mut table = BTreeMap::new();
+    while let Some(update) = node.control.poll_source_update() {
+        match update {
+            FibUpdate::Insert(prefix, Verdict::Encapsulate(set)) => {
+                let all = set.adjacencies.iter().map(|one| one.destination.to_string()).collect();
+                table.insert(prefix, Ok(all));
+            }
+            FibUpdate::Insert(prefix, Verdict::Drop(reason)) => {
+                table.insert(prefix, Err(reason));
+            }
+            FibUpdate::Insert(prefix, other) => panic!("{prefix} is {other:?}"),
+            FibUpdate::Remove(prefix) => drop(table.remove(&prefix)),
+        }
+    }
+    table
+}
+
+#[test]
+fn pe_04_de_23_every_locator_of_a_mapping_may_send_whether_we_would_use_it_or_not() {
+    let mut node = Node::new(config());
+    node.control.track_sources();
+    let mut known = record("10.2.0.0/16", 10, &["192.0.2.70", "192.0.2.71", "2001:db8::7"]);
+    known.locators[0].reachable = false;
+    known.locators[1].priority = 9;
+    node.learn("10.2.0.9", vec![known]);
+    node.learn("10.9.0.9", vec![negative("10.9.0.0/16", 15, Action::NativelyForward)]);
+    let table = senders(&mut node);
+    let all = ["192.0.2.70", "192.0.2.71", "2001:db8::7"].map(str::to_owned).to_vec();
+    assert_eq!(table[&prefix("10.2.0.0/16")], Ok(all));
+    assert_eq!(table[&prefix("10.9.0.0/16")], Err(DropReason::PetrSourceNotRegistered));
+    // What becomes of a locator changes nothing; a mapping that goes does.
+    node.control.set_path(node.now, ip("192.0.2.71"), None);
+    node.drain();
+    assert!(senders(&mut node).is_empty());
+    node.learn("10.3.0.9", vec![record("10.3.0.0/16", 1, &["192.0.2.70"])]);
+    assert!(senders(&mut node).contains_key(&prefix("10.3.0.0/16")));
+    node.advance(seconds(61));
+    assert!(
+        matches!(node.control.poll_source_update(), Some(FibUpdate::Remove(gone)) if gone == prefix("10.3.0.0/16"))
+    );
+}
+
+#[test]
+fn pe_04_a_source_that_moved_has_its_mapping_looked_up_anew() {
+    let mut node = Node::new(config());
+    node.control.track_sources();
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 1440, &["192.0.2.70"])]);
+    node.sent.clear();
+    node.advance(seconds(2));
+    let punt = Punt::SourceMoved { source: eid("10.2.0.9") };
+    node.control.handle_punt(node.now, &punt);
+    node.control.handle_timeout(node.now);
+    node.drain();
+    assert!(!node.take_sent().is_empty(), "somebody is asked");
+    let stranger = Punt::SourceMoved { source: eid("10.66.0.9") };
+    node.control.handle_punt(node.now, &stranger);
+    node.control.handle_timeout(node.now);
+    node.drain();
+    assert!(node.take_sent().is_empty(), "nothing is known of it, so nothing can be old");
 }

@@ -2,6 +2,7 @@
 mod answering;
 mod lookups;
 mod mappings;
+mod path_mtu;
 mod probing;
 mod registering;
 mod securing;
@@ -75,6 +76,7 @@ pub(super) fn config() -> ControlConfig {
             .to_vec(),
         registration_interval: seconds(60),
         probe_interval: None,
+        path_mtu: Default::default(),
         record_ttl_minutes: 1440,
         proxy_reply: false,
         map_cache_limit: 1000,
@@ -101,6 +103,7 @@ pub(super) struct Node {
     pub(super) fib: BTreeMap<EidPrefix, Verdict>,
     pub(super) sent: Vec<(Instant, Transmit)>,
     pub(super) events: Vec<Event>,
+    pub(super) path_probes: Vec<Transmit>,
 }
 
 impl Node {
@@ -108,7 +111,8 @@ impl Node {
         let start = Instant::now();
         let control = ControlPlane::new(config, start, [7; 32], NONCE_BASE);
         let (fib, sent, events) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut node = Self { control, now: start, start, fib, sent, events };
+        let path_probes = Vec::new();
+        let mut node = Self { control, now: start, start, fib, sent, events, path_probes };
         node.drain();
         node
     }
@@ -116,6 +120,9 @@ impl Node {
     pub(super) fn drain(&mut self) {
         while let Some(transmit) = self.control.poll_transmit() {
             self.sent.push((self.now, transmit));
+        }
+        while let Some(probe) = self.control.poll_path_probe() {
+            self.path_probes.push(probe);
         }
         while let Some(update) = self.control.poll_fib_update() {
             match update {

@@ -93,7 +93,7 @@ fn se_01_se_02_every_map_request_has_a_key_of_its_own() {
 }
 
 #[test]
-fn se_01_a_proxy_protects_its_lookups_too() {
+fn se_01_pi_14_a_proxy_protects_its_lookups_too() {
     let config = ControlConfig { role: Role::Proxy, eids: Vec::new(), ..secured(true) };
     let mut node = Node::new(config);
     node.miss(EID);

@@ -5,6 +5,7 @@ mod conservation;
 mod core;
 mod hold;
 mod native;
+mod registered;
 
 use super::*;
 use crate::counters::{CounterSnapshot, Traffic, TrafficCounters};
@@ -220,6 +221,12 @@ impl Bench {
         }
     }
 
+    /// Adds what a role may ask for.
+    fn change(&mut self, change: impl FnOnce(Forwarder<Rules>) -> Forwarder<Rules>) {
+        let fresh = Bench::new().forwarder;
+        self.forwarder = change(std::mem::replace(&mut self.forwarder, fresh));
+    }
+
     fn advance(&mut self, by: Duration) {
         self.now += by;
         self.forwarder.handle_timeout(self.now);
@@ -249,7 +256,7 @@ impl Bench {
         std::iter::from_fn(|| self.punts.pop())
             .filter_map(|punt| match punt {
                 Punt::IcmpError { destination, message } => Some((destination, message)),
-                Punt::Miss { .. } => None,
+                Punt::Miss { .. } | Punt::SourceMoved { .. } => None,
             })
             .collect()
     }
@@ -258,7 +265,7 @@ impl Bench {
         std::iter::from_fn(|| self.punts.pop())
             .filter_map(|punt| match punt {
                 Punt::Miss { destination, .. } => Some(destination),
-                Punt::IcmpError { .. } => None,
+                Punt::IcmpError { .. } | Punt::SourceMoved { .. } => None,
             })
             .collect()
     }

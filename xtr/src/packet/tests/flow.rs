@@ -114,6 +114,50 @@ fn en_15_a_transport_header_cut_short_hashes_on_addresses() {
     assert_eq!(short(1), short(2));
 }
 
+/// The hash of the packet with this IPv6 flow label instead.
+fn hash_with_label(build: &Build, label: u32) -> u64 {
+    let mut bytes = build.bytes();
+    let word = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) & !0xf_ffff | label;
+    bytes[..4].copy_from_slice(&word.to_be_bytes());
+    hasher().hash(&Inner::parse(&bytes).unwrap())
+}
+
+#[test]
+fn en_19_the_flow_label_counts_where_there_are_no_ports() {
+    // ESP, GRE, IPv6 in IPv6, ICMPv6.
+    for protocol in [50, 47, 41, 58] {
+        let build = Build::v6(Transport::Raw { protocol }, payload(24));
+        let hashes: std::collections::BTreeSet<u64> =
+            [0, 1, 2, 0x8_0000, 0xf_ffff].map(|label| hash_with_label(&build, label)).into();
+        assert_eq!(hashes.len(), 5, "{protocol}");
+    }
+    let build = Build::v6(Transport::Raw { protocol: 50 }, payload(24));
+    assert_spread(StdRng::seed_from_u64(5), |_, label| hash_with_label(&build, label));
+}
+
+#[test]
+fn en_19_mc_24_a_connection_keeps_its_hash_when_its_flow_label_changes() {
+    let sctp = Build::v6(Transport::Raw { protocol: 132 }, payload(24));
+    let tcp = Build::v6(super::support::tcp(1, 0x10), payload(24));
+    for build in [udp_flow(true, (1000, 2000)), tcp, sctp] {
+        assert_eq!(hash_with_label(&build, 0), hash_with_label(&build, 0xf_ffff));
+    }
+}
+
+#[test]
+fn en_15_en_19_all_ipv6_fragments_of_a_datagram_hash_alike() {
+    let fragment = |offset_more: u16, next: u8, port: u8| {
+        let [high, low] = offset_more.to_be_bytes();
+        let body = vec![next, 0, high, low, 0, 0, 0, 9, port, port, port, port, 0, 8, 0, 0];
+        Build::v6(Transport::Raw { protocol: 44 }, body)
+    };
+    let first = fragment(1, 17, 3);
+    for later in [fragment(0x100 | 1, 17, 7), fragment(0x200, 17, 9), fragment(0x200, 6, 9)] {
+        assert_eq!(hash_with_label(&later, 77), hash_with_label(&first, 77));
+        assert_ne!(hash_with_label(&later, 78), hash_with_label(&first, 77));
+    }
+}
+
 #[test]
 fn en_16_the_hash_is_keyed() {
     let inner = Inner::parse(&udp_flow(true, (1, 2)).bytes()).unwrap();
@@ -142,11 +186,14 @@ fn chi_square(counts: &[u32]) -> f64 {
 const CHI_SQUARE_LIMIT: f64 = 135.0;
 
 fn spread(seed: u64, mut flow: impl FnMut(&mut StdRng, u32) -> Build) {
-    let mut rng = StdRng::seed_from_u64(seed);
+    assert_spread(StdRng::seed_from_u64(seed), |rng, i| hash(&flow(rng, i)));
+}
+
+fn assert_spread(mut rng: StdRng, mut hash: impl FnMut(&mut StdRng, u32) -> u64) {
     let (mut upper, mut lower) = ([0u32; POOL as usize], [0u32; POOL as usize]);
     let mut halves = [0u32; 2];
     for i in 0..10_000 {
-        let hash = hash(&flow(&mut rng, i));
+        let hash = hash(&mut rng, i);
         upper[usize::from(source_port_index(hash, POOL))] += 1;
         lower[(hash % u64::from(POOL)) as usize] += 1;
         halves[(hash >> 63) as usize] += 1;

@@ -1,0 +1,205 @@
+//! Floods of small packets, and meters of what they do.
+use crate::namespace::Namespace;
+use crate::node::{Node, udp_packet};
+use ipnet::{IpNet, Ipv6Net};
+use mapping::eid::{EidPrefix, InstanceId};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
+use std::fs;
+use std::io::IoSlice;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use xtr::counters::TrafficCounters;
+use xtr::fib::{Adjacency, FibUpdate, LocatorSet, Verdict};
+use xtr::packet::lisp;
+
+/// Datagrams of one send from a peer.
+const TRAIN: u64 = 32;
+/// A subnet that every test knows.
+pub(crate) const ONE_SUBNET: u16 = 1;
+/// Subnets from here on are known to nobody.
+pub(crate) const UNKNOWN: u16 = 0x8000;
+
+/// A remote EID; its subnet is one mapping.
+pub(crate) fn eid(subnet: u16, number: u32) -> Ipv6Addr {
+    let [high, low] = [number >> 16, number].map(|half| half as u16);
+    Ipv6Addr::new(0x2001, 0xdb8, 0xb, subnet, 0, 0, high, low)
+}
+
+/// The update that maps a subnet to the peer, and what will have gone there.
+pub(crate) fn mapping(node: &Node, subnet: u16) -> (FibUpdate, Arc<TrafficCounters>) {
+    let traffic = Arc::<TrafficCounters>::default();
+    let adjacency = Adjacency {
+        source: node.addresses.own_rloc,
+        destination: node.addresses.peer_rloc,
+        weight: 1,
+        mtu: 1500,
+        traffic: Arc::clone(&traffic),
+    };
+    let set = LocatorSet::new([adjacency], 0);
+    let prefix = IpNet::V6(Ipv6Net::new(eid(subnet, 0), 64).expect("a prefix"));
+    let prefix = EidPrefix::new(InstanceId::DEFAULT, prefix);
+    (FibUpdate::Insert(prefix, Verdict::Encapsulate(Arc::new(set))), traffic)
+}
+
+/// Maps a subnet.
+pub(crate) fn learn(node: &mut Node, subnet: u16) -> Arc<TrafficCounters> {
+    let (update, traffic) = mapping(node, subnet);
+    node.fib.apply([update]);
+    node.engine().wake();
+    traffic
+}
+
+pub(crate) fn packets(traffic: &TrafficCounters) -> u64 {
+    traffic.packets.load(Ordering::Relaxed)
+}
+
+/// Where packets go: one EID of a subnet after the other.
+#[derive(Clone, Copy)]
+pub(crate) struct Targets {
+    pub(crate) subnet: u16,
+    pub(crate) count: u32,
+}
+
+/// Sends something; says how many packets that was.
+pub(crate) trait Sender: Send {
+    fn send(&mut self, targets: Targets, number: u64) -> u64;
+}
+
+/// A host of the site, through the TUN.
+pub(crate) struct Host {
+    socket: UdpSocket,
+}
+
+impl Host {
+    pub(crate) fn new(node: &Node) -> Self {
+        Self { socket: node.socket(node.addresses.local_eid, 0) }
+    }
+}
+
+impl Host {
+    /// As [`Sender::send`], but 0 when there is no way.
+    pub(crate) fn try_send(&mut self, targets: Targets, number: u64) -> u64 {
+        let to = eid(targets.subnet, (number % u64::from(targets.count)) as u32);
+        u64::from(self.socket.send_to(&[7; 16], SocketAddr::new(to.into(), 7000)).is_ok())
+    }
+}
+
+impl Sender for Host {
+    fn send(&mut self, targets: Targets, number: u64) -> u64 {
+        let to = eid(targets.subnet, (number % u64::from(targets.count)) as u32);
+        self.socket.send_to(&[7; 16], SocketAddr::new(to.into(), 7000)).expect("sent");
+        1
+    }
+}
+
+/// A peer that sends LISP packets in trains, much faster than anybody can forward them.
+pub(crate) struct Peer {
+    socket: UdpSocket,
+    own: SockaddrIn,
+    datagram: Vec<u8>,
+    train: Vec<u8>,
+}
+
+impl Peer {
+    /// `number` makes it another peer: its RLOC and its flow.
+    pub(crate) fn new(node: &Node, number: u8) -> Self {
+        let rloc = Ipv4Addr::new(198, 51, 100, 100 + number);
+        node.namespace.add_addresses("lo", vec![(rloc.into(), 32)]);
+        let IpAddr::V4(own) = node.addresses.own_rloc else { panic!("an IPv4 RLOC") };
+        let mut datagram = lisp::encode(InstanceId::DEFAULT).to_vec();
+        let from = SocketAddr::new(node.addresses.local_eid, 5000 + u16::from(number));
+        let to = SocketAddr::new(eid(0, 0).into(), 7000);
+        datagram.extend(udp_packet(from, to, 60, 0, &[7; 16]));
+        Self {
+            socket: node.socket(rloc.into(), 50_000),
+            own: SocketAddrV4::new(own, lisp::DATA_PORT).into(),
+            train: Vec::with_capacity(datagram.len() * TRAIN as usize),
+            datagram,
+        }
+    }
+}
+
+/// Where the inner destination address is.
+const DESTINATION: std::ops::Range<usize> = 8 + 24..8 + 40;
+
+impl Sender for Peer {
+    fn send(&mut self, targets: Targets, number: u64) -> u64 {
+        self.train.clear();
+        for index in 0..TRAIN {
+            let to = eid(targets.subnet, ((number + index) % u64::from(targets.count)) as u32);
+            self.datagram[DESTINATION].copy_from_slice(&to.octets());
+            self.train.extend_from_slice(&self.datagram);
+        }
+        let size = self.datagram.len() as u16;
+        let iov = [IoSlice::new(&self.train)];
+        let control = [ControlMessage::UdpGsoSegments(&size)];
+        let fd = self.socket.as_raw_fd();
+        sendmsg(fd, &iov, &control, MsgFlags::empty(), Some(&self.own)).expect("sent");
+        TRAIN
+    }
+}
+
+/// Sends at `rate` packets a second (as fast as it can without) for `duration`; returns how many.
+pub(crate) fn flood(
+    sender: &mut impl Sender,
+    targets: Targets,
+    rate: Option<f64>,
+    duration: Duration,
+) -> u64 {
+    let start = Instant::now();
+    let mut sent = 0;
+    loop {
+        let elapsed = start.elapsed();
+        if elapsed >= duration {
+            return sent;
+        }
+        let due = rate.map_or(u64::MAX, |rate| (rate * elapsed.as_secs_f64()) as u64);
+        if sent >= due {
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        for _ in 0..32 {
+            if sent < due {
+                sent += sender.send(targets, sent);
+            }
+        }
+    }
+}
+
+/// How long the worker was ready to run and got no core.
+pub(crate) fn worker_waited() -> Duration {
+    let tasks = fs::read_dir("/proc/self/task").expect("/proc");
+    let waited = tasks.flatten().filter_map(|task| {
+        let read = |name: &str| fs::read_to_string(task.path().join(name)).ok();
+        read("comm")?.starts_with("isthmus-w").then_some(())?;
+        read("schedstat")?.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(waited.sum())
+}
+
+/// Resident memory of this process, octets.
+pub(crate) fn resident() -> u64 {
+    let text = fs::read_to_string("/proc/self/status").expect("/proc");
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    let kib = line.split_ascii_whitespace().next().and_then(|number| number.parse::<u64>().ok());
+    kib.expect("a number") * 1024
+}
+
+/// Packets that the kernel dropped because nobody read the device in time.
+pub(crate) fn device_drops(namespace: &Namespace, name: &'static str) -> u64 {
+    namespace.run(move || {
+        let text = fs::read_to_string("/proc/thread-self/net/dev").expect("/proc");
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
+        let numbers = line.expect("the device").trim_start_matches(':').split_ascii_whitespace();
+        numbers.filter_map(|number| number.parse::<u64>().ok()).nth(11).expect("a number")
+    })
+}
+
+/// How alike the shares are: 1 = all equal (Jain).
+pub(crate) fn fairness(shares: &[u64]) -> f64 {
+    let sum: f64 = shares.iter().map(|&share| share as f64).sum();
+    let squares: f64 = shares.iter().map(|&share| (share as f64).powi(2)).sum();
+    sum * sum / (squares * shares.len() as f64)
+}
