@@ -11,6 +11,7 @@ const HELP: &str = "\
 --senders N           ETRs and ITRs, each an address of its own [1000]
 --train N             messages in a row from one sender [16]
 --seconds N           duration of each measurement [3]
+--load PERCENT        of the most per second, at which latencies are measured [50]
 --durable yes|no      whether our state survives [yes]
 --oor PROGRAM         Open Overlay Router, to measure after ours
 --peer ADDRESS        another Map-Server, with the same sites, to measure after ours
@@ -25,6 +26,8 @@ pub(crate) struct Arguments {
     pub(crate) senders: usize,
     pub(crate) train: usize,
     pub(crate) seconds: u64,
+    /// Percent of the most per second, for the latencies.
+    pub(crate) load: u8,
     pub(crate) durable: bool,
     pub(crate) oor: Option<PathBuf>,
     pub(crate) peer: Option<Peer>,
@@ -47,6 +50,7 @@ impl Arguments {
             senders: 1_000,
             train: 16,
             seconds: 3,
+            load: 50,
             durable: true,
             oor: None,
             peer: None,
@@ -62,6 +66,7 @@ impl Arguments {
                 "--senders" => arguments.senders = within(&value, 10_000)?,
                 "--train" => arguments.train = within(&value, 32)?,
                 "--seconds" => arguments.seconds = within(&value, 120)? as u64,
+                "--load" => arguments.load = within(&value, 100)? as u8,
                 "--durable" => arguments.durable = value == "yes",
                 "--oor" => arguments.oor = Some(value.into()),
                 "--peer" => peer.0 = Some(value.parse().map_err(|_| HELP)?),

@@ -2,7 +2,7 @@
 //!
 //! One generator, pinned to one core, loads `isthmus mapping`, pinned to another, in a network namespace of its own; with `--peer`
 //! the same load goes to another Map-Server too, in the same run. Messages are made and signed before the clock starts. Measured:
-//! answers per second, CPU time of the server per operation, and at half the rate how long answers take.
+//! answers per second, CPU time of the server per operation, and at half the rate (`--load`) how long answers take.
 //!
 //! How long an answer took counts from when the train of its question was due, whether it left in time or not. Other programs and kernel
 //! threads take the same cores: "without a core" says for how long the server's first thread and the generator had to wait for theirs,
@@ -72,11 +72,11 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     let namespace = stage("ours")?;
     let configuration = plan.configuration(SERVER, arguments.durable);
     let daemon = Daemon::start(&namespace, "mapping", &configuration)?;
-    measure("isthmus", daemon.id(), &plan, bind(&namespace, &plan)?, arguments.seconds)?;
+    measure("isthmus", daemon.id(), &plan, bind(&namespace, &plan)?, arguments)?;
     println!("{}", counters(&daemon)?);
     drop(daemon);
     if let Some(program) = &arguments.oor {
-        measure_oor(program, &plan, arguments.seconds)?;
+        measure_oor(program, &plan, arguments)?;
     }
     if let Some(peer) = &arguments.peer {
         measure_peer(peer, plan, arguments)?;
@@ -102,7 +102,7 @@ fn bind(namespace: &Namespace, plan: &Plan) -> io::Result<Senders> {
     namespace.run(move || Senders::bind(&addresses, SERVER))?
 }
 
-fn measure_oor(program: &Path, plan: &Plan, seconds: u64) -> io::Result<()> {
+fn measure_oor(program: &Path, plan: &Plan, arguments: &Arguments) -> io::Result<()> {
     let (secret, algorithm) = ("isthmus".to_owned(), Algorithm::HmacSha1);
     let plan = Plan { secret, algorithm, ..plan.clone() };
     let namespace = stage("oor")?;
@@ -115,7 +115,8 @@ fn measure_oor(program: &Path, plan: &Plan, seconds: u64) -> io::Result<()> {
     // It does not say when it is ready.
     std::thread::sleep(Duration::from_secs(5));
     let senders = bind(&namespace, &plan);
-    let result = senders.and_then(|senders| measure("OOR", process.id(), &plan, senders, seconds));
+    let result =
+        senders.and_then(|senders| measure("OOR", process.id(), &plan, senders, arguments));
     process.kill()?;
     process.wait()?;
     result
@@ -125,7 +126,7 @@ fn measure_peer(peer: &Peer, plan: Plan, arguments: &Arguments) -> io::Result<()
     let senders = (0..arguments.senders).map(|at| sender(127, at)).collect();
     let plan = Plan { senders, secret: peer.key.clone(), algorithm: peer.algorithm, ..plan };
     let senders = Senders::bind(&plan.senders, peer.address)?;
-    measure("peer", peer.process, &plan, senders, arguments.seconds)
+    measure("peer", peer.process, &plan, senders, arguments)
 }
 
 /// Sender number `at`, in a network that begins with `network`.
@@ -139,11 +140,12 @@ fn measure(
     server: u32,
     plan: &Plan,
     mut senders: Senders,
-    seconds: u64,
+    arguments: &Arguments,
 ) -> io::Result<()> {
     pin(0, Pid::this())?;
     pin(1, Pid::from_raw(server as i32))?;
     let empty = resident(server)?;
+    let seconds = arguments.seconds;
     let mut bench = Bench { server, senders: &mut senders, next: 1, seconds };
     let load = bench.registrations(plan)?;
     load.print(name, "register+notify, new");
@@ -160,7 +162,8 @@ fn measure(
     ] {
         let most = bench.full_load(plan, make)?;
         most.print(name, work);
-        bench.half_load(plan, make, most.rate() / 2.0)?.print_latency(name, work);
+        let rate = most.rate() * f64::from(arguments.load) / 100.0;
+        bench.part_load(plan, make, rate)?.print_latency(name, work);
     }
     Ok(())
 }
@@ -210,7 +213,7 @@ impl Bench<'_> {
         Ok(total)
     }
 
-    fn half_load(
+    fn part_load(
         &mut self,
         plan: &Plan,
         make: fn(&Plan, std::ops::Range<u64>) -> Messages,
