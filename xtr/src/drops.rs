@@ -25,7 +25,7 @@ mapping::named! {
     NoUsableLocator "no_usable_locator" "Every locator of the mapping is down, unreachable or has priority 255 (RFC 9301 §7).";
     EncapsulationLoop "encapsulation_loop" "The chosen locator is one of our own addresses (RFC 2473 §4.1.2).";
     NestedTooDeep "nested_too_deep" "The packet already carries two LISP headers (RFC 9300 §4).";
-    PacketTooBig "packet_too_big" "Larger than the path allows and not to be fragmented; the source was told by ICMP (RFC 9300 §7.1).";
+    PacketTooBig "packet_too_big" "Larger than the path allows and not to be fragmented; the source is told by ICMP (RFC 9300 §7.1).";
     OuterSourceMartian "outer_source_martian" "The outer source is multicast, unspecified, loopback, or one of our own addresses (RFC 9301 §5.4).";
     LispHeaderTruncated "lisp_header_truncated" "Shorter than a LISP header and a minimal inner packet (RFC 1812 §5.2.2).";
     KeyIdUnknown "key_id_unknown" "KK is set but no key exists: an encrypted packet we cannot read (RFC 9300 §5.3).";

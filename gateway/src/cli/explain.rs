@@ -47,7 +47,7 @@ pub(crate) struct ExplainArgs {
     /// Set the DF bit of an IPv4 packet
     #[arg(long)]
     df: bool,
-    /// TTL or Hop Limit; outside too when it comes from the core
+    /// TTL or Hop Limit as it reaches the data plane, after the kernel took one off; outside too when it comes from the core
     #[arg(long, value_name = "HOPS", default_value_t = 64)]
     ttl: u8,
     /// TOS octet or Traffic Class: DSCP * 4 + ECN; outside too when it comes from the core

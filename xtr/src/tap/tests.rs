@@ -32,10 +32,13 @@ impl Policy for Open {
         &self,
         _: IpAddr,
         _: InstanceId,
-        _: IpAddr,
+        source: IpAddr,
         _: IpAddr,
     ) -> Result<Onward, DropReason> {
-        Ok(Onward::Deliver)
+        match source == ip("192.0.2.99") {
+            true => Ok(Onward::Reencapsulate),
+            false => Ok(Onward::Deliver),
+        }
     }
 
     fn admit_native_forward(&self) -> Result<(), DropReason> {
@@ -131,10 +134,14 @@ impl Bench {
     }
 
     fn core(&mut self, datagram: &[u8]) {
+        self.core_from(ip(PEER), datagram);
+    }
+
+    fn core_from(&mut self, rloc: IpAddr, datagram: &[u8]) {
         let (fields, mut datagram) = (OuterFields { ttl: 9, tos: 0 }, datagram.to_vec());
         let mut view = self.reader.enter();
         let out = &mut self.out;
-        self.forwarder.from_core(self.now, &mut view, ip(PEER), fields, &mut datagram, out);
+        self.forwarder.from_core(self.now, &mut view, rloc, fields, &mut datagram, out);
     }
 
     fn fetch(&mut self, session: u64) -> TapAnswer {
@@ -216,6 +223,20 @@ fn every_packet_is_shown_with_its_verdict() {
     assert_eq!(outer.ports.map(|(_, to)| to), Some(4341));
     assert_eq!(seen[36..], packet().bytes(), "as it came, before the TTL changed");
     assert_eq!(core.length, seen.len());
+}
+
+#[test]
+fn a_reencapsulated_packet_has_the_rloc_it_came_from_and_then_the_one_it_goes_to() {
+    let mut bench = Bench::new();
+    let sender = ip("198.51.100.77");
+    let session = bench.begin("rloc 198.51.100.77", |query| query.outputs = true);
+    let inner = Build { source: ip("192.0.2.99"), ..packet() };
+    let header = lisp::encode(InstanceId::DEFAULT);
+    bench.core_from(sender, &[&header[..], &inner.bytes()].concat());
+    let answer = bench.fetch(session);
+    let [came, left] = &answer.packets[..] else { panic!("{answer:?}") };
+    assert_eq!((came.verdict, came.rloc), (TapVerdict::Reencapsulated, Some(sender)));
+    assert_eq!((left.direction, left.rloc), (Direction::Out, Some(ip(PEER))));
 }
 
 #[test]

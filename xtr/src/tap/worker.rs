@@ -104,7 +104,9 @@ impl Tap {
         match step {
             Step::Parsed(inner) => self.came.inner = Some(**inner),
             Step::Unwrapped { inner, .. } => self.came.inner = Some(**inner),
-            Step::Chosen { adjacency, .. } => self.came.rloc = Some(adjacency.destination),
+            Step::Chosen { adjacency, .. } if self.came.side == Side::Native => {
+                self.came.rloc = Some(adjacency.destination);
+            }
             Step::Held => self.came.verdict = TapVerdict::Held,
             Step::Dropped(reason) => self.dropped(*reason),
             _ => {}
@@ -129,7 +131,8 @@ impl Tap {
         }
         let left = &mut self.left;
         (left.at, left.side, left.verdict) = (came.at, side, verdict);
-        (left.inner, left.rloc, left.outer) = (came.inner, came.rloc, outer);
+        (left.inner, left.outer) = (came.inner, outer);
+        left.rloc = outer.map_or(came.rloc, |outer| Some(outer.remote));
         left.waited = came.waited;
         left.keep(parts);
     }

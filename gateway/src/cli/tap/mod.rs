@@ -220,11 +220,12 @@ fn protocol(number: Option<u8>) -> String {
 fn verdict(packet: &TapPacket) -> String {
     let mut text = packet.verdict.name().to_owned();
     match packet.verdict {
-        TapVerdict::Encapsulated | TapVerdict::Reencapsulated => {
-            text.extend(packet.rloc.map(|rloc| format!(" to {rloc}")));
-        }
+        TapVerdict::Encapsulated => text.extend(packet.rloc.map(|rloc| format!(" to {rloc}"))),
         TapVerdict::Dropped => text.extend(packet.reason.as_ref().map(|name| format!(" {name}"))),
-        TapVerdict::Delivered | TapVerdict::ForwardedNatively | TapVerdict::Held => {}
+        TapVerdict::Reencapsulated
+        | TapVerdict::Delivered
+        | TapVerdict::ForwardedNatively
+        | TapVerdict::Held => {}
     }
     if packet.waited {
         text += ", after it waited";
