@@ -19,7 +19,7 @@
 //! which does everything else: lookup, locator choice, headers, announcement of the EID aggregates to the kernel.
 //!
 //! [`lab`] builds a small internet of network namespaces around these daemons and watches what they put on the wire;
-//! [`bench`] measures them there, side by side with the kernel's own tunnel.
+//! [`mod@bench`] measures them there, side by side with the kernel's own tunnel.
 //!
 //! Where to start reading: [`proxy`] for what a gateway is, [`config`] for what an operator writes, [`cli`] for what
 //! an operator types.
