@@ -69,7 +69,8 @@ impl<P: Policy> Forwarder<P> {
     ) -> Result<(), DropReason> {
         let Some(limiter) = &mut self.limiter else { return Ok(()) };
         let place = limiter.hasher.hash_address(rloc);
-        take(&mut limiter.to_site, now, site_place(set), site(set), packets)
+        let site = site(set);
+        take(&mut limiter.to_site, now, place_of(site), site, packets)
             .then_some(())
             .ok_or(DropReason::SiteRateLimited)?;
         take(&mut limiter.to_locator, now, place, rloc, packets)
@@ -87,15 +88,15 @@ impl<P: Policy> Forwarder<P> {
             .ok_or(DropReason::LocatorRateLimited)
     }
 
-    /// Packets whose source is of the site with this mapping.
+    /// Packets whose source is of the site with this key.
     pub(super) fn limit_site(
         &mut self,
         now: Instant,
-        set: &LocatorSet,
+        site: usize,
         packets: u64,
     ) -> Result<(), DropReason> {
         let Some(limiter) = &mut self.limiter else { return Ok(()) };
-        take(&mut limiter.from_site, now, site_place(set), site(set), packets)
+        take(&mut limiter.from_site, now, place_of(site), site, packets)
             .then_some(())
             .ok_or(DropReason::SiteRateLimited)
     }
@@ -112,12 +113,12 @@ fn take<K: Copy + Eq>(
 }
 
 /// A mapping is known by where it lies: its next version starts with a full bucket.
-fn site(set: &LocatorSet) -> usize {
+pub(super) fn site(set: &LocatorSet) -> usize {
     std::ptr::from_ref(set).addr()
 }
 
-fn site_place(set: &LocatorSet) -> u64 {
-    (site(set) as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
+fn place_of(site: usize) -> u64 {
+    (site as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
 }
 
 /// Keys that share a place in a table.

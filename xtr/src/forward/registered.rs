@@ -3,14 +3,13 @@
 //! The mappings come from the mapping system, by EID of the source; a source without mapping is punted like any other miss, and its
 //! first packets wait. Nothing is learned from the packets themselves (DH-16).
 use super::hold::{Held, Hold, Waits};
-use super::{Forwarder, HoldLimits, Output, Step, Work};
+use super::{Forwarder, HoldLimits, Output, Step, Work, rate_limit};
 use crate::drops::DropReason;
-use crate::fib::{FibReader, LocatorSet, Verdict};
+use crate::fib::{FibReader, Verdict};
 use crate::policy::{Onward, Policy};
 use crate::punt::Punt;
 use mapping::eid::{Eid, InstanceId};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant;
 use zerocopy::IntoBytes;
 
@@ -34,8 +33,8 @@ pub(super) struct Sources {
 
 /// What the mapping system says of a packet's source.
 enum Standing {
-    /// It may; its site's mapping.
-    Registered(Arc<LocatorSet>),
+    /// It may; its site's key among the rate limits.
+    Registered(usize),
     /// The outer source is none of the site's locators, as far as we know.
     ElsewhereRegistered,
     NotRegistered,
@@ -53,7 +52,7 @@ impl Sources {
                 let has = |rloc| set.adjacencies.iter().any(|one| one.destination == rloc);
                 // What is inside the tunnel cannot vouch for whoever sent the packet.
                 if has(arrival.source) && has(arrival.sender) {
-                    Standing::Registered(Arc::clone(set))
+                    Standing::Registered(rate_limit::site(set))
                 } else {
                     Standing::ElsewhereRegistered
                 }
@@ -119,7 +118,7 @@ impl<P: Policy> Forwarder<P> {
                     return Err(DropReason::PetrDestinationIsEid);
                 }
                 out.step(Step::Registered(eid));
-                self.limit_site(now, &site, work.traffic.packets).map(|()| true)
+                self.limit_site(now, site, work.traffic.packets).map(|()| true)
             }
             Standing::NotRegistered => Err(DropReason::PetrSourceNotRegistered),
             Standing::ElsewhereRegistered => {
