@@ -164,7 +164,8 @@ impl Engine {
                 steer::attach(&sockets.receive, count, seed);
             }
             let worker = engine.workers.len();
-            let rings = engine.gate.as_ref().map(|gate| gate.sockets(worker)).unwrap_or_default();
+            let rings =
+                engine.gate.as_mut().map(|gate| gate.take_sockets(worker)).unwrap_or_default();
             let native = PacketRings::new(rings)?;
             let descriptors = Descriptors { tun: queue, sockets, ports, native };
             let counters = Arc::<WorkerCounters>::default();

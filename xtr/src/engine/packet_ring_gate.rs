@@ -17,7 +17,7 @@ use std::ffi::{CStr, c_int, c_long};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// `enum bpf_cmd`.
 const BPF_PROG_LOAD: c_int = 5;
@@ -48,8 +48,10 @@ pub(super) struct Gate {
 #[derive(Debug)]
 struct Interface {
     index: u32,
-    /// One per worker.
-    sockets: Vec<Arc<PacketSocket>>,
+    /// One per worker, which owns it: with the worker goes its part of the fanout, and the others get its flows.
+    sockets: Vec<Weak<PacketSocket>>,
+    /// Those whose worker has not begun.
+    waiting: Vec<Option<Arc<PacketSocket>>>,
     /// `None` until the rings are opened.
     link: Option<OwnedFd>,
 }
@@ -62,22 +64,24 @@ impl Gate {
             let explain = |error| explain(&format!("take packets from {name} by a ring"), error);
             let sockets = PacketSocket::group(name, workers).map_err(explain)?;
             let index = nix::net::if_::if_nametoindex(name.as_str())?;
-            let sockets = sockets.into_iter().map(Arc::new).collect();
-            interfaces.push(Interface { index, sockets, link: None });
+            let owned: Vec<_> = sockets.into_iter().map(Arc::new).collect();
+            let sockets = owned.iter().map(Arc::downgrade).collect();
+            let waiting = owned.into_iter().map(Some).collect();
+            interfaces.push(Interface { index, sockets, waiting, link: None });
         }
         Ok(Self { config: config.clone(), interfaces, selection: None })
     }
 
-    /// The sockets of the worker numbered so, one per interface.
-    pub(super) fn sockets(&self, worker: usize) -> Vec<Arc<PacketSocket>> {
-        let of_worker = |interface: &Interface| interface.sockets.get(worker).cloned();
-        self.interfaces.iter().filter_map(of_worker).collect()
+    /// The sockets of the worker numbered so, one per interface; from now on they are its own.
+    pub(super) fn take_sockets(&mut self, worker: usize) -> Vec<Arc<PacketSocket>> {
+        let of_worker = |interface: &mut Interface| interface.waiting.get_mut(worker)?.take();
+        self.interfaces.iter_mut().filter_map(of_worker).collect()
     }
 
     /// From now on the rings get what the configuration says, but for packets to `local`, the addresses of this host.
     ///
     /// # Errors
-    /// What the kernel said; then the selection is what it was.
+    /// What the kernel said; then some interfaces may still select by what was.
     pub(super) fn open(&mut self, local: &[IpAddr]) -> io::Result<()> {
         let selection = Selection::new(&self.config.take, &self.config.leave, local);
         if self.selection.as_ref() == Some(&selection) {
@@ -92,7 +96,7 @@ impl Gate {
                 Some(link) => update(link, &gate).or_else(unless_gone).map_err(explain)?,
                 None => interface.link = Some(attach(interface.index, &gate).map_err(explain)?),
             }
-            for socket in &interface.sockets {
+            for socket in interface.sockets.iter().filter_map(Weak::upgrade) {
                 let (level, filter) = (libc::SOL_SOCKET, filter.as_raw_fd());
                 set_option(socket.as_fd(), level, SO_ATTACH_BPF, filter).map_err(explain)?;
             }

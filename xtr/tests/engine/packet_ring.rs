@@ -5,8 +5,8 @@
 //! ```
 use crate::namespace::Namespace;
 use crate::node::{
-    Addresses, Arrived, Node, Open, PATIENCE, config, host_len, mapping_of, non_zero, receive,
-    wide_prefix,
+    Addresses, Arrived, Node, Open, PATIENCE, POISON, config, host_len, mapping_of, non_zero,
+    receive, wide_prefix,
 };
 use ipnet::IpNet;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -130,6 +130,24 @@ fn en_01_en_05_packets_of_an_interface_are_taken_once() {
         }
         let counters = border.node.settled(|counters| counters.core_out.packets == sent);
         assert_eq!((counters.ring_frames, from_hosts(&counters)), (sent, sent));
+    }
+}
+
+#[test]
+fn the_rings_of_a_failed_worker_go_with_it_and_the_other_takes_its_flows() {
+    let Some(border) = Border::new(Addresses::new(true, true)) else { return };
+    let peer = border.node.peer_socket();
+    let hosts: Vec<UdpSocket> = (0..24).map(|_| border.socket()).collect();
+    hosts[0].send_to(b"x", SocketAddr::new(POISON, 9)).expect("sent");
+    let failed = || border.node.engine().worker_views().iter().any(|view| view.failure.is_some());
+    let deadline = Instant::now() + PATIENCE;
+    while !failed() {
+        assert!(Instant::now() < deadline, "nobody fails");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for (flow, host) in (0u8..).zip(&hosts) {
+        host.send_to(&[flow; 30], border.remote()).expect("sent");
+        assert_eq!(unwrap(&receive(&peer), 63), [flow; 30], "flow {flow}");
     }
 }
 
