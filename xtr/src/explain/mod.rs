@@ -74,6 +74,11 @@ impl Explainer {
         self
     }
 
+    /// From now on by this policy, as the workers.
+    pub fn set_policy(&mut self, policy: Arc<dyn Policy>) {
+        self.policy = policy;
+    }
+
     /// What the workers forward by.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings

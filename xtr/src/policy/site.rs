@@ -2,14 +2,16 @@
 use super::{Onward, Policy};
 use crate::config::LocalEid;
 use crate::drops::DropReason;
-use mapping::eid::{Eid, EidTable, InstanceId};
+use mapping::eid::{Eid, EidPrefix, EidTable, InstanceId};
 use std::net::IpAddr;
 
 /// The admission rules of a site.
 #[derive(Clone, Debug)]
 pub struct SitePolicy {
-    /// Own EID-prefixes by instance, for packets from the core.
-    own: EidTable<()>,
+    /// Own EID-prefixes by instance with their number, for packets from the core.
+    own: EidTable<u32>,
+    /// By number.
+    prefixes: Box<[EidPrefix]>,
     /// The same prefixes with their instance as value, for packets from the site, which do not say their instance.
     instance_of: EidTable<InstanceId>,
     /// Own instances, sorted.
@@ -21,15 +23,16 @@ impl SitePolicy {
     pub fn new(eids: &[LocalEid]) -> Self {
         let (mut own, mut instance_of) = (EidTable::default(), EidTable::default());
         let mut instances = Vec::new();
-        for eid in eids {
-            own.insert(eid.prefix, ());
-            let untagged = mapping::eid::EidPrefix::new(InstanceId::DEFAULT, eid.prefix.prefix());
+        for (number, eid) in (0..).zip(eids) {
+            own.insert(eid.prefix, number);
+            let untagged = EidPrefix::new(InstanceId::DEFAULT, eid.prefix.prefix());
             instance_of.insert(untagged, eid.prefix.instance_id());
             instances.push(eid.prefix.instance_id());
         }
         instances.sort_unstable();
         instances.dedup();
-        Self { own, instance_of, instances: instances.into_boxed_slice() }
+        let prefixes = eids.iter().map(|eid| eid.prefix).collect();
+        Self { own, prefixes, instance_of, instances: instances.into_boxed_slice() }
     }
 }
 
@@ -52,7 +55,7 @@ impl Policy for SitePolicy {
             return Err(DropReason::InstanceUnknown);
         }
         match self.own.lookup(Eid::new(instance_id, destination)) {
-            Some(_) => Ok(Onward::Deliver),
+            Some((_, &number)) => Ok(Onward::DeliverOwn(number)),
             None => Err(DropReason::DestinationNotLocalEid),
         }
     }
@@ -60,6 +63,10 @@ impl Policy for SitePolicy {
     /// A site reaches non-LISP destinations natively: the kernel forwards.
     fn admit_native_forward(&self) -> Result<(), DropReason> {
         Ok(())
+    }
+
+    fn own_prefixes(&self) -> Vec<EidPrefix> {
+        self.prefixes.to_vec()
     }
 
     fn native_rule(&self, source: IpAddr, _destination: IpAddr) -> String {
@@ -80,7 +87,7 @@ impl Policy for SitePolicy {
             return format!("instance {instance_id} has no EID-prefix here");
         }
         match self.own.lookup(Eid::new(instance_id, destination)) {
-            Some((prefix, ())) => format!("{destination} is in {prefix}, an own EID-prefix"),
+            Some((prefix, _)) => format!("{destination} is in {prefix}, an own EID-prefix"),
             None => format!("{destination} is in no own EID-prefix of instance {instance_id}"),
         }
     }
