@@ -362,6 +362,7 @@ mod tests {
         json!({
             "address": address, "state": if unusable.is_some() { "down" } else { "up" },
             "priority": 1, "weight": 100, "rtt_micros": unusable.is_none().then_some(1234),
+            "since_seconds": 3600, "probes_sent": 61, "probes_answered": 60,
             "last_probe_reply_seconds": 62, "packets": 10, "octets": 1000, "mtu": 1500,
             "mappings": 1, "petr": petr, "unusable": unusable,
         })
@@ -408,7 +409,7 @@ LISP map-cache, 2 entries
     fn op_01_locators_say_when_they_last_answered() {
         let value = json!([locator("198.51.100.12", false, None)]);
         let expected = "\
-Locator        State  Pri/Wgt       RTT  Answered  Mappings  Packets  Octets   MTU
+Locator        State     Since  Pri/Wgt       RTT  Probes  Answered      Last  Mappings  Packets  Octets   MTU
 198.51.100.12  up     01:00:00    1/100  1.234 ms      61        60  00:01:02         1       10    1000  1500
 ";
         assert_eq!(shown(Query::Locators, value), expected);
