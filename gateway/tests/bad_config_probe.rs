@@ -52,10 +52,10 @@ fn pb_10_what_is_wrong_is_named() {
     refused(
         r#"{ interval = "99ms", idle-interval = 60, tries = 0, hold-down = "3" }"#,
         &[
-            r#".interval: "99ms" is out of range; write 100ms to 3600s"#,
+            r#".hold-down: is text ("3"); write 1 to 100"#,
             r#".idle-interval: is a number (60); write a duration in quotes, such as "15s""#,
+            r#".interval: "99ms" is out of range; write 100ms to 3600s"#,
             ".tries: 0 is out of range; write 1 to 10",
-            r#".hold-down: is text ("3"); write a number without quotes"#,
         ],
     );
     refused(
@@ -66,6 +66,6 @@ fn pb_10_what_is_wrong_is_named() {
     );
     refused(
         r#"{ intervall = "1s" }"#,
-        &[r#".intervall: is no key of this table; did you mean "interval"?"#],
+        &[r#".intervall: unknown key; did you mean "interval"?"#],
     );
 }
