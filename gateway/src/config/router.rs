@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mapping::timers;
-use xtr::config::{DEFAULT_MTU, DataConfig, Endpoint, Intake, PathMtuConfig, RingIntake};
+use xtr::config::{DEFAULT_MTU, DataConfig, Endpoint, Intake, PathMtuConfig, RingIntake, Role};
 use xtr::forward::RateLimits;
 use xtr::packet::Dscp;
 use xtr::packet::icmp::Rate;
 
 use super::node::{Node, Table, nearest};
-use super::{Environment, values};
+use super::{Environment, trusted_core, values};
 
 /// The engine's default TUN device.
 const DEFAULT_TUN: &str = "isthmus0";
@@ -39,7 +39,7 @@ pub(crate) fn probe_interval(table: &Table<'_>) -> Option<Duration> {
 pub(crate) fn data(
     root: &Table<'_>,
     role: Option<&Table<'_>>,
-    rlocs: Vec<IpAddr>,
+    (rlocs, kind): (Vec<IpAddr>, Role),
 ) -> (DataConfig, PathMtuConfig) {
     let (tun_name, queues) = role
         .and_then(|role| role.get("tun"))
@@ -65,6 +65,8 @@ pub(crate) fn data(
         config.log_unusual_ecn = table.or("log-unusual-ecn", true, Node::boolean);
         config.icmp_rate = table.or("icmp-errors", config.icmp_rate, icmp_errors);
         config.rate_limits = table.or("rate-limit", RateLimits::default(), rate_limits);
+        config.trusted_core =
+            table.get("trusted-core").and_then(|node| trusted_core::read(&node, kind));
         path_mtu = read_path_mtu(&table, &mut config);
         table.finish();
     }

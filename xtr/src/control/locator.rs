@@ -1,4 +1,5 @@
 //! Remote RLOCs: what is known of each, shared by every map-cache entry that uses it (PB-18, MC-26), and which carry traffic.
+use super::echo_nonce::Peer;
 use super::own::OwnRlocs;
 use super::path_mtu::Discovery;
 use crate::config::DEFAULT_MTU;
@@ -70,6 +71,8 @@ pub(super) struct Locator {
     pub(super) discovery: Option<Discovery>,
     /// Of path probes without answer.
     pub(super) path_nonces: Vec<u64>,
+    /// If it is in the trusted core.
+    pub(super) peer: Option<Peer>,
 }
 
 impl Locator {
@@ -89,12 +92,15 @@ impl Locator {
             assumed_mtu,
             discovery: None,
             path_nonces: Vec::new(),
+            peer: None,
         }
     }
 
     /// Whether it may carry traffic as far as this node can tell (PB-16, PB-17).
     pub(super) fn is_usable(&self) -> bool {
-        self.path != Path::None && self.reachability != Reachability::Down
+        self.path != Path::None
+            && self.reachability != Reachability::Down
+            && self.peer.as_ref().is_none_or(Peer::is_usable)
     }
 
     /// The largest outer packet towards it, octets.
@@ -128,6 +134,8 @@ pub(super) struct Candidate {
     pub(super) weight: u8,
     /// R-bit.
     pub(super) reachable: bool,
+    /// Its place in the record, from 0: the number of its Locator-Status-Bit (RFC 9300 §10).
+    pub(super) ordinal: u8,
 }
 
 /// Whether a locator of our families is worth tracking and probing.

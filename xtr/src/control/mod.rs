@@ -14,6 +14,7 @@
 //! | `answer` | Map-Requests and RLOC-probes answered |
 //! | `subscribe` | subscriptions to mappings, and publications received |
 //! | `own` | own RLOCs and whether the host can use them |
+//! | `trust` | what headers say in a trusted core: `version` map-versions, `status_bits`, `echo_nonce` |
 //! | `limit` | token buckets |
 //! | `show` | views for the operator |
 //!
@@ -21,6 +22,7 @@
 //! [`ControlPlane::handle_timeout`] at [`ControlPlane::poll_timeout`], and after each of them drain the three queues
 //! ([`ControlPlane::poll_transmit`], [`ControlPlane::poll_fib_update`], [`ControlPlane::poll_event`]).
 mod answer;
+mod echo_nonce;
 mod etr;
 mod explain;
 mod forwarding;
@@ -35,9 +37,12 @@ mod probe;
 mod secure;
 mod show;
 mod smr;
+mod status_bits;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod trust;
+mod version;
 
 use crate::config::{ControlConfig, Endpoint, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
@@ -49,7 +54,7 @@ use limit::TokenBucket;
 use locator::{Candidate, Locator, Path};
 use map_cache::{Due, MapCache};
 use mapping::discard::{Discard, DiscardCounters};
-use mapping::eid::{EidPrefix, EidTable};
+use mapping::eid::{EidPrefix, EidTable, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
 use mapping::wire::{CONTROL_PORT, Message};
@@ -62,6 +67,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use subscribe::Subscriptions;
+use trust::Trust;
 
 /// Events kept for the daemon; older ones make room.
 const MAX_EVENTS: usize = timers::MAX_EVENTS;
@@ -123,6 +129,19 @@ pub enum Event {
         /// The largest outer packet towards it, octets.
         mtu: u16,
     },
+    /// A remote RLOC sends packets, but does not echo the nonce it was asked to.
+    EchoMissing(IpAddr),
+    /// A packet came with a version of an own mapping that there was never (RFC 9302 §7.1).
+    ImpossibleMapVersion {
+        /// The own EID-prefix.
+        prefix: EidPrefix,
+        /// Where it came from.
+        rloc: IpAddr,
+        /// The version it names.
+        version: MapVersion,
+        /// The version there is.
+        own: MapVersion,
+    },
     /// The map-cache is at its bound: the least recently used entries made room (MC-27).
     MapCacheFull,
 }
@@ -157,6 +176,8 @@ pub struct ControlPlane {
     replies: ReplyLimiter,
     solicitor: Solicitor,
     subscriptions: Subscriptions,
+    /// In a trusted core.
+    trust: Option<Box<Trust>>,
     transmits: VecDeque<Transmit>,
     fib_updates: VecDeque<FibUpdate>,
     /// Which RLOCs may send for which EIDs, if somebody wants to know.
@@ -203,6 +224,7 @@ impl ControlPlane {
             replies: ReplyLimiter::new(now),
             solicitor: Solicitor::default(),
             subscriptions: Subscriptions::new(now, register_nonce_base),
+            trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core))),
             transmits: VecDeque::new(),
             fib_updates: VecDeque::new(),
             source_updates: None,
@@ -212,6 +234,7 @@ impl ControlPlane {
             config,
         };
         control.install_own_prefixes();
+        control.update_own_versions(now);
         control.registrations = control.plan_registrations(now);
         control.refresh_petrs(now);
         control
@@ -270,6 +293,9 @@ impl ControlPlane {
         match punt {
             Punt::Miss { destination, source } => self.handle_miss(now, *destination, *source),
             Punt::SourceMoved { source } => self.handle_moved(now, *source),
+            Punt::Marked { rloc, source, destination, marks } => {
+                self.handle_marked(now, *rloc, *source, *destination, marks);
+            }
             Punt::IcmpError { .. } => {}
         }
     }
@@ -287,6 +313,7 @@ impl ControlPlane {
             }
         }
         self.run_subscriptions(now);
+        self.run_trust(now);
         self.run_lookups(now);
         self.run_probes(now);
         self.run_path_probes(now);
@@ -305,6 +332,7 @@ impl ControlPlane {
             self.next_registration(),
             self.solicitor.next_timeout(),
             self.subscriptions.next_timeout(),
+            self.trust.as_ref().and_then(|trust| trust.next_timeout()),
         ]
         .into_iter()
         .flatten()

@@ -4,7 +4,7 @@ use super::map_cache::Mapping;
 use super::{ControlPlane, Event};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mapping::discard::Discard;
-use mapping::eid::{EidPrefix, InstanceId};
+use mapping::eid::{EidPrefix, InstanceId, MapVersion};
 use mapping::timers;
 use mapping::transmit::SourcePort;
 use mapping::wire::{CONTROL_PORT, EidRecord, MapReply, Message};
@@ -47,6 +47,14 @@ impl ControlPlane {
         if locator.reachability == Reachability::Down {
             locator.backoff = timers::PROBE_RETRY;
             self.start_probing(now, rloc);
+        }
+    }
+
+    /// Something says that a locator in use may be gone: it is probed at once.
+    pub(super) fn verify_locator(&mut self, now: Instant, rloc: IpAddr) {
+        let in_use = |locator: &Locator| locator.reachability != Reachability::Down;
+        if self.config.probe_interval.is_some() && self.locators.get(&rloc).is_some_and(in_use) {
+            self.schedule_probe(rloc, now);
         }
     }
 
@@ -166,6 +174,7 @@ impl ControlPlane {
             return self.discard(Discard::ProbeUnknownLocator);
         }
         self.locator_answered(now, answering, probe.map(|probe| probe.sent));
+        self.note_echo_offer(now, reply);
         let asked = probe.map(|probe| probe.prefix);
         for record in &reply.records {
             if record.eid.prefix().is_some() && record.eid.prefix() == asked {
@@ -218,11 +227,18 @@ impl ControlPlane {
         let reported = Mapping::from_record(record, &self.own);
         let still_has =
             |known: &Candidate| reported.locators().iter().any(|new| new.address == known.address);
-        if record.ttl_minutes == 0 || reported == entry.mapping || !cached.iter().all(still_has) {
+        if record.ttl_minutes == 0 || !cached.iter().all(still_has) {
             return;
         }
-        let expires = entry.expires;
-        self.install_entry(now, prefix, reported, expires);
+        let version = MapVersion::from_bits(record.map_version);
+        let is_version_news = entry.version.is_null() || version.is_newer_than(entry.version);
+        if reported != entry.mapping {
+            let expires = entry.expires;
+            self.install_entry(now, prefix, reported, expires);
+        }
+        if is_version_news {
+            self.note_version(prefix, record.map_version);
+        }
     }
 }
 

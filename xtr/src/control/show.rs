@@ -40,7 +40,8 @@ impl ControlPlane {
                         }
                     }
                 }
-                let nobody = Candidate { address, priority: 255, weight: 0, reachable: true };
+                let nobody =
+                    Candidate { address, priority: 255, weight: 0, reachable: true, ordinal: 0 };
                 let mut view = self.locator_view(now, &best.unwrap_or(nobody), locator.petr);
                 view.mappings = locator.users.len() as u64;
                 (view.packets, view.octets) = (packets, octets);

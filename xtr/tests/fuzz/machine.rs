@@ -258,7 +258,9 @@ impl Machine {
                     self.icmp_errors += 1;
                     return Some((destination, message));
                 }
-                Punt::Miss { .. } | Punt::SourceMoved { .. } => self.misses += 1,
+                Punt::Miss { .. } | Punt::SourceMoved { .. } | Punt::Marked { .. } => {
+                    self.misses += 1
+                }
             }
         }
     }

@@ -84,6 +84,7 @@ pub(super) fn config() -> ControlConfig {
         identity: None,
         merge: false,
         subscribe: None,
+        trusted_core: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod agreement;
 mod conservation;
 mod core;
 mod hold;
+mod marks;
 mod native;
 mod registered;
 
@@ -256,7 +257,7 @@ impl Bench {
         std::iter::from_fn(|| self.punts.pop())
             .filter_map(|punt| match punt {
                 Punt::IcmpError { destination, message } => Some((destination, message)),
-                Punt::Miss { .. } | Punt::SourceMoved { .. } => None,
+                Punt::Miss { .. } | Punt::SourceMoved { .. } | Punt::Marked { .. } => None,
             })
             .collect()
     }
@@ -265,7 +266,7 @@ impl Bench {
         std::iter::from_fn(|| self.punts.pop())
             .filter_map(|punt| match punt {
                 Punt::Miss { destination, .. } => Some(destination),
-                Punt::IcmpError { .. } | Punt::SourceMoved { .. } => None,
+                Punt::IcmpError { .. } | Punt::SourceMoved { .. } | Punt::Marked { .. } => None,
             })
             .collect()
     }
