@@ -40,6 +40,9 @@ pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
 pub(crate) struct Frame {
     /// The EtherType.
     pub(crate) ethertype: u16,
+    /// When the kernel saw it.
+    #[allow(dead_code, reason = "a scenario takes the figures it needs")]
+    pub(crate) time: SystemTime,
     /// The IP packet, if it is one.
     pub(crate) datagram: Option<Datagram>,
 }
@@ -223,6 +226,7 @@ impl Reader {
         }
         let frame = Frame {
             ethertype: u16::from_be_bytes([frame[12], frame[13]]),
+            time: received.time,
             datagram: decode::datagram(&frame[14..frame.len().min(14 + OCTETS_DECODED)]),
         };
         let mut ring = self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner);

@@ -75,6 +75,12 @@ impl Daemons {
         Ok(Self { running, daemons: Vec::new(), directory: path })
     }
 
+    /// As [`Daemons::none`] for tests of the network alone: there is nobody to be ended.
+    #[cfg(test)]
+    pub(crate) fn none_unwatched() -> Self {
+        Self { running: Arc::default(), daemons: Vec::new(), directory: PathBuf::new() }
+    }
+
     /// The daemon in the namespace `name`.
     pub(crate) fn named(&self, name: &str) -> io::Result<&Daemon> {
         let daemon = self.daemons.iter().find(|daemon| daemon.name == name);
