@@ -8,6 +8,7 @@ mod registering;
 mod securing;
 mod soliciting;
 mod subscribing;
+mod trust;
 
 use super::*;
 use crate::config::{LocalEid, MapServer, OwnRloc, Petr};
