@@ -52,6 +52,9 @@ pub(crate) fn read(node: &Node<'_>, role: Role) -> Option<TrustedCore> {
         node.error("there are no Locator-Status-Bits", "add locator-status-bits = true");
     }
     table.finish();
+    node.warning(
+        "RLOCs in these prefixes are believed: never over the public Internet (RFC 9300 §16)",
+    );
     Some(core)
 }
 

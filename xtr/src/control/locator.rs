@@ -100,7 +100,11 @@ impl Locator {
     pub(super) fn is_usable(&self) -> bool {
         self.path != Path::None
             && self.reachability != Reachability::Down
-            && self.peer.as_ref().is_none_or(Peer::is_usable)
+            && self.is_usable_as_nonces_tell()
+    }
+
+    pub(super) fn is_usable_as_nonces_tell(&self) -> bool {
+        self.peer.as_ref().is_none_or(Peer::is_usable)
     }
 
     /// The largest outer packet towards it, octets.

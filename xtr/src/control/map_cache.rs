@@ -104,6 +104,12 @@ impl Entry {
         self.last_used() > self.used_mark
     }
 
+    /// Whether its site says that this locator is down.
+    pub(super) fn is_said_down(&self, rloc: IpAddr) -> bool {
+        let is_down = |locator: &Candidate| !self.status_bits.is_up(locator.ordinal);
+        self.mapping.locators().iter().any(|l| l.address == rloc && is_down(l))
+    }
+
     /// Takes all locators as up, until their site says otherwise.
     pub(super) fn forget_status_bits(&mut self) {
         self.status_bits = status_bits::all_up(self.mapping.locators());

@@ -155,6 +155,10 @@ impl ControlPlane {
         }
         for view in &mut locators {
             view.mappings = 1;
+            if view.unusable.is_none() && entry.is_said_down(view.address) {
+                view.unusable =
+                    Some("its site says that it is down: Locator-Status-Bit 0".to_owned());
+            }
             if let Some(counters) = entry.traffic.get(&view.address) {
                 (view.packets, view.octets) = load(counters);
             }
@@ -172,6 +176,7 @@ impl ControlPlane {
             state: state_name(&entry.mapping).to_owned(),
             forwarding: forwarding_name(entry),
             secured: entry.secured,
+            map_version: entry.version.get(),
             packets,
             octets,
             locators,
@@ -182,6 +187,7 @@ impl ControlPlane {
         let address = candidate.address;
         let known = self.locators.get(&address);
         let state = self.locator_state(candidate, known);
+        let echoes = known.is_none_or(Locator::is_usable_as_nonces_tell);
         LocatorView {
             address,
             state,
@@ -199,7 +205,8 @@ impl ControlPlane {
             path_mtu: known.map_or(PathMtuState::Assumed, Locator::path_mtu_state),
             mappings: 0,
             petr,
-            unusable: unusable(state, candidate.priority),
+            unusable: unusable(state, candidate.priority)
+                .or_else(|| (!echoes).then(|| "it does not echo nonces".to_owned())),
         }
     }
 
