@@ -6,6 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mapping::auth::Covered;
 use mapping::config::{Algorithm, Profile, Secret};
 use mapping::eid::{EidPrefix, MapVersion};
+use mapping::timers;
 use mapping::wire::XtrIdentity;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -41,8 +42,8 @@ pub struct ControlConfig {
     pub eids: Vec<LocalEid>,
     /// Between two registrations (RFC 9301 §8.2: 60 s).
     pub registration_interval: Duration,
-    /// Between two RLOC-probes of a locator (PB-10: 60 s); `None` = no probing.
-    pub probe_interval: Option<Duration>,
+    /// How remote RLOCs are probed (RFC 9301 §7.1); `None` = no probing.
+    pub probe: Option<ProbeConfig>,
     /// How the largest outer packet is known (RFC 9300 §7).
     pub path_mtu: PathMtuConfig,
     /// Record TTL of own mappings in minutes (1440).
@@ -80,6 +81,31 @@ pub struct TrustedCore {
     pub versions: BTreeMap<EidPrefix, MapVersion>,
 }
 
+/// How remote RLOCs are probed. A locator that goes silent while it carries traffic is given up after
+/// `1.1 * interval + tries * max(min(interval / 2, 1 s), RTT and its variation)` at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeConfig {
+    /// Between two probes of a locator that carries traffic, at least 100 ms.
+    pub interval: Duration,
+    /// Of a locator that carries none; not less than `interval`.
+    pub idle_interval: Duration,
+    /// Probes without answer in a row that declare a locator down, at least 1.
+    pub tries: u32,
+    /// Probes that a locator that was down answers in a row before it carries traffic that another locator can carry; at least 1.
+    pub hold_down: u32,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self {
+            interval: timers::PROBE_INTERVAL,
+            idle_interval: timers::IDLE_PROBE_INTERVAL,
+            tries: timers::PROBE_TRIES,
+            hold_down: timers::PROBE_HOLD_DOWN,
+        }
+    }
+}
+
 /// How the largest outer packet towards a locator (L) is known: stateless (RFC 9300 §7.1) without `probe` and [`DataConfig::path_mtu_icmp`],
 /// stateful (§7.2) with either (MT-01).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +114,7 @@ pub struct PathMtuConfig {
     pub ipv4: Option<u16>,
     /// The same over IPv6.
     pub ipv6: Option<u16>,
-    /// Find out what gets through by padded RLOC-probes (RFC 8899, MT-16); needs `probe_interval`.
+    /// Find out what gets through by padded RLOC-probes (RFC 8899, MT-16); needs [`ControlConfig::probe`].
     pub probe: bool,
 }
 

@@ -320,7 +320,10 @@ impl Daemon {
         for _ in 0..punt::DEFAULT_CAPACITY {
             let Some(punt) = self.punts.pop() else { return };
             match &punt {
-                Punt::Miss { .. } | Punt::SourceMoved { .. } | Punt::Marked { .. } => {
+                Punt::Miss { .. }
+                | Punt::SourceMoved { .. }
+                | Punt::Marked { .. }
+                | Punt::Unreachable { .. } => {
                     self.control.handle_punt(now, &punt);
                 }
                 Punt::IcmpError { destination, message } => {

@@ -36,6 +36,13 @@ pub enum Punt {
         /// What the header says.
         marks: HeaderMarks,
     },
+    /// An ICMP error came about a LISP packet of ours: a hint about the RLOC that it was sent to.
+    Unreachable {
+        /// The remote RLOC.
+        rloc: IpAddr,
+        /// The RLOC's own host says that nobody takes LISP packets there (PB-15); otherwise a router, that it cannot be reached (PB-14).
+        by_host: bool,
+    },
     /// An ICMP error to send: the ICMP message without IP header, checksum left 0 for ICMPv6 (the kernel fills it).
     IcmpError {
         /// The inner source it goes to.

@@ -73,8 +73,17 @@ pub struct LocatorView {
     pub priority: u8,
     /// Weight. In `show locators`: of the entry with the best priority.
     pub weight: u8,
-    /// Round-trip time of the last answered RLOC-probe, microseconds.
+    /// Seconds since its state became what it is, as far as it is known of the RLOC (not what the mapping says).
+    #[serde(default)]
+    pub since_seconds: u64,
+    /// Round-trip time of RLOC-probes, smoothed, microseconds.
     pub rtt_micros: Option<u64>,
+    /// RLOC-probes sent to it.
+    #[serde(default)]
+    pub probes_sent: u64,
+    /// RLOC-probes it answered.
+    #[serde(default)]
+    pub probes_answered: u64,
     /// Seconds since the last answered RLOC-probe.
     pub last_probe_reply_seconds: Option<u64>,
     /// Packets sent to it (for this entry, or in total).
@@ -126,7 +135,9 @@ pub enum LocatorState {
     Up,
     /// Not probed yet, or probing is off: taken as up.
     Unprobed,
-    /// Probes go unanswered (RFC 9301 §7.1).
+    /// Was down and answers RLOC-probes again, but not yet long enough: carries only what no other locator can.
+    Recovering,
+    /// Probes go unanswered, or a router says that it cannot be reached (RFC 9301 §7).
     Down,
     /// The underlay has no route to it (RFC 9301 §7).
     NoRoute,
@@ -144,6 +155,7 @@ impl LocatorState {
         match self {
             Self::Up => "up",
             Self::Unprobed => "unprobed",
+            Self::Recovering => "recovering",
             Self::Down => "down",
             Self::NoRoute => "no-route",
             Self::Unreachable => "unreachable",

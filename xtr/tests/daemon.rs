@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use xtr::config::{
-    ControlConfig, DataConfig, Endpoint, HostConfig, LocalEid, OwnRloc, Role, RouterConfig,
+    ControlConfig, DataConfig, Endpoint, HostConfig, LocalEid, OwnRloc, ProbeConfig, Role,
+    RouterConfig,
 };
 use xtr::control::ControlPlane;
 use xtr::daemon::{DaemonError, run};
@@ -88,7 +89,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
         use_petr: Vec::new(),
         eids: vec![LocalEid { prefix: prefix(eid), locator_set: Vec::new() }],
         registration_interval: Duration::from_secs(60),
-        probe_interval: Some(Duration::from_secs(60)),
+        probe: Some(ProbeConfig::default()),
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
         proxy_reply: false,

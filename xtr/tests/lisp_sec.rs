@@ -83,7 +83,7 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
             .into_iter()
             .collect(),
         registration_interval: Duration::from_secs(60),
-        probe_interval: None,
+        probe: None,
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
         proxy_reply,

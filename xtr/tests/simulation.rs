@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use xtr::config::{ControlConfig, Endpoint, LocalEid, OwnRloc, Role};
+use xtr::config::{ControlConfig, Endpoint, LocalEid, OwnRloc, ProbeConfig, Role};
 use xtr::control::ControlPlane;
 use xtr::fib::{FibUpdate, Verdict};
 use xtr::punt::Punt;
@@ -336,7 +336,7 @@ fn router_config(
             .into_iter()
             .collect(),
         registration_interval: Duration::from_secs(60),
-        probe_interval: Some(Duration::from_secs(60)),
+        probe: Some(ProbeConfig::default()),
         path_mtu: Default::default(),
         record_ttl_minutes: ttl_minutes,
         proxy_reply,

@@ -134,9 +134,12 @@ fn locators(locators: &[LocatorView]) -> String {
     let header = [
         ("Locator", Left),
         ("State", Left),
+        ("Since", Right),
         ("Pri/Wgt", Right),
         ("RTT", Right),
+        ("Probes", Right),
         ("Answered", Right),
+        ("Last", Right),
         ("Mappings", Right),
         ("Packets", Right),
         ("Octets", Right),
@@ -147,8 +150,14 @@ fn locators(locators: &[LocatorView]) -> String {
         let mut row = locator_of_entry(locator);
         row.splice(
             4..4,
-            [clock_or(locator.last_probe_reply_seconds, "never"), locator.mappings.to_string()],
+            [
+                locator.probes_sent.to_string(),
+                locator.probes_answered.to_string(),
+                clock_or(locator.last_probe_reply_seconds, "never"),
+                locator.mappings.to_string(),
+            ],
         );
+        row.insert(2, clock(locator.since_seconds));
         row
     };
     table(0, &header, &locators.iter().map(row).collect::<Vec<_>>())
@@ -357,6 +366,7 @@ mod tests {
         json!({
             "address": address, "state": if unusable.is_some() { "down" } else { "up" },
             "priority": 1, "weight": 100, "rtt_micros": unusable.is_none().then_some(1234),
+            "since_seconds": 3600, "probes_sent": 61, "probes_answered": 60,
             "last_probe_reply_seconds": 62, "packets": 10, "octets": 1000, "mtu": 1500,
             "mappings": 1, "petr": petr, "unusable": unusable,
         })
@@ -403,8 +413,8 @@ LISP map-cache, 2 entries
     fn op_01_locators_say_when_they_last_answered() {
         let value = json!([locator("198.51.100.12", false, None)]);
         let expected = "\
-Locator        State  Pri/Wgt       RTT  Answered  Mappings  Packets  Octets   MTU
-198.51.100.12  up       1/100  1.234 ms  00:01:02         1       10    1000  1500
+Locator        State     Since  Pri/Wgt       RTT  Probes  Answered      Last  Mappings  Packets  Octets   MTU
+198.51.100.12  up     01:00:00    1/100  1.234 ms      61        60  00:01:02         1       10    1000  1500
 ";
         assert_eq!(shown(Query::Locators, value), expected);
     }

@@ -39,7 +39,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
     let name = table.as_ref().map(|t| t.or("name", "gateway".to_owned(), owned_text));
     let rlocs = table.as_ref().map(|t| own_rlocs(t, environment)).unwrap_or_default();
     let map_resolvers = table.as_ref().map(router::map_resolvers).unwrap_or_default();
-    let probe_interval = table.as_ref().and_then(router::probe_interval);
+    let probe = table.as_ref().and_then(router::probe);
     let instance_id = table
         .as_ref()
         .map(|t| t.or("instance-id", InstanceId::DEFAULT, values::instance_id))
@@ -87,7 +87,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
                 use_petr: Vec::new(),
                 eids: Vec::new(),
                 registration_interval: timers::REGISTRATION_INTERVAL,
-                probe_interval,
+                probe,
                 path_mtu,
                 record_ttl_minutes: timers::RECORD_TTL_MINUTES,
                 proxy_reply: false,

@@ -43,7 +43,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
             table.or("registration-interval", timers::REGISTRATION_INTERVAL, |node| {
                 values::duration(node, REGISTRATION_INTERVALS)
             });
-        control.probe_interval = router::probe_interval(table);
+        control.probe = router::probe(table);
         control.record_ttl_minutes = table.or("record-ttl", control.record_ttl_minutes, record_ttl);
         control.map_cache_limit = super::map_cache_limit(table);
         control.identity = subscription::identity(table);
@@ -86,7 +86,7 @@ fn empty_control() -> ControlConfig {
         use_petr: Vec::new(),
         eids: Vec::new(),
         registration_interval: timers::REGISTRATION_INTERVAL,
-        probe_interval: None,
+        probe: None,
         path_mtu: PathMtuConfig::default(),
         record_ttl_minutes: timers::RECORD_TTL_MINUTES,
         proxy_reply: true,

@@ -2,7 +2,8 @@
 //!
 //! Now and then a locator whose ETR said that it echoes nonces (E=1 in a Map-Reply) is requested to. If packets keep coming from it
 //! without the echo, it is probed, and the answer decides (the RFC lets other algorithms override). Without RLOC-probing it is not used
-//! for a minute. No packets at all say nothing.
+//! for a while. No packets at all say nothing.
+use super::locator::Why;
 use super::{ControlPlane, Event};
 use crate::config::Role;
 use crate::marks::{Echo, Nonces};
@@ -32,15 +33,6 @@ enum Phase {
     Idle,
     /// In Echo-Nonce-request state since then, with this nonce.
     Requesting(Instant, u32),
-    /// Not used: it sent packets without the echo.
-    Held,
-}
-
-impl Peer {
-    /// Whether it may carry traffic as far as nonces tell.
-    pub(super) fn is_usable(&self) -> bool {
-        self.phase != Phase::Held
-    }
 }
 
 impl ControlPlane {
@@ -111,10 +103,6 @@ impl ControlPlane {
         match peer.phase {
             Phase::Idle if peer.capable => self.request_echo(now, rloc),
             Phase::Idle => {}
-            Phase::Held => {
-                self.request_echo(now, rloc);
-                self.locator_changed(now, rloc);
-            }
             Phase::Requesting(since, nonce) => {
                 let state = peer.nonces.state();
                 if state == Echo::Awaited
@@ -158,15 +146,11 @@ impl ControlPlane {
     fn echo_missing(&mut self, now: Instant, rloc: IpAddr) {
         self.count("echo_nonces_missing");
         self.event(Event::EchoMissing(rloc));
-        if self.config.probe_interval.is_some() {
-            self.schedule_next_request(now, rloc);
-            return self.verify_locator(now, rloc);
+        self.schedule_next_request(now, rloc);
+        match self.config.probe {
+            Some(_) => self.verify_locator(now, rloc),
+            None => self.give_up(now, rloc, Why::NotEchoed),
         }
-        if let Some(peer) = self.locators.get_mut(&rloc).and_then(|l| l.peer.as_mut()) {
-            peer.phase = Phase::Held;
-        }
-        self.schedule_echo(rloc, now + timers::ECHO_NONCE_HOLD);
-        self.locator_changed(now, rloc);
     }
 
     fn schedule_next_request(&mut self, now: Instant, rloc: IpAddr) {

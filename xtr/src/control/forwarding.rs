@@ -219,7 +219,7 @@ impl ControlPlane {
         }
         let is_new = !self.locators.contains_key(&address);
         let assumed_mtu = self.config.path_mtu.ceiling(address, None);
-        change(self.locators.entry(address).or_insert_with(|| Locator::new(assumed_mtu)));
+        change(self.locators.entry(address).or_insert_with(|| Locator::new(now, assumed_mtu)));
         if is_new {
             self.start_trusting(address);
             self.start_probing(now, address);

@@ -6,7 +6,8 @@
 //! | `locator` | what is known of every remote RLOC; which locators carry traffic |
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
-//! | `probe` | RLOC-probes sent and their answers |
+//! | `probe`, `probe_schedule`, `round_trip` | RLOC-probes sent and their answers; when; how long they took |
+//! | `hint` | what ICMP says of an RLOC, until a probe says better |
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `etr` | registration with the Map-Servers |
@@ -26,6 +27,7 @@ mod echo_nonce;
 mod etr;
 mod explain;
 mod forwarding;
+mod hint;
 mod itr;
 mod limit;
 mod locator;
@@ -34,6 +36,8 @@ mod own;
 mod path_mtu;
 mod path_probe;
 mod probe;
+mod probe_schedule;
+mod round_trip;
 mod secure;
 mod show;
 mod smr;
@@ -51,7 +55,7 @@ use answer::{Origin, ReplyLimiter};
 use etr::Registration;
 use itr::Lookups;
 use limit::TokenBucket;
-use locator::{Candidate, Locator, Path};
+use locator::{Candidate, Locator, Path, Why};
 use map_cache::{Due, MapCache};
 use mapping::discard::{Discard, DiscardCounters};
 use mapping::eid::{EidPrefix, EidTable, MapVersion};
@@ -60,10 +64,11 @@ use mapping::transmit::{SourcePort, Transmit};
 use mapping::wire::{CONTROL_PORT, Message};
 use own::OwnRlocs;
 use path_probe::PathProbes;
+use probe_schedule::Schedule;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use smr::Solicitor;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use subscribe::Subscriptions;
@@ -160,11 +165,10 @@ pub struct ControlPlane {
     petrs: Vec<Candidate>,
     locator_tables: LocatorTables,
     locators: BTreeMap<IpAddr, Locator>,
-    probe_timers: BTreeSet<(Instant, IpAddr)>,
+    probes: Schedule,
     probe_nonces: HashMap<u64, IpAddr>,
-    probe_bucket: TokenBucket,
-    /// No probe before: the bucket was empty.
-    probes_blocked: Option<Instant>,
+    /// When it is looked at next which locators carry traffic.
+    watch_due: Instant,
     path_probes: PathProbes,
     lookups: Lookups,
     refusals_told: TokenBucket,
@@ -209,10 +213,9 @@ impl ControlPlane {
             petrs: Vec::new(),
             locator_tables: LocatorTables::default(),
             locators: BTreeMap::new(),
-            probe_timers: BTreeSet::new(),
+            probes: Schedule::new(now),
             probe_nonces: HashMap::new(),
-            probe_bucket: TokenBucket::new(now, probe::PROBES_PER_SECOND),
-            probes_blocked: None,
+            watch_due: now,
             path_probes: PathProbes::new(now),
             lookups: Lookups::new(now),
             refusals_told: TokenBucket::new(now, secure::REFUSALS_TOLD_PER_SECOND),
@@ -296,6 +299,12 @@ impl ControlPlane {
             Punt::Marked { rloc, source, destination, marks } => {
                 self.handle_marked(now, *rloc, *source, *destination, marks);
             }
+            Punt::Unreachable { rloc, by_host: false } => {
+                self.handle_hint(now, *rloc, Why::Unreachable);
+            }
+            Punt::Unreachable { rloc, by_host: true } => {
+                self.handle_hint(now, *rloc, Why::NotLisp);
+            }
             Punt::IcmpError { .. } => {}
         }
     }
@@ -328,6 +337,7 @@ impl ControlPlane {
             self.cache.next_timeout(),
             self.lookups.next_timeout(),
             self.next_probe(),
+            self.next_watch(),
             self.path_probes.next_timeout(),
             self.next_registration(),
             self.solicitor.next_timeout(),
@@ -384,7 +394,11 @@ impl ControlPlane {
             mtu.map_or(Path::None, |mtu| Path::Mtu(self.config.path_mtu.ceiling(rloc, Some(mtu))));
         let Some(locator) = self.locators.get_mut(&rloc) else { return };
         if locator.path != path {
+            let state = locator.state();
             let is_back = std::mem::replace(&mut locator.path, path) == Path::None;
+            if locator.state() != state {
+                locator.since = now;
+            }
             if is_back {
                 self.hasten_probe(now, rloc);
             }

@@ -39,6 +39,12 @@ impl OwnRlocs {
             .map(|state| state.rloc.address)
     }
 
+    /// Whether an own RLOC of the family of `destination` is up.
+    pub(super) fn can_send(&self, destination: IpAddr) -> bool {
+        let of_family = |state: &State| state.rloc.address.is_ipv4() == destination.is_ipv4();
+        self.0.iter().any(|state| state.up && of_family(state))
+    }
+
     /// Where replies may be sent to: the RLOCs that are up, or all if none is.
     pub(super) fn reachable(&self) -> impl Iterator<Item = IpAddr> {
         let any_up = self.0.iter().any(|state| state.up);

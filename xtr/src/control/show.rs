@@ -1,7 +1,7 @@
 //! What the operator sees of the control plane.
 use super::ControlPlane;
 use super::etr::Registration;
-use super::locator::{Candidate, Locator};
+use super::locator::{Candidate, Locator, Reachability, Why};
 use super::map_cache::{Entry, Mapping, load};
 use crate::config::Endpoint;
 use crate::fib::Verdict;
@@ -187,15 +187,18 @@ impl ControlPlane {
         let address = candidate.address;
         let known = self.locators.get(&address);
         let state = self.locator_state(candidate, known);
-        let echoes = known.is_none_or(Locator::is_usable_as_nonces_tell);
         LocatorView {
             address,
             state,
             priority: candidate.priority,
             weight: candidate.weight,
+            since_seconds: known
+                .map_or(0, |locator| now.saturating_duration_since(locator.since).as_secs()),
             rtt_micros: known
                 .and_then(|locator| locator.round_trip)
-                .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+                .map(|rtt| u64::try_from(rtt.smoothed().as_micros()).unwrap_or(u64::MAX)),
+            probes_sent: known.map_or(0, |locator| locator.probes.0),
+            probes_answered: known.map_or(0, |locator| locator.probes.1),
             last_probe_reply_seconds: known
                 .and_then(|locator| locator.last_reply)
                 .map(|at| now.saturating_duration_since(at).as_secs()),
@@ -205,8 +208,23 @@ impl ControlPlane {
             path_mtu: known.map_or(PathMtuState::Assumed, Locator::path_mtu_state),
             mappings: 0,
             petr,
-            unusable: unusable(state, candidate.priority)
-                .or_else(|| (!echoes).then(|| "it does not echo nonces".to_owned())),
+            unusable: self.unusable(state, candidate.priority, known),
+        }
+    }
+
+    fn unusable(
+        &self,
+        state: LocatorState,
+        priority: u8,
+        known: Option<&Locator>,
+    ) -> Option<String> {
+        match known.map(|locator| locator.reachability) {
+            Some(Reachability::Recovering(answers)) if state == LocatorState::Recovering => {
+                let needed = self.config.probe.map_or(1, |probe| probe.hold_down);
+                Some(format!("answered {answers} of {needed} RLOC-probes since it was down"))
+            }
+            Some(Reachability::Down(why)) => why_unusable(state, priority, why),
+            _ => why_unusable(state, priority, Why::Unanswered),
         }
     }
 
@@ -224,13 +242,18 @@ impl ControlPlane {
     }
 }
 
-fn unusable(state: LocatorState, priority: u8) -> Option<String> {
+fn why_unusable(state: LocatorState, priority: u8, why: Why) -> Option<String> {
     let reason = match state {
-        LocatorState::Up | LocatorState::Unprobed if priority == 255 => {
+        LocatorState::Up | LocatorState::Unprobed | LocatorState::Recovering if priority == 255 => {
             "priority 255: not for unicast"
         }
-        LocatorState::Up | LocatorState::Unprobed => return None,
-        LocatorState::Down => "RLOC-probes go unanswered",
+        LocatorState::Up | LocatorState::Unprobed | LocatorState::Recovering => return None,
+        LocatorState::Down => match why {
+            Why::Unanswered => "RLOC-probes go unanswered",
+            Why::Unreachable => "ICMP says that it cannot be reached",
+            Why::NotLisp => "ICMP says that nobody there takes LISP packets",
+            Why::NotEchoed => "it sends packets, but does not echo nonces",
+        },
         LocatorState::NoRoute => "the underlay has no route to it",
         LocatorState::Unreachable => "the mapping says R=0",
         LocatorState::NoFamily => "no own RLOC of its address family",

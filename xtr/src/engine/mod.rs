@@ -135,7 +135,7 @@ impl Engine {
         let ports = exclusive::free_pool(config, u16::from_be_bytes([seed[0], seed[1]]));
         let settings = settings(config, &ports, seed, started, count);
         raise_descriptor_limit();
-        let path_mtus = Arc::<PathMtus>::default();
+        let path_mtus = Arc::new(PathMtus::listening(config.path_mtu_icmp));
         let marks = Arc::<SharedMarks>::default();
         let explainer = Explainer::new(
             settings.clone(),
@@ -161,8 +161,7 @@ impl Engine {
                 Intake::Ring(ring) => Some(Gate::new(ring, count)?),
             },
         };
-        let listened: &[IpAddr] = if config.path_mtu_icmp { &config.rlocs } else { &[] };
-        let icmp: Arc<[_]> = udp::icmp_sockets(listened).into();
+        let icmp: Arc<[_]> = udp::icmp_sockets(&config.rlocs).into();
         for queue in tun.queues {
             let sockets = Sockets::open(config, &ports, Arc::clone(&icmp))?;
             if engine.workers.is_empty() {

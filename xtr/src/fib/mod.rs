@@ -81,6 +81,8 @@ pub struct Adjacency {
     pub mtu: u16,
     /// What went this way; shared by successive versions of the entry.
     pub traffic: Arc<TrafficCounters>,
+    /// When the locator last carried a packet of any entry, on the clock of [`LocatorSet::last_used`]; shared by all of them.
+    pub used: Arc<std::sync::atomic::AtomicU32>,
 }
 
 /// A change to the forwarding table.

@@ -147,9 +147,11 @@ impl<P: Policy> Forwarder<P> {
             self.counters.encapsulated(sent.packets);
         }
         adjacency.traffic.add_shared(sent.packets, sent.octets);
-        // Workers share the line: write it once a second, not per packet.
-        if set.last_used.load(Ordering::Relaxed) != self.clock {
-            set.last_used.store(self.clock, Ordering::Relaxed);
+        // Workers share the lines: write them once a second, not per packet.
+        for last_used in [&set.last_used, &*adjacency.used] {
+            if last_used.load(Ordering::Relaxed) != self.clock {
+                last_used.store(self.clock, Ordering::Relaxed);
+            }
         }
     }
 }

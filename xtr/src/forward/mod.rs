@@ -17,7 +17,7 @@ use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibView, Verdict};
 use crate::packet::{
-    Family, FlowHasher, IcmpError, IcmpLimiter, Inner, Marking, Offload, OuterFields, Segments,
+    FlowHasher, IcmpError, IcmpLimiter, Inner, Marking, Offload, OuterFields, Segments,
     VirtioNetHeader, decapsulate, icmp, icmp::Rate, lisp, martian,
 };
 use crate::policy::{Onward, Policy};
@@ -39,11 +39,12 @@ mod output;
 mod path_mtu;
 mod rate_limit;
 mod registered;
+mod reports;
 mod step;
 
 pub use hold::{Held, HoldLimits};
 pub use output::{Outer, Output};
-pub use path_mtu::{PathMtus, PathReport};
+pub use path_mtu::{PathMtus, PathReport, Reported};
 pub use rate_limit::RateLimits;
 pub use step::Step;
 
@@ -79,6 +80,7 @@ pub struct Forwarder<P> {
     path_mtus: Arc<PathMtus>,
     punts: PuntSender,
     icmp_limiter: IcmpLimiter,
+    hints: reports::Hints,
     hold: hold::Hold,
     /// Who may send what, if that is checked.
     sources: Option<registered::Sources>,
@@ -142,6 +144,7 @@ impl<P: Policy> Forwarder<P> {
             path_mtus,
             punts,
             icmp_limiter: IcmpLimiter::new(settings.icmp_rate, settings.seed),
+            hints: reports::Hints::default(),
             hold: hold::Hold::new(settings.hold),
             sources: None,
             limiter: None,
@@ -273,24 +276,6 @@ impl<P: Policy> Forwarder<P> {
         self.counters.native_in(Traffic::packet(0));
         self.counters.dropped(reason, 1);
         self.show_unreadable(now, Side::Native, reason);
-    }
-
-    /// An ICMP error about an encapsulated packet of ours, without IP header. True if it lowered the MTU of a locator (MT-11):
-    /// the packet it quotes must be one that we could have sent (MT-12).
-    pub fn handle_icmp(
-        &mut self,
-        now: Instant,
-        fib: &FibView<'_>,
-        family: Family,
-        message: &[u8],
-        owns_port: impl FnOnce(u16) -> bool,
-    ) -> bool {
-        PathReport::parse(family, message).is_some_and(|report| {
-            self.settings.rlocs.contains(&report.source)
-                && owns_port(report.source_port)
-                && fib.is_locator(report.destination)
-                && self.path_mtus.lower(now, report.destination, report.mtu)
-        })
     }
 
     /// The table changed: packets whose mapping came are to be taken with [`Self::next_released`].

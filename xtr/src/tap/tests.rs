@@ -102,6 +102,7 @@ impl Bench {
             weight: 1,
             mtu: 1500,
             traffic: Arc::default(),
+            used: Arc::default(),
         };
         let set = Arc::new(LocatorSet::new([adjacency], 0));
         bench.insert("203.0.113.0/24", Verdict::Encapsulate(set));

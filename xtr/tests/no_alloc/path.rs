@@ -313,6 +313,7 @@ fn encapsulate(destinations: &[&str]) -> Verdict {
             weight: 50,
             mtu: 1500,
             traffic: Arc::default(),
+            used: Arc::default(),
         })
         .collect();
     Verdict::Encapsulate(Arc::new(LocatorSet::new(adjacencies, 0)))

@@ -4,6 +4,7 @@ mod lookups;
 mod mappings;
 mod path_mtu;
 mod probing;
+mod reachability;
 mod registering;
 mod securing;
 mod soliciting;
@@ -11,13 +12,14 @@ mod subscribing;
 mod trust;
 
 use super::*;
-use crate::config::{LocalEid, MapServer, OwnRloc, Petr};
+use crate::config::{LocalEid, MapServer, OwnRloc, Petr, ProbeConfig};
 use crate::fib::LocatorSet;
 use mapping::config::{Algorithm, Profile, Secret};
 use mapping::eid::{Eid, InstanceId};
 use mapping::wire::{
     Action, Address, EidRecord, EncapsulatedControlMessage, LocatorRecord, MapReply, MapRequest,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +78,7 @@ pub(super) fn config() -> ControlConfig {
             .map(|text| LocalEid { prefix: prefix(text), locator_set: Vec::new() })
             .to_vec(),
         registration_interval: seconds(60),
-        probe_interval: None,
+        probe: None,
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
         proxy_reply: false,

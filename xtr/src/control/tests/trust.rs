@@ -494,7 +494,7 @@ fn dh_13_nonces_are_random_and_no_two_locators_have_the_same() {
 
 /// Probing, with the first probes answered; whoever answers echoes nonces.
 fn probing() -> Node {
-    let config = ControlConfig { probe_interval: Some(seconds(3600)), ..trusting(core()) };
+    let config = ControlConfig { probe: Some(Default::default()), ..trusting(core()) };
     let mut node = Node::new(config);
     node.learn("10.2.0.9", vec![site(9)]);
     node.advance(seconds(1));
@@ -534,7 +534,7 @@ fn dh_26_a_missing_echo_marks_the_path_unreachable_where_nothing_else_can_tell()
     deny_echo(&mut node);
     assert!(node.events.contains(&Event::EchoMissing(ip(A))));
     assert_eq!(node.destinations(SITE), [B]);
-    node.advance(seconds(60));
+    node.advance(seconds(30));
     assert_eq!(node.destinations(SITE), [A, B], "tried again");
     node.advance(seconds(600));
     assert_eq!(node.destinations(SITE), [A, B], "no traffic at all says nothing");
