@@ -101,7 +101,7 @@ fn mv_04_a_version_must_not_be_made_up_at_every_start() {
     refused(
         "xtr.toml",
         &format!("{XTR}map-version = 0\n\n{on}"),
-        "xtr.toml:8: eid[0].map-version: 0 is out of range; write a number from 1 to 4095",
+        "xtr.toml:8: eid[0].map-version: 0 is out of range; write 1 to 4095",
     );
     refused(
         "xtr.toml",
@@ -130,8 +130,8 @@ fn dh_17_merged_registrations_have_no_ordinals() {
         "xtr.toml",
         &text.replace(
             "[xtr]\n",
-            "[xtr]\nmerge = true\nxtr-id = \"000102030405060708090a0b0c0d0e0f\"\n",
+            "[xtr]\nmerge = true\nxtr-id = \"000102030405060708090a0b0c0d0e0f\"\nsite-id = 1\n",
         ),
-        "xtr.toml:13: data.trusted-core: with merge = true the ordinals of the site's locators are not known here; leave out locator-status-bits: RLOC-probing says what is reachable",
+        "xtr.toml:14: data.trusted-core: with merge = true the ordinals of the site's locators are not known here; leave out locator-status-bits: RLOC-probing says what is reachable",
     );
 }

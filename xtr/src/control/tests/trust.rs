@@ -98,13 +98,13 @@ fn smrs(node: &mut Node) -> Vec<(IpAddr, MapRequest)> {
 }
 
 fn registered(node: &mut Node) -> MapRegister {
-    let registers = node.take_sent().into_iter().filter_map(|transmit| {
+    let mut registers = node.take_sent().into_iter().filter_map(|transmit| {
         match Message::parse(&transmit.payload) {
             Ok(Message::MapRegister(register)) => Some(register),
             _ => None,
         }
     });
-    registers.last().expect("a Map-Register")
+    registers.next_back().expect("a Map-Register")
 }
 
 fn nonces(node: &Node, rloc: &str) -> Arc<Nonces> {
