@@ -547,7 +547,9 @@ impl Daemon {
             Query::Sites | Query::Refusals | Query::Referrals | Query::Delegations => {
                 return Err("this daemon is no Map-Server".to_owned());
             }
-            Query::Traffic => serde_json::to_value(self.control.traffic_view(&self.engine.arrivals())),
+            Query::Traffic => {
+                serde_json::to_value(self.control.traffic_view(&self.engine.arrivals()))
+            }
             Query::Reload => {
                 return Err("the configuration did not come from a file".to_owned());
             }

@@ -54,10 +54,7 @@ pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<RoleConfi
 }
 
 /// As [`prepare`], with the text of the file.
-fn prepare_text(
-    args: &DaemonArgs,
-    role: &'static str,
-) -> Result<(RoleConfig, String), Failure> {
+fn prepare_text(args: &DaemonArgs, role: &'static str) -> Result<(RoleConfig, String), Failure> {
     logging::start(&args.log).map_err(|error| Failure::Usage(format!("--log: {error}")))?;
     let path = config_path(args, role);
     let host = Host::read().map_err(|e| Failure::Failed(format!("own addresses: {e}")))?;

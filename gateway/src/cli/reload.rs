@@ -18,12 +18,14 @@ use crate::config::{self, Finding, Host, RoleConfig};
 
 /// Which daemon is to reload.
 #[derive(Debug, Args)]
-#[command(after_help = "The daemon reads its file anew and checks all of it. Either everything that changed is taken over, without a
+#[command(
+    after_help = "The daemon reads its file anew and checks all of it. Either everything that changed is taken over, without a
 packet lost, or nothing is: a mistake, or a key that cannot change while the daemon runs, is named with its line. The same
 as SIGHUP, which says in the log what became of it.
 
 At run time may change: of an xTR [[eid]], priority, weight, mpriority and mweight of its rlocs, record-ttl,
-registration-interval, proxy-reply, merge, and what is in its key files; of a gateway the EID-prefixes of [pitr], [petr] and [rtr].")]
+registration-interval, proxy-reply, merge, and what is in its key files; of a gateway the EID-prefixes of [pitr], [petr] and [rtr]."
+)]
 pub(crate) struct ReloadArgs {
     /// The admin socket of the daemon
     #[arg(long, value_name = "PATH", conflicts_with = "role")]

@@ -30,8 +30,7 @@ impl ControlPlane {
     }
 
     fn own_locator_view(&self, prefix: &EidPrefix, rloc: IpAddr) -> Option<OwnLocatorView> {
-        let mapping = self.database.get(prefix)?;
-        let locators = self.own_locators(&mapping.eid);
+        let locators = self.own_record(*prefix, None).locators;
         let locator = locators.into_iter().find(|locator| locator.address.rloc() == Some(rloc))?;
         Some(OwnLocatorView {
             priority: locator.priority,

@@ -1,9 +1,7 @@
 //! Another configuration while packets flow: all of it is taken over, or nothing changes.
 use super::{Daemon, underlay_without_native};
-use crate::config::{Intake, RouterConfig};
+use crate::config::{Intake, OwnRloc, RouterConfig};
 use crate::policy::Policy;
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -55,56 +53,59 @@ impl Daemon {
             return Err(error.to_string());
         }
         *policy = wanted;
-        self.control.reconfigure(Instant::now(), &config.control);
+        self.control.reconfigure(Instant::now(), self.engine.clock(), &config.control);
         self.config = config;
         self.carry_out();
         Ok(())
     }
 }
 
-const RESTART: &str = "cannot change while the daemon runs; restart it, or take the change back and reload";
+const RESTART: &str =
+    "cannot change while the daemon runs; restart it, or take the change back and reload";
 
 /// What the sockets and rings of the data plane were opened for must be the same.
 fn check_fixed(before: &RouterConfig, after: &RouterConfig) -> Result<(), String> {
-    let named = |config: &RouterConfig| -> BTreeMap<IpAddr, String> {
-        let rlocs = config.control.rlocs.iter();
-        rlocs.map(|rloc| (rloc.address, rloc.name.clone())).collect()
-    };
-    let (old, new) = (named(before), named(after));
-    let of_one = |one: &BTreeMap<IpAddr, String>, other: &BTreeMap<IpAddr, String>| {
-        let mut extra = one.iter().filter(|(address, _)| !other.contains_key(address));
-        extra.next().map(|(address, name)| (*address, name.clone()))
-    };
-    if let Some((address, name)) = of_one(&new, &old).or_else(|| of_one(&old, &new)) {
-        return Err(format!("the address of rlocs.{name}, {address}, {RESTART}"));
-    }
+    check_rlocs(&before.control.rlocs, &after.control.rlocs)?;
     if before.data.rlocs != after.data.rlocs {
         return Err(format!("the order of the own RLOCs {RESTART}"));
     }
     let by_ring = matches!(before.data.intake, Intake::Ring(_));
     if by_ring && before.data.intake != after.data.intake {
-        return Err(format!("with intake by ring, which prefixes and interfaces it is for {RESTART}"));
+        return Err(format!(
+            "with intake by ring, which prefixes and interfaces it is for {RESTART}"
+        ));
     }
     Ok(())
+}
+
+/// The addresses of the own RLOCs are the same, whatever their names.
+fn check_rlocs(before: &[OwnRloc], after: &[OwnRloc]) -> Result<(), String> {
+    let stranger = |these: &[OwnRloc], those: &[OwnRloc]| {
+        let is_new = |rloc: &&OwnRloc| those.iter().all(|other| other.address != rloc.address);
+        these.iter().find(is_new).cloned()
+    };
+    match stranger(after, before).or_else(|| stranger(before, after)) {
+        Some(OwnRloc { name, address, .. }) => {
+            Err(format!("the address of rlocs.{name}, {address}, {RESTART}"))
+        }
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::OwnRloc;
-    use crate::control::tests_support::router_config;
 
     #[test]
     fn an_own_rloc_cannot_change_and_is_named() {
-        let before = router_config(vec![
-            OwnRloc::new("p", "192.0.2.1".parse().unwrap(), 1, 50),
-            OwnRloc::new("q", "192.0.2.2".parse().unwrap(), 1, 50),
-        ]);
-        let mut after = before.clone();
-        after.control.rlocs[0].weight = 70;
-        assert_eq!(check_fixed(&before, &after), Ok(()));
-        after.control.rlocs[1].address = "192.0.2.3".parse().unwrap();
-        let error = check_fixed(&before, &after).unwrap_err();
+        let rloc = |name, address: &str| OwnRloc::new(name, address.parse().unwrap(), 1, 50);
+        let before = [rloc("p", "192.0.2.1"), rloc("q", "192.0.2.2")];
+        let weighed = [rloc("first", "192.0.2.1"), OwnRloc { weight: 70, ..before[1].clone() }];
+        assert_eq!(check_rlocs(&before, &weighed), Ok(()));
+        let moved = [rloc("p", "192.0.2.1"), rloc("q", "192.0.2.3")];
+        let error = check_rlocs(&before, &moved).unwrap_err();
         assert!(error.starts_with("the address of rlocs.q, 192.0.2.3, cannot change"), "{error}");
+        let error = check_rlocs(&before, &before[..1]).unwrap_err();
+        assert!(error.starts_with("the address of rlocs.q, 192.0.2.2, cannot change"), "{error}");
     }
 }

@@ -40,7 +40,11 @@ impl ArrivalBooks {
     }
 
     /// Pages for `workers` workers under a policy that numbers these EID-prefixes.
-    pub(super) fn open(&mut self, prefixes: Vec<EidPrefix>, workers: usize) -> Box<[Arc<Arrivals>]> {
+    pub(super) fn open(
+        &mut self,
+        prefixes: Vec<EidPrefix>,
+        workers: usize,
+    ) -> Box<[Arc<Arrivals>]> {
         if self.versions.len() > 1 {
             self.versions.remove(0).add_to(&self.rlocs, &mut self.past);
         }
@@ -67,10 +71,10 @@ mod tests {
 
     #[test]
     fn arrivals_survive_a_change_of_the_policy() {
-        let prefix = |text: &str| {
-            EidPrefix::new(mapping::eid::InstanceId::DEFAULT, text.parse().unwrap())
-        };
-        let (one, two, three) = (prefix("10.1.0.0/16"), prefix("10.2.0.0/16"), prefix("10.3.0.0/16"));
+        let prefix =
+            |text: &str| EidPrefix::new(mapping::eid::InstanceId::DEFAULT, text.parse().unwrap());
+        let (one, two, three) =
+            (prefix("10.1.0.0/16"), prefix("10.2.0.0/16"), prefix("10.3.0.0/16"));
         let [p, q]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|rloc| rloc.parse().unwrap());
         let mut books = ArrivalBooks::new(&[p, q]);
         let packet = Traffic { packets: 1, octets: 100 };
@@ -84,7 +88,8 @@ mod tests {
         // Late, in the batch during which the policy changed.
         pages[0].count(0, 0, packet);
         let seen = books.sums();
-        let of = |prefix, rloc| seen.iter().find(|sum| (sum.0, sum.1) == (prefix, rloc)).map(|s| s.2);
+        let of =
+            |prefix, rloc| seen.iter().find(|sum| (sum.0, sum.1) == (prefix, rloc)).map(|s| s.2);
         assert_eq!(of(one, q), Some(Traffic { packets: 5, octets: 500 }));
         assert_eq!(of(three, p), Some(Traffic::default()));
         assert_eq!(of(two, p), None);

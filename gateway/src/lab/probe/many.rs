@@ -15,6 +15,8 @@ use super::craft::{self, Header};
 use crate::lab::decode::Datagram;
 use crate::lab::namespace::Namespace;
 
+/// Destination port of all flows.
+const PORT: u16 = 4_000;
 /// Packets sent without a pause.
 const BURST: u32 = 16;
 /// `IPPROTO_RAW`: the sender writes the IP header.
@@ -62,7 +64,6 @@ struct Sink {
     stop: Arc<AtomicBool>,
     arrived: Arc<AtomicU64>,
     thread: JoinHandle<()>,
-    port: u16,
 }
 
 impl Flows {
@@ -74,9 +75,8 @@ impl Flows {
         (rounds, rate): (u32, u32),
     ) -> io::Result<Delivery> {
         let sink = Sink::start(to, self.destination)?;
-        let port = sink.port;
         let sent = from.run(move || -> io::Result<u64> {
-            let mut sender = Sender::new(self, port, rate)?;
+            let mut sender = Sender::new(self, rate)?;
             (0..rounds).try_for_each(|_| sender.round(&AtomicBool::new(false)))?;
             Ok(sender.sent)
         })??;
@@ -86,11 +86,10 @@ impl Flows {
     /// Starts to send round after round, `rate` packets in a second.
     pub(crate) fn start(self, from: &Namespace, to: &Namespace, rate: u32) -> io::Result<Ongoing> {
         let sink = Sink::start(to, self.destination)?;
-        let port = sink.port;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let sender = from.spawn(move || {
-            let mut sender = Sender::new(self, port, rate)?;
+            let mut sender = Sender::new(self, rate)?;
             while !stopped.load(Ordering::Acquire) {
                 sender.round(&stopped)?;
             }
@@ -133,19 +132,18 @@ struct Sender {
     flows: Flows,
     socket: Socket,
     target: SocketAddr,
-    port: u16,
     pause: Duration,
     next: Instant,
     sent: u64,
 }
 
 impl Sender {
-    fn new(flows: Flows, port: u16, rate: u32) -> io::Result<Self> {
+    fn new(flows: Flows, rate: u32) -> io::Result<Self> {
         let target = SocketAddr::new(flows.destination, 0);
         let socket =
             Socket::new(Domain::for_address(target), Type::RAW, Some(Protocol::from(RAW)))?;
         let pause = Duration::from_secs(1) * BURST / rate.max(1);
-        Ok(Self { flows, socket, target, port, pause, next: Instant::now(), sent: 0 })
+        Ok(Self { flows, socket, target, pause, next: Instant::now(), sent: 0 })
     }
 
     fn round(&mut self, stop: &AtomicBool) -> io::Result<()> {
@@ -155,7 +153,7 @@ impl Sender {
             if stop.load(Ordering::Acquire) {
                 break;
             }
-            let ports = (self.flows.first_port.saturating_add(flow), self.port);
+            let ports = (self.flows.first_port.saturating_add(flow), PORT);
             let packet = craft::udp(&header, ports, &payload, true);
             self.socket.send_to(&packet, &self.target.into())?;
             self.sent += 1;
@@ -171,13 +169,12 @@ impl Sender {
 
 impl Sink {
     fn start(namespace: &Namespace, address: IpAddr) -> io::Result<Self> {
-        let socket = namespace.run(move || UdpSocket::bind((address, 0)))??;
+        let socket = namespace.run(move || UdpSocket::bind((address, PORT)))??;
         socket.set_read_timeout(Some(IDLE))?;
         // Forcing needs privilege over the first user namespace; without it the kernel's own limit holds.
         if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).is_err() {
             setsockopt(&socket, sockopt::RcvBuf, &BUFFER)?;
         }
-        let port = socket.local_addr()?.port();
         let (stop, arrived) = <(Arc<AtomicBool>, Arc<AtomicU64>)>::default();
         let (stopped, count) = (stop.clone(), arrived.clone());
         let thread = thread::spawn(move || {
@@ -188,7 +185,7 @@ impl Sink {
                 }
             }
         });
-        Ok(Self { stop, arrived, thread, port })
+        Ok(Self { stop, arrived, thread })
     }
 
     /// Waits for the last of `sent` packets; returns how many came.

@@ -63,9 +63,15 @@ pub(crate) fn run(network: &mut Network, checks: &mut Checks) -> io::Result<()> 
     bed.introduce(checks)?;
     bed.halves(checks)?;
     bed.seventy_thirty(checks)?;
-    bed.fixed_sets(checks)?;
-    bed.primary_and_backup(checks)?;
+    // Something else between two changes: an RLOC is solicited and answered once in three seconds (RFC 9301 §5.5, §6.1).
+    bed.four_locators(checks)?;
+    bed.change(checks, "priorities 1/2", Policy { p: (1, 70), q: (2, 30) }, P, false)?;
+    bed.both_families(checks)?;
+    bed.change(checks, "priorities 2/1", Policy { p: (2, 70), q: (1, 30) }, Q, false)?;
+    bed.unused(checks)?;
     bed.two_routers(checks)?;
+    let away = Policy { p: (1, 70), q: (255, 30) };
+    bed.change(checks, "priorities 1/255, by SIGHUP", away, P, true)?;
     bed.refused(checks)?;
     bed.books(checks)
 }
@@ -99,13 +105,15 @@ impl<'a> Bed<'a> {
     /// So that everybody knows the mappings.
     fn introduce(&self, checks: &mut Checks) -> io::Result<()> {
         let mut missing = 0;
-        for (from, source) in [(&self.host_r, HOST_R), (&self.host_n, HOST_N)] {
-            for destination in [host_m(1), host_m(2), host_m(3), host_m(4), HOST_W] {
-                let header = Header::new(source, destination);
-                missing += usize::from(!ping(from, header, 100, FIRST_LIMIT)?.is_reply());
-            }
+        for destination in [host_m(1), host_m(2), host_m(3), host_m(4), HOST_W] {
+            let header = Header::new(HOST_R, destination);
+            missing += usize::from(!ping(&self.host_r, header, 100, FIRST_LIMIT)?.is_reply());
+            // Nothing leads back to this host.
+            ping(&self.host_n, Header::new(HOST_N, destination), 100, Duration::ZERO)?;
         }
-        checks.equal("the very first pings of 10, by the xTR and by the PITR, lost", 0, missing);
+        checks.equal("lost of the very first pings to 5 EID-prefixes", 0, missing);
+        let known = || Ok(self.views(&["pitr"])?.iter().all(|view| view.sent.len() >= 8));
+        wait_for(FIRST_LIMIT, known)?;
         Ok(())
     }
 
@@ -131,7 +139,8 @@ impl<'a> Bed<'a> {
         let delivery = flows.send(from, to, (rounds, RATE))?;
         let seen = many::locators(&self.core.datagrams_since(mark), &flows);
         if delivery.arrived != delivery.sent {
-            let text = format!("packets from {} to {} that got lost", flows.source, flows.destination);
+            let text =
+                format!("packets from {} to {} that got lost", flows.source, flows.destination);
             checks.equal(text, 0, delivery.sent - delivery.arrived);
         }
         Ok(seen)
@@ -244,28 +253,25 @@ impl<'a> Bed<'a> {
         checks.equal("of them, to the locator that got less weight", 0, backwards);
     }
 
-    /// Other EID-prefixes have other locator-sets, at the same time.
-    fn fixed_sets(&self, checks: &mut Checks) -> io::Result<()> {
+    /// Another EID-prefix has another locator-set, at the same time.
+    fn four_locators(&self, checks: &mut Checks) -> io::Result<()> {
         let all: f64 = FOUR.iter().map(|(_, weight)| f64::from(*weight)).sum();
         let wanted = FOUR.map(|(rloc, weight)| (rloc, 100.0 * f64::from(weight) / all));
         let text = "another EID-prefix, weights 30/20/20/10";
-        self.shares(checks, text, (self.from_site(2), 1), &wanted, HALF_POINTS)?;
+        self.shares(checks, text, (self.from_site(2), 2), &wanted, HALF_POINTS).map(drop)
+    }
 
+    fn both_families(&self, checks: &mut Checks) -> io::Result<()> {
         let wanted = MIXED.map(|rloc| (rloc, 50.0));
         let text = "locators of both families, weights 50/50, from the xTR with both";
         self.shares(checks, text, (self.from_site(3), 1), &wanted, HALF_POINTS)?;
         let text = "from the PITR, which has no IPv6: the IPv4 one has it all";
-        self.shares(checks, text, (self.from_native(3), 1), &[(MIXED[0], 100.0)], 0.0)?;
-
-        let text = "weights 0/50 and priority 255: the one in the middle has it all";
-        self.shares(checks, text, (self.from_site(4), 1), &[(UNUSED[1], 100.0)], 0.0).map(drop)
+        self.shares(checks, text, (self.from_native(3), 1), &[(MIXED[0], 100.0)], 0.0).map(drop)
     }
 
-    fn primary_and_backup(&self, checks: &mut Checks) -> io::Result<()> {
-        self.change(checks, "priorities 1/2", Policy { p: (1, 70), q: (2, 30) }, P, false)?;
-        self.change(checks, "priorities 2/1", Policy { p: (2, 70), q: (1, 30) }, Q, false)?;
-        let away = Policy { p: (1, 70), q: (255, 30) };
-        self.change(checks, "priorities 1/255, by SIGHUP", away, P, true)
+    fn unused(&self, checks: &mut Checks) -> io::Result<()> {
+        let text = "weights 0/50 and priority 255: the one in the middle has it all";
+        self.shares(checks, text, (self.from_site(4), 1), &[(UNUSED[1], 100.0)], 0.0).map(drop)
     }
 
     /// Takes over a policy that leads everything to one locator.
@@ -326,26 +332,23 @@ impl<'a> Bed<'a> {
         wait_for(LIMIT, quiet)?;
         let (sent, arrived) = (self.sent()?, self.arrived()?);
         let shown = |(packets, octets): (u64, u64)| format!("{packets} packets, {octets} octets");
-        checks.equal(
-            "counted by RLOC at both ITRs and at the three ETRs",
-            shown(sent),
-            shown(arrived),
-        );
+        checks.equal("counted at both ITRs, and at the three ETRs", shown(sent), shown(arrived));
         let (mut places, mut apart) = (0, Vec::new());
         let views = self.views(&["xtr-r", "pitr"])?;
         for arrived in self.views(&["xtr-m", "xtr-w1", "xtr-w2"])?.iter().flat_map(|v| &v.arrived) {
-            let former: u64 = 0;
-            let of_place = views.iter().flat_map(|view| &view.sent).filter(|sent| {
-                sent.prefix == arrived.prefix && sent.rloc == Some(arrived.rloc)
-            });
-            let sent: u64 = former + of_place.map(|sent| sent.packets).sum::<u64>();
+            let of_place = views
+                .iter()
+                .flat_map(|view| &view.sent)
+                .filter(|sent| sent.prefix == arrived.prefix && sent.rloc == Some(arrived.rloc));
+            let sent: u64 = of_place.map(|sent| sent.packets).sum::<u64>();
             places += usize::from(arrived.packets > 0);
             if sent != arrived.packets {
                 apart.push(format!("{} {}", arrived.prefix, arrived.rloc));
             }
         }
         checks.equal("(EID-prefix, RLOC) pairs with traffic that differ", 0, apart.len());
-        checks.that("such pairs", "at least 12", places, places >= 12);
+        // Two of the first EID-prefix, four, two families, one that is used, two routers.
+        checks.equal("such pairs", 11, places);
         self.told(checks)
     }
 
@@ -412,7 +415,8 @@ impl Shares {
 
 impl Display for Shares {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shares: Vec<_> = self.0.iter().map(|(rloc, share)| format!("{share:.1} {rloc}")).collect();
+        let shares: Vec<_> =
+            self.0.iter().map(|(rloc, share)| format!("{share:.1} {rloc}")).collect();
         write!(f, "{}", shares.join(", "))
     }
 }

@@ -5,6 +5,7 @@ mod mappings;
 mod path_mtu;
 mod probing;
 mod reachability;
+mod reconfiguring;
 mod registering;
 mod securing;
 mod soliciting;

@@ -146,29 +146,30 @@ fn second_link(router: &Namespace, machine: &Namespace) -> io::Result<()> {
 }
 
 fn start(network: &mut Network) -> io::Result<()> {
-    let keys = [network.key("r")?, network.key("m")?, network.key("w")?];
+    let keys = [network.key("r")?, network.key("m")?, network.key("w")?, network.key("pitr")?];
     let at = |network: &Network, name: &str| network.namespace(name);
-    let ms = network.daemon("mapping", &at(network, "ms")?, &map_server(&keys))?;
+    let ms = network.daemon("mapping", at(network, "ms")?.as_ref(), &map_server(&keys))?;
     let xtr_r = site_xtr("xtr-r", &keys[0], &XTR_R, "2001:db8:e001::/48", "");
-    network.daemon("xtr", &at(network, "xtr-r")?, &xtr_r)?;
-    network.daemon("xtr", &at(network, "xtr-m")?, &xtr_m(&keys[1], HALVES))?;
+    network.daemon("xtr", at(network, "xtr-r")?.as_ref(), &xtr_r)?;
+    network.daemon("xtr", at(network, "xtr-m")?.as_ref(), &xtr_m(&keys[1], HALVES))?;
     for (name, rloc, id) in [("xtr-w1", W[0], "a1"), ("xtr-w2", W[1], "a2")] {
         let merging = format!("merge = true\nxtr-id = \"{id}\"\nsite-id = 8\n");
         let text = site_xtr(name, &keys[2], &[rloc], "2001:db8:e008::/48", &merging);
-        network.daemon("xtr", &at(network, name)?, &text)?;
+        network.daemon("xtr", at(network, name)?.as_ref(), &text)?;
     }
-    network.daemon("gateway", &at(network, "pitr")?, &gateway())?;
+    network.daemon("gateway", at(network, "pitr")?.as_ref(), &gateway(&keys[3]))?;
     // Four of site M, one of each other site, where the Map-Server merges what two routers register.
     network.wait_for_registrations(&ms, 6)
 }
 
-fn map_server([r, m, w]: &[String; 3]) -> String {
+fn map_server([r, m, w, pitr]: &[String; 4]) -> String {
     format!(
         "[mapping]\nname = \"ms\"\nlisten = [\"{MS}\"]\n\n\
          [[site]]\nname = \"r\"\nkeys = [{{ id = 1, file = \"{r}\" }}]\neid-prefixes = [\"2001:db8:e001::/48\"]\n\n\
          [[site]]\nname = \"m\"\nkeys = [{{ id = 1, file = \"{m}\" }}]\n\
          eid-prefixes = [{{ prefix = \"2001:db8:e007::/48\", accept-more-specifics = true }}]\n\n\
-         [[site]]\nname = \"w\"\nsite-id = 8\nkeys = [{{ id = 1, file = \"{w}\" }}]\neid-prefixes = [\"2001:db8:e008::/48\"]\n"
+         [[site]]\nname = \"w\"\nsite-id = 8\nkeys = [{{ id = 1, file = \"{w}\" }}]\neid-prefixes = [\"2001:db8:e008::/48\"]\n\n\
+         [[subscriber]]\nname = \"pitr\"\nsite-id = 100\nkey-id = 1\nkey-file = \"{pitr}\"\nallowed-locators = [\"{PITR}/32\"]\n"
     )
 }
 
@@ -197,7 +198,9 @@ fn common(key: &str) -> String {
 pub(super) fn xtr_m(key: &str, policy: Policy) -> String {
     let one = |name: &str, rloc: IpAddr, (priority, weight): (u8, u8)| {
         let multicast = if name == "p" { ", mpriority = 7, mweight = 8" } else { "" };
-        format!("{name} = {{ address = \"{rloc}\", priority = {priority}, weight = {weight}{multicast} }}")
+        format!(
+            "{name} = {{ address = \"{rloc}\", priority = {priority}, weight = {weight}{multicast} }}"
+        )
     };
     let mut rlocs = vec![one("p", P, policy.p), one("q", Q, policy.q)];
     let four = FOUR.iter().enumerate();
@@ -222,9 +225,11 @@ pub(super) fn xtr_m(key: &str, policy: Policy) -> String {
     text
 }
 
-fn gateway() -> String {
+/// The PITR is told of changes because it subscribes: nothing is ever sent to it that could solicit it.
+fn gateway(key: &str) -> String {
     format!(
-        "[gateway]\nname = \"pitr\"\nrlocs = [\"{PITR}\"]\nmap-resolvers = [\"{MS}\"]\ntun = {{ queues = 1 }}\n\n\
+        "[gateway]\nname = \"pitr\"\nrlocs = [\"{PITR}\"]\nmap-resolvers = [\"{MS}\"]\ntun = {{ queues = 1 }}\n\
+         xtr-id = \"b0de\"\nsite-id = 100\nsubscribe = {{ key-id = 1, key-file = \"{key}\" }}\n\n\
          [pitr]\neid-aggregates = [\"2001:db8:e000::/36\"]\n"
     )
 }
@@ -244,12 +249,12 @@ mod tests {
         fs::write(&key, "0123456789abcdef").unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         let key = key.display().to_string();
-        let keys = [key.clone(), key.clone(), key.clone()];
+        let keys = [(); 4].map(|()| key.clone());
         let merging = "merge = true\nxtr-id = \"a1\"\nsite-id = 8\n";
         for text in [
             map_server(&keys),
             xtr_m(&key, HALVES),
-            gateway(),
+            gateway(&key),
             site_xtr("w", &key, &W[..1], "2001:db8:e008::/48", merging),
         ] {
             let path = directory.path().join("file.toml");
