@@ -64,8 +64,5 @@ fn pb_10_what_is_wrong_is_named() {
             ".idle-interval: is shorter than interval; locators without traffic are probed as often as the others at most",
         ],
     );
-    refused(
-        r#"{ intervall = "1s" }"#,
-        &[r#".intervall: unknown key; did you mean "interval"?"#],
-    );
+    refused(r#"{ intervall = "1s" }"#, &[r#".intervall: unknown key; did you mean "interval"?"#]);
 }

@@ -395,6 +395,11 @@ impl ControlPlane {
         }
     }
 
+    /// The own RLOC that is the source of what goes to `rloc`; `None` if there is none of its family.
+    pub fn source_towards(&self, rloc: IpAddr) -> Option<IpAddr> {
+        self.own.for_family(rloc)
+    }
+
     /// The remote RLOCs in use, for which [`Self::set_path`] is worth calling.
     pub fn remote_rlocs(&self) -> impl Iterator<Item = IpAddr> {
         self.locators.keys().copied()
