@@ -70,7 +70,7 @@ fn instructions(rlocs: &BTreeSet<IpAddr>) -> Vec<Instruction> {
         IpAddr::V4(_) => None,
         IpAddr::V6(v6) => Some((v6.to_bits() >> 96) as u32),
     });
-    let (v4, v6) = (search(&ranges(v4)), search(&ranges(v6)));
+    let (v4, v6) = (of_family(&ranges(v4)), of_family(&ranges(v6)));
     let mut program = vec![
         (LOAD_OCTET, 0, 0, TYPE_LOW),
         (IF_EQUAL, 2, 0, RTM_NEWROUTE),
@@ -133,7 +133,14 @@ fn ranges(numbers: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
     ranges
 }
 
-/// Takes the message if a range meets `FIRST..=LAST`: the lowest range that does not end before `FIRST` decides.
+fn of_family(ranges: &[(u32, u32)]) -> Vec<Instruction> {
+    let Some((_, highest)) = ranges.last() else { return vec![LEAVE] };
+    let mut program = vec![(LOAD, 0, 0, FIRST), (IF_GREATER, 0, 1, *highest), LEAVE];
+    program.extend(search(ranges));
+    program
+}
+
+/// Takes the message if a range meets `FIRST..=LAST`: the lowest range that does not end before `FIRST`, which there is, decides.
 fn search(ranges: &[(u32, u32)]) -> Vec<Instruction> {
     match ranges {
         [] => vec![LEAVE],
