@@ -138,6 +138,9 @@ pub struct TapPacket {
     pub rloc: Option<IpAddr>,
     /// Instance ID in the LISP header.
     pub instance_id: Option<u32>,
+    /// What the LISP header says beside it, in words, if anything; outside a trusted core it means nothing.
+    #[serde(default)]
+    pub marks: Option<String>,
     /// Packets that left for it; of several, the first is shown as it leaves.
     pub pieces: u32,
     /// Octets of the packet as it was seen, outer header included.

@@ -5,9 +5,10 @@ use crate::packet::icmp::Rate;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mapping::auth::Covered;
 use mapping::config::{Algorithm, Profile, Secret};
-use mapping::eid::EidPrefix;
+use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::wire::XtrIdentity;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -59,6 +60,25 @@ pub struct ControlConfig {
     pub merge: bool,
     /// Subscribe to the mappings of the map-cache; needs `identity`.
     pub subscribe: Option<Subscribe>,
+    /// What LISP headers say beside the instance; `None` in the public Internet profile.
+    pub trusted_core: Option<TrustedCore>,
+}
+
+/// Which marks LISP headers carry in a trusted core, never over the public Internet (RFC 9300 §16, RFC 9302 §8).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedCore {
+    /// RLOCs that are believed and told: the core. Packets from and to all others have plain headers, or are taken so.
+    pub rlocs: Vec<IpNet>,
+    /// Map-Versioning (RFC 9302).
+    pub map_versioning: bool,
+    /// Locator-Status-Bits (RFC 9300 §10); with Map-Versioning only those that come with the known version count (DH-21).
+    pub status_bits: bool,
+    /// Echo-noncing (RFC 9300 §10.1).
+    pub echo_nonce: bool,
+    /// How long no Locator-Status-Bits are sent after an own locator came or went (RFC 9300 §13.1).
+    pub use_lsb_timer: Duration,
+    /// Versions that own mappings begin with (MV-04); any other begins with a random one.
+    pub versions: BTreeMap<EidPrefix, MapVersion>,
 }
 
 /// How remote RLOCs are probed. A locator that goes silent while it carries traffic is given up after
@@ -250,6 +270,8 @@ pub struct DataConfig {
     pub rate_limits: RateLimits,
     /// ICMP errors to inner sources per family, and per source (MT-20).
     pub icmp_rate: Rate,
+    /// The same as [`ControlConfig::trusted_core`].
+    pub trusted_core: Option<TrustedCore>,
 }
 
 impl Default for DataConfig {
@@ -268,6 +290,7 @@ impl Default for DataConfig {
             path_mtu_icmp: true,
             rate_limits: RateLimits::default(),
             icmp_rate: Rate::default(),
+            trusted_core: None,
         }
     }
 }

@@ -304,7 +304,10 @@ impl Daemon {
         for _ in 0..punt::DEFAULT_CAPACITY {
             let Some(punt) = self.punts.pop() else { return };
             match &punt {
-                Punt::Miss { .. } | Punt::SourceMoved { .. } | Punt::Unreachable { .. } => {
+                Punt::Miss { .. }
+                | Punt::SourceMoved { .. }
+                | Punt::Marked { .. }
+                | Punt::Unreachable { .. } => {
                     self.control.handle_punt(now, &punt);
                 }
                 Punt::IcmpError { destination, message } => {
@@ -326,6 +329,9 @@ impl Daemon {
                 sources.apply(moved);
             }
             self.engine.wake();
+        }
+        if let Some(marks) = self.control.poll_marks() {
+            self.engine.set_marks(marks);
         }
         while let Some(transmit) = self.control.poll_transmit() {
             if let Err(error) = self.sockets.send(&transmit) {
@@ -387,6 +393,13 @@ impl Daemon {
                 tracing::warn!(%prefix, %map_server, "a publication is not newer than the last one: replayed?");
             }
             Event::PathMtu { rloc, mtu } => tracing::info!(%rloc, mtu, "path MTU changed"),
+            Event::EchoMissing(rloc) => {
+                tracing::warn!(%rloc, "sends packets, but does not echo nonces: the path to it may be down");
+            }
+            Event::ImpossibleMapVersion { prefix, rloc, version, own } => {
+                let (version, own) = (version.get(), own.get());
+                tracing::warn!(%prefix, %rloc, version, own, "packets with a newer version of our mapping than there is are dropped");
+            }
             Event::MapCacheFull => {
                 tracing::debug!("map-cache full: the least recently used entries made room");
             }

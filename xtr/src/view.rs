@@ -31,6 +31,9 @@ pub struct MapCacheEntryView {
     /// Whether the mapping came protected by LISP-SEC (RFC 9303).
     #[serde(default)]
     pub secured: bool,
+    /// Its Map-Version (RFC 9302); 0 = none, or not used.
+    #[serde(default)]
+    pub map_version: u16,
     /// Packets encapsulated for it.
     pub packets: u64,
     /// Inner octets encapsulated for it.

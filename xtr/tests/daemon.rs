@@ -99,6 +99,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
         identity: None,
         merge: false,
         subscribe: None,
+        trusted_core: None,
     }
 }
 

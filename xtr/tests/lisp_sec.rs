@@ -92,6 +92,7 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
         identity: None,
         merge: false,
         subscribe: None,
+        trusted_core: None,
     }
 }
 

@@ -345,6 +345,7 @@ fn router_config(
         identity: None,
         merge: false,
         subscribe: None,
+        trusted_core: None,
     }
 }
 

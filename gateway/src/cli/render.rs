@@ -71,13 +71,17 @@ fn map_cache(entries: &[MapCacheEntryView]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "\n{}, uptime: {}, expires: {}, via {}, {}{}\n  forwarding: {}, {}, {} octets",
+            "\n{}, uptime: {}, expires: {}, via {}, {}{}{}\n  forwarding: {}, {}, {} octets",
             in_instance(entry.instance_id, entry.prefix),
             clock(entry.uptime_seconds),
             clock_or(entry.expires_seconds, "never"),
             entry.via.name(),
             entry.state,
             if entry.secured { ", secured" } else { "" },
+            match entry.map_version {
+                0 => String::new(),
+                version => format!(", map-version {version}"),
+            },
             entry.forwarding,
             counted(entry.packets, "packet", "packets"),
             entry.octets,

@@ -66,7 +66,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
             "add [pitr] with eid-aggregates or [petr] with accept-from",
         );
     }
-    let (mut data, path_mtu) = router::data(root, table.as_ref(), rlocs.clone());
+    let (mut data, path_mtu) = router::data(root, table.as_ref(), (rlocs.clone(), Role::Proxy));
     if let Some(table) = &table {
         let is_set = root.get("pitr").is_some_and(|pitr| pitr.writes("native-interfaces"));
         data.intake = router::intake(table, ("pitr.native-interfaces", is_set), || {
@@ -96,6 +96,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
                 identity,
                 merge: false,
                 subscribe,
+                trusted_core: data.trusted_core.clone(),
             },
             data,
             host,

@@ -31,6 +31,7 @@ mod report;
 mod router;
 mod secret;
 mod subscription;
+mod trusted_core;
 mod values;
 mod xtr;
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use xtr::config::{
-    DEFAULT_MTU, DataConfig, Endpoint, Intake, PathMtuConfig, ProbeConfig, RingIntake,
+    DEFAULT_MTU, DataConfig, Endpoint, Intake, PathMtuConfig, ProbeConfig, RingIntake, Role,
 };
 use xtr::forward::RateLimits;
 use xtr::packet::Dscp;
 use xtr::packet::icmp::Rate;
 
 use super::node::{Node, Table, nearest};
-use super::{Environment, values};
+use super::{Environment, trusted_core, values};
 
 /// The engine's default TUN device.
 const DEFAULT_TUN: &str = "isthmus0";
@@ -75,7 +75,7 @@ fn read_probe(node: &Node<'_>) -> Option<ProbeConfig> {
 pub(crate) fn data(
     root: &Table<'_>,
     role: Option<&Table<'_>>,
-    rlocs: Vec<IpAddr>,
+    (rlocs, kind): (Vec<IpAddr>, Role),
 ) -> (DataConfig, PathMtuConfig) {
     let (tun_name, queues) = role
         .and_then(|role| role.get("tun"))
@@ -101,6 +101,8 @@ pub(crate) fn data(
         config.log_unusual_ecn = table.or("log-unusual-ecn", true, Node::boolean);
         config.icmp_rate = table.or("icmp-errors", config.icmp_rate, icmp_errors);
         config.rate_limits = table.or("rate-limit", RateLimits::default(), rate_limits);
+        config.trusted_core =
+            table.get("trusted-core").and_then(|node| trusted_core::read(&node, kind));
         path_mtu = read_path_mtu(&table, &mut config);
         table.finish();
     }

@@ -122,6 +122,7 @@ impl ControlPlane {
                 let eid = self.config.eids.get(*self.database.get(prefix)?)?;
                 let mut record = EidRecord::new(*prefix, ttl, self.own_locators(eid));
                 record.authoritative = true;
+                record.map_version = self.map_version(prefix);
                 Some(record)
             })
             .collect();
@@ -164,6 +165,7 @@ impl ControlPlane {
 
     /// A fresh Map-Register (RG-12).
     fn register(&mut self, now: Instant, index: usize) {
+        self.update_own_versions(now);
         let interval = if now < self.quick_until {
             timers::QUICK_REGISTRATION_INTERVAL.min(self.config.registration_interval)
         } else {

@@ -448,6 +448,7 @@ impl ControlPlane {
                 entry.secured = authorized.is_some();
             }
         }
+        self.note_echo_offer(now, reply);
     }
 
     /// Asks again without subscribing; false if that was done already.
@@ -554,6 +555,7 @@ impl ControlPlane {
                 self.count("unassigned_actions");
             }
             self.install_entry(now, *prefix, mapping, expires);
+            self.note_version(*prefix, record.map_version);
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Remote RLOCs: what is known of each, shared by every map-cache entry that uses it (PB-18, MC-26), and which carry traffic.
+use super::echo_nonce::Peer;
 use super::own::OwnRlocs;
 use super::path_mtu::Discovery;
 use super::probe_schedule::Class;
@@ -48,6 +49,8 @@ pub(super) enum Why {
     Unreachable,
     /// Nobody there takes LISP packets (PB-15).
     NotLisp,
+    /// It sends packets, but does not echo nonces (DH-26).
+    NotEchoed,
 }
 
 /// What may be sent to a locator.
@@ -109,6 +112,8 @@ pub(super) struct Locator {
     pub(super) discovery: Option<Discovery>,
     /// Of path probes without answer.
     pub(super) path_nonces: Vec<u64>,
+    /// If it is in the trusted core.
+    pub(super) peer: Option<Peer>,
 }
 
 impl Locator {
@@ -134,6 +139,7 @@ impl Locator {
             assumed_mtu,
             discovery: None,
             path_nonces: Vec::new(),
+            peer: None,
         }
     }
 
@@ -186,6 +192,8 @@ pub(super) struct Candidate {
     pub(super) weight: u8,
     /// R-bit.
     pub(super) reachable: bool,
+    /// Its place in the record, from 0: the number of its Locator-Status-Bit (RFC 9300 §10).
+    pub(super) ordinal: u8,
 }
 
 /// Whether a locator of our families is worth tracking and probing.

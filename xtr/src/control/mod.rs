@@ -15,6 +15,7 @@
 //! | `answer` | Map-Requests and RLOC-probes answered |
 //! | `subscribe` | subscriptions to mappings, and publications received |
 //! | `own` | own RLOCs and whether the host can use them |
+//! | `trust` | what headers say in a trusted core: `version` map-versions, `status_bits`, `echo_nonce` |
 //! | `limit` | token buckets |
 //! | `show` | views for the operator |
 //!
@@ -22,6 +23,7 @@
 //! [`ControlPlane::handle_timeout`] at [`ControlPlane::poll_timeout`], and after each of them drain the three queues
 //! ([`ControlPlane::poll_transmit`], [`ControlPlane::poll_fib_update`], [`ControlPlane::poll_event`]).
 mod answer;
+mod echo_nonce;
 mod etr;
 mod explain;
 mod forwarding;
@@ -39,9 +41,12 @@ mod round_trip;
 mod secure;
 mod show;
 mod smr;
+mod status_bits;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod trust;
+mod version;
 
 use crate::config::{ControlConfig, Endpoint, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
@@ -53,7 +58,7 @@ use limit::TokenBucket;
 use locator::{Candidate, Locator, Path, Why};
 use map_cache::{Due, MapCache};
 use mapping::discard::{Discard, DiscardCounters};
-use mapping::eid::{EidPrefix, EidTable};
+use mapping::eid::{EidPrefix, EidTable, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
 use mapping::wire::{CONTROL_PORT, Message};
@@ -67,6 +72,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use subscribe::Subscriptions;
+use trust::Trust;
 
 /// Events kept for the daemon; older ones make room.
 const MAX_EVENTS: usize = timers::MAX_EVENTS;
@@ -128,6 +134,19 @@ pub enum Event {
         /// The largest outer packet towards it, octets.
         mtu: u16,
     },
+    /// A remote RLOC sends packets, but does not echo the nonce it was asked to.
+    EchoMissing(IpAddr),
+    /// A packet came with a version of an own mapping that there was never (RFC 9302 §7.1).
+    ImpossibleMapVersion {
+        /// The own EID-prefix.
+        prefix: EidPrefix,
+        /// Where it came from.
+        rloc: IpAddr,
+        /// The version it names.
+        version: MapVersion,
+        /// The version there is.
+        own: MapVersion,
+    },
     /// The map-cache is at its bound: the least recently used entries made room (MC-27).
     MapCacheFull,
 }
@@ -161,6 +180,8 @@ pub struct ControlPlane {
     replies: ReplyLimiter,
     solicitor: Solicitor,
     subscriptions: Subscriptions,
+    /// In a trusted core.
+    trust: Option<Box<Trust>>,
     transmits: VecDeque<Transmit>,
     fib_updates: VecDeque<FibUpdate>,
     /// Which RLOCs may send for which EIDs, if somebody wants to know.
@@ -206,6 +227,7 @@ impl ControlPlane {
             replies: ReplyLimiter::new(now),
             solicitor: Solicitor::default(),
             subscriptions: Subscriptions::new(now, register_nonce_base),
+            trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core))),
             transmits: VecDeque::new(),
             fib_updates: VecDeque::new(),
             source_updates: None,
@@ -215,6 +237,7 @@ impl ControlPlane {
             config,
         };
         control.install_own_prefixes();
+        control.update_own_versions(now);
         control.registrations = control.plan_registrations(now);
         control.refresh_petrs(now);
         control
@@ -273,6 +296,9 @@ impl ControlPlane {
         match punt {
             Punt::Miss { destination, source } => self.handle_miss(now, *destination, *source),
             Punt::SourceMoved { source } => self.handle_moved(now, *source),
+            Punt::Marked { rloc, source, destination, marks } => {
+                self.handle_marked(now, *rloc, *source, *destination, marks);
+            }
             Punt::Unreachable { rloc, by_host: false } => {
                 self.handle_hint(now, *rloc, Why::Unreachable);
             }
@@ -296,6 +322,7 @@ impl ControlPlane {
             }
         }
         self.run_subscriptions(now);
+        self.run_trust(now);
         self.run_lookups(now);
         self.run_probes(now);
         self.run_path_probes(now);
@@ -315,6 +342,7 @@ impl ControlPlane {
             self.next_registration(),
             self.solicitor.next_timeout(),
             self.subscriptions.next_timeout(),
+            self.trust.as_ref().and_then(|trust| trust.next_timeout()),
         ]
         .into_iter()
         .flatten()

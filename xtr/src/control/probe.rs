@@ -23,7 +23,7 @@ use crate::config::ProbeConfig;
 use crate::view::LocatorState;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mapping::discard::Discard;
-use mapping::eid::{EidPrefix, InstanceId};
+use mapping::eid::{EidPrefix, InstanceId, MapVersion};
 use mapping::timers;
 use mapping::transmit::SourcePort;
 use mapping::wire::{CONTROL_PORT, EidRecord, MapReply, Message};
@@ -74,6 +74,14 @@ impl ControlPlane {
         let within = FIRST_PROBE_WITHIN.min(config.interval);
         let delay = self.rng.random_range(Duration::ZERO..within);
         self.schedule_probe(rloc, Class::Guard, now + delay);
+    }
+
+    /// Something says that a locator in use may be gone: it is probed at once.
+    pub(super) fn verify_locator(&mut self, now: Instant, rloc: IpAddr) {
+        let in_use = self.locators.get(&rloc).is_some_and(|locator| !locator.is_down());
+        if self.config.probe.is_some() && in_use {
+            self.schedule_probe(rloc, Class::Guard, now);
+        }
     }
 
     pub(super) fn next_probe(&self) -> Option<Instant> {
@@ -258,6 +266,7 @@ impl ControlPlane {
         }
         let sent = probe.filter(|_| answering == probed).map(|probe| probe.sent);
         self.locator_answered(now, answering, sent);
+        self.note_echo_offer(now, reply);
         let asked = probe.map(|probe| probe.prefix);
         for record in &reply.records {
             if record.eid.prefix().is_some() && record.eid.prefix() == asked {
@@ -339,11 +348,18 @@ impl ControlPlane {
         let reported = Mapping::from_record(record, &self.own);
         let still_has =
             |known: &Candidate| reported.locators().iter().any(|new| new.address == known.address);
-        if record.ttl_minutes == 0 || reported == entry.mapping || !cached.iter().all(still_has) {
+        if record.ttl_minutes == 0 || !cached.iter().all(still_has) {
             return;
         }
-        let expires = entry.expires;
-        self.install_entry(now, prefix, reported, expires);
+        let version = MapVersion::from_bits(record.map_version);
+        let is_version_news = entry.version.is_null() || version.is_newer_than(entry.version);
+        if reported != entry.mapping {
+            let expires = entry.expires;
+            self.install_entry(now, prefix, reported, expires);
+        }
+        if is_version_news {
+            self.note_version(prefix, record.map_version);
+        }
     }
 }
 
@@ -377,7 +393,9 @@ impl Locator {
                 return Reachability::Up;
             }
             // The hint was wrong, or what it told of is over already.
-            Reachability::Down(Why::Unreachable | Why::NotLisp) if self.tries <= config.tries => {
+            Reachability::Down(Why::Unreachable | Why::NotLisp | Why::NotEchoed)
+                if self.tries <= config.tries =>
+            {
                 return Reachability::Up;
             }
             Reachability::Down(_) => 1,

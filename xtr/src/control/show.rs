@@ -40,7 +40,8 @@ impl ControlPlane {
                         }
                     }
                 }
-                let nobody = Candidate { address, priority: 255, weight: 0, reachable: true };
+                let nobody =
+                    Candidate { address, priority: 255, weight: 0, reachable: true, ordinal: 0 };
                 let mut view = self.locator_view(now, &best.unwrap_or(nobody), locator.petr);
                 view.mappings = locator.users.len() as u64;
                 (view.packets, view.octets) = (packets, octets);
@@ -154,6 +155,10 @@ impl ControlPlane {
         }
         for view in &mut locators {
             view.mappings = 1;
+            if view.unusable.is_none() && entry.is_said_down(view.address) {
+                view.unusable =
+                    Some("its site says that it is down: Locator-Status-Bit 0".to_owned());
+            }
             if let Some(counters) = entry.traffic.get(&view.address) {
                 (view.packets, view.octets) = load(counters);
             }
@@ -171,6 +176,7 @@ impl ControlPlane {
             state: state_name(&entry.mapping).to_owned(),
             forwarding: forwarding_name(entry),
             secured: entry.secured,
+            map_version: entry.version.get(),
             packets,
             octets,
             locators,
@@ -246,6 +252,7 @@ fn why_unusable(state: LocatorState, priority: u8, why: Why) -> Option<String> {
             Why::Unanswered => "RLOC-probes go unanswered",
             Why::Unreachable => "ICMP says that it cannot be reached",
             Why::NotLisp => "ICMP says that nobody there takes LISP packets",
+            Why::NotEchoed => "it sends packets, but does not echo nonces",
         },
         LocatorState::NoRoute => "the underlay has no route to it",
         LocatorState::Unreachable => "the mapping says R=0",

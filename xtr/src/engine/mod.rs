@@ -27,6 +27,7 @@ use crate::counters::{CounterSnapshot, WorkerCounters};
 use crate::explain::Explainer;
 use crate::fib::FibReaderFactory;
 use crate::forward::{Forwarder, HoldLimits, PathMtus, Settings};
+use crate::marks::{SharedMarks, TrustedMarks};
 use crate::packet::Marking;
 use crate::packet::icmp::Rate;
 use crate::policy::Policy;
@@ -81,6 +82,7 @@ pub struct Engine {
     tun_index: u32,
     tun_mtu: u16,
     path_mtus: Arc<PathMtus>,
+    marks: Arc<SharedMarks>,
     started: Instant,
     workers: Vec<Handle>,
     /// Goes last: after the workers, nobody takes what it keeps from the kernel.
@@ -134,6 +136,7 @@ impl Engine {
         let settings = settings(config, &ports, seed, started, count);
         raise_descriptor_limit();
         let path_mtus = Arc::new(PathMtus::listening(config.path_mtu_icmp));
+        let marks = Arc::<SharedMarks>::default();
         let explainer = Explainer::new(
             settings.clone(),
             (0..ports.len()).map(|index| ports.port(index)),
@@ -141,7 +144,8 @@ impl Engine {
             Arc::clone(&path_mtus),
             fib.clone(),
         )
-        .check_sources(sources);
+        .check_sources(sources)
+        .trust_core(config.trusted_core.as_ref(), &marks);
         let mut engine = Self {
             explainer,
             tap_switch: Arc::default(),
@@ -149,6 +153,7 @@ impl Engine {
             tun_index: tun.index,
             tun_mtu: tun.mtu,
             path_mtus: Arc::clone(&path_mtus),
+            marks: Arc::clone(&marks),
             started,
             workers: Vec::with_capacity(count),
             gate: match &config.intake {
@@ -179,6 +184,9 @@ impl Engine {
             .limit_rates(config.rate_limits.share(count as u32));
             if let Some(sources) = sources {
                 forwarder = forwarder.check_sources(sources.reader());
+            }
+            if let Some(core) = &config.trusted_core {
+                forwarder = forwarder.trust_core(core, Arc::clone(&marks));
             }
             let reader = fib.reader();
             let shared = (Arc::clone(&counters), Arc::clone(&path_mtus));
@@ -221,6 +229,11 @@ impl Engine {
     /// The coarse clock of `LocatorSet::last_used`: whole seconds since the engine started, plus 1.
     pub fn clock(&self) -> u32 {
         u32::try_from(self.started.elapsed().as_secs() + 1).unwrap_or(u32::MAX)
+    }
+
+    /// In a trusted core, what headers say from now on, and what is believed.
+    pub fn set_marks(&self, marks: TrustedMarks) {
+        self.marks.store(marks);
     }
 
     /// What routers, and our own interfaces, said of path MTUs.

@@ -2,9 +2,11 @@
 //!
 //! The path of an explanation is its own: its counters, hold and punts are nobody else's, and what it gives to its output is no traffic
 //! of any locator. It shares what only is read: policy, forwarding table, path MTUs, seed of the flow hash.
+use crate::config::TrustedCore;
 use crate::counters::WorkerCounters;
 use crate::fib::FibReaderFactory;
 use crate::forward::{Forwarder, PathMtus, Settings};
+use crate::marks::SharedMarks;
 use crate::packet::{OuterFields, VirtioNetHeader, lisp};
 use crate::policy::Policy;
 use crate::punt;
@@ -52,6 +54,7 @@ pub struct Explainer {
     path_mtus: Arc<PathMtus>,
     readers: FibReaderFactory,
     sources: Option<FibReaderFactory>,
+    trusted: Option<(TrustedCore, Arc<SharedMarks>)>,
 }
 
 impl Explainer {
@@ -64,13 +67,20 @@ impl Explainer {
         readers: FibReaderFactory,
     ) -> Self {
         let source_ports = source_ports.collect();
-        Self { settings, source_ports, policy, path_mtus, readers, sources: None }
+        Self { settings, source_ports, policy, path_mtus, readers, sources: None, trusted: None }
     }
 
     /// As workers do that take packets only from locators of their inner source's mapping in this table, if there is one.
     #[must_use]
     pub fn check_sources(mut self, sources: Option<&FibReaderFactory>) -> Self {
         self.sources = sources.cloned();
+        self
+    }
+
+    /// As workers do that put marks on headers in this core, if there is one.
+    #[must_use]
+    pub fn trust_core(mut self, core: Option<&TrustedCore>, marks: &Arc<SharedMarks>) -> Self {
+        self.trusted = core.map(|core| (core.clone(), Arc::clone(marks)));
         self
     }
 
@@ -160,8 +170,12 @@ impl Explainer {
             Arc::clone(&self.path_mtus),
             punts,
         );
-        match &self.sources {
+        let forwarder = match &self.sources {
             Some(sources) => forwarder.check_sources(sources.reader()),
+            None => forwarder,
+        };
+        match &self.trusted {
+            Some((core, marks)) => forwarder.trust_core(core, Arc::clone(marks)),
             None => forwarder,
         }
     }

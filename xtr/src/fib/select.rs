@@ -51,7 +51,7 @@ impl LocatorTables {
     ) -> LocatorSet {
         let adjacencies = adjacencies.into();
         let table = (adjacencies.len() > 1).then(|| self.table(before, &adjacencies));
-        LocatorSet { adjacencies, last_used: last_used.into(), table }
+        LocatorSet { adjacencies, last_used: last_used.into(), marks: None, table }
     }
 
     fn table(&mut self, before: Option<&LocatorSet>, adjacencies: &[Adjacency]) -> Arc<Table> {

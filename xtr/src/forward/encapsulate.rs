@@ -62,9 +62,11 @@ impl<P: Policy> Forwarder<P> {
             self.answer(now, &work, IcmpError::TooBig(mtu), out);
             return self.discard(DropReason::PacketTooBig, work.traffic.packets, out);
         }
+        let to = (set, adjacency.destination);
+        let lisp = self.lisp_header(to, instance_id, work.inner.source, out);
         let mut emit = Emit {
             outer: Outer { may_fragment: fit == Fit::FitsFragmentedOutside, ..outer },
-            lisp: lisp::encode(instance_id),
+            lisp,
             counters: &self.counters,
             out,
             sent: Traffic::default(),

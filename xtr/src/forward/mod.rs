@@ -4,7 +4,7 @@
 //! native -> parse -> martians -> policy -> FIB -> MTU -> LISP header -> Output::encapsulated
 //!                                           |  \-> Native -> Output::forwarded
 //!                                           \-> Miss -> hold, punt once
-//! core -> LISP header -> parse -> martians -> policy -> ECN, TTL, DSCP -> Output::delivered
+//! core -> LISP header -> parse -> martians -> policy -> marks -> ECN, TTL, DSCP -> Output::delivered
 //!                                                  \-> (RTR) FIB, as above
 //! ```
 //! Every packet is counted exactly once on each side: see [`WorkerCounters`].
@@ -34,6 +34,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 mod encapsulate;
 mod hold;
+mod marks;
 mod output;
 mod path_mtu;
 mod rate_limit;
@@ -84,6 +85,8 @@ pub struct Forwarder<P> {
     /// Who may send what, if that is checked.
     sources: Option<registered::Sources>,
     limiter: Option<Box<rate_limit::Limiter>>,
+    /// In a trusted core.
+    trusted: Option<Box<marks::Trusted>>,
     /// Whole seconds since the start, plus 1.
     clock: u32,
     scratch: encapsulate::Scratch,
@@ -145,6 +148,7 @@ impl<P: Policy> Forwarder<P> {
             hold: hold::Hold::new(settings.hold),
             sources: None,
             limiter: None,
+            trusted: None,
             clock: 1,
             scratch: encapsulate::Scratch::default(),
             tap_switch: Arc::default(),
@@ -440,6 +444,7 @@ impl<P: Policy> Forwarder<P> {
             self.limit_incoming(now, carrier.source)?;
         }
         let instance_id = lisp::parse(datagram)?;
+        let marks = self.heeded_marks(carrier.source, depth, datagram);
         let mut inner = Inner::parse(&datagram[lisp::HEADER_LEN..])?;
         out.step(Step::Unwrapped { source: carrier.source, instance_id, inner: &inner, depth });
         let end = lisp::HEADER_LEN + inner.total_len;
@@ -471,6 +476,9 @@ impl<P: Policy> Forwarder<P> {
         }
         let onward = admit(carrier.source)?;
         out.step(Step::Accepted(onward));
+        if let Some(marks) = marks {
+            self.heed(fib, &carrier, instance_id, &inner, &marks, out)?;
+        }
         let applied =
             decapsulate::apply(packet, &mut inner, carrier.fields, self.settings.marking)?;
         if applied.unusual_ecn {

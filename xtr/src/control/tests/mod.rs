@@ -9,6 +9,7 @@ mod registering;
 mod securing;
 mod soliciting;
 mod subscribing;
+mod trust;
 
 use super::*;
 use crate::config::{LocalEid, MapServer, OwnRloc, Petr, ProbeConfig};
@@ -86,6 +87,7 @@ pub(super) fn config() -> ControlConfig {
         identity: None,
         merge: false,
         subscribe: None,
+        trusted_core: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod agreement;
 mod conservation;
 mod core;
 mod hold;
+mod marks;
 mod native;
 mod registered;
 
