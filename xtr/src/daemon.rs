@@ -18,6 +18,7 @@ use crate::host::{check_privileges, sysctl};
 use crate::policy::Policy;
 use crate::punt::{self, Punt, PuntReceiver};
 use crate::tap::Tapper;
+use health::Announcement;
 use mapping::admin::{DropCount, Query, Request};
 use mapping::view::{CountersView, StatusView};
 use serde_json::Value;
@@ -32,6 +33,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use underlay_watch::Watch;
 
+mod health;
 mod underlay_watch;
 
 /// How long an orderly end waits for Map-Servers to acknowledge the deregistration.
@@ -123,6 +125,7 @@ struct Daemon {
     path_answers: mpsc::Receiver<PathAnswer>,
     path_task: JoinHandle<()>,
     watch: Watch,
+    announcement: Announcement,
     /// Interfaces (by index) that have, or had, an own RLOC.
     own_links: HashSet<u32>,
     /// What could not be set up at the start.
@@ -188,10 +191,11 @@ impl Daemon {
         let (answers, path_answers) = mpsc::channel(PATH_ANSWERS);
         let (handle, tun) = (netlink.handle(), engine.tun_index());
         let path_task = tokio::spawn(underlay::answer_paths(handle, tun, questions, answers));
-        Ok(Self {
+        let mut daemon = Self {
             names: Names::follow(&names_of(&config)),
             started: now,
             watch: Watch::new(now),
+            announcement: Announcement::default(),
             own_links: HashSet::new(),
             quiet_until: None,
             udp_errors: UdpErrors::read(),
@@ -214,7 +218,11 @@ impl Daemon {
             path_answers,
             path_task,
             notes,
-        })
+        };
+        if daemon.watches_health() {
+            daemon.control.watch_resolvers(now);
+        }
+        Ok(daemon)
     }
 
     async fn serve(
@@ -284,6 +292,7 @@ impl Daemon {
         self.watch_ecn(now);
         self.tapper.handle_timeout(now);
         self.watch_underlay(now).await;
+        self.watch_health(now).await;
     }
 
     fn handle_datagrams(&mut self, now: Instant, first: Datagram) {
@@ -532,6 +541,7 @@ impl Daemon {
                 .iter()
                 .map(|rloc| format!("RLOC {rloc} is down: its address or its link is gone.")),
         );
+        notes.extend(self.announcement.note(now));
         let workers = self.engine.worker_views();
         notes.extend(workers.iter().filter_map(|worker| {
             let reason = worker.failure.as_ref()?;

@@ -120,6 +120,7 @@ fn router_config() -> RouterConfig {
                 .to_vec(),
             announce_table: 254,
             announce_metric: 120,
+            withdraw_after: None,
             site_interfaces: vec!["lan0".to_owned()],
             site_prefixes: ["10.1.0.0/16", "2001:db8:e001::/48"]
                 .map(|text| text.parse().expect("prefix"))
@@ -489,6 +490,45 @@ fn pi_07_the_underlay_is_no_native_side_unless_configured() {
             assert_eq!(next_of_native(&handle, "core0", eid).await, into_tun);
         }
         daemon.end().await;
+    });
+}
+
+#[test]
+fn pi_16_aggregates_are_withdrawn_while_they_cannot_be_served() {
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let mut config = proxy_config(&["core0"]);
+        config.host.withdraw_after = Some(Duration::from_secs(1));
+        let daemon = Running::start(config).await;
+        let announced = async |count: usize| {
+            let start = Instant::now();
+            while owned(&handle).await != (count, 0) {
+                assert!(start.elapsed() < PATIENCE, "{:?}", owned(&handle).await);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let why = async || {
+            let status = daemon.ask(Query::Status).await;
+            let notes = status["notes"].as_array().expect("notes").clone();
+            let notes = notes.iter().filter_map(Value::as_str);
+            notes.filter(|note| note.contains("not announced")).collect::<String>()
+        };
+        announced(2).await;
+        // Nobody answers at the Map-Resolver's address.
+        announced(0).await;
+        assert!(why().await.contains("no Map-Resolver answers"), "{}", why().await);
+        let mapping_system = tokio::spawn(serve_mapping_system());
+        announced(2).await;
+        assert_eq!(why().await, "");
+        // The underlay is gone.
+        set_link(&handle, "core0-peer", false).await;
+        announced(0).await;
+        assert!(why().await.contains("no own RLOC"), "{}", why().await);
+        set_link(&handle, "core0-peer", true).await;
+        announced(2).await;
+        daemon.end().await;
+        announced(0).await;
+        mapping_system.abort();
     });
 }
 
