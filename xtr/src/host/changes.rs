@@ -75,7 +75,7 @@ impl Changes {
             libc::RTNLGRP_IPV6_RULE,
             GROUP_NEXTHOP,
         ];
-        let mask = groups.iter().fold(0, |mask, group| mask | 1u32 << (*group as u32 - 1));
+        let mask = groups.iter().fold(0, |mask, group| mask | 1u32 << (group - 1));
         socket.socket_mut().bind(&SocketAddr::new(0, mask))?;
         let buffer = Vec::with_capacity(MAX_MESSAGE);
         Ok(Self { socket, buffer, interest: Interest::default() })
