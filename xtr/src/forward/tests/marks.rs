@@ -81,8 +81,9 @@ impl Core {
         let mut own = EidTable::default();
         own.insert(prefix(OWN), self.own);
         let peers = HashMap::from([(ip(PEER_V4), Arc::clone(&self.nonces))]);
-        let refused = self.refused.clone();
-        self.shared.store(TrustedMarks { own, refused, peers: Arc::new(peers) });
+        let requests = HashMap::from([(0x12_3456, Arc::clone(&self.nonces))]);
+        let (refused, peers) = (self.refused.clone(), Arc::new(peers));
+        self.shared.store(TrustedMarks { own, refused, peers, requests });
     }
 
     /// A packet of the site for an own EID.
@@ -381,7 +382,8 @@ fn dh_23_dh_24_dh_27_requests_are_sent_and_echoed() {
     core.bench.advance(Duration::from_secs(2));
     assert_eq!(core.send(), tagged(request));
     let echo = Tag::Nonce { nonce: 0x12_3456, request: false };
-    assert_eq!(core.receive(tagged(echo)), Ok(()));
+    let another = "198.51.100.77";
+    assert_eq!(core.receive_from(another, tagged(echo)), Ok(()), "from whichever of its locators");
     assert_eq!(core.nonces.state(), crate::marks::Echo::Received);
     assert_eq!(core.send().tag, versions(5, 9));
 }
