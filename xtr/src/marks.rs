@@ -237,6 +237,11 @@ impl Nonces {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) != 0
+    }
+
     /// The tag of a packet to this locator, if it is a nonce: the echo of what came (DH-24), else the request (DH-23): a request that
     /// comes in has the own one rest (DH-27). Only a packet that `is_sent` counts.
     pub(crate) fn tag(&self, clock: u32, is_sent: bool) -> Option<Tag> {

@@ -1,6 +1,7 @@
 //! Marks of the LISP header in a trusted core (RFC 9302, RFC 9300 §10), and outside of one.
 use super::*;
 use crate::config::TrustedCore;
+use crate::explain::{Background, Explainer, Mapping};
 use crate::marks::{
     EntryMarks, HeaderMarks, Nonces, OwnMark, SharedMarks, StatusBits, Tag, TrustedMarks,
 };
@@ -415,4 +416,42 @@ fn every_packet_is_accounted_for_whatever_its_header_says() {
             core.bench.counters();
         }
     }
+}
+
+struct Nothing;
+
+impl Background for Nothing {
+    fn mapping_of(&self, _: Eid) -> Mapping {
+        Mapping::default()
+    }
+}
+
+#[test]
+fn an_explanation_says_the_marks_and_leaves_no_trace() {
+    let core = Core::new();
+    let explainer = Explainer::new(
+        core.bench.forwarder.settings.clone(),
+        0..64,
+        Arc::clone(&core.bench.forwarder.policy) as Arc<dyn Policy>,
+        Arc::clone(&core.bench.forwarder.path_mtus),
+        core.bench.readers.clone(),
+    )
+    .trust_core(Some(&super::marks::core()), &core.shared);
+    let marks_of = |core: &Core| {
+        let mut notes = explainer.recorder(&Nothing);
+        explainer.run_native(core.bench.now, &to_site().bytes(), &mut notes);
+        notes.finish();
+        let found = notes.steps.into_iter().find(|step| step.step == "marks");
+        found.expect("a step").text
+    };
+    assert_eq!(marks_of(&core), "map-version 5 to 9, locator-status-bits 0x3");
+    core.nonces.request(0x12_3456);
+    assert_eq!(marks_of(&core), "nonce 123456 to be echoed");
+    assert!(!core.nonces.is_asked(), "nothing was sent");
+    let mut notes = explainer.recorder(&Nothing);
+    let header = lisp::encode_marked(InstanceId::DEFAULT, &tagged(versions(9, 6)));
+    let datagram = [&header[..], &to_own().bytes()].concat();
+    explainer.run_core(core.bench.now, ip(PEER_V4), FIELDS, &datagram, &mut notes);
+    assert_eq!(notes.dropped, Some(DropReason::MapVersionNewer));
+    assert_eq!(core.told(), 0);
 }
