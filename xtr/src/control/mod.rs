@@ -232,7 +232,7 @@ impl ControlPlane {
             replies: ReplyLimiter::new(now),
             solicitor: Solicitor::default(),
             subscriptions: Subscriptions::new(now, register_nonce_base),
-            trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core))),
+            trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core, now))),
             transmits: VecDeque::new(),
             fib_updates: VecDeque::new(),
             source_updates: None,
