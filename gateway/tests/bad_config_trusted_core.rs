@@ -132,6 +132,6 @@ fn dh_17_merged_registrations_have_no_ordinals() {
             "[xtr]\n",
             "[xtr]\nmerge = true\nxtr-id = \"000102030405060708090a0b0c0d0e0f\"\nsite-id = 1\n",
         ),
-        "xtr.toml:14: data.trusted-core: with merge = true the ordinals of the site's locators are not known here; leave out locator-status-bits: RLOC-probing says what is reachable",
+        "xtr.toml:14: data.trusted-core: with merge = true neither the version nor the ordinals of the site's mapping are known here; leave out map-versioning and locator-status-bits",
     );
 }

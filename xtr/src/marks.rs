@@ -154,6 +154,8 @@ pub struct TrustedMarks {
     pub refused: HashSet<(IpAddr, EidPrefix)>,
     /// The trusted locators in use.
     pub peers: Arc<HashMap<IpAddr, Arc<Nonces>>>,
+    /// Whose request has this nonce: an ETR may answer from another of its locators.
+    pub requests: HashMap<u32, Arc<Nonces>>,
 }
 
 /// [`TrustedMarks`] as the workers read them, without a lock.
@@ -235,6 +237,11 @@ impl Nonces {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) != 0
+    }
+
     /// The tag of a packet to this locator, if it is a nonce: the echo of what came (DH-24), else the request (DH-23): a request that
     /// comes in has the own one rest (DH-27). Only a packet that `is_sent` counts.
     pub(crate) fn tag(&self, clock: u32, is_sent: bool) -> Option<Tag> {
@@ -252,7 +259,16 @@ impl Nonces {
         Some(Tag::Nonce { nonce: request & !PRESENT, request: true })
     }
 
-    /// A packet with this tag came from the locator.
+    /// The nonce that was requested of this locator came back, from whichever.
+    pub(crate) fn echoed(&self, nonce: u32) {
+        let ended =
+            self.request.compare_exchange(PRESENT | nonce, 0, Ordering::Relaxed, Ordering::Relaxed);
+        if ended.is_ok() {
+            self.echoed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A packet with this tag came from the locator; [`Self::echoed`] has the echoes.
     pub(crate) fn received(&self, clock: u32, tag: Tag) {
         match tag {
             Tag::Nonce { nonce, request: true } => {
@@ -261,14 +277,7 @@ impl Nonces {
                 // The own request starts anew after it.
                 store_if_new(&self.asked, 0);
             }
-            Tag::Nonce { nonce, request: false } => {
-                let request = PRESENT | nonce;
-                let ended =
-                    self.request.compare_exchange(request, 0, Ordering::Relaxed, Ordering::Relaxed);
-                if ended.is_ok() {
-                    self.echoed.store(true, Ordering::Relaxed);
-                }
-            }
+            Tag::Nonce { request: false, .. } => {}
             Tag::None | Tag::Versions { .. } => {
                 if self.request.load(Ordering::Relaxed) != 0 {
                     store_if_new(&self.missed, clock);
@@ -315,9 +324,9 @@ mod tests {
             assert_eq!(nonces.tag(clock, true), Some(REQUEST));
         }
         assert_eq!(nonces.state(), Echo::Awaited);
-        nonces.received(9, Tag::Nonce { nonce: 8, request: false });
+        nonces.echoed(8);
         assert_eq!((nonces.state(), nonces.tag(9, true)), (Echo::Awaited, Some(REQUEST)));
-        nonces.received(9, ECHO);
+        nonces.echoed(7);
         assert_eq!((nonces.state(), nonces.tag(9, true)), (Echo::Received, None));
     }
 

@@ -70,16 +70,16 @@ fn trusted_rlocs(node: &Node<'_>) -> Option<ipnet::IpNet> {
     Some(prefix)
 }
 
-/// Merged registrations and Locator-Status-Bits do not go together.
+/// With merged registrations neither the ordinals nor the version of the site's mapping are known to any of its tunnel routers.
 pub(crate) fn check_merge(root: &Table<'_>, core: Option<&TrustedCore>, merge: bool) {
     let data = root.get("data").and_then(|node| node.table());
     if let Some(place) = data.as_ref().and_then(|data| data.get("trusted-core"))
         && merge
-        && core.is_some_and(|core| core.status_bits)
+        && core.is_some_and(|core| core.status_bits || core.map_versioning)
     {
         place.error(
-            "with merge = true the ordinals of the site's locators are not known here",
-            "leave out locator-status-bits: RLOC-probing says what is reachable",
+            "with merge = true neither the version nor the ordinals of the site's mapping are known here",
+            "leave out map-versioning and locator-status-bits",
         );
     }
 }

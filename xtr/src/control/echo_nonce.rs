@@ -1,8 +1,8 @@
 //! Echo-noncing: the data plane's own proof that a locator can be reached, and reaches us (RFC 9300 §10.1).
 //!
 //! Now and then a locator whose ETR said that it echoes nonces (E=1 in a Map-Reply) is requested to. If packets keep coming from it
-//! without the echo, it is probed, and the answer decides (the RFC lets other algorithms override). Without RLOC-probing it is not used
-//! for a while. No packets at all say nothing.
+//! without the echo, it is probed, and the answer decides (the RFC lets other algorithms override). Without RLOC-probing it is
+//! used for a while only where no other locator is left. No packets at all say nothing.
 use super::locator::Why;
 use super::{ControlPlane, Event};
 use crate::config::Role;
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// The first request after an ETR said that it echoes comes within this time.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
+/// Requests under way at a time.
+const MOST_REQUESTS: usize = 1024;
 
 /// A locator in the trusted core.
 #[derive(Debug, Default)]
@@ -80,6 +82,7 @@ impl ControlPlane {
         }
         if let Phase::Requesting(_, nonce) = peer.phase {
             trust.nonces.remove(&nonce);
+            trust.changed = true;
         }
     }
 
@@ -115,6 +118,7 @@ impl ControlPlane {
                 peer.phase = Phase::Idle;
                 if let Some(trust) = &mut self.trust {
                     trust.nonces.remove(&nonce);
+                    trust.changed = true;
                 }
                 match state {
                     Echo::Missing => self.echo_missing(now, rloc),
@@ -132,10 +136,15 @@ impl ControlPlane {
     fn request_echo(&mut self, now: Instant, rloc: IpAddr) {
         let Some(trust) = &mut self.trust else { return };
         let Some(peer) = self.locators.get_mut(&rloc).and_then(|l| l.peer.as_mut()) else { return };
+        if trust.nonces.len() >= MOST_REQUESTS {
+            return self.schedule_echo(rloc, now + timers::ECHO_NONCE_CHECK);
+        }
         let mut nonce = self.rng.random_range(0..1 << 24);
-        while !trust.nonces.insert(nonce) {
+        while trust.nonces.contains_key(&nonce) {
             nonce = self.rng.random_range(0..1 << 24);
         }
+        trust.nonces.insert(nonce, Arc::clone(&peer.nonces));
+        trust.changed = true;
         peer.nonces.request(nonce);
         peer.phase = Phase::Requesting(now, nonce);
         self.count("echo_nonces_requested");
@@ -146,10 +155,13 @@ impl ControlPlane {
     fn echo_missing(&mut self, now: Instant, rloc: IpAddr) {
         self.count("echo_nonces_missing");
         self.event(Event::EchoMissing(rloc));
-        self.schedule_next_request(now, rloc);
-        match self.config.probe {
-            Some(_) => self.verify_locator(now, rloc),
-            None => self.give_up(now, rloc, Why::NotEchoed),
+        if self.config.probe.is_some() {
+            self.schedule_next_request(now, rloc);
+            self.verify_locator(now, rloc);
+        } else {
+            // As soon as it is used again.
+            self.schedule_echo(rloc, now + super::hint::HOLDS_FOR);
+            self.give_up(now, rloc, Why::NotEchoed);
         }
     }
 
@@ -163,6 +175,10 @@ impl ControlPlane {
     fn schedule_echo(&mut self, rloc: IpAddr, due: Instant) {
         let Some(trust) = &mut self.trust else { return };
         let Some(peer) = self.locators.get_mut(&rloc).and_then(|l| l.peer.as_mut()) else { return };
+        // Together with others: whatever changes, the workers are told of.
+        let into_second = due.saturating_duration_since(trust.started).subsec_nanos();
+        let due =
+            due + Duration::from_nanos(u64::from((1_000_000_000 - into_second) % 1_000_000_000));
         if let Some(before) = peer.due.replace(due) {
             trust.echo_timers.remove(&(before, rloc));
         }

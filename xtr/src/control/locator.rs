@@ -146,8 +146,12 @@ impl Locator {
     /// What may be sent to it as far as this node can tell (PB-16, PB-17).
     pub(super) const fn standing(&self) -> Standing {
         match (self.path, self.reachability) {
-            (Path::None, _) | (_, Reachability::Down(_)) => Standing::Unusable,
-            (_, Reachability::Recovering(_)) => Standing::LastResort,
+            (Path::None, _) => Standing::Unusable,
+            // Which direction of the path is broken is not known: with no other locator it may be the other one.
+            (_, Reachability::Recovering(_) | Reachability::Down(Why::NotEchoed)) => {
+                Standing::LastResort
+            }
+            (_, Reachability::Down(_)) => Standing::Unusable,
             (_, Reachability::Unprobed | Reachability::Up) => Standing::Usable,
         }
     }

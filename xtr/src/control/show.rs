@@ -252,7 +252,9 @@ fn why_unusable(state: LocatorState, priority: u8, why: Why) -> Option<String> {
             Why::Unanswered => "RLOC-probes go unanswered",
             Why::Unreachable => "ICMP says that it cannot be reached",
             Why::NotLisp => "ICMP says that nobody there takes LISP packets",
-            Why::NotEchoed => "it sends packets, but does not echo nonces",
+            Why::NotEchoed => {
+                "it sends packets, but does not echo nonces: used only if nothing else is left"
+            }
         },
         LocatorState::NoRoute => "the underlay has no route to it",
         LocatorState::Unreachable => "the mapping says R=0",

@@ -20,6 +20,8 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Trust {
     pub(super) core: TrustedCore,
+    /// Its seconds are counted from here.
+    pub(super) started: Instant,
     rlocs: PrefixSet,
     /// Own mappings.
     pub(super) own: BTreeMap<EidPrefix, OwnVersion>,
@@ -32,7 +34,7 @@ pub(super) struct Trust {
     /// When something is to be done about the nonces of a locator.
     pub(super) echo_timers: BTreeSet<(Instant, IpAddr)>,
     /// Nonces under way: no two are the same (DH-13).
-    pub(super) nonces: BTreeSet<u32>,
+    pub(super) nonces: HashMap<u32, Arc<Nonces>>,
     /// Whether the workers are to be told of own mappings, or of peers.
     pub(super) changed: bool,
     pub(super) peers_changed: bool,
@@ -40,8 +42,9 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    pub(super) fn new(core: TrustedCore) -> Self {
+    pub(super) fn new(core: TrustedCore, now: Instant) -> Self {
         Self {
+            started: now,
             rlocs: core.rlocs.iter().copied().collect(),
             core,
             own: BTreeMap::new(),
@@ -49,7 +52,7 @@ impl Trust {
             stale: BTreeMap::new(),
             quiet_until: None,
             echo_timers: BTreeSet::new(),
-            nonces: BTreeSet::new(),
+            nonces: HashMap::new(),
             changed: true,
             peers_changed: false,
             peers: Arc::default(),
@@ -112,7 +115,8 @@ impl ControlPlane {
             own.insert(prefix, mark);
         }
         let refused = trust.stale.iter().filter(|(_, stale)| stale.refused).map(|(key, _)| *key);
-        Some(TrustedMarks { own, refused: refused.collect(), peers: Arc::clone(&trust.peers) })
+        let (peers, requests) = (Arc::clone(&trust.peers), trust.nonces.clone());
+        Some(TrustedMarks { own, refused: refused.collect(), peers, requests })
     }
 
     /// A remote RLOC came into use.

@@ -147,7 +147,7 @@ impl Explainer {
     pub(crate) fn run_native(&self, now: Instant, packet: &[u8], notes: &mut Recorder<'_>) {
         let mut frame = [VirtioNetHeader::default().as_bytes(), packet].concat();
         let mut reader = self.readers.reader();
-        self.forwarder().from_native(now, &mut reader.enter(), &mut frame, notes);
+        self.forwarder(now).from_native(now, &mut reader.enter(), &mut frame, notes);
     }
 
     pub(crate) fn run_core(
@@ -161,11 +161,11 @@ impl Explainer {
         let mut datagram = datagram.to_vec();
         let mut reader = self.readers.reader();
         let mut view = reader.enter();
-        self.forwarder().from_core(now, &mut view, outer_source, outer, &mut datagram, notes);
+        self.forwarder(now).from_core(now, &mut view, outer_source, outer, &mut datagram, notes);
     }
 
     /// A path with its own counters and hold, whose punts nobody takes.
-    fn forwarder(&self) -> Forwarder<Arc<dyn Policy>> {
+    fn forwarder(&self, now: Instant) -> Forwarder<Arc<dyn Policy>> {
         // Room for the ICMP error and the miss of one packet.
         let (punts, _) = punt::queue(2);
         let forwarder = Forwarder::new(
@@ -179,10 +179,12 @@ impl Explainer {
             Some(sources) => forwarder.check_sources(sources.reader()),
             None => forwarder,
         };
-        match &self.trusted {
+        let mut forwarder = match &self.trusted {
             Some((core, marks)) => forwarder.trust_core(core, Arc::clone(marks)),
             None => forwarder,
-        }
+        };
+        forwarder.handle_timeout(now);
+        forwarder
     }
 }
 

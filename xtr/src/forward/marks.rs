@@ -92,10 +92,14 @@ impl<P: Policy> Forwarder<P> {
         let Some(trusted) = &mut self.trusted else { return Ok(()) };
         out.step(Step::Marked(marks));
         let shared = trusted.shared.load();
-        if O::IS_LIVE
-            && let Some(nonces) = shared.peers.get(&carrier.source)
-        {
-            nonces.received(self.clock, marks.tag);
+        if O::IS_LIVE {
+            if let Tag::Nonce { nonce, request: false } = marks.tag
+                && let Some(nonces) = shared.requests.get(&nonce)
+            {
+                nonces.echoed(nonce);
+            } else if let Some(nonces) = shared.peers.get(&carrier.source) {
+                nonces.received(self.clock, marks.tag);
+            }
         }
         let (source, destination) =
             (Eid::new(instance_id, inner.source), Eid::new(instance_id, inner.destination));

@@ -1,6 +1,7 @@
 //! Marks of the LISP header in a trusted core (RFC 9302, RFC 9300 §10), and outside of one.
 use super::*;
 use crate::config::TrustedCore;
+use crate::explain::{Background, Explainer, Mapping};
 use crate::marks::{
     EntryMarks, HeaderMarks, Nonces, OwnMark, SharedMarks, StatusBits, Tag, TrustedMarks,
 };
@@ -81,8 +82,9 @@ impl Core {
         let mut own = EidTable::default();
         own.insert(prefix(OWN), self.own);
         let peers = HashMap::from([(ip(PEER_V4), Arc::clone(&self.nonces))]);
-        let refused = self.refused.clone();
-        self.shared.store(TrustedMarks { own, refused, peers: Arc::new(peers) });
+        let requests = HashMap::from([(0x12_3456, Arc::clone(&self.nonces))]);
+        let (refused, peers) = (self.refused.clone(), Arc::new(peers));
+        self.shared.store(TrustedMarks { own, refused, peers, requests });
     }
 
     /// A packet of the site for an own EID.
@@ -381,7 +383,8 @@ fn dh_23_dh_24_dh_27_requests_are_sent_and_echoed() {
     core.bench.advance(Duration::from_secs(2));
     assert_eq!(core.send(), tagged(request));
     let echo = Tag::Nonce { nonce: 0x12_3456, request: false };
-    assert_eq!(core.receive(tagged(echo)), Ok(()));
+    let another = "198.51.100.77";
+    assert_eq!(core.receive_from(another, tagged(echo)), Ok(()), "from whichever of its locators");
     assert_eq!(core.nonces.state(), crate::marks::Echo::Received);
     assert_eq!(core.send().tag, versions(5, 9));
 }
@@ -413,4 +416,42 @@ fn every_packet_is_accounted_for_whatever_its_header_says() {
             core.bench.counters();
         }
     }
+}
+
+struct Nothing;
+
+impl Background for Nothing {
+    fn mapping_of(&self, _: Eid) -> Mapping {
+        Mapping::default()
+    }
+}
+
+#[test]
+fn an_explanation_says_the_marks_and_leaves_no_trace() {
+    let core = Core::new();
+    let explainer = Explainer::new(
+        core.bench.forwarder.settings.clone(),
+        0..64,
+        Arc::clone(&core.bench.forwarder.policy) as Arc<dyn Policy>,
+        Arc::clone(&core.bench.forwarder.path_mtus),
+        core.bench.readers.clone(),
+    )
+    .trust_core(Some(&super::marks::core()), &core.shared);
+    let marks_of = |core: &Core| {
+        let mut notes = explainer.recorder(&Nothing);
+        explainer.run_native(core.bench.now, &to_site().bytes(), &mut notes);
+        notes.finish();
+        let found = notes.steps.into_iter().find(|step| step.step == "marks");
+        found.expect("a step").text
+    };
+    assert_eq!(marks_of(&core), "map-version 5 to 9, locator-status-bits 0x3");
+    core.nonces.request(0x12_3456);
+    assert_eq!(marks_of(&core), "nonce 123456 to be echoed");
+    assert!(!core.nonces.is_asked(), "nothing was sent");
+    let mut notes = explainer.recorder(&Nothing);
+    let header = lisp::encode_marked(InstanceId::DEFAULT, &tagged(versions(9, 6)));
+    let datagram = [&header[..], &to_own().bytes()].concat();
+    explainer.run_core(core.bench.now, ip(PEER_V4), FIELDS, &datagram, &mut notes);
+    assert_eq!(notes.dropped, Some(DropReason::MapVersionNewer));
+    assert_eq!(core.told(), 0);
 }
