@@ -11,9 +11,8 @@ impl ControlPlane {
     /// (RG-03), and correspondents are solicited (SM-01). `clock` is the clock of [`LocatorSet::last_used`](crate::fib::LocatorSet).
     pub fn reconfigure(&mut self, now: Instant, clock: u32, config: &ControlConfig) {
         let before = self.own_mappings_as_told();
-        let asks = |config: &ControlConfig| {
-            (config.record_ttl_minutes, config.proxy_reply, config.merge)
-        };
+        let asks =
+            |config: &ControlConfig| (config.record_ttl_minutes, config.proxy_reply, config.merge);
         let asks_otherwise = asks(&self.config) != asks(config);
         let rlocs_changed = self.config.rlocs != config.rlocs;
         self.config.record_ttl_minutes = config.record_ttl_minutes;

@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn de_16_an_instance_not_configured_is_dropped() {
         let policy = site(&[(7, "203.0.113.0/26")]);
-        assert_eq!(decapsulated(&policy, 7, "203.0.113.1"), Ok(Onward::Deliver));
+        assert!(matches!(decapsulated(&policy, 7, "203.0.113.1"), Ok(Onward::DeliverOwn(_))));
         for instance in [0, 8, InstanceId::MAX] {
             let verdict = decapsulated(&policy, instance, "203.0.113.1");
             assert_eq!(verdict, Err(DropReason::InstanceUnknown), "{instance}");
@@ -159,13 +159,16 @@ mod tests {
     fn de_17_no_instance_id_is_instance_zero() {
         let policy = site(&[(0, "203.0.113.0/26")]);
         let arrived = InstanceId::default();
-        assert_eq!(decapsulated(&policy, arrived.get(), "203.0.113.1"), Ok(Onward::Deliver));
+        assert!(matches!(
+            decapsulated(&policy, arrived.get(), "203.0.113.1"),
+            Ok(Onward::DeliverOwn(_))
+        ));
     }
 
     #[test]
     fn de_18_a_packet_never_crosses_instances() {
         let policy = site(&[(1, "203.0.113.0/26"), (2, "203.0.113.64/26")]);
-        assert_eq!(decapsulated(&policy, 1, "203.0.113.1"), Ok(Onward::Deliver));
+        assert!(matches!(decapsulated(&policy, 1, "203.0.113.1"), Ok(Onward::DeliverOwn(_))));
         let crossing = decapsulated(&policy, 2, "203.0.113.1");
         assert_eq!(crossing, Err(DropReason::DestinationNotLocalEid));
         assert_eq!(policy.admit_native(ip("203.0.113.1"), ip("192.0.2.1")), Ok(id(1)));
@@ -175,10 +178,24 @@ mod tests {
     #[test]
     fn de_19_a_destination_that_is_no_own_eid_is_dropped() {
         let policy = site(&[(0, "2001:db8:e001::/48"), (0, "203.0.113.0/26")]);
-        assert_eq!(decapsulated(&policy, 0, "2001:db8:e001::80"), Ok(Onward::Deliver));
+        assert!(matches!(decapsulated(&policy, 0, "2001:db8:e001::80"), Ok(Onward::DeliverOwn(_))));
         for to in ["2001:db8:e002::1", "203.0.113.64", "192.0.2.80"] {
             let verdict = decapsulated(&policy, 0, to);
             assert_eq!(verdict, Err(DropReason::DestinationNotLocalEid), "{to}");
+        }
+    }
+
+    #[test]
+    fn what_is_delivered_carries_the_number_of_its_eid_prefix() {
+        let policy = site(&[(0, "203.0.113.0/26"), (7, "203.0.113.64/26"), (0, "203.0.113.0/28")]);
+        let own = policy.own_prefixes();
+        for (instance, to) in [(0, "203.0.113.1"), (0, "203.0.113.60"), (7, "203.0.113.64")] {
+            let Ok(Onward::DeliverOwn(number)) = decapsulated(&policy, instance, to) else {
+                panic!("{to} is delivered");
+            };
+            let prefix = own[number as usize];
+            let nested = own.iter().filter(|own| own.contains(Eid::new(id(instance), ip(to))));
+            assert_eq!(nested.max_by_key(|own| own.mask_len()), Some(&prefix), "{to}");
         }
     }
 

@@ -67,3 +67,35 @@ impl<P: Policy> PolicyFollower<P> {
         Some((Arc::clone(&rules.policy), arrivals))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LocalEid;
+    use crate::policy::SitePolicy;
+    use mapping::eid::{EidPrefix, InstanceId};
+    use std::net::IpAddr;
+
+    fn rules(prefix: &str, workers: usize) -> Rules<SitePolicy> {
+        let prefix = EidPrefix::new(InstanceId::DEFAULT, prefix.parse().unwrap());
+        let policy = SitePolicy::new(&[LocalEid { prefix, locator_set: Vec::new() }]);
+        let arrivals = std::iter::repeat_with(|| Arc::new(Arrivals::new(1, 1))).take(workers);
+        Rules { policy: Arc::new(policy), arrivals: arrivals.collect() }
+    }
+
+    #[test]
+    fn a_worker_hears_of_every_policy_once() {
+        let switch = PolicySwitch::new(rules("10.1.0.0/16", 2));
+        let mut followers = [switch.follower(0), switch.follower(1)];
+        let own: IpAddr = "10.2.0.1".parse().unwrap();
+        for follower in &mut followers {
+            let (policy, _) = follower.follow().unwrap();
+            assert!(policy.admit_native(own, own).is_err());
+            assert!(follower.follow().is_none());
+        }
+        switch.replace(rules("10.2.0.0/16", 2));
+        let [one, other] = followers.map(|mut follower| follower.follow().unwrap());
+        assert!(one.0.admit_native(own, own).is_ok());
+        assert!(!Arc::ptr_eq(&one.1, &other.1), "each worker counts for itself");
+    }
+}
