@@ -35,13 +35,16 @@ pub(crate) struct Scenario {
     body: Body,
 }
 
+/// What a scenario does on a network of its own.
+type OnPlan = fn(&mut Network, &mut Checks) -> io::Result<()>;
+
 /// What a scenario does, and on which network.
 #[derive(Clone, Copy)]
 enum Body {
     /// On the network of the IPv6 migration.
     Migration(fn(&Lab, &mut Checks) -> io::Result<()>),
     /// On one of its own, which it may share with other scenarios.
-    Planned(&'static Plan, fn(&mut Network, &mut Checks) -> io::Result<()>),
+    Planned(&'static Plan, OnPlan),
 }
 
 /// All scenarios, in the order in which they run.
@@ -79,7 +82,7 @@ impl Scenario {
     const fn planned(
         name: &'static str,
         title: &'static str,
-        (plan, body): (&'static Plan, fn(&mut Network, &mut Checks) -> io::Result<()>),
+        (plan, body): (&'static Plan, OnPlan),
     ) -> Self {
         Self { name, title, body: Body::Planned(plan, body) }
     }

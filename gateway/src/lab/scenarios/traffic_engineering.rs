@@ -117,20 +117,6 @@ impl<'a> Bed<'a> {
         Ok(())
     }
 
-    fn from_site(&self, n: u16) -> Flows {
-        Flows {
-            source: HOST_R,
-            destination: host_m(n),
-            first_port: 10_000,
-            count: FLOWS,
-            length: LENGTH,
-        }
-    }
-
-    fn from_native(&self, n: u16) -> Flows {
-        Flows { source: HOST_N, ..self.from_site(n) }
-    }
-
     /// Sends `rounds` packets of each flow; what the core saw of it.
     fn send(&self, flows: Flows, rounds: u32, checks: &mut Checks) -> io::Result<LocatorsOfFlows> {
         let from = if flows.source == HOST_R { &self.host_r } else { &self.host_n };
@@ -172,7 +158,7 @@ impl<'a> Bed<'a> {
 
     fn halves(&self, checks: &mut Checks) -> io::Result<()> {
         let wanted = [(P, 50.0), (Q, 50.0)];
-        for (who, flows) in [("xTR", self.from_site(1)), ("PITR", self.from_native(1))] {
+        for (who, flows) in [("xTR", of_site(1)), ("PITR", of_native(1))] {
             let text = format!("weights 50/50: shares of 10 000 flows of the {who}");
             let seen = self.shares(checks, &text, (flows, 2), &wanted, HALF_POINTS)?;
             let restless = seen.values().filter(|locators| locators.len() > 1).count();
@@ -188,13 +174,13 @@ impl<'a> Bed<'a> {
 
     /// From 50/50 to 70/30 while all flows are under way.
     fn seventy_thirty(&self, checks: &mut Checks) -> io::Result<()> {
-        let flows = self.from_site(1);
+        let flows = of_site(1);
         let before = self.send(flows, 1, checks)?;
         let within = 4 * DELAY_Q.max(DELAY_P) + BEYOND;
         let mark = self.core.mark();
         let ongoing = flows.start(&self.host_r, &self.host_m, RATE)?;
         thread::sleep(Duration::from_millis(200));
-        let change = now();
+        let change = Capture::clock();
         let taken = self.reconfigure(Policy { p: (1, 70), q: (1, 30) })?;
         checks.equal(
             "isthmus reload, weights 70/30",
@@ -230,7 +216,7 @@ impl<'a> Bed<'a> {
             after_ms.map_or(String::from("none"), |after| format!("{} ms", after.as_millis())),
             after_ms.is_some_and(|after| after <= within),
         );
-        let flows = self.from_native(1);
+        let flows = of_native(1);
         let text = "weights 70/30: shares of the PITR's flows";
         self.shares(checks, text, (flows, 1), &wanted, SEVENTY_POINTS).map(drop)
     }
@@ -258,20 +244,20 @@ impl<'a> Bed<'a> {
         let all: f64 = FOUR.iter().map(|(_, weight)| f64::from(*weight)).sum();
         let wanted = FOUR.map(|(rloc, weight)| (rloc, 100.0 * f64::from(weight) / all));
         let text = "another EID-prefix, weights 30/20/20/10";
-        self.shares(checks, text, (self.from_site(2), 2), &wanted, HALF_POINTS).map(drop)
+        self.shares(checks, text, (of_site(2), 2), &wanted, HALF_POINTS).map(drop)
     }
 
     fn both_families(&self, checks: &mut Checks) -> io::Result<()> {
         let wanted = MIXED.map(|rloc| (rloc, 50.0));
         let text = "locators of both families, weights 50/50, from the xTR with both";
-        self.shares(checks, text, (self.from_site(3), 1), &wanted, HALF_POINTS)?;
+        self.shares(checks, text, (of_site(3), 1), &wanted, HALF_POINTS)?;
         let text = "from the PITR, which has no IPv6: the IPv4 one has it all";
-        self.shares(checks, text, (self.from_native(3), 1), &[(MIXED[0], 100.0)], 0.0).map(drop)
+        self.shares(checks, text, (of_native(3), 1), &[(MIXED[0], 100.0)], 0.0).map(drop)
     }
 
     fn unused(&self, checks: &mut Checks) -> io::Result<()> {
         let text = "weights 0/50 and priority 255: the one in the middle has it all";
-        self.shares(checks, text, (self.from_site(4), 1), &[(UNUSED[1], 100.0)], 0.0).map(drop)
+        self.shares(checks, text, (of_site(4), 1), &[(UNUSED[1], 100.0)], 0.0).map(drop)
     }
 
     /// Takes over a policy that leads everything to one locator.
@@ -290,7 +276,7 @@ impl<'a> Bed<'a> {
             checks.that(format!("{what}: reload"), "taken over", refused, false);
         }
         thread::sleep(4 * DELAY_Q.max(DELAY_P) + BEYOND);
-        for (who, flows) in [("xTR", self.from_site(1)), ("PITR", self.from_native(1))] {
+        for (who, flows) in [("xTR", of_site(1)), ("PITR", of_native(1))] {
             let text = format!("{what}: shares of the {who}'s flows");
             self.shares(checks, &text, (flows, 1), &[(only, 100.0)], 0.0)?;
         }
@@ -298,7 +284,7 @@ impl<'a> Bed<'a> {
     }
 
     fn two_routers(&self, checks: &mut Checks) -> io::Result<()> {
-        let flows = Flows { destination: HOST_W, ..self.from_site(1) };
+        let flows = Flows { destination: HOST_W, ..of_site(1) };
         let wanted = W.map(|rloc| (rloc, 50.0));
         let text = "a site's two routers, one locator each, merged by the Map-Server";
         self.shares(checks, text, (flows, 1), &wanted, HALF_POINTS).map(drop)
@@ -320,7 +306,7 @@ impl<'a> Bed<'a> {
             observed,
             named,
         );
-        let flows = Flows { count: 500, ..self.from_site(1) };
+        let flows = Flows { count: 500, ..of_site(1) };
         let text = "after that: shares, as before";
         self.shares(checks, text, (flows, 1), &[(P, 100.0)], 0.0).map(drop)
     }
@@ -391,6 +377,17 @@ impl<'a> Bed<'a> {
     }
 }
 
+/// Flows of the remote site to site M's EID-prefix number `n`.
+fn of_site(n: u16) -> Flows {
+    let (source, destination) = (HOST_R, host_m(n));
+    Flows { source, destination, first_port: 10_000, count: FLOWS, length: LENGTH }
+}
+
+/// The same from the host that knows nothing of LISP.
+fn of_native(n: u16) -> Flows {
+    Flows { source: HOST_N, ..of_site(n) }
+}
+
 /// How many flows took which locator, in percent; a flow that took several counts for the first.
 struct Shares(Vec<(IpAddr, f64)>);
 
@@ -439,9 +436,4 @@ fn divide(
 fn has_moved(frame: &Frame, before: &LocatorsOfFlows, flows: &Flows) -> bool {
     let now = many::locators(&frame.datagram, flows);
     now.iter().any(|(port, rlocs)| before.get(port).is_some_and(|old| old.is_disjoint(rlocs)))
-}
-
-/// The clock of the captures.
-fn now() -> SystemTime {
-    SystemTime::now()
 }
