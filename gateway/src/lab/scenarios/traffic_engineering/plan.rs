@@ -86,6 +86,9 @@ pub(super) struct Policy {
     pub(super) q: (u8, u8),
 }
 
+/// What the PITR attracts.
+pub(super) const EID_AGGREGATE: &str = "2001:db8:e000::/36";
+
 /// How it begins.
 pub(super) const HALVES: Policy = Policy { p: (1, 50), q: (1, 50) };
 
@@ -157,7 +160,11 @@ fn start(network: &mut Network) -> io::Result<()> {
         let text = site_xtr(name, &keys[2], &[rloc], "2001:db8:e008::/48", &merging);
         network.daemon("xtr", at(network, name)?.as_ref(), &text)?;
     }
-    network.daemon("gateway", at(network, "pitr")?.as_ref(), &gateway(&keys[3]))?;
+    network.daemon(
+        "gateway",
+        at(network, "pitr")?.as_ref(),
+        &gateway(&keys[3], &[EID_AGGREGATE]),
+    )?;
     // Four of site M, one of each other site, where the Map-Server merges what two routers register.
     network.wait_for_registrations(&ms, 6)
 }
@@ -226,11 +233,11 @@ pub(super) fn xtr_m(key: &str, policy: Policy) -> String {
 }
 
 /// The PITR is told of changes because it subscribes: nothing is ever sent to it that could solicit it.
-fn gateway(key: &str) -> String {
+pub(super) fn gateway(key: &str, aggregates: &[&str]) -> String {
     format!(
         "[gateway]\nname = \"pitr\"\nrlocs = [\"{PITR}\"]\nmap-resolvers = [\"{MS}\"]\ntun = {{ queues = 1 }}\n\
          xtr-id = \"b0de\"\nsite-id = 100\nsubscribe = {{ key-id = 1, key-file = \"{key}\" }}\n\n\
-         [pitr]\neid-aggregates = [\"2001:db8:e000::/36\"]\n"
+         [pitr]\neid-aggregates = {aggregates:?}\n"
     )
 }
 
@@ -254,7 +261,7 @@ mod tests {
         for text in [
             map_server(&keys),
             xtr_m(&key, HALVES),
-            gateway(&key),
+            gateway(&key, &[EID_AGGREGATE, "192.0.2.0/24"]),
             site_xtr("w", &key, &W[..1], "2001:db8:e008::/48", merging),
         ] {
             let path = directory.path().join("file.toml");
