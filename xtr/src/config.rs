@@ -79,6 +79,17 @@ pub struct TrustedCore {
     pub use_lsb_timer: Duration,
     /// Versions that own mappings begin with (MV-04); any other begins with a random one.
     pub versions: BTreeMap<EidPrefix, MapVersion>,
+    /// Versions of an earlier run, which go on unless the configured one is newer.
+    pub kept: BTreeMap<EidPrefix, KeptVersion>,
+}
+
+/// The version that an own mapping had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptVersion {
+    /// The version.
+    pub version: MapVersion,
+    /// What it was the version of, in words; another mapping has a later one.
+    pub locators: String,
 }
 
 /// How remote RLOCs are probed. A locator that goes silent while it carries traffic is given up after

@@ -8,9 +8,11 @@
 //! | `sockets` | UDP sockets of the control plane, raw sockets for ICMP errors |
 //! | `udp_errors` | datagrams that the kernel refused |
 //! | `names` | DNS names of peers, resolved and followed |
+pub(crate) mod map_versions;
 pub mod names;
 pub mod routing;
 pub mod sockets;
+mod state_file;
 pub mod sysctl;
 pub mod udp_errors;
 pub mod underlay;
