@@ -8,19 +8,21 @@ use crate::control::{ControlPlane, Event};
 use crate::drops::DropReason;
 use crate::engine::Engine;
 use crate::fib::FibWriter;
+use crate::host::changes::{Change, Changes};
 use crate::host::names::{Names, Resolved};
 use crate::host::routing::Routing;
 use crate::host::sockets::{ControlSockets, Datagram, IcmpSockets};
 use crate::host::udp_errors::UdpErrors;
-use crate::host::underlay::{self, Changes, Netlink, PathAnswer};
+use crate::host::underlay::{self, Netlink, PathAnswer, PathQuestion};
 use crate::host::{check_privileges, sysctl};
 use crate::policy::Policy;
 use crate::punt::{self, Punt, PuntReceiver};
 use crate::tap::Tapper;
+use health::Announcement;
 use mapping::admin::{DropCount, Query, Request};
 use mapping::view::{CountersView, StatusView};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
@@ -29,17 +31,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use underlay_watch::Watch;
+
+mod health;
+mod underlay_watch;
 
 /// How long an orderly end waits for Map-Servers to acknowledge the deregistration.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 /// Control messages and path answers handled before the forwarding table is written and others get their turn.
 const BATCH: usize = 256;
-/// After a change in the kernel, own RLOCs and paths are looked at again this much later: changes come in flocks.
-const CHANGE_DELAY: Duration = Duration::from_millis(20);
-/// However much changes, they are looked at at most this often.
-const CHANGE_INTERVAL: Duration = Duration::from_millis(500);
-/// Paths are looked up again at least this often.
-const PATH_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two log lines about unanswered lookups.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the data plane's health is looked at.
@@ -121,21 +121,17 @@ struct Daemon {
     netlink: Netlink,
     changes: Changes,
     routing: Routing,
-    path_questions: mpsc::Sender<Vec<IpAddr>>,
+    path_questions: mpsc::Sender<Vec<PathQuestion>>,
     path_answers: mpsc::Receiver<PathAnswer>,
     path_task: JoinHandle<()>,
-    /// When all paths are looked up next.
-    paths_due: Instant,
-    /// When they were looked up last.
-    paths_checked: Instant,
-    /// RLOCs whose path is not known yet.
-    new_rlocs: Vec<IpAddr>,
+    watch: Watch,
+    announcement: Announcement,
+    /// Interfaces (by index) that have, or had, an own RLOC.
+    own_links: HashSet<u32>,
     /// What could not be set up at the start.
     notes: Vec<String>,
     /// No unanswered lookup is logged before.
     quiet_until: Option<Instant>,
-    /// Own RLOCs without address or link now.
-    missing_rlocs: Vec<IpAddr>,
     /// What the kernel had refused before we started.
     udp_errors: UdpErrors,
     ecn: EcnWatch,
@@ -195,13 +191,12 @@ impl Daemon {
         let (answers, path_answers) = mpsc::channel(PATH_ANSWERS);
         let (handle, tun) = (netlink.handle(), engine.tun_index());
         let path_task = tokio::spawn(underlay::answer_paths(handle, tun, questions, answers));
-        Ok(Self {
+        let mut daemon = Self {
             names: Names::follow(&names_of(&config)),
             started: now,
-            paths_due: now,
-            paths_checked: now,
-            new_rlocs: Vec::new(),
-            missing_rlocs: Vec::new(),
+            watch: Watch::new(now),
+            announcement: Announcement::default(),
+            own_links: HashSet::new(),
             quiet_until: None,
             udp_errors: UdpErrors::read(),
             ecn: EcnWatch::default(),
@@ -223,7 +218,11 @@ impl Daemon {
             path_answers,
             path_task,
             notes,
-        })
+        };
+        if daemon.watches_health() {
+            daemon.control.watch_resolvers(now);
+        }
+        Ok(daemon)
     }
 
     async fn serve(
@@ -253,14 +252,14 @@ impl Daemon {
 
     /// Whatever happens next. Cancel-safe.
     async fn next_input(&mut self) -> Input {
-        let mut next = self.paths_due.min(Instant::now() + HEALTH_INTERVAL);
+        let mut next = self.watch.next_timeout().min(Instant::now() + HEALTH_INTERVAL);
         next = self.control.poll_timeout().map_or(next, |timeout| timeout.min(next));
         tokio::select! {
             Some(datagram) = self.datagrams.recv() => Input::Datagram(datagram),
             () = self.punts.notified() => Input::Punts,
             Some(answer) = self.path_answers.recv() => Input::Path(answer),
             resolved = self.names.next() => Input::Name(resolved),
-            () = self.changes.next() => Input::HostChanged,
+            change = self.changes.next() => Input::HostChanged(change),
             () = tokio::time::sleep_until(next.into()) => Input::Timeout,
         }
     }
@@ -270,11 +269,11 @@ impl Daemon {
         match input {
             Input::Datagram(datagram) => self.handle_datagrams(now, datagram),
             Input::Punts => self.handle_punts(now),
-            Input::Path((rloc, mtu)) => {
-                self.control.set_path(now, rloc, mtu);
+            Input::Path(answer) => {
+                self.path_answered(now, answer);
                 for _ in 0..BATCH {
-                    let Ok((rloc, mtu)) = self.path_answers.try_recv() else { break };
-                    self.control.set_path(now, rloc, mtu);
+                    let Ok(answer) = self.path_answers.try_recv() else { break };
+                    self.path_answered(now, answer);
                 }
             }
             Input::Name(Resolved { name, addresses }) => {
@@ -283,10 +282,7 @@ impl Daemon {
                 }
                 self.control.set_name(now, &name, &addresses);
             }
-            Input::HostChanged => {
-                let soon = (now + CHANGE_DELAY).max(self.paths_checked + CHANGE_INTERVAL);
-                self.paths_due = self.paths_due.min(soon);
-            }
+            Input::HostChanged(change) => self.watch.changed(now, change),
             Input::Timeout => {}
         }
         if self.control.poll_timeout().is_some_and(|due| due <= now) {
@@ -295,11 +291,8 @@ impl Daemon {
         self.watch_path_reports(now);
         self.watch_ecn(now);
         self.tapper.handle_timeout(now);
-        if self.paths_due <= now {
-            (self.paths_checked, self.paths_due) = (now, now + PATH_INTERVAL);
-            self.new_rlocs = self.control.remote_rlocs().collect();
-            self.check_own_rlocs().await;
-        }
+        self.watch_underlay(now).await;
+        self.watch_health(now).await;
     }
 
     fn handle_datagrams(&mut self, now: Instant, first: Datagram) {
@@ -365,18 +358,11 @@ impl Daemon {
         }
         while let Some(event) = self.control.poll_event() {
             if let Event::LocatorAdded(rloc) = event {
-                self.new_rlocs.push(rloc);
+                self.watch.added(Instant::now(), rloc);
             }
             self.log(&event);
         }
-        if !self.new_rlocs.is_empty() {
-            let question = std::mem::take(&mut self.new_rlocs);
-            if let Err(mpsc::error::TrySendError::Full(question)) =
-                self.path_questions.try_send(question)
-            {
-                self.new_rlocs = question;
-            }
-        }
+        self.ask_paths(Instant::now());
     }
 
     fn log(&mut self, event: &Event) {
@@ -427,34 +413,6 @@ impl Daemon {
                 tracing::debug!("map-cache full: the least recently used entries made room");
             }
         }
-    }
-
-    /// An own RLOC is usable while its address is on an interface that has a carrier.
-    async fn check_own_rlocs(&mut self) {
-        let handle = self.netlink.handle();
-        let (Ok(addresses), Ok(interfaces)) =
-            (underlay::own_addresses(&handle).await, underlay::interfaces(&handle).await)
-        else {
-            return;
-        };
-        let own: Vec<IpAddr> = addresses.keys().copied().collect();
-        if let Err(error) = self.engine.take_native(&own) {
-            tracing::warn!(%error, "packets to a new address of this host may be taken for others");
-        }
-        let (now, clock) = (Instant::now(), self.engine.clock());
-        let mut missing = Vec::new();
-        for rloc in self.config.control.rlocs.iter().map(|rloc| rloc.address) {
-            let interface = addresses.get(&rloc).and_then(|index| interfaces.get(index));
-            let up = interface.is_some_and(|interface| interface.running);
-            if up == self.missing_rlocs.contains(&rloc) {
-                tracing::warn!(%rloc, up, "own RLOC changed state");
-            }
-            if !up {
-                missing.push(rloc);
-            }
-            self.control.set_own_rloc(now, rloc, up, clock);
-        }
-        self.missing_rlocs = missing;
     }
 
     /// Tells the control plane what the data plane was told of path MTUs, at most once a second.
@@ -578,10 +536,12 @@ impl Daemon {
         let mut notes = self.notes.clone();
         notes.extend(switch_notes(&self.config.host));
         notes.extend(
-            self.missing_rlocs
+            self.watch
+                .missing
                 .iter()
                 .map(|rloc| format!("RLOC {rloc} is down: its address or its link is gone.")),
         );
+        notes.extend(self.announcement.note(now));
         let workers = self.engine.worker_views();
         notes.extend(workers.iter().filter_map(|worker| {
             let reason = worker.failure.as_ref()?;
@@ -668,7 +628,7 @@ enum Input {
     Punts,
     Path(PathAnswer),
     Name(Resolved),
-    HostChanged,
+    HostChanged(Change),
     Timeout,
 }
 

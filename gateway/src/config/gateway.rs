@@ -1,6 +1,7 @@
 //! `gateway.toml`: `[gateway]`, `[pitr]`, `[petr]`, `[rtr]`, `[data]`.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use mapping::eid::InstanceId;
@@ -21,6 +22,10 @@ const MAIN_TABLE: u32 = 254;
 /// The tables of this product.
 const SITE_TABLE: i64 = xtr::host::routing::SITE_TABLE as i64;
 const UNDERLAY_TABLE: i64 = xtr::host::routing::UNDERLAY_TABLE as i64;
+/// How long something may be wrong before the aggregates are withdrawn, and the bounds of `announce.after`.
+const DEFAULT_WITHDRAW_AFTER: Duration = Duration::from_secs(30);
+const WITHDRAW_AFTER: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(3600);
 /// The default metric of announced aggregates.
 const DEFAULT_METRIC: u32 = 120;
 
@@ -52,6 +57,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
     let mut host = HostConfig {
         announce_table: MAIN_TABLE,
         announce_metric: DEFAULT_METRIC,
+        withdraw_after: Some(DEFAULT_WITHDRAW_AFTER),
         ..HostConfig::default()
     };
     let pitr = root.get("pitr").and_then(|node| read_pitr(&node, &rlocs, environment, &mut host));
@@ -145,6 +151,14 @@ fn read_pitr(
         host.announce_metric = announce.or("metric", DEFAULT_METRIC, |node| {
             node.integer(0..=i64::from(u32::MAX)).and_then(|value| u32::try_from(value).ok())
         });
+        let withdraws = announce.or("withdraw-when-unhealthy", true, Node::boolean);
+        let after = announce
+            .or("after", DEFAULT_WITHDRAW_AFTER, |node| values::duration(node, WITHDRAW_AFTER));
+        if let Some(node) = announce.get("after").filter(|_| !withdraws) {
+            let instead = "leave it out, or write withdraw-when-unhealthy = true";
+            node.error("given though nothing is ever withdrawn", instead);
+        }
+        host.withdraw_after = withdraws.then_some(after);
         announce.finish();
     }
     host.announce.clone_from(&eid_aggregates);

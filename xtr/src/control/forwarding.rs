@@ -37,6 +37,7 @@ impl ControlPlane {
         }
         let before: Vec<IpAddr> = self.locators_of(&prefix);
         let after: Vec<IpAddr> = mapping.locators().iter().map(|l| l.address).collect();
+        let returned = self.offered_again(&prefix, &mapping);
         let petrs = &self.petrs;
         let is_petr = |address| petrs.iter().any(|petr| petr.address == address);
         self.cache.insert(now, prefix, mapping, expires, is_petr);
@@ -55,8 +56,25 @@ impl ControlPlane {
                 });
             }
         }
+        for address in returned {
+            self.hasten_probe(now, address);
+        }
         self.update_source(prefix);
         self.update_verdict(prefix, true);
+    }
+
+    /// The locators that the site offers and did not offer before: whatever kept them down may be over.
+    fn offered_again(&self, prefix: &EidPrefix, mapping: &Mapping) -> Vec<IpAddr> {
+        let offers = |locators: &[Candidate], address: IpAddr| {
+            let locator = locators.iter().find(|locator| locator.address == address);
+            locator.is_some_and(|locator| locator.reachable && locator.priority != 255)
+        };
+        let before = self.cache.get(prefix).map(|entry| entry.mapping.locators());
+        let before = before.unwrap_or_default();
+        let after = mapping.locators().iter().map(|locator| locator.address);
+        after
+            .filter(|address| offers(mapping.locators(), *address) && !offers(before, *address))
+            .collect()
     }
 
     /// Who may send for an EID-prefix: any locator of its mapping, whether we could send there or not.

@@ -404,6 +404,9 @@ impl ControlPlane {
         if self.handle_path_reply(now, reply.nonce) {
             return;
         }
+        if self.resolver_watch.handle_reply(now, reply.nonce) {
+            return self.count("resolver_checks_answered");
+        }
         if reply.probe {
             return self.handle_probe_reply(now, from, reply);
         }

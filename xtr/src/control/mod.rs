@@ -7,6 +7,7 @@
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
 //! | `probe`, `probe_schedule`, `round_trip` | RLOC-probes sent and their answers; when; how long they took |
+//! | `resolver_watch` | whether any Map-Resolver answers |
 //! | `hint` | what ICMP says of an RLOC, until a probe says better |
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
@@ -37,6 +38,7 @@ mod path_mtu;
 mod path_probe;
 mod probe;
 mod probe_schedule;
+mod resolver_watch;
 mod round_trip;
 mod secure;
 mod show;
@@ -67,6 +69,7 @@ use path_probe::PathProbes;
 use probe_schedule::Schedule;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use resolver_watch::ResolverWatch;
 use smr::Solicitor;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -171,6 +174,7 @@ pub struct ControlPlane {
     watch_due: Instant,
     path_probes: PathProbes,
     lookups: Lookups,
+    resolver_watch: ResolverWatch,
     refusals_told: TokenBucket,
     registrations: Vec<Registration>,
     first_register_nonce: u64,
@@ -218,6 +222,7 @@ impl ControlPlane {
             watch_due: now,
             path_probes: PathProbes::new(now),
             lookups: Lookups::new(now),
+            resolver_watch: ResolverWatch::default(),
             refusals_told: TokenBucket::new(now, secure::REFUSALS_TOLD_PER_SECOND),
             registrations: Vec::new(),
             first_register_nonce: register_nonce_base,
@@ -324,6 +329,7 @@ impl ControlPlane {
         self.run_subscriptions(now);
         self.run_trust(now);
         self.run_lookups(now);
+        self.run_resolver_watch(now);
         self.run_probes(now);
         self.run_path_probes(now);
         self.run_registrations(now);
@@ -336,6 +342,7 @@ impl ControlPlane {
         [
             self.cache.next_timeout(),
             self.lookups.next_timeout(),
+            self.resolver_watch.next_timeout(),
             self.next_probe(),
             self.next_watch(),
             self.path_probes.next_timeout(),
@@ -421,6 +428,11 @@ impl ControlPlane {
                 remote.into_iter().for_each(|remote| self.hasten_probe(now, remote));
             }
         }
+    }
+
+    /// The own RLOC that is the source of what goes to `rloc`; `None` if there is none of its family.
+    pub fn source_towards(&self, rloc: IpAddr) -> Option<IpAddr> {
+        self.own.for_family(rloc)
     }
 
     /// The remote RLOCs in use, for which [`Self::set_path`] is worth calling.

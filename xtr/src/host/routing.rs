@@ -64,9 +64,24 @@ impl Routing {
             self.rules.push(rule);
         }
         // Last in and first out: as long as they are there, the underlay is refused.
+        self.announce(config, tun).await
+    }
+
+    /// Takes the announced routes out, until [`Self::announce`].
+    pub async fn withdraw(&mut self) {
+        remove_routes(&self.handle, &mut self.announced).await;
+    }
+
+    /// Puts the announced routes back.
+    ///
+    /// # Errors
+    /// What the kernel refused; what was put back until then stays.
+    pub async fn announce(&mut self, config: &HostConfig, tun: u32) -> io::Result<()> {
         for route in announced_routes(config, tun) {
-            self.add_route(&route).await?;
-            self.announced.push(route);
+            if !self.announced.contains(&route) {
+                self.add_route(&route).await?;
+                self.announced.push(route);
+            }
         }
         Ok(())
     }

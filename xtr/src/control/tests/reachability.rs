@@ -405,3 +405,69 @@ fn pb_18_ten_thousand_locators_are_probed_evenly_and_never_delay_the_few_that_ma
     let rate = net.probes.len() as u64 / (net.node.now - from).as_secs();
     assert!(rate <= 2_500, "{rate}");
 }
+
+#[test]
+fn pb_11_a_locator_that_its_site_offers_again_is_probed_at_once() {
+    let mut net = Net::with_backup(every(seconds(1)), millis(10));
+    let mut gone = record("10.2.0.0/16", 1440, &[PEER, BACKUP]);
+    (gone.locators[0].priority, gone.locators[0].reachable) = (255, false);
+    gone.locators[1].priority = 2;
+    let mut back = record("10.2.0.0/16", 1440, &[PEER, BACKUP]);
+    back.locators[1].priority = 2;
+    net.dead.insert(ip(PEER));
+    net.until(&Event::LocatorDown(ip(PEER)));
+    let expires = net.node.now + seconds(3600);
+    for record in [&gone, &back] {
+        net.run(seconds(600));
+        net.dead.clear();
+        let mapping = map_cache::Mapping::from_record(record, &net.node.control.own);
+        let prefix = prefix("10.2.0.0/16");
+        net.node.control.install_entry(net.node.now, prefix, mapping, expires);
+        net.node.drain();
+        assert_eq!(net.node.destinations("10.2.0.0/16"), [BACKUP]);
+        if record.locators[0].reachable {
+            break;
+        }
+        net.dead.insert(ip(PEER));
+    }
+    let back = net.until(&Event::LocatorUp(ip(PEER)));
+    assert!(back <= seconds(4), "{back:?}");
+    assert_eq!(net.node.destinations("10.2.0.0/16"), [PEER]);
+}
+
+#[test]
+fn pi_16_map_resolvers_that_do_not_answer_are_noticed() {
+    let mut node = Node::new(ControlConfig { role: Role::Proxy, eids: Vec::new(), ..config() });
+    node.advance(seconds(60));
+    assert!(node.take_sent().is_empty(), "nobody wants to know");
+    node.control.watch_resolvers(node.now);
+    let start = node.now;
+    node.advance(seconds(1));
+    let mut asked = Vec::new();
+    for transmit in node.take_sent() {
+        let Ok(Message::Encapsulated(ecm)) = Message::parse(&transmit.payload) else {
+            panic!("not an ECM: {transmit:?}");
+        };
+        let request = ecm.map_request().expect("a Map-Request");
+        // For what is nobody's EID: its own address.
+        let own = EidPrefix::new(InstanceId::DEFAULT, transmit.destination.ip().into());
+        assert_eq!(request.records[0].eid.prefix(), Some(own));
+        asked.push((transmit.destination, request.nonce));
+    }
+    assert_eq!(asked.len(), 2, "all of them");
+    assert_eq!(node.control.resolvers_silent_since(node.now), None, "too early to say");
+    node.advance(seconds(4));
+    assert_eq!(node.control.resolvers_silent_since(node.now), Some(start));
+    // A late answer of one is enough, and is no mapping.
+    let (resolver, nonce) = asked[1];
+    let nobody = negative("198.51.100.0/24", 15, Action::NativelyForward);
+    node.receive(resolver, &Message::MapReply(MapReply::new(nonce, vec![nobody])));
+    assert_eq!(node.control.resolvers_silent_since(node.now), None);
+    assert!(node.cached().is_empty());
+    node.take_sent();
+    node.advance(seconds(9));
+    assert!(node.take_sent().is_empty(), "asked rarely while they answer");
+    node.advance(seconds(60));
+    let asked = node.take_sent().len();
+    assert!((50..=62).contains(&asked), "every 2 s while they do not: {asked}");
+}
