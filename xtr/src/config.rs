@@ -10,6 +10,7 @@ use mapping::timers;
 use mapping::wire::XtrIdentity;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A tunnel router: an xTR of a site, or the proxy (gateway).
@@ -17,6 +18,8 @@ use std::time::Duration;
 pub struct RouterConfig {
     /// For humans: shown in status.
     pub name: String,
+    /// Where the versions of own mappings are kept over a restart (MV-04).
+    pub state_dir: Option<PathBuf>,
     /// The control plane's part.
     pub control: ControlConfig,
     /// The data plane's part.

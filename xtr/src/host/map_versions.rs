@@ -31,6 +31,9 @@ struct Mapping {
     locators: String,
 }
 
+/// The file, and what was in it.
+pub(crate) type Opened = (MapVersions, BTreeMap<EidPrefix, KeptVersion>);
+
 /// The file that versions are kept in.
 #[derive(Debug, Default)]
 pub(crate) struct MapVersions {
@@ -49,9 +52,7 @@ impl MapVersions {
     ///
     /// # Errors
     /// The file cannot be read. One that is damaged is said loudly, and nothing was kept.
-    pub(crate) fn open(
-        directory: Option<&Path>,
-    ) -> io::Result<(Self, BTreeMap<EidPrefix, KeptVersion>)> {
+    pub(crate) fn open(directory: Option<&Path>) -> io::Result<Opened> {
         let Some(directory) = directory else { return Ok((Self::default(), BTreeMap::new())) };
         let file = directory.join("xtr-map-versions.json");
         let kept: Contents =
@@ -123,5 +124,95 @@ fn mapping((prefix, kept): (&EidPrefix, &KeptVersion)) -> Mapping {
         prefix: prefix.prefix(),
         version: kept.version.get(),
         locators: kept.locators.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Versions = BTreeMap<EidPrefix, KeptVersion>;
+
+    fn versions(number: u16) -> Versions {
+        let prefix = EidPrefix::new(InstanceId::DEFAULT, "10.1.0.0/16".parse().expect("prefix"));
+        let version = MapVersion::from_bits(number);
+        [(prefix, KeptVersion { version, locators: "192.0.2.1 1/100".to_owned() })].into()
+    }
+
+    fn open(directory: &Path) -> Opened {
+        MapVersions::open(Some(directory)).expect("opened")
+    }
+
+    /// Until nothing is being written.
+    fn settle(file: &mut MapVersions, now: Instant) {
+        while file.writing.is_some() {
+            std::thread::yield_now();
+            file.keep(now, None);
+        }
+    }
+
+    #[test]
+    fn mv_04_versions_are_kept_over_an_orderly_restart() {
+        let directory = tempfile::tempdir().expect("directory");
+        let now = Instant::now();
+        let (mut file, kept) = open(directory.path());
+        assert!(kept.is_empty(), "the first start");
+        file.keep(now, Some(versions(5)));
+        file.keep(now, Some(versions(6)));
+        file.close();
+        assert_eq!(open(directory.path()).1, versions(6));
+    }
+
+    #[test]
+    fn mv_04_after_a_crash_nobody_knows_what_they_were_the_versions_of() {
+        let directory = tempfile::tempdir().expect("directory");
+        let now = Instant::now();
+        for number in 5..8 {
+            let (mut file, kept) = open(directory.path());
+            for kept in kept.values() {
+                assert_eq!(kept.version.get(), number - 1);
+                assert!(kept.locators.is_empty());
+            }
+            assert_eq!(kept.is_empty(), number == 5);
+            file.keep(now, Some(versions(number)));
+            settle(&mut file, now);
+        }
+        open(directory.path()).0.close();
+        // An orderly run, then one in which nothing changed before the crash.
+        let (mut file, _) = open(directory.path());
+        file.keep(now, None);
+        settle(&mut file, now);
+        drop(file);
+        assert!(open(directory.path()).1.values().all(|kept| kept.locators.is_empty()));
+    }
+
+    #[test]
+    fn mv_04_what_cannot_be_kept_is_told_and_tried_again() {
+        let directory = tempfile::tempdir().expect("directory");
+        let inner = directory.path().join("state");
+        std::fs::create_dir(&inner).expect("made");
+        let (mut file, _) = open(&inner);
+        std::fs::remove_dir(&inner).expect("removed");
+        let now = Instant::now();
+        file.keep(now, Some(versions(5)));
+        settle(&mut file, now);
+        assert!(file.notes().is_some());
+        std::fs::create_dir(&inner).expect("made");
+        file.keep(now + RETRY, None);
+        settle(&mut file, now + RETRY);
+        assert!(file.notes().is_none());
+        file.close();
+        assert_eq!(open(&inner).1, versions(5));
+    }
+
+    #[test]
+    fn mv_04_a_damaged_file_keeps_nothing() {
+        let directory = tempfile::tempdir().expect("directory");
+        std::fs::write(directory.path().join("xtr-map-versions.json"), "{").expect("written");
+        assert!(open(directory.path()).1.is_empty());
+        let (mut file, kept) = MapVersions::open(None).expect("nowhere");
+        file.keep(Instant::now(), Some(versions(5)));
+        assert!(kept.is_empty() && file.writing.is_none());
+        file.close();
     }
 }
