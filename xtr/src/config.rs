@@ -185,7 +185,7 @@ pub enum Role {
 }
 
 /// An own locator.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnRloc {
     /// The name in `rlocs = { name = .. }`.
     pub name: String,
@@ -195,6 +195,18 @@ pub struct OwnRloc {
     pub priority: u8,
     /// Weight.
     pub weight: u8,
+    /// Priority for multicast, 255 = not for multicast: carried, not used (RFC 9301 §5.4).
+    pub multicast_priority: u8,
+    /// Weight for multicast.
+    pub multicast_weight: u8,
+}
+
+impl OwnRloc {
+    /// A locator for unicast alone.
+    pub fn new(name: impl Into<String>, address: IpAddr, priority: u8, weight: u8) -> Self {
+        let (multicast_priority, multicast_weight) = (255, 0);
+        Self { name: name.into(), address, priority, weight, multicast_priority, multicast_weight }
+    }
 }
 
 /// A peer given by address or DNS name.

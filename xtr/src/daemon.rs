@@ -37,6 +37,10 @@ use underlay_watch::Watch;
 mod health;
 mod underlay_watch;
 
+mod reload;
+
+pub use reload::Reload;
+
 /// How long an orderly end waits for Map-Servers to acknowledge the deregistration.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 /// Control messages and path answers handled before the forwarding table is written and others get their turn.
@@ -97,9 +101,26 @@ pub async fn run<P: Policy>(
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), DaemonError> {
-    let mut daemon = Daemon::start(config, policy).await?;
+    let (_, reloads) = mpsc::channel(1);
+    run_reloadable(config, policy, requests, reloads, shutdown, ready).await
+}
+
+/// As [`run`], and takes over another configuration whenever `reloads` brings one.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_reloadable<P: Policy>(
+    config: RouterConfig,
+    policy: P,
+    requests: mpsc::Receiver<Request>,
+    reloads: mpsc::Receiver<Reload<P>>,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> Result<(), DaemonError> {
+    let policy = Arc::new(policy);
+    let mut daemon = Daemon::start(config, Arc::clone(&policy)).await?;
     ready();
-    let outcome = daemon.serve(requests, shutdown).await;
+    let outcome = daemon.serve(policy, requests, reloads, shutdown).await;
     daemon.finish().await;
     outcome
 }
@@ -141,7 +162,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn start<P: Policy>(config: RouterConfig, policy: P) -> Result<Self, DaemonError> {
+    async fn start<P: Policy>(config: RouterConfig, policy: Arc<P>) -> Result<Self, DaemonError> {
         check_privileges()
             .map_err(|name| DaemonError::MissingPrivilege(format!("{name} is needed")))?;
         let netlink = Netlink::open()?;
@@ -168,7 +189,6 @@ impl Daemon {
         } else {
             (None, None)
         };
-        let policy = Arc::new(policy);
         let mut engine = Engine::start_checking(
             &config.data,
             policy,
@@ -232,13 +252,15 @@ impl Daemon {
         Ok(daemon)
     }
 
-    async fn serve(
+    async fn serve<P: Policy>(
         &mut self,
+        mut policy: Arc<P>,
         mut requests: mpsc::Receiver<Request>,
+        mut reloads: mpsc::Receiver<Reload<P>>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), DaemonError> {
         let mut shutdown = pin!(shutdown);
-        let mut asking = true;
+        let (mut asking, mut reloading) = (true, true);
         loop {
             self.carry_out();
             if let Some(failure) = self.engine.failure() {
@@ -251,6 +273,10 @@ impl Daemon {
                 request = requests.recv(), if asking => match request {
                     Some(request) => self.answer(request),
                     None => asking = false,
+                },
+                reload = reloads.recv(), if reloading => match reload {
+                    Some(reload) => self.reload(&mut policy, reload).await,
+                    None => reloading = false,
                 },
                 input = self.next_input() => self.handle(input).await,
             }
@@ -486,6 +512,12 @@ impl Daemon {
             }
             Query::Sites | Query::Refusals | Query::Referrals | Query::Delegations => {
                 return Err("this daemon is no Map-Server".to_owned());
+            }
+            Query::Traffic => {
+                serde_json::to_value(self.control.traffic_view(&self.engine.arrivals()))
+            }
+            Query::Reload => {
+                return Err("the configuration did not come from a file".to_owned());
             }
         };
         json.map_err(|error| error.to_string())

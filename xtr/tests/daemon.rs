@@ -72,12 +72,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
     let endpoint = Endpoint::Address(ip(SERVER));
     ControlConfig {
         role: Role::Xtr,
-        rlocs: vec![OwnRloc {
-            name: "core".to_owned(),
-            address: ip(address),
-            priority: 1,
-            weight: 1,
-        }],
+        rlocs: vec![OwnRloc::new("core", ip(address), 1, 1)],
         map_resolvers: vec![endpoint.clone()],
         map_servers: vec![xtr::config::MapServer {
             endpoint,

@@ -175,9 +175,12 @@ fn own_rloc<'a>(
     }
     let priority = table.or("priority", 1, values::octet);
     let weight = table.or("weight", 100, values::octet);
+    let multicast_priority = table.or("mpriority", 255, values::octet);
+    let multicast_weight = table.or("mweight", 0, values::octet);
     table.finish();
     let (node, address) = place?;
-    Some((node, OwnRloc { name: name.to_owned(), address, priority, weight }))
+    let own = OwnRloc::new(name, address, priority, weight);
+    Some((node, OwnRloc { multicast_priority, multicast_weight, ..own }))
 }
 
 /// The locator that an interface has now; offline, `None` without complaint.
