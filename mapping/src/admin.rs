@@ -43,12 +43,16 @@ pub enum Query {
         /// End it with this answer.
         stop: bool,
     },
+    /// What arrived for own EID-prefixes, and what was sent where, each by RLOC (xtr, gateway).
+    Traffic,
+    /// Read the configuration file anew (xtr, gateway).
+    Reload,
 }
 
 impl Query {
     /// Whether only the administrator of the host may ask: it changes something, or shows what is in packets.
     pub const fn is_privileged(&self) -> bool {
-        matches!(self, Self::Tap(_) | Self::TapNext { .. })
+        matches!(self, Self::Tap(_) | Self::TapNext { .. } | Self::Reload)
     }
 }
 

@@ -10,6 +10,7 @@ use mapping::timers;
 use mapping::wire::XtrIdentity;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A tunnel router: an xTR of a site, or the proxy (gateway).
@@ -17,6 +18,8 @@ use std::time::Duration;
 pub struct RouterConfig {
     /// For humans: shown in status.
     pub name: String,
+    /// Where the versions of own mappings are kept over a restart (MV-04).
+    pub state_dir: Option<PathBuf>,
     /// The control plane's part.
     pub control: ControlConfig,
     /// The data plane's part.
@@ -79,6 +82,17 @@ pub struct TrustedCore {
     pub use_lsb_timer: Duration,
     /// Versions that own mappings begin with (MV-04); any other begins with a random one.
     pub versions: BTreeMap<EidPrefix, MapVersion>,
+    /// Versions of an earlier run, which go on unless the configured one is newer.
+    pub kept: BTreeMap<EidPrefix, KeptVersion>,
+}
+
+/// The version that an own mapping had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptVersion {
+    /// The version.
+    pub version: MapVersion,
+    /// What it was the version of, in words; another mapping has a later one.
+    pub locators: String,
 }
 
 /// How remote RLOCs are probed. A locator that goes silent while it carries traffic is given up after
@@ -171,7 +185,7 @@ pub enum Role {
 }
 
 /// An own locator.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnRloc {
     /// The name in `rlocs = { name = .. }`.
     pub name: String,
@@ -181,6 +195,18 @@ pub struct OwnRloc {
     pub priority: u8,
     /// Weight.
     pub weight: u8,
+    /// Priority for multicast, 255 = not for multicast: carried, not used (RFC 9301 §5.4).
+    pub multicast_priority: u8,
+    /// Weight for multicast.
+    pub multicast_weight: u8,
+}
+
+impl OwnRloc {
+    /// A locator for unicast alone.
+    pub fn new(name: impl Into<String>, address: IpAddr, priority: u8, weight: u8) -> Self {
+        let (multicast_priority, multicast_weight) = (255, 0);
+        Self { name: name.into(), address, priority, weight, multicast_priority, multicast_weight }
+    }
 }
 
 /// A peer given by address or DNS name.

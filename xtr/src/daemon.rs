@@ -9,6 +9,7 @@ use crate::drops::DropReason;
 use crate::engine::Engine;
 use crate::fib::FibWriter;
 use crate::host::changes::{Change, Changes};
+use crate::host::map_versions::{self, MapVersions};
 use crate::host::names::{Names, Resolved};
 use crate::host::routing::Routing;
 use crate::host::sockets::{ControlSockets, Datagram, IcmpSockets};
@@ -35,6 +36,10 @@ use underlay_watch::Watch;
 
 mod health;
 mod underlay_watch;
+
+mod reload;
+
+pub use reload::Reload;
 
 /// How long an orderly end waits for Map-Servers to acknowledge the deregistration.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
@@ -96,9 +101,26 @@ pub async fn run<P: Policy>(
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), DaemonError> {
-    let mut daemon = Daemon::start(config, policy).await?;
+    let (_, reloads) = mpsc::channel(1);
+    run_reloadable(config, policy, requests, reloads, shutdown, ready).await
+}
+
+/// As [`run`], and takes over another configuration whenever `reloads` brings one.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_reloadable<P: Policy>(
+    config: RouterConfig,
+    policy: P,
+    requests: mpsc::Receiver<Request>,
+    reloads: mpsc::Receiver<Reload<P>>,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> Result<(), DaemonError> {
+    let policy = Arc::new(policy);
+    let mut daemon = Daemon::start(config, Arc::clone(&policy)).await?;
     ready();
-    let outcome = daemon.serve(requests, shutdown).await;
+    let outcome = daemon.serve(policy, requests, reloads, shutdown).await;
     daemon.finish().await;
     outcome
 }
@@ -136,10 +158,11 @@ struct Daemon {
     udp_errors: UdpErrors,
     ecn: EcnWatch,
     reports: ReportWatch,
+    map_versions: MapVersions,
 }
 
 impl Daemon {
-    async fn start<P: Policy>(config: RouterConfig, policy: P) -> Result<Self, DaemonError> {
+    async fn start<P: Policy>(config: RouterConfig, policy: Arc<P>) -> Result<Self, DaemonError> {
         check_privileges()
             .map_err(|name| DaemonError::MissingPrivilege(format!("{name} is needed")))?;
         let netlink = Netlink::open()?;
@@ -152,8 +175,12 @@ impl Daemon {
         let (mut fib, readers) = FibWriter::new();
         let (sender, punts) = punt::queue(punt::DEFAULT_CAPACITY);
         let now = Instant::now();
-        let mut control =
-            ControlPlane::new(config.control.clone(), now, rand::random(), nonce_base());
+        let (map_versions, kept) = open_versions(&config)?;
+        let mut control_config = config.control.clone();
+        if let Some(core) = &mut control_config.trusted_core {
+            core.kept = kept;
+        }
+        let mut control = ControlPlane::new(control_config, now, rand::random(), nonce_base());
         fib.apply(std::iter::from_fn(|| control.poll_fib_update()));
         let (sources, source_readers) = if policy.checks_registration() {
             control.track_sources();
@@ -162,7 +189,6 @@ impl Daemon {
         } else {
             (None, None)
         };
-        let policy = Arc::new(policy);
         let mut engine = Engine::start_checking(
             &config.data,
             policy,
@@ -218,6 +244,7 @@ impl Daemon {
             path_answers,
             path_task,
             notes,
+            map_versions,
         };
         if daemon.watches_health() {
             daemon.control.watch_resolvers(now);
@@ -225,13 +252,15 @@ impl Daemon {
         Ok(daemon)
     }
 
-    async fn serve(
+    async fn serve<P: Policy>(
         &mut self,
+        mut policy: Arc<P>,
         mut requests: mpsc::Receiver<Request>,
+        mut reloads: mpsc::Receiver<Reload<P>>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), DaemonError> {
         let mut shutdown = pin!(shutdown);
-        let mut asking = true;
+        let (mut asking, mut reloading) = (true, true);
         loop {
             self.carry_out();
             if let Some(failure) = self.engine.failure() {
@@ -244,6 +273,10 @@ impl Daemon {
                 request = requests.recv(), if asking => match request {
                     Some(request) => self.answer(request),
                     None => asking = false,
+                },
+                reload = reloads.recv(), if reloading => match reload {
+                    Some(reload) => self.reload(&mut policy, reload).await,
+                    None => reloading = false,
                 },
                 input = self.next_input() => self.handle(input).await,
             }
@@ -290,6 +323,7 @@ impl Daemon {
         }
         self.watch_path_reports(now);
         self.watch_ecn(now);
+        self.map_versions.keep(now, self.control.poll_map_versions());
         self.tapper.handle_timeout(now);
         self.watch_underlay(now).await;
         self.watch_health(now).await;
@@ -482,6 +516,12 @@ impl Daemon {
             Query::Sites | Query::Refusals | Query::Referrals | Query::Delegations => {
                 return Err("this daemon is no Map-Server".to_owned());
             }
+            Query::Traffic => {
+                serde_json::to_value(self.control.traffic_view(&self.engine.arrivals()))
+            }
+            Query::Reload => {
+                return Err("the configuration did not come from a file".to_owned());
+            }
         };
         json.map_err(|error| error.to_string())
     }
@@ -553,6 +593,7 @@ impl Daemon {
                 worker.number
             ))
         }));
+        notes.extend(self.map_versions.notes());
         notes.extend(self.control.notes());
         StatusView {
             role: match self.config.control.role {
@@ -599,6 +640,7 @@ impl Daemon {
         }
         self.routing.remove().await;
         self.path_task.abort();
+        self.map_versions.close();
         self.engine.stop();
         tracing::info!("stopped");
     }
@@ -696,6 +738,15 @@ fn names_of(config: &RouterConfig) -> BTreeSet<String> {
             Endpoint::Address(_) => None,
         })
         .collect()
+}
+
+/// The versions of own mappings in an earlier run, from `state-dir` if there is one.
+fn open_versions(config: &RouterConfig) -> Result<map_versions::Opened, DaemonError> {
+    let core = config.control.trusted_core.as_ref();
+    let is_on = core.is_some_and(|core| core.map_versioning);
+    let directory = config.state_dir.as_deref().filter(|_| is_on);
+    MapVersions::open(directory)
+        .map_err(|error| DaemonError::Configuration(format!("state-dir: {error}")))
 }
 
 /// The time of day as a nonce: greater than any nonce of an earlier run, as long as the clock was right (RG-14).

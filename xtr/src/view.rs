@@ -263,3 +263,59 @@ impl SubscriptionState {
         }
     }
 }
+
+/// Traffic by EID-prefix and RLOC, as `show traffic` prints it. Where nothing is lost, what one side sent is what the other got.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficView {
+    /// What arrived for own EID-prefixes, on each own RLOC.
+    pub arrived: Vec<ArrivedView>,
+    /// What was sent, by map-cache entry and remote RLOC.
+    pub sent: Vec<SentView>,
+}
+
+/// What arrived for one own EID-prefix on one own RLOC, since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArrivedView {
+    /// The own EID-prefix.
+    pub prefix: IpNet,
+    /// Its instance, 0 to 16 777 215.
+    pub instance_id: u32,
+    /// The own RLOC.
+    pub rloc: IpAddr,
+    /// How the mapping has it now; `None` = it is not in the locator-set.
+    pub locator: Option<OwnLocatorView>,
+    /// Packets decapsulated.
+    pub packets: u64,
+    /// Their inner octets.
+    pub octets: u64,
+}
+
+/// A locator of an own mapping, as it is registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnLocatorView {
+    /// Priority, 255 = not for unicast.
+    pub priority: u8,
+    /// Weight.
+    pub weight: u8,
+    /// Priority for multicast, 255 = not for multicast.
+    pub multicast_priority: u8,
+    /// Weight for multicast.
+    pub multicast_weight: u8,
+    /// R-bit.
+    pub reachable: bool,
+}
+
+/// What was sent for one map-cache entry to one RLOC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentView {
+    /// The EID-prefix.
+    pub prefix: IpNet,
+    /// Its instance, 0 to 16 777 215.
+    pub instance_id: u32,
+    /// The remote RLOC; `None` = all those that the mapping no longer has.
+    pub rloc: Option<IpAddr>,
+    /// Packets encapsulated.
+    pub packets: u64,
+    /// Their inner octets.
+    pub octets: u64,
+}

@@ -72,12 +72,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
     let endpoint = Endpoint::Address(ip(SERVER));
     ControlConfig {
         role: Role::Xtr,
-        rlocs: vec![OwnRloc {
-            name: "core".to_owned(),
-            address: ip(address),
-            priority: 1,
-            weight: 1,
-        }],
+        rlocs: vec![OwnRloc::new("core", ip(address), 1, 1)],
         map_resolvers: vec![endpoint.clone()],
         map_servers: vec![xtr::config::MapServer {
             endpoint,
@@ -105,6 +100,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
 
 fn router_config() -> RouterConfig {
     RouterConfig {
+        state_dir: None,
         name: "site-a".to_owned(),
         control: control_config(OWN, "10.1.0.0/16"),
         data: DataConfig {

@@ -327,7 +327,7 @@ fn router_config(
     };
     ControlConfig {
         role,
-        rlocs: vec![OwnRloc { name: "core4".to_owned(), address, priority: 1, weight: 100 }],
+        rlocs: vec![OwnRloc::new("core4", address, 1, 100)],
         map_resolvers: vec![endpoint],
         map_servers: eid.map(|_| server).into_iter().collect(),
         use_petr: Vec::new(),

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 mod ddt;
+mod traffic;
 
 use super::columns::Align::{Left, Right};
 use super::columns::{clock, clock_or, milliseconds, table};
@@ -38,7 +39,8 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
         Query::Drops => drops(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Status => status(&serde_json::from_value(view)?),
         Query::Explain(_) => super::explain::text(&serde_json::from_value(view)?),
-        Query::Tap(_) => format!("{view}\n"),
+        Query::Traffic => traffic::traffic(&serde_json::from_value(view)?),
+        Query::Tap(_) | Query::Reload => format!("{view}\n"),
         Query::TapNext { .. } => super::tap::text(&serde_json::from_value(view)?),
     })
 }
@@ -242,11 +244,14 @@ fn registrations(registrations: &[RegistrationView]) -> String {
                     locator.rloc.to_string(),
                     if locator.reachable { "up" } else { "unreachable" }.to_owned(),
                     format!("{}/{}", locator.priority, locator.weight),
+                    format!("{}/{}", locator.multicast_priority, locator.multicast_weight),
                 ]
             })
             .collect();
         if !rows.is_empty() {
-            text += &table(2, &[("Locator", Left), ("State", Left), ("Pri/Wgt", Right)], &rows);
+            let header =
+                [("Locator", Left), ("State", Left), ("Pri/Wgt", Right), ("MPri/MWgt", Right)];
+            text += &table(2, &header, &rows);
         }
     }
     text
@@ -449,8 +454,8 @@ LISP registrations, 1 registration
 
 203.0.113.0/26, uptime: 00:01:00, expires: 00:02:00, site a, from 198.51.100.11
   ttl 1440 min, proxy-reply
-  Locator        State  Pri/Wgt
-  198.51.100.11  up        1/50
+  Locator        State  Pri/Wgt  MPri/MWgt
+  198.51.100.11  up        1/50      255/0
 ";
         assert_eq!(shown(Query::Registrations, value), expected);
     }

@@ -85,6 +85,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
     GatewayConfig {
         router: RouterConfig {
             name: name.unwrap_or_default(),
+            state_dir: None,
             control: ControlConfig {
                 role: Role::Proxy,
                 rlocs: rlocs.iter().copied().map(proxy_rloc).collect(),
@@ -117,7 +118,7 @@ pub(super) fn owned_text(node: &Node<'_>) -> Option<String> {
 
 /// A proxy registers nothing, so priority and weight of its locators are never sent.
 fn proxy_rloc(address: IpAddr) -> OwnRloc {
-    OwnRloc { name: address.to_string(), address, priority: 1, weight: 100 }
+    OwnRloc::new(address.to_string(), address, 1, 100)
 }
 
 fn own_rlocs(table: &Table<'_>, environment: &Environment) -> Vec<IpAddr> {

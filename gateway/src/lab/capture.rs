@@ -41,7 +41,6 @@ pub(crate) struct Frame {
     /// The EtherType.
     pub(crate) ethertype: u16,
     /// When the kernel saw it.
-    #[allow(dead_code, reason = "a scenario takes the figures it needs")]
     pub(crate) time: SystemTime,
     /// The IP packet, if it is one.
     pub(crate) datagram: Option<Datagram>,
@@ -98,6 +97,15 @@ impl Capture {
             .name(format!("capture-{}", namespace.name()))
             .spawn(move || reader.run())?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// The clock of [`Frame::time`].
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the kernel says when a frame came by the time of day"
+    )]
+    pub(crate) fn clock() -> SystemTime {
+        SystemTime::now()
     }
 
     /// Now: everything that arrived before is behind the mark.

@@ -226,6 +226,26 @@ impl Daemon {
         self.pid.load(Ordering::Relaxed)
     }
 
+    /// Has it reload its configuration, as an operator would; what it took over, or why it did not.
+    pub(crate) fn reload(&self) -> io::Result<Result<String, String>> {
+        let output = Command::new(&self.program)
+            .arg("reload")
+            .arg("--socket")
+            .arg(&self.socket)
+            .stdin(Stdio::null())
+            .output()?;
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).trim().to_owned();
+        Ok(match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => Err(text(&output.stderr)),
+        })
+    }
+
+    /// Sends it a hangup.
+    pub(crate) fn hang_up(&self) -> io::Result<()> {
+        Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid() as i32), Signal::SIGHUP)?)
+    }
+
     /// Asks on the admin socket.
     pub(crate) fn ask(&self, query: &Query) -> io::Result<Value> {
         let mut stream = UnixStream::connect(&self.socket)?;

@@ -229,6 +229,8 @@ impl ControlPlane {
                 let priority = if own.up { own.rloc.priority } else { 255 };
                 let mut locator = LocatorRecord::new(own.rloc.address, priority, own.rloc.weight);
                 (locator.local, locator.reachable) = (true, own.up);
+                locator.multicast_priority = own.rloc.multicast_priority;
+                locator.multicast_weight = own.rloc.multicast_weight;
                 locator
             })
             .collect()

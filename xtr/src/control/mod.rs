@@ -12,6 +12,7 @@
 //! | `hint` | what ICMP says of an RLOC, until a probe says better |
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
+//! | `reconfigure` | another configuration of the own side, in one step |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
@@ -19,7 +20,7 @@
 //! | `own` | own RLOCs and whether the host can use them |
 //! | `trust` | what headers say in a trusted core: `version` map-versions, `status_bits`, `echo_nonce` |
 //! | `limit` | token buckets |
-//! | `show` | views for the operator |
+//! | `show`, `traffic` | views for the operator |
 //!
 //! Drive it like every state machine of the suite: feed [`ControlPlane::handle_input`] and [`ControlPlane::handle_punt`], call
 //! [`ControlPlane::handle_timeout`] at [`ControlPlane::poll_timeout`], and after each of them drain the three queues
@@ -39,6 +40,7 @@ mod path_mtu;
 mod path_probe;
 mod probe;
 mod probe_schedule;
+mod reconfigure;
 mod resolver_watch;
 mod round_trip;
 mod secure;
@@ -48,6 +50,7 @@ mod status_bits;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod trust;
 mod version;
 mod ways;

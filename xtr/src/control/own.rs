@@ -19,6 +19,16 @@ impl OwnRlocs {
         Self(rlocs.into_iter().map(|rloc| State { rloc, up: true }).collect())
     }
 
+    /// Puts other names, priorities and weights in place; what is known of each address stays.
+    pub(super) fn reconfigure(&mut self, rlocs: Vec<OwnRloc>) {
+        let down: Vec<IpAddr> =
+            self.0.iter().filter(|state| !state.up).map(|state| state.rloc.address).collect();
+        *self = Self::new(rlocs);
+        for address in down {
+            self.set_up(address, false);
+        }
+    }
+
     /// Notes whether the host can use an own RLOC; `true` if that is news.
     pub(super) fn set_up(&mut self, address: IpAddr, up: bool) -> bool {
         let mut changed = false;

@@ -10,6 +10,7 @@
 //! | `packet_ring` | frames from native interfaces without the TUN |
 //! | `udp`, `tun` | sockets and device; `sys`: raw system calls |
 //! | `prefetch` | the processor's hint, for the forwarding table |
+//! | `arrivals` | what arrived by own EID-prefix and RLOC |
 //! | `steer` | which worker receives a packet; `affinity`: which core a worker runs on |
 //!
 //! Packets of one flow stay in order: bursts and writes are handed over in the order they were begun, and none of them waits in the
@@ -23,16 +24,18 @@
 //! A worker takes at most its buffers' worth of packets per turn, so that a flood cannot keep it from sending. Under a flood of small
 //! packets a worker that shares its core with the network card's interrupts starves: keep them on different cores.
 use crate::config::{DataConfig, Intake};
-use crate::counters::{CounterSnapshot, WorkerCounters};
+use crate::counters::{CounterSnapshot, Traffic, WorkerCounters};
 use crate::explain::Explainer;
 use crate::fib::FibReaderFactory;
 use crate::forward::{Forwarder, HoldLimits, PathMtus, Settings};
 use crate::marks::{SharedMarks, TrustedMarks};
 use crate::packet::Marking;
 use crate::packet::icmp::Rate;
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicySwitch, Rules};
 use crate::punt::PuntSender;
 use crate::tap::{Switch, Tapper};
+use arrivals::ArrivalBooks;
+use mapping::eid::EidPrefix;
 use mapping::view::WorkerView;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use outbound::Bursts;
@@ -52,6 +55,7 @@ use udp::{PortPool, Sockets};
 use worker::{Control, Descriptors, Worker};
 
 mod affinity;
+mod arrivals;
 mod buffers;
 mod datagram;
 mod exclusive;
@@ -89,6 +93,9 @@ pub struct Engine {
     gate: Option<Gate>,
     explainer: Explainer,
     tap_switch: Arc<Switch>,
+    /// The [`PolicySwitch`] of the policy's type.
+    policy: Box<dyn Any + Send>,
+    arrivals: ArrivalBooks,
 }
 
 #[derive(Debug)]
@@ -146,8 +153,13 @@ impl Engine {
         )
         .check_sources(sources)
         .trust_core(config.trusted_core.as_ref(), &marks);
+        let mut arrivals = ArrivalBooks::new(&config.rlocs);
+        let pages = arrivals.open(policy.own_prefixes(), count);
+        let switch = PolicySwitch::new(Rules { policy: Arc::clone(&policy), arrivals: pages });
         let mut engine = Self {
             explainer,
+            policy: Box::new(Arc::clone(&switch)),
+            arrivals,
             tap_switch: Arc::default(),
             tun_name: tun.name,
             tun_index: tun.index,
@@ -181,6 +193,7 @@ impl Engine {
                 punts.clone(),
             )
             .with_tap(Arc::clone(&engine.tap_switch), engine.workers.len())
+            .with_policy_of(switch.follower(engine.workers.len()))
             .limit_rates(config.rate_limits.share(count as u32));
             if let Some(sources) = sources {
                 forwarder = forwarder.check_sources(sources.reader());
@@ -209,6 +222,20 @@ impl Engine {
     /// What the kernel said; then what was taken before still is.
     pub fn take_native(&mut self, local: &[IpAddr]) -> io::Result<()> {
         self.gate.as_mut().map_or(Ok(()), |gate| gate.open(local))
+    }
+
+    /// Puts `policy` in the place of the one before, without losing a packet. False, and nothing changed, if it is of another type.
+    pub fn replace_policy<P: Policy>(&mut self, policy: Arc<P>) -> bool {
+        let Some(switch) = self.policy.downcast_ref::<Arc<PolicySwitch<P>>>() else { return false };
+        let arrivals = self.arrivals.open(policy.own_prefixes(), self.workers.len());
+        self.explainer.set_policy(Arc::clone(&policy) as Arc<dyn Policy>);
+        switch.replace(Rules { policy, arrivals });
+        true
+    }
+
+    /// What arrived for each own EID-prefix on each own RLOC.
+    pub fn arrivals(&self) -> Vec<(EidPrefix, IpAddr, Traffic)> {
+        self.arrivals.sums()
     }
 
     /// Tells the workers that the forwarding table changed: packets held for a mapping are looked up again.

@@ -503,6 +503,9 @@ impl Io {
         let Some(octets) = self.udp.claim(id, len) else { return };
         let buffer = BufferRef { pool: Pool::Udp, id };
         let mut out = Outbound::new(&mut self.bursts, &mut self.writes, buffer, octets);
+        if let Operation::Receive(socket) = completion.operation {
+            forwarder.set_arrival(usize::from(socket));
+        }
         match datagram::parse(octets) {
             Some(received) if received.payload.is_empty() => {
                 forwarder.drop_from_core(now, DropReason::LispHeaderTruncated);

@@ -77,6 +77,11 @@ impl Explainer {
         self
     }
 
+    /// From now on by this policy, as the workers.
+    pub fn set_policy(&mut self, policy: Arc<dyn Policy>) {
+        self.policy = policy;
+    }
+
     /// As workers do that put marks on headers in this core, if there is one.
     #[must_use]
     pub fn trust_core(mut self, core: Option<&TrustedCore>, marks: &Arc<SharedMarks>) -> Self {

@@ -229,7 +229,7 @@ impl Output for Recorder<'_> {
             }
             Step::Accepted(onward) => {
                 let onward = match onward {
-                    Onward::Deliver => "to be delivered",
+                    Onward::Deliver | Onward::DeliverOwn(_) => "to be delivered",
                     Onward::Reencapsulate => "to be encapsulated again",
                 };
                 let text = format!("accepted: {}; {onward}", self.policy_text());

@@ -13,14 +13,14 @@
 //! announces itself), the path MTUs (arc-swap), its counters and those of a locator (atomics). A punt goes into a bounded lock-free queue
 //! that is never waited for; only waking a control plane that sleeps takes the short lock of its waker, and a hit punts nothing.
 //! Memory is asked for only by what is rare and bounded: a packet that is held, an ICMP error. `tests/no_alloc` counts.
-use crate::counters::{Traffic, WorkerCounters};
+use crate::counters::{Arrivals, Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibView, Verdict};
 use crate::packet::{
     FlowHasher, IcmpError, IcmpLimiter, Inner, Marking, Offload, OuterFields, Segments,
     VirtioNetHeader, decapsulate, icmp, icmp::Rate, lisp, martian,
 };
-use crate::policy::{Onward, Policy};
+use crate::policy::{Onward, Policy, PolicyFollower};
 use crate::punt::{Punt, PuntSender};
 use crate::tap::{Switch, Tap, Tapped};
 use hold::Waits;
@@ -74,6 +74,12 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Forwarder<P> {
     policy: Arc<P>,
+    /// Where the policy is replaced, if it can be.
+    follower: Option<PolicyFollower<P>>,
+    /// What arrived for own EID-prefixes.
+    arrivals: Arc<Arrivals>,
+    /// The own RLOC, by number, that the packets at hand came to.
+    arrived_at: usize,
     settings: Settings,
     hasher: FlowHasher,
     counters: Arc<WorkerCounters>,
@@ -139,6 +145,9 @@ impl<P: Policy> Forwarder<P> {
     ) -> Self {
         Self {
             policy,
+            follower: None,
+            arrivals: Arc::default(),
+            arrived_at: 0,
             hasher: FlowHasher::new(settings.seed),
             counters,
             path_mtus,
@@ -161,6 +170,24 @@ impl<P: Policy> Forwarder<P> {
     /// Follows `switch` as worker number `worker`: it looks there once per batch, in [`Self::handle_timeout`].
     pub fn with_tap(self, switch: Arc<Switch>, worker: usize) -> Self {
         Self { tap_switch: switch, worker, ..self }
+    }
+
+    /// Takes the policy from `follower`, now and whenever it is replaced: it looks there once per batch, in [`Self::handle_timeout`].
+    pub fn with_policy_of(mut self, follower: PolicyFollower<P>) -> Self {
+        self.follower = Some(follower);
+        self.follow_policy();
+        self
+    }
+
+    /// What comes from the core next has come to the own RLOC number `rloc`.
+    pub fn set_arrival(&mut self, rloc: usize) {
+        self.arrived_at = rloc;
+    }
+
+    fn follow_policy(&mut self) {
+        if let Some((policy, arrivals)) = self.follower.as_mut().and_then(PolicyFollower::follow) {
+            (self.policy, self.arrivals) = (policy, arrivals);
+        }
     }
 
     /// A frame read from the TUN: virtio-net header and packet, perhaps a super-packet.
@@ -358,6 +385,7 @@ impl<P: Policy> Forwarder<P> {
     /// Moves the coarse clock and throws out what was held too long. Call it before every batch.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tap_switch.follow(now, self.worker, &mut self.tap);
+        self.follow_policy();
         let seconds = now.saturating_duration_since(self.settings.started).as_secs();
         self.clock = u32::try_from(seconds + 1).unwrap_or(u32::MAX);
         self.hold.renew_budget();
@@ -511,14 +539,28 @@ impl<P: Policy> Forwarder<P> {
         }
         match arrival.onward {
             Onward::Deliver => {
-                let inner = &work.inner;
-                match out.delivered(self.hasher.hash(inner), inner, work.packet()) {
-                    Ok(()) => self.counters.decapsulated(1),
-                    Err(reason) => self.discard(reason, 1, out),
+                self.deliver(&work, out);
+            }
+            Onward::DeliverOwn(prefix) => {
+                if self.deliver(&work, out) {
+                    self.arrivals.count(prefix, self.arrived_at, work.traffic);
                 }
             }
             Onward::Reencapsulate => self.reencapsulate(now, fib, arrival.instance_id, work, out),
         }
+    }
+
+    /// Hands a packet from the core to the native side; whether it went.
+    #[inline(always)]
+    fn deliver(&self, work: &Work<'_>, out: &mut impl Output) -> bool {
+        match out.delivered(self.hasher.hash(&work.inner), &work.inner, work.packet()) {
+            Ok(()) => self.counters.decapsulated(1),
+            Err(reason) => {
+                self.discard(reason, 1, out);
+                return false;
+            }
+        }
+        true
     }
 
     /// Packets that wait, segments counted each.

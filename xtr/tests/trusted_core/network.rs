@@ -362,12 +362,7 @@ fn config_of(
     server: xtr::config::MapServer,
     core: &TrustedCore,
 ) -> ControlConfig {
-    let own = |(address, name): (&&str, char)| OwnRloc {
-        name: name.to_string(),
-        address: ip(address),
-        priority: 1,
-        weight: 100,
-    };
+    let own = |(address, name): (&&str, char)| OwnRloc::new(name, ip(address), 1, 100);
     let is_proxy = eid.is_none();
     // What the configuration of a gateway refuses.
     let core = TrustedCore { echo_nonce: core.echo_nonce && !is_proxy, ..core.clone() };

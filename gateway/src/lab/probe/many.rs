@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::craft::{self, Header};
 use crate::lab::decode::Datagram;
 use crate::lab::namespace::Namespace;
 
-/// Source port of the first flow.
-const FIRST_PORT: u16 = 10_000;
+/// Destination port of all flows.
+const PORT: u16 = 4_000;
 /// Packets sent without a pause.
 const BURST: u32 = 16;
 /// `IPPROTO_RAW`: the sender writes the IP header.
@@ -34,7 +35,9 @@ pub(crate) struct Flows {
     pub(crate) source: IpAddr,
     /// Where they go to.
     pub(crate) destination: IpAddr,
-    /// How many, at most 50 000.
+    /// Source port of the first one.
+    pub(crate) first_port: u16,
+    /// How many, so that the ports do not run out.
     pub(crate) count: u16,
     /// Octets of each packet, its IP and UDP headers included.
     pub(crate) length: usize,
@@ -61,7 +64,6 @@ struct Sink {
     stop: Arc<AtomicBool>,
     arrived: Arc<AtomicU64>,
     thread: JoinHandle<()>,
-    port: u16,
 }
 
 impl Flows {
@@ -73,9 +75,8 @@ impl Flows {
         (rounds, rate): (u32, u32),
     ) -> io::Result<Delivery> {
         let sink = Sink::start(to, self.destination)?;
-        let port = sink.port;
         let sent = from.run(move || -> io::Result<u64> {
-            let mut sender = Sender::new(self, port, rate)?;
+            let mut sender = Sender::new(self, rate)?;
             (0..rounds).try_for_each(|_| sender.round(&AtomicBool::new(false)))?;
             Ok(sender.sent)
         })??;
@@ -85,11 +86,10 @@ impl Flows {
     /// Starts to send round after round, `rate` packets in a second.
     pub(crate) fn start(self, from: &Namespace, to: &Namespace, rate: u32) -> io::Result<Ongoing> {
         let sink = Sink::start(to, self.destination)?;
-        let port = sink.port;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let sender = from.spawn(move || {
-            let mut sender = Sender::new(self, port, rate)?;
+            let mut sender = Sender::new(self, rate)?;
             while !stopped.load(Ordering::Acquire) {
                 sender.round(&stopped)?;
             }
@@ -108,16 +108,20 @@ impl Ongoing {
     }
 }
 
-/// The locators that LISP data packets to `destination` were sent to, by the flow's source port.
-pub(crate) fn locators(
-    packets: &[Datagram],
-    destination: IpAddr,
-) -> BTreeMap<u16, BTreeSet<IpAddr>> {
-    let mut locators: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();
+/// The locators that each flow took, by its source port.
+pub(crate) type LocatorsOfFlows = BTreeMap<u16, BTreeSet<IpAddr>>;
+
+/// The locators that the LISP data packets of `flows` were sent to.
+pub(crate) fn locators<'a>(
+    packets: impl IntoIterator<Item = &'a Datagram>,
+    flows: &Flows,
+) -> LocatorsOfFlows {
+    let mut locators = LocatorsOfFlows::new();
     for packet in packets {
-        let Some(lisp) = packet.lisp() else { continue };
-        let Some(udp) = lisp.inner.udp() else { continue };
-        if lisp.inner.destination == destination {
+        let Some(inner) = packet.lisp().map(|lisp| &lisp.inner) else { continue };
+        if let Some(udp) = inner.udp()
+            && (inner.source, inner.destination) == (flows.source, flows.destination)
+        {
             locators.entry(udp.source_port).or_default().insert(packet.destination);
         }
     }
@@ -128,19 +132,18 @@ struct Sender {
     flows: Flows,
     socket: Socket,
     target: SocketAddr,
-    port: u16,
     pause: Duration,
     next: Instant,
     sent: u64,
 }
 
 impl Sender {
-    fn new(flows: Flows, port: u16, rate: u32) -> io::Result<Self> {
+    fn new(flows: Flows, rate: u32) -> io::Result<Self> {
         let target = SocketAddr::new(flows.destination, 0);
         let socket =
             Socket::new(Domain::for_address(target), Type::RAW, Some(Protocol::from(RAW)))?;
         let pause = Duration::from_secs(1) * BURST / rate.max(1);
-        Ok(Self { flows, socket, target, port, pause, next: Instant::now(), sent: 0 })
+        Ok(Self { flows, socket, target, pause, next: Instant::now(), sent: 0 })
     }
 
     fn round(&mut self, stop: &AtomicBool) -> io::Result<()> {
@@ -150,7 +153,7 @@ impl Sender {
             if stop.load(Ordering::Acquire) {
                 break;
             }
-            let ports = (FIRST_PORT + flow, self.port);
+            let ports = (self.flows.first_port.saturating_add(flow), PORT);
             let packet = craft::udp(&header, ports, &payload, true);
             self.socket.send_to(&packet, &self.target.into())?;
             self.sent += 1;
@@ -166,11 +169,12 @@ impl Sender {
 
 impl Sink {
     fn start(namespace: &Namespace, address: IpAddr) -> io::Result<Self> {
-        let socket = namespace.run(move || UdpSocket::bind((address, 0)))??;
+        let socket = namespace.run(move || UdpSocket::bind((address, PORT)))??;
         socket.set_read_timeout(Some(IDLE))?;
-        // More than the kernel allows is cut by it.
-        socket2::SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
-        let port = socket.local_addr()?.port();
+        // Forcing needs privilege over the first user namespace; without it the kernel's own limit holds.
+        if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &BUFFER)?;
+        }
         let (stop, arrived) = <(Arc<AtomicBool>, Arc<AtomicU64>)>::default();
         let (stopped, count) = (stop.clone(), arrived.clone());
         let thread = thread::spawn(move || {
@@ -181,7 +185,7 @@ impl Sink {
                 }
             }
         });
-        Ok(Self { stop, arrived, thread, port })
+        Ok(Self { stop, arrived, thread })
     }
 
     /// Waits for the last of `sent` packets; returns how many came.
@@ -216,7 +220,8 @@ mod tests {
             decode::datagram(&outer).unwrap()
         };
         let packets = [packet(1, p), packet(2, q), packet(1, p), packet(2, p)];
-        let locators = locators(&packets, destination);
+        let flows = Flows { source, destination, first_port: 1, count: 2, length: 29 };
+        let locators = locators(&packets, &flows);
         assert_eq!(locators[&1], BTreeSet::from([p]));
         assert_eq!(locators[&2], BTreeSet::from([p, q]));
     }

@@ -14,6 +14,7 @@ mod s1;
 mod s2;
 mod s3;
 mod t1;
+mod traffic_engineering;
 mod wire;
 mod x1;
 
@@ -34,14 +35,16 @@ pub(crate) struct Scenario {
     body: Body,
 }
 
+/// What a scenario does on a network of its own.
+type OnPlan = fn(&mut Network, &mut Checks) -> io::Result<()>;
+
 /// What a scenario does, and on which network.
 #[derive(Clone, Copy)]
 enum Body {
     /// On the network of the IPv6 migration.
     Migration(fn(&Lab, &mut Checks) -> io::Result<()>),
     /// On one of its own, which it may share with other scenarios.
-    #[allow(dead_code, reason = "the first comes with its scenario")]
-    Planned(&'static Plan, fn(&mut Network, &mut Checks) -> io::Result<()>),
+    Planned(&'static Plan, OnPlan),
 }
 
 /// All scenarios, in the order in which they run.
@@ -58,8 +61,13 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
     Scenario::of_migration("f1", f1::TITLE, f1::run),
     Scenario::of_migration("f2", f2::TITLE, f2::run),
     Scenario::of_migration("p1", p1::TITLE, p1::run),
-    // Last: what routers said of the paths holds for ten minutes.
+    // The last of its network: what routers said of the paths holds for ten minutes.
     Scenario::of_migration("m1", m1::TITLE, m1::run),
+    Scenario::planned(
+        "traffic-engineering",
+        traffic_engineering::TITLE,
+        (&traffic_engineering::PLAN, traffic_engineering::run),
+    ),
 ];
 
 impl Scenario {
@@ -69,6 +77,14 @@ impl Scenario {
         body: fn(&Lab, &mut Checks) -> io::Result<()>,
     ) -> Self {
         Self { name, title, body: Body::Migration(body) }
+    }
+
+    const fn planned(
+        name: &'static str,
+        title: &'static str,
+        (plan, body): (&'static Plan, OnPlan),
+    ) -> Self {
+        Self { name, title, body: Body::Planned(plan, body) }
     }
 
     /// The plan of its network; `None` for that of the IPv6 migration.

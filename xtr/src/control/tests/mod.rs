@@ -5,6 +5,7 @@ mod mappings;
 mod path_mtu;
 mod probing;
 mod reachability;
+mod reconfiguring;
 mod registering;
 mod securing;
 mod soliciting;
@@ -52,7 +53,7 @@ pub(super) fn seconds(count: u64) -> Duration {
 }
 
 pub(super) fn own(name: &str, address: &str) -> OwnRloc {
-    OwnRloc { name: name.to_owned(), address: ip(address), priority: 1, weight: 100 }
+    OwnRloc::new(name, ip(address), 1, 100)
 }
 
 pub(super) fn server() -> MapServer {
