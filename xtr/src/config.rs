@@ -10,6 +10,7 @@ use mapping::timers;
 use mapping::wire::XtrIdentity;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A tunnel router: an xTR of a site, or the proxy (gateway).
@@ -17,6 +18,8 @@ use std::time::Duration;
 pub struct RouterConfig {
     /// For humans: shown in status.
     pub name: String,
+    /// Where the versions of own mappings are kept over a restart (MV-04).
+    pub state_dir: Option<PathBuf>,
     /// The control plane's part.
     pub control: ControlConfig,
     /// The data plane's part.
@@ -79,6 +82,17 @@ pub struct TrustedCore {
     pub use_lsb_timer: Duration,
     /// Versions that own mappings begin with (MV-04); any other begins with a random one.
     pub versions: BTreeMap<EidPrefix, MapVersion>,
+    /// Versions of an earlier run, which go on unless the configured one is newer.
+    pub kept: BTreeMap<EidPrefix, KeptVersion>,
+}
+
+/// The version that an own mapping had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptVersion {
+    /// The version.
+    pub version: MapVersion,
+    /// What it was the version of, in words; another mapping has a later one.
+    pub locators: String,
 }
 
 /// How remote RLOCs are probed. A locator that goes silent while it carries traffic is given up after

@@ -9,6 +9,7 @@ use crate::drops::DropReason;
 use crate::engine::Engine;
 use crate::fib::FibWriter;
 use crate::host::changes::{Change, Changes};
+use crate::host::map_versions::{self, MapVersions};
 use crate::host::names::{Names, Resolved};
 use crate::host::routing::Routing;
 use crate::host::sockets::{ControlSockets, Datagram, IcmpSockets};
@@ -157,6 +158,7 @@ struct Daemon {
     udp_errors: UdpErrors,
     ecn: EcnWatch,
     reports: ReportWatch,
+    map_versions: MapVersions,
 }
 
 impl Daemon {
@@ -173,8 +175,12 @@ impl Daemon {
         let (mut fib, readers) = FibWriter::new();
         let (sender, punts) = punt::queue(punt::DEFAULT_CAPACITY);
         let now = Instant::now();
-        let mut control =
-            ControlPlane::new(config.control.clone(), now, rand::random(), nonce_base());
+        let (map_versions, kept) = open_versions(&config)?;
+        let mut control_config = config.control.clone();
+        if let Some(core) = &mut control_config.trusted_core {
+            core.kept = kept;
+        }
+        let mut control = ControlPlane::new(control_config, now, rand::random(), nonce_base());
         fib.apply(std::iter::from_fn(|| control.poll_fib_update()));
         let (sources, source_readers) = if policy.checks_registration() {
             control.track_sources();
@@ -238,6 +244,7 @@ impl Daemon {
             path_answers,
             path_task,
             notes,
+            map_versions,
         };
         if daemon.watches_health() {
             daemon.control.watch_resolvers(now);
@@ -316,6 +323,7 @@ impl Daemon {
         }
         self.watch_path_reports(now);
         self.watch_ecn(now);
+        self.map_versions.keep(now, self.control.poll_map_versions());
         self.tapper.handle_timeout(now);
         self.watch_underlay(now).await;
         self.watch_health(now).await;
@@ -397,6 +405,9 @@ impl Daemon {
             Event::LocatorUp(rloc) => tracing::info!(%rloc, "locator answers RLOC-probes"),
             Event::LocatorDown(rloc) => {
                 tracing::info!(%rloc, "locator is down: RLOC-probes unanswered");
+            }
+            Event::LocatorRerouted { rloc, source } => {
+                tracing::info!(%rloc, %source, "locator is reached from another own RLOC");
             }
             Event::Registered { prefix, map_server } => {
                 tracing::info!(%prefix, %map_server, "registered");
@@ -582,6 +593,7 @@ impl Daemon {
                 worker.number
             ))
         }));
+        notes.extend(self.map_versions.notes());
         notes.extend(self.control.notes());
         StatusView {
             role: match self.config.control.role {
@@ -628,6 +640,7 @@ impl Daemon {
         }
         self.routing.remove().await;
         self.path_task.abort();
+        self.map_versions.close();
         self.engine.stop();
         tracing::info!("stopped");
     }
@@ -725,6 +738,15 @@ fn names_of(config: &RouterConfig) -> BTreeSet<String> {
             Endpoint::Address(_) => None,
         })
         .collect()
+}
+
+/// The versions of own mappings in an earlier run, from `state-dir` if there is one.
+fn open_versions(config: &RouterConfig) -> Result<map_versions::Opened, DaemonError> {
+    let core = config.control.trusted_core.as_ref();
+    let is_on = core.is_some_and(|core| core.map_versioning);
+    let directory = config.state_dir.as_deref().filter(|_| is_on);
+    MapVersions::open(directory)
+        .map_err(|error| DaemonError::Configuration(format!("state-dir: {error}")))
 }
 
 /// The time of day as a nonce: greater than any nonce of an earlier run, as long as the clock was right (RG-14).

@@ -100,6 +100,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
 
 fn router_config() -> RouterConfig {
     RouterConfig {
+        state_dir: None,
         name: "site-a".to_owned(),
         control: control_config(OWN, "10.1.0.0/16"),
         data: DataConfig {

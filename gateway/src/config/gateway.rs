@@ -85,6 +85,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
     GatewayConfig {
         router: RouterConfig {
             name: name.unwrap_or_default(),
+            state_dir: None,
             control: ControlConfig {
                 role: Role::Proxy,
                 rlocs: rlocs.iter().copied().map(proxy_rloc).collect(),

@@ -12,7 +12,7 @@ use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, LocalEid, MapServer, OwnRloc, Petr};
 use xtr::config::{PathMtuConfig, RingIntake, Role, RouterConfig};
 
-use super::mapping::{default_algorithms, peer_algorithm};
+use super::mapping::{default_algorithms, peer_algorithm, state_dir};
 use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
 use super::trusted_core::{self, Versions};
@@ -30,10 +30,12 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
     let table = root.get("xtr").and_then(|node| node.table());
     let mut control = empty_control();
     let mut name = String::new();
+    let mut state = None;
     // Locator names stay known when a locator is refused, so that one mistake is one line.
     let mut names = Vec::new();
     if let Some(table) = &table {
         name = table.or("name", "xtr".to_owned(), owned_text);
+        state = table.get("state-dir").and_then(|node| state_dir(&node, environment));
         (names, control.rlocs) = own_rlocs(table, environment);
         control.map_resolvers = router::map_resolvers(table);
         control.map_servers = map_servers(table, environment);
@@ -74,7 +76,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
     if let Some(table) = table {
         table.finish();
     }
-    RouterConfig { name, control, data, host }
+    RouterConfig { name, state_dir: state, control, data, host }
 }
 
 fn empty_control() -> ControlConfig {

@@ -33,6 +33,12 @@ impl MapVersion {
         if self.0 == Self::MAX { Self(1) } else { Self(self.0 + 1) }
     }
 
+    /// The version after so many changes.
+    #[must_use]
+    pub fn advanced(self, changes: u16) -> Self {
+        (0..changes).fold(self, |version, _| version.next())
+    }
+
     /// Whether this version comes after `other` (MV-02). The Null Map-Version is neither newer nor older than any.
     pub const fn is_newer_than(self, other: Self) -> bool {
         let (newer, older) = (self.0, other.0);
@@ -71,6 +77,7 @@ mod tests {
     fn mv_03_the_number_after_0xfff_is_1() {
         assert_eq!(MapVersion::from_bits(0x0fff).next().get(), 1);
         assert_eq!(MapVersion::from_bits(68).next().get(), 69);
+        assert_eq!(MapVersion::from_bits(4094).advanced(3).get(), 2);
         assert!(MapVersion::from_bits(1).is_newer_than(MapVersion::from_bits(0x0fff)));
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Trust {
     /// Whether the workers are to be told of own mappings, or of peers.
     pub(super) changed: bool,
     pub(super) peers_changed: bool,
+    /// Whether versions are to be kept.
+    pub(super) versions_changed: bool,
     peers: Arc<HashMap<IpAddr, Arc<Nonces>>>,
 }
 
@@ -55,6 +57,7 @@ impl Trust {
             nonces: HashMap::new(),
             changed: true,
             peers_changed: false,
+            versions_changed: false,
             peers: Arc::default(),
         }
     }
@@ -105,8 +108,15 @@ impl ControlPlane {
         if !std::mem::take(&mut trust.changed) {
             return None;
         }
-        let mut own = EidTable::default();
-        for (&prefix, mapping) in &trust.own {
+        let mut own: EidTable<OwnMark> = EidTable::default();
+        // Those without a version last: a host that is here has none of its own, and may be reached by the mapping that covers it.
+        let mut mappings: Vec<_> = trust.own.iter().collect();
+        mappings.sort_by_key(|(_, mapping)| mapping.version.is_null());
+        for (&prefix, mapping) in mappings {
+            let is_covered = own.longest_match(&prefix).is_some();
+            if mapping.version.is_null() && trust.core.map_versioning && is_covered {
+                continue;
+            }
             let mark = OwnMark {
                 version: mapping.version,
                 refuses_older: mapping.refuses_older,

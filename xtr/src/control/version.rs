@@ -2,16 +2,22 @@
 use super::itr::Purpose;
 use super::map_cache::lifetime;
 use super::{ControlPlane, Event};
+use crate::config::{KeptVersion, TrustedCore};
 use crate::marks::StatusBits;
 use mapping::eid::{Eid, EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::wire::LocatorRecord;
 use rand::RngExt;
+use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Between two events about impossible versions.
 const EVENT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// After a restart a mapping that is another one, or may have been, goes on so much later: a crash loses fewer changes.
+const SKIPPED: u16 = 16;
 
 /// An own mapping and its version.
 #[derive(Debug)]
@@ -61,10 +67,21 @@ impl ControlPlane {
         own.map_or(0, |own| own.version.get())
     }
 
-    /// The versions of own mappings, to be kept for the next start ([`TrustedCore::versions`](crate::config::TrustedCore)).
+    /// The versions of own mappings.
     pub fn map_versions(&self) -> impl Iterator<Item = (EidPrefix, MapVersion)> {
         let own = self.trust.iter().flat_map(|trust| &trust.own);
         own.map(|(prefix, own)| (*prefix, own.version)).filter(|(_, version)| !version.is_null())
+    }
+
+    /// The versions of own mappings, if any changed: to be kept for the next start ([`TrustedCore::kept`]).
+    pub fn poll_map_versions(&mut self) -> Option<BTreeMap<EidPrefix, KeptVersion>> {
+        let trust = self.trust.as_deref_mut()?;
+        let versions = trust.own.iter().filter(|(_, own)| !own.version.is_null());
+        let kept = |(prefix, own): (&EidPrefix, &OwnVersion)| {
+            let locators = in_words(&own.locators);
+            (*prefix, KeptVersion { version: own.version, locators })
+        };
+        std::mem::take(&mut trust.versions_changed).then(|| versions.map(kept).collect())
     }
 
     /// Own mappings may have changed: each that did gets its next version (MV-03), and no Locator-Status-Bits are sent for a while if a
@@ -79,18 +96,18 @@ impl ControlPlane {
             .map(|(prefix, _)| (prefix, self.own_record(prefix, None).locators))
             .collect();
         let older_until = now + lifetime(self.config.record_ttl_minutes);
+        let eids = &self.config.eids;
+        let is_configured = |prefix: &EidPrefix| eids.iter().any(|eid| eid.prefix == *prefix);
         let Some(trust) = &mut self.trust else { return };
         let before = trust.own.len();
         trust.own.retain(|known, _| current.iter().any(|(prefix, _)| prefix == known));
         let mut changed = trust.own.len() != before;
         for (prefix, locators) in current {
             let Some(own) = trust.own.get_mut(&prefix) else {
-                let configured = trust.core.versions.get(&prefix).copied();
-                let version = match trust.core.map_versioning {
-                    true => configured.filter(|version| !version.is_null()).unwrap_or_else(|| {
-                        MapVersion::from_bits(self.rng.random_range(1..=MapVersion::MAX))
-                    }),
-                    false => MapVersion::NULL,
+                let version = match first_version(&trust.core, &prefix, &locators) {
+                    _ if !trust.core.map_versioning || !is_configured(&prefix) => MapVersion::NULL,
+                    Some(version) => version,
+                    None => MapVersion::from_bits(self.rng.random_range(1..=MapVersion::MAX)),
                 };
                 let own = OwnVersion {
                     version,
@@ -122,6 +139,7 @@ impl ControlPlane {
             changed = true;
         }
         trust.changed |= changed;
+        trust.versions_changed |= changed;
     }
 
     /// Own mappings whose older versions are over (MV-12), or whose use-LSB timer is.
@@ -221,4 +239,36 @@ impl ControlPlane {
             self.update_verdict(prefix, false);
         }
     }
+}
+
+/// The version that a mapping begins with (MV-04): the one of an earlier run or the configured one, whichever is newer.
+fn first_version(
+    core: &TrustedCore,
+    prefix: &EidPrefix,
+    locators: &[LocatorRecord],
+) -> Option<MapVersion> {
+    let kept = core.kept.get(prefix).map(|kept| match kept.locators == in_words(locators) {
+        true => kept.version,
+        false => kept.version.advanced(SKIPPED),
+    });
+    let configured = core.versions.get(prefix).copied();
+    let versions = [kept, configured].into_iter().flatten().filter(|version| !version.is_null());
+    versions
+        .reduce(|kept, configured| if configured.is_newer_than(kept) { configured } else { kept })
+}
+
+fn in_words(locators: &[LocatorRecord]) -> String {
+    locators.iter().fold(String::new(), |mut words, locator| {
+        let LocatorRecord {
+            priority, weight, multicast_priority, multicast_weight, reachable, ..
+        } = locator;
+        let address = locator.address.rloc().map_or_else(String::new, |rloc| rloc.to_string());
+        // Writing to a String cannot fail.
+        let _ = write!(
+            words,
+            "{address} {priority}/{weight} {multicast_priority}/{multicast_weight} {}; ",
+            if *reachable { "up" } else { "down" },
+        );
+        words
+    })
 }

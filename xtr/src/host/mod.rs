@@ -10,10 +10,12 @@
 //! | `udp_errors` | datagrams that the kernel refused |
 //! | `names` | DNS names of peers, resolved and followed |
 pub mod changes;
+pub(crate) mod map_versions;
 pub mod names;
 mod route_filter;
 pub mod routing;
 pub mod sockets;
+mod state_file;
 pub mod sysctl;
 pub mod udp_errors;
 pub mod underlay;

@@ -1,6 +1,6 @@
 //! A trusted core: versions of own and remote mappings (MV), Locator-Status-Bits and echo-noncing (DH-13, DH-17 to DH-27).
 use super::*;
-use crate::config::TrustedCore;
+use crate::config::{KeptVersion, TrustedCore};
 use crate::marks::{HeaderMarks, Nonces, StatusBits, Tag, TrustedMarks};
 use mapping::eid::MapVersion;
 use mapping::wire::{MapRegister, RequestedEid};
@@ -20,6 +20,7 @@ fn core() -> TrustedCore {
         echo_nonce: true,
         use_lsb_timer: timers::USE_LSB_TIMER,
         versions: [(prefix(OWN), version(5))].into(),
+        kept: BTreeMap::new(),
     }
 }
 
@@ -583,4 +584,29 @@ fn pi_12_a_proxy_requests_no_echo() {
     node.advance(seconds(100));
     assert_eq!(request_of(&nonces(&node, A), 1), None);
     assert!(marks(&mut node).own.is_empty());
+}
+
+#[test]
+fn mv_04_versions_go_on_after_a_restart() {
+    let mut node = node();
+    node.control.set_own_rloc(node.now, ip(SECOND), false, 0);
+    node.control.update_own_versions(node.now);
+    let kept = node.control.poll_map_versions().expect("changed");
+    assert_eq!(kept[&prefix(OWN)].version, version(6));
+    assert!(node.control.poll_map_versions().is_none(), "only changes");
+    let again = |kept: BTreeMap<EidPrefix, KeptVersion>, configured: u16| {
+        let versions = [(prefix(OWN), version(configured))].into();
+        let node = node_with(|config| {
+            config.trusted_core = Some(TrustedCore { kept, versions, ..core() });
+        });
+        own_version(&node, OWN)
+    };
+    assert_eq!(again(kept.clone(), 5), 22, "both RLOCs are up: another mapping");
+    let mut node = self::node();
+    let same = node.control.poll_map_versions().expect("changed");
+    assert_eq!(again(same.clone(), 1), 5, "the same mapping");
+    assert_eq!(again(same.clone(), 100), 100, "a newer one is configured");
+    let mut crashed = same;
+    crashed.values_mut().for_each(|kept| kept.locators.clear());
+    assert_eq!(again(crashed, 5), 21, "what a crash may have lost is skipped");
 }
