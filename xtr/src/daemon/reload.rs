@@ -56,7 +56,7 @@ impl Daemon {
             return Err(error.to_string());
         }
         *policy = wanted;
-        self.control.reconfigure(Instant::now(), self.engine.clock(), &config.control);
+        self.control.reconfigure(Instant::now(), &config.control);
         self.config = config;
         self.carry_out();
         Ok(())

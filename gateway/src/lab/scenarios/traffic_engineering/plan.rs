@@ -124,7 +124,7 @@ fn site_m(network: &mut Network, core: &Core) -> io::Result<()> {
     let isp_q = Access { at_core: "m-q", at_router: "isp-q", rlocs: &q };
     network.access_through_relay(core, &xtr, isp_q)?.delay(DELAY_Q);
     let host = network.node("host-m")?;
-    let subnets = [1, 2, 3, 4].map(|n| (v6(0xe007, n, 1), host_m(n), 64));
+    let subnets = [1, 2, 3, 4, 5].map(|n| (v6(0xe007, n, 1), host_m(n), 64));
     network.site(&xtr, &host, &subnets)
 }
 
@@ -201,6 +201,14 @@ fn common(key: &str) -> String {
     )
 }
 
+/// Site M's xTR with this policy for its first EID-prefix, and with that one's locators for a fifth.
+pub(super) fn xtr_m_with_fifth(key: &str, policy: Policy) -> String {
+    xtr_m(key, policy)
+        + &format!(
+            "\n[[eid]]\nprefix = \"2001:db8:e007:5::/64\"\nlocator-set = [\"p\", \"q\"]\ninterfaces = [\"{SITE_LINK}\"]\n"
+        )
+}
+
 /// Site M's xTR with this policy for its first EID-prefix.
 pub(super) fn xtr_m(key: &str, policy: Policy) -> String {
     let one = |name: &str, rloc: IpAddr, (priority, weight): (u8, u8)| {
@@ -260,7 +268,7 @@ mod tests {
         let merging = "merge = true\nxtr-id = \"a1\"\nsite-id = 8\n";
         for text in [
             map_server(&keys),
-            xtr_m(&key, HALVES),
+            xtr_m_with_fifth(&key, HALVES),
             gateway(&key, &[EID_AGGREGATE, "192.0.2.0/24"]),
             site_xtr("w", &key, &W[..1], "2001:db8:e008::/48", merging),
         ] {
