@@ -8,6 +8,7 @@ use mapping::config::{Algorithm, Profile, Secret};
 use mapping::eid::EidPrefix;
 use mapping::wire::XtrIdentity;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A tunnel router: an xTR of a site, or the proxy (gateway).
@@ -15,6 +16,8 @@ use std::time::Duration;
 pub struct RouterConfig {
     /// For humans: shown in status.
     pub name: String,
+    /// Where nonces are kept over a restart (RG-13); without it they count from the time of day.
+    pub state_dir: Option<PathBuf>,
     /// The control plane's part.
     pub control: ControlConfig,
     /// The data plane's part.
@@ -36,6 +39,8 @@ pub struct ControlConfig {
     pub map_servers: Vec<MapServer>,
     /// PETRs for non-LISP destinations and for destinations without a common RLOC family (PE-11).
     pub use_petr: Vec<Petr>,
+    /// PITRs that are told when own mappings change (SM-01), whether they got data or not.
+    pub proxy_itrs: Vec<Endpoint>,
     /// Own EID-prefixes; empty for a proxy.
     pub eids: Vec<LocalEid>,
     /// Between two registrations (RFC 9301 §8.2: 60 s).
@@ -46,6 +51,8 @@ pub struct ControlConfig {
     pub path_mtu: PathMtuConfig,
     /// Record TTL of own mappings in minutes (1440).
     pub record_ttl_minutes: u32,
+    /// Ask the Map-Servers to let registrations time out by their Record TTL (T-bit, RG-07).
+    pub timeout_by_ttl: bool,
     /// Ask the Map-Servers to answer for us (P-bit).
     pub proxy_reply: bool,
     /// Most map-cache entries held (MC-27).

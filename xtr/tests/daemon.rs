@@ -86,11 +86,13 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
             profile: Profile::Rfc9301,
         }],
         use_petr: Vec::new(),
+        proxy_itrs: Vec::new(),
         eids: vec![LocalEid { prefix: prefix(eid), locator_set: Vec::new() }],
         registration_interval: Duration::from_secs(60),
         probe_interval: Some(Duration::from_secs(60)),
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
+        timeout_by_ttl: false,
         proxy_reply: false,
         map_cache_limit: 1000,
         lisp_sec: None,
@@ -102,6 +104,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
 
 fn router_config() -> RouterConfig {
     RouterConfig {
+        state_dir: None,
         name: "site-a".to_owned(),
         control: control_config(OWN, "10.1.0.0/16"),
         data: DataConfig {

@@ -11,7 +11,7 @@ use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, LocalEid, MapServer, OwnRloc, Petr};
 use xtr::config::{PathMtuConfig, RingIntake, Role, RouterConfig};
 
-use super::mapping::{default_algorithms, peer_algorithm};
+use super::mapping::{default_algorithms, peer_algorithm, state_dir};
 use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
 use super::{
@@ -28,14 +28,18 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
     let table = root.get("xtr").and_then(|node| node.table());
     let mut control = empty_control();
     let mut name = String::new();
+    let mut state = None;
     // Locator names stay known when a locator is refused, so that one mistake is one line.
     let mut names = Vec::new();
     if let Some(table) = &table {
         name = table.or("name", "xtr".to_owned(), owned_text);
+        state = table.get("state-dir").and_then(|node| state_dir(&node, environment));
         (names, control.rlocs) = own_rlocs(table, environment);
         control.map_resolvers = router::map_resolvers(table);
         control.map_servers = map_servers(table, environment);
         control.use_petr = table.get("use-petr").map(|n| n.list_of(petr)).unwrap_or_default();
+        control.proxy_itrs =
+            table.get("proxy-itrs").map(|n| n.list_of(values::endpoint)).unwrap_or_default();
         control.proxy_reply = table.or("proxy-reply", true, Node::boolean);
         control.registration_interval =
             table.or("registration-interval", timers::REGISTRATION_INTERVAL, |node| {
@@ -44,6 +48,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.probe_interval = router::probe_interval(table);
         control.record_ttl_minutes = table.or("record-ttl", control.record_ttl_minutes, record_ttl);
         control.map_cache_limit = super::map_cache_limit(table);
+        control.timeout_by_ttl = table.or("timeout-by-ttl", false, Node::boolean);
         control.identity = subscription::identity(table);
         control.merge = table.or("merge", false, Node::boolean);
         control.subscribe = subscription::subscribe(table, environment, table.has("map-servers"));
@@ -64,7 +69,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
     if let Some(table) = table {
         table.finish();
     }
-    RouterConfig { name, control, data, host }
+    RouterConfig { name, state_dir: state, control, data, host }
 }
 
 fn empty_control() -> ControlConfig {
@@ -74,11 +79,13 @@ fn empty_control() -> ControlConfig {
         map_resolvers: Vec::new(),
         map_servers: Vec::new(),
         use_petr: Vec::new(),
+        proxy_itrs: Vec::new(),
         eids: Vec::new(),
         registration_interval: timers::REGISTRATION_INTERVAL,
         probe_interval: None,
         path_mtu: PathMtuConfig::default(),
         record_ttl_minutes: timers::RECORD_TTL_MINUTES,
+        timeout_by_ttl: false,
         proxy_reply: true,
         map_cache_limit: DEFAULT_MAP_CACHE_LIMIT,
         lisp_sec: None,

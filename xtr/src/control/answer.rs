@@ -217,6 +217,14 @@ impl ControlPlane {
         record
     }
 
+    /// The own EID-prefixes with this own RLOC among their locators.
+    pub(super) fn prefixes_at(&self, rloc: IpAddr) -> Vec<EidPrefix> {
+        let is_at = |eid: &&LocalEid| {
+            self.own_locators(eid).iter().any(|locator| locator.address.rloc() == Some(rloc))
+        };
+        self.config.eids.iter().filter(is_at).map(|eid| eid.prefix).collect()
+    }
+
     /// The locators an own EID-prefix is registered and answered with.
     pub(super) fn own_locators(&self, eid: &LocalEid) -> Vec<LocatorRecord> {
         let chosen = |name: &String| eid.locator_set.is_empty() || eid.locator_set.contains(name);
@@ -243,7 +251,8 @@ impl ControlPlane {
         seal: Option<&Seal>,
     ) {
         let asked = Some(local)
-            .filter(|local| local.is_ipv4() == destination.is_ipv4() && self.own.contains(*local));
+            .filter(|local| local.is_ipv4() == destination.is_ipv4())
+            .filter(|local| self.own.reachable().any(|own| own == *local));
         let Some(source) = asked.or_else(|| self.own.for_family(destination.ip())) else {
             return self.discard(Discard::NoItrRloc);
         };

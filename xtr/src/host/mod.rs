@@ -8,7 +8,9 @@
 //! | `sockets` | UDP sockets of the control plane, raw sockets for ICMP errors |
 //! | `udp_errors` | datagrams that the kernel refused |
 //! | `names` | DNS names of peers, resolved and followed |
+//! | `nonces` | what makes nonces grow over a restart |
 pub mod names;
+pub(crate) mod nonces;
 pub mod routing;
 pub mod sockets;
 pub mod sysctl;
