@@ -244,7 +244,7 @@ impl ControlPlane {
 
     /// SM-02, SM-09: straight to the RLOC, no answer wanted, the changed EID as source-EID, the remote one as record.
     fn send_smr(&mut self, rloc: IpAddr, own: EidPrefix, remote: EidPrefix) {
-        let Some(source) = self.own.for_family(rloc) else { return };
+        let Some(source) = self.source_towards(rloc) else { return };
         let nonce = self.next_nonce();
         let mut request = self.map_request(nonce, remote);
         (request.smr, request.dont_map_reply) = (true, true);

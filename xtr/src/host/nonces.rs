@@ -3,9 +3,10 @@
 //! Nonces are counted on from the time of day in nanoseconds, those of subscriptions from its seconds. While the clock is right that alone
 //! makes them greater than all of an earlier run. With a `state-dir` they are so whatever the clock says: a file holds a value that none
 //! reaches before the file is written again, which is a while ahead so that no message waits for the disk.
+use super::state_file;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -20,6 +21,9 @@ const RETRY: Duration = Duration::from_secs(10);
 const SOUND: u64 = 1_735_689_600 * SECOND;
 /// A clock set back by less is worth no word.
 const TOLERANCE: u64 = 2 * SECOND;
+
+/// What comes of a damaged file.
+const DAMAGED: &str = "nonces count from the time of day; make sure that the clock is right";
 
 /// What the file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +74,7 @@ impl Nonces {
         let Some(directory) = directory else { return Ok(nonces) };
         nonces._lock = Some(lock(&directory.join(format!("{role}-nonces.lock")))?);
         let file = directory.join(format!("{role}-nonces.json"));
-        if let Some(kept) = read(&file)? {
+        if let Some(kept) = state_file::read::<Kept>(&file, DAMAGED)? {
             if time + TOLERANCE < kept.time {
                 let behind = (kept.time - time) / SECOND;
                 tracing::warn!(
@@ -82,7 +86,7 @@ impl Nonces {
             nonces.base = time.max(kept.nonce.saturating_add(SECOND));
         }
         nonces.reserved = nonces.base.saturating_add(AHEAD);
-        write(&file, Kept { nonce: nonces.reserved, time })
+        state_file::write(&file, &Kept { nonce: nonces.reserved, time })
             .map_err(|error| named(&file, &error))?;
         nonces.file = Some(file);
         Ok(nonces)
@@ -104,7 +108,7 @@ impl Nonces {
             return;
         }
         let (file, nonce) = (file.clone(), used.saturating_add(AHEAD));
-        let thread = std::thread::spawn(move || write(&file, Kept { nonce, time }));
+        let thread = std::thread::spawn(move || state_file::write(&file, &Kept { nonce, time }));
         self.writing = Some((nonce, thread));
     }
 
@@ -115,7 +119,7 @@ impl Nonces {
         }
         let nonce = self.used(now, last);
         if let Some(file) = &self.file
-            && let Err(error) = write(file, Kept { nonce, time })
+            && let Err(error) = state_file::write(file, &Kept { nonce, time })
         {
             tracing::warn!("{}", named(file, &error));
         }
@@ -180,34 +184,6 @@ fn lock(path: &Path) -> io::Result<File> {
         }
         Err(fs::TryLockError::Error(error)) => Err(named(path, &error)),
     }
-}
-
-/// What was kept. A file that says nothing is said loudly: then the time of day has to do.
-fn read(file: &Path) -> io::Result<Option<Kept>> {
-    let octets = match fs::read(file) {
-        Ok(octets) => octets,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(named(file, &error)),
-    };
-    let kept = serde_json::from_slice(&octets);
-    if let Err(error) = &kept {
-        tracing::error!(
-            "{} is damaged ({error}): nonces count from the time of day; make sure that the clock is right",
-            file.display()
-        );
-    }
-    Ok(kept.ok())
-}
-
-/// The file has the old contents or the new ones, whenever the power fails.
-fn write(file: &Path, kept: Kept) -> io::Result<()> {
-    let fresh = file.with_extension("new");
-    let mut options = OpenOptions::new();
-    let mut out = options.create(true).write(true).truncate(true).mode(0o600).open(&fresh)?;
-    out.write_all(&serde_json::to_vec(&kept)?)?;
-    out.sync_all()?;
-    fs::rename(&fresh, file)?;
-    File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn named(file: &Path, error: &io::Error) -> io::Error {

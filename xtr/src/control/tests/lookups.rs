@@ -88,7 +88,7 @@ fn rq_08_rq_09_rq_11_a_refresh_asks_the_site_itself_for_the_cached_prefix() {
 
 #[test]
 fn rq_08_rq_09_rq_11_a_probe_asks_the_locator_for_the_cached_prefix() {
-    let config = ControlConfig { probe_interval: Some(seconds(60)), ..config() };
+    let config = ControlConfig { probe: Some(crate::config::ProbeConfig::default()), ..config() };
     let mut node = Node::new(config);
     node.learn("10.2.0.9", vec![record("10.2.0.0/16", 1440, &[PEER])]);
     node.advance(seconds(120));
