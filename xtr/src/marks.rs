@@ -277,8 +277,8 @@ impl Nonces {
                 // The own request starts anew after it.
                 store_if_new(&self.asked, 0);
             }
-            Tag::Nonce { request: false, .. } => {}
-            Tag::None | Tag::Versions { .. } => {
+            // A nonce that nobody asked for is no echo either: some tunnel routers send one with every packet.
+            Tag::None | Tag::Versions { .. } | Tag::Nonce { request: false, .. } => {
                 if self.request.load(Ordering::Relaxed) != 0 {
                     store_if_new(&self.missed, clock);
                 }
@@ -355,6 +355,15 @@ mod tests {
             104,
             Tag::Versions { source: MapVersion::NULL, destination: MapVersion::from_bits(9) },
         );
+        assert_eq!(nonces.state(), Echo::Missing);
+    }
+
+    #[test]
+    fn dh_26_a_nonce_that_nobody_asked_for_is_no_echo() {
+        let nonces = Nonces::default();
+        nonces.request(7);
+        nonces.tag(101, true);
+        nonces.received(104, Tag::Nonce { nonce: 8, request: false });
         assert_eq!(nonces.state(), Echo::Missing);
     }
 
