@@ -406,6 +406,9 @@ impl Daemon {
             Event::LocatorDown(rloc) => {
                 tracing::info!(%rloc, "locator is down: RLOC-probes unanswered");
             }
+            Event::LocatorRerouted { rloc, source } => {
+                tracing::info!(%rloc, %source, "locator is reached from another own RLOC");
+            }
             Event::Registered { prefix, map_server } => {
                 tracing::info!(%prefix, %map_server, "registered");
             }

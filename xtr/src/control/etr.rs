@@ -25,6 +25,8 @@ pub(super) struct Registration {
     pub(super) prefixes: Vec<EidPrefix>,
     /// Which of the Map-Server's addresses is used.
     address: usize,
+    /// The turn among own RLOCs that it goes from.
+    way: usize,
     /// The Map-Register that awaits its Map-Notify, octet for octet (RG-04).
     outstanding: Option<(u64, Vec<u8>)>,
     /// Of the last fresh Map-Register.
@@ -206,8 +208,11 @@ impl ControlPlane {
         let registration = &mut self.registrations[index];
         registration.retry_at = Some(now + registration.retry);
         let Some(destination) = destination else { return };
+        if registration.unanswered > 0 {
+            registration.way = registration.way.wrapping_add(1); // The last one may be dead.
+        }
         let (Some(source), Some((_, octets))) =
-            (self.own.for_family(destination), registration.outstanding.clone())
+            (self.own.in_turn(destination, registration.way), registration.outstanding.clone())
         else {
             return;
         };
@@ -383,6 +388,7 @@ impl Registration {
             server,
             prefixes,
             address: 0,
+            way: 0,
             outstanding: None,
             nonce: 0,
             retry: timers::REGISTER_RETRY_FIRST,

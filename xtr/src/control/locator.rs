@@ -4,6 +4,7 @@ use super::own::OwnRlocs;
 use super::path_mtu::Discovery;
 use super::probe_schedule::Class;
 use super::round_trip::RoundTrip;
+use super::ways::Ways;
 use crate::config::DEFAULT_MTU;
 use crate::counters::TrafficCounters;
 use crate::drops::DropReason;
@@ -69,6 +70,8 @@ pub(super) enum Standing {
 pub(super) struct Probe {
     pub(super) nonce: u64,
     pub(super) sent: Instant,
+    /// The own RLOC that it was sent from.
+    pub(super) source: IpAddr,
     /// The EID-prefix asked about.
     pub(super) prefix: EidPrefix,
 }
@@ -82,6 +85,8 @@ pub(super) struct Locator {
     pub(super) petr: bool,
     pub(super) path: Path,
     pub(super) reachability: Reachability,
+    /// From where it is reached.
+    pub(super) ways: Ways,
     /// When its state became what it is.
     pub(super) since: Instant,
     pub(super) round_trip: Option<RoundTrip>,
@@ -123,6 +128,7 @@ impl Locator {
             petr: false,
             path: Path::Unknown,
             reachability: Reachability::Unprobed,
+            ways: Ways::default(),
             since: now,
             round_trip: None,
             last_reply: None,
@@ -235,7 +241,10 @@ pub(super) fn select(
         .filter(|candidate| candidate.priority == best)
         .filter_map(|candidate| {
             Some(Adjacency {
-                source: own.for_family(candidate.address)?,
+                source: known.get(&candidate.address).map_or_else(
+                    || own.for_family(candidate.address),
+                    |locator| locator.source(own, candidate.address),
+                )?,
                 destination: candidate.address,
                 weight: candidate.weight,
                 mtu: known.get(&candidate.address).map_or(DEFAULT_MTU, Locator::mtu),

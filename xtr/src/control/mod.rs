@@ -7,6 +7,7 @@
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
 //! | `probe`, `probe_schedule`, `round_trip` | RLOC-probes sent and their answers; when; how long they took |
+//! | `ways` | from which own RLOC a remote one is reached |
 //! | `resolver_watch` | whether any Map-Resolver answers |
 //! | `hint` | what ICMP says of an RLOC, until a probe says better |
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
@@ -52,6 +53,7 @@ mod tests;
 mod traffic;
 mod trust;
 mod version;
+mod ways;
 
 use crate::config::{ControlConfig, Endpoint, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
@@ -92,6 +94,13 @@ pub enum Event {
     LocatorUp(IpAddr),
     /// A remote RLOC stopped answering probes.
     LocatorDown(IpAddr),
+    /// A remote RLOC is reached from another own RLOC now.
+    LocatorRerouted {
+        /// The remote RLOC.
+        rloc: IpAddr,
+        /// The own RLOC.
+        source: IpAddr,
+    },
     /// A Map-Server acknowledged this prefix for the first time, or again after trouble.
     Registered {
         /// The EID-prefix.
@@ -435,7 +444,8 @@ impl ControlPlane {
 
     /// The own RLOC that is the source of what goes to `rloc`; `None` if there is none of its family.
     pub fn source_towards(&self, rloc: IpAddr) -> Option<IpAddr> {
-        self.own.for_family(rloc)
+        let source = |locator: &Locator| locator.source(&self.own, rloc);
+        self.locators.get(&rloc).map_or_else(|| self.own.for_family(rloc), source)
     }
 
     /// The remote RLOCs in use, for which [`Self::set_path`] is worth calling.

@@ -55,6 +55,23 @@ impl OwnRlocs {
         self.0.iter().any(|state| state.up && of_family(state))
     }
 
+    /// Whether it is an own RLOC that is up.
+    pub(super) fn is_up(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|state| state.up && state.rloc.address == address)
+    }
+
+    /// The own RLOCs of the family of `destination` that are up.
+    pub(super) fn up_of_family(&self, destination: IpAddr) -> impl Iterator<Item = IpAddr> {
+        let of_family = move |state: &&State| state.rloc.address.is_ipv4() == destination.is_ipv4();
+        self.0.iter().filter(|state| state.up).filter(of_family).map(|state| state.rloc.address)
+    }
+
+    /// As [`Self::for_family`], but in turn: the own RLOC for the try after so many that had no answer.
+    pub(super) fn in_turn(&self, destination: IpAddr, unanswered: usize) -> Option<IpAddr> {
+        let up = self.up_of_family(destination).count().max(1);
+        self.up_of_family(destination).nth(unanswered % up).or_else(|| self.for_family(destination))
+    }
+
     /// Where replies may be sent to: the RLOCs that are up, or all if none is.
     pub(super) fn reachable(&self) -> impl Iterator<Item = IpAddr> {
         let any_up = self.0.iter().any(|state| state.up);

@@ -174,7 +174,7 @@ impl ControlPlane {
 
     /// A Map-Request with octets after it, in an outer packet of `size` octets (CW-06 allows it: it is how the path MTU becomes known).
     fn send_path_probe(&mut self, rloc: IpAddr, size: u16) {
-        let (Some(source), Some(prefix)) = (self.own.for_family(rloc), self.probed_prefix(rloc))
+        let (Some(source), Some(prefix)) = (self.source_towards(rloc), self.probed_prefix(rloc))
         else {
             return;
         };

@@ -18,6 +18,7 @@ use super::locator::{Candidate, Locator, Path, Probe, Reachability, Why};
 use super::map_cache::Mapping;
 use super::probe_schedule::Class;
 use super::round_trip::RoundTrip;
+use super::ways::Came;
 use super::{ControlPlane, Event};
 use crate::config::ProbeConfig;
 use crate::view::LocatorState;
@@ -152,7 +153,10 @@ impl ControlPlane {
             return self.schedule_probe(rloc, Class::Background, now + wait);
         }
         if locator.tries >= config.tries && !locator.is_down() {
-            return self.give_up(now, rloc, Why::Unanswered);
+            if !self.take_other_way(now, rloc) {
+                return self.give_up(now, rloc, Why::Unanswered);
+            }
+            return self.schedule_after_answer(now, config, rloc, Reachability::Up, now);
         }
         let before = locator.tries;
         locator.tries = before.saturating_add(1);
@@ -169,7 +173,12 @@ impl ControlPlane {
             locator.round_trip.map_or(timers::PROBE_RETRY, |rtt| rtt.timeout().max(least))
         };
         self.schedule_probe(rloc, class, now + wait);
-        self.send_probe(now, rloc, before > 0);
+        if let Some(locator) = self.locators.get_mut(&rloc) {
+            locator.choose_asked(before > 0);
+        }
+        for source in self.probe_sources(rloc, before > 0) {
+            self.send_probe(now, rloc, source);
+        }
     }
 
     /// Traffic leaves a locator; probes show when it may come back.
@@ -201,17 +210,11 @@ impl ControlPlane {
         interval * self.rng.random_range(range) / 100
     }
 
-    /// PB-01, PB-03. `another`: about another EID-prefix than the last time, if there is one.
-    fn send_probe(&mut self, now: Instant, rloc: IpAddr, another: bool) {
-        if let Some(locator) = self.locators.get_mut(&rloc) {
-            locator.choose_asked(another);
-        }
-        let (Some(source), Some(prefix)) = (self.own.for_family(rloc), self.probed_prefix(rloc))
-        else {
-            return;
-        };
+    /// PB-01, PB-03.
+    fn send_probe(&mut self, now: Instant, rloc: IpAddr, source: IpAddr) {
+        let Some(prefix) = self.probed_prefix(rloc) else { return };
         let nonce = self.next_nonce();
-        let mut request = self.map_request(nonce, prefix);
+        let mut request = self.map_request_from(source, nonce, prefix);
         request.probe = true;
         let Some(locator) = self.locators.get_mut(&rloc) else { return };
         locator.asked = Some(prefix);
@@ -219,7 +222,7 @@ impl ControlPlane {
             let oldest = locator.outstanding.remove(0);
             self.probe_nonces.remove(&oldest.nonce);
         }
-        locator.outstanding.push(Probe { nonce, sent: now, prefix });
+        locator.outstanding.push(Probe { nonce, sent: now, source, prefix });
         locator.probes.0 += 1;
         self.probe_nonces.insert(nonce, rloc);
         self.count("probes_sent");
@@ -264,8 +267,16 @@ impl ControlPlane {
         if !self.locators.contains_key(&answering) {
             return self.discard(Discard::ProbeUnknownLocator);
         }
-        let sent = probe.filter(|_| answering == probed).map(|probe| probe.sent);
-        self.locator_answered(now, answering, sent);
+        let probe_of_it = probe.filter(|_| answering == probed);
+        if let (Some(probe), Some(config)) = (probe_of_it, self.config.probe)
+            && self.note_way(now, config, probed, probe.source) == Came::Elsewhere
+        {
+            if let Some(locator) = self.locators.get_mut(&probed) {
+                locator.probes.1 += 1;
+            }
+        } else {
+            self.locator_answered(now, answering, probe_of_it.map(|probe| probe.sent));
+        }
         self.note_echo_offer(now, reply);
         let asked = probe.map(|probe| probe.prefix);
         for record in &reply.records {
@@ -292,9 +303,6 @@ impl ControlPlane {
         }
         if is == Reachability::Up && matches!(was, Reachability::Down(_)) {
             locator.doubted_until = Some(now + super::hint::DOUBTED_FOR);
-        }
-        for probe in locator.outstanding.drain(..) {
-            self.probe_nonces.remove(&probe.nonce);
         }
         self.schedule_after_answer(now, config, rloc, was, sent.unwrap_or(now));
         if is == Reachability::Up && was != Reachability::Up {

@@ -64,15 +64,16 @@ impl ControlPlane {
         self.resolver_watch.due = Some(now + RETRY);
         self.resolver_watch.asked.get_or_insert(now);
         for resolver in self.map_resolvers() {
-            self.ask_resolver(resolver);
+            // One of the ways may be dead.
+            let sources: Vec<IpAddr> = self.own.up_of_family(resolver).collect();
+            sources.into_iter().for_each(|source| self.ask_resolver(source, resolver));
         }
     }
 
-    fn ask_resolver(&mut self, resolver: IpAddr) {
-        let Some(source) = self.own.for_family(resolver) else { return };
+    fn ask_resolver(&mut self, source: IpAddr, resolver: IpAddr) {
         let nonce = self.next_nonce();
         let prefix = Eid::new(InstanceId::DEFAULT, resolver).host_prefix();
-        let inner = Message::MapRequest(self.map_request(nonce, prefix)).to_vec();
+        let inner = Message::MapRequest(self.map_request_from(source, nonce, prefix)).to_vec();
         let from = SocketAddr::new(source, CONTROL_PORT);
         let to = SocketAddr::new(resolver, CONTROL_PORT);
         let mut ecm = EncapsulatedControlMessage::new(from, to, inner);

@@ -86,6 +86,11 @@ impl Net {
             };
             let rloc = transmit.destination.ip();
             self.probes.push((sent, rloc));
+            // What the answer needs, it needs both ways.
+            if self.dead.contains(&transmit.source) {
+                continue;
+            }
+            assert_eq!(request.itr_rlocs[0], Address::from(transmit.source));
             if let (false, Some(prefix)) =
                 (self.dead.contains(&rloc), request.records[0].eid.prefix())
             {
@@ -470,4 +475,68 @@ fn pi_16_map_resolvers_that_do_not_answer_are_noticed() {
     node.advance(seconds(60));
     let asked = node.take_sent().len();
     assert!((50..=62).contains(&asked), "every 2 s while they do not: {asked}");
+}
+
+#[test]
+fn pb_10_when_one_way_out_is_dead_traffic_takes_another_and_comes_back() {
+    let rlocs = vec![own("isp-p", OWN_V4), own("isp-q", "192.0.2.2")];
+    let mut net = Net::new(ControlConfig { rlocs, ..every(millis(100)) }, millis(10));
+    net.node.learn("10.2.0.9", vec![record("10.2.0.0/16", 1440, &[PEER])]);
+    net.in_use.insert(ip(PEER));
+    net.run(seconds(5));
+    let source = |net: &Net| net.node.set("10.2.0.0/16").adjacencies[0].source;
+    let before = net.probes.len();
+    net.run(seconds(10));
+    assert!(net.probes.len() - before <= 120, "one way is probed while it works");
+    for _ in 0..3 {
+        assert_eq!(source(&net), ip(OWN_V4));
+        // The ISP of the first own RLOC goes silent.
+        net.dead.insert(ip(OWN_V4));
+        let rerouted = Event::LocatorRerouted { rloc: ip(PEER), source: ip("192.0.2.2") };
+        let took = net.until(&rerouted);
+        assert!(took <= millis(300), "{took:?}");
+        assert_eq!(source(&net), ip("192.0.2.2"));
+        net.run(seconds(5));
+        assert_eq!(source(&net), ip("192.0.2.2"));
+        net.dead.clear();
+        let back = Event::LocatorRerouted { rloc: ip(PEER), source: ip(OWN_V4) };
+        let took = net.until(&back);
+        assert!((millis(200)..=millis(500)).contains(&took), "hold-down: {took:?}");
+        net.run(seconds(2));
+    }
+    assert!(!net.node.events.contains(&Event::LocatorDown(ip(PEER))), "{:?}", net.node.events);
+    // Both are dead: then it is down, and up with the first that answers.
+    net.dead.extend([ip(OWN_V4), ip("192.0.2.2")]);
+    net.until(&Event::LocatorDown(ip(PEER)));
+    net.run(seconds(2));
+    net.dead.remove(&ip("192.0.2.2"));
+    while matches!(net.node.fib[&prefix("10.2.0.0/16")], Verdict::Drop(_)) {
+        net.step();
+    }
+    assert_eq!(source(&net), ip("192.0.2.2"));
+}
+
+#[test]
+fn rg_04_rq_12_what_goes_unanswered_is_repeated_from_another_own_rloc() {
+    let rlocs = vec![own("isp-p", OWN_V4), own("isp-q", "192.0.2.2")];
+    let config = ControlConfig { rlocs, map_servers: vec![server()], ..config() };
+    let mut node = Node::new(config);
+    node.miss("10.2.0.9");
+    node.advance(seconds(8));
+    let (mut registers, mut requests) = (Vec::new(), Vec::new());
+    for transmit in node.take_sent() {
+        match Message::parse(&transmit.payload).expect("a message") {
+            Message::MapRegister(_) => registers.push(transmit.source),
+            Message::Encapsulated(ecm) => {
+                let request = ecm.map_request().expect("one");
+                assert_eq!(request.itr_rlocs[0], Address::from(transmit.source));
+                requests.push(transmit.source);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    for sources in [registers, requests] {
+        let [p, q] = [OWN_V4, "192.0.2.2"].map(ip);
+        assert_eq!(sources[..4], [p, q, p, q]);
+    }
 }
