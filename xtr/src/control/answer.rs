@@ -1,7 +1,7 @@
 //! Map-Requests and RLOC-probes answered: the ETR's, and the PETR's (RFC 9301 §5.5, §7.1).
-use super::ControlPlane;
 use super::limit::TokenBucket;
 use super::secure::Seal;
+use super::{ControlPlane, OwnMapping};
 use crate::config::LocalEid;
 use mapping::discard::Discard;
 use mapping::eid::EidPrefix;
@@ -204,11 +204,8 @@ impl ControlPlane {
 
     /// An own mapping as the ETR that owns it tells it (RP-09, RP-12, RP-13, RP-17).
     pub(super) fn own_record(&self, prefix: EidPrefix, probed: Option<IpAddr>) -> EidRecord {
-        let locators = self
-            .database
-            .get(&prefix)
-            .and_then(|&index| self.config.eids.get(index))
-            .map_or_else(Vec::new, |eid| self.own_locators(eid));
+        let mapping = self.database.get(&prefix);
+        let locators = mapping.map_or_else(Vec::new, |mapping| self.own_locators(&mapping.eid));
         let mut record = EidRecord::new(prefix, self.config.record_ttl_minutes, locators);
         record.authoritative = true;
         record.map_version = self.map_version(&prefix);
@@ -220,10 +217,10 @@ impl ControlPlane {
 
     /// The own EID-prefixes with this own RLOC among their locators.
     pub(super) fn prefixes_at(&self, rloc: IpAddr) -> Vec<EidPrefix> {
-        let is_at = |eid: &&LocalEid| {
-            self.own_locators(eid).iter().any(|locator| locator.address.rloc() == Some(rloc))
+        let is_at = |own: &&OwnMapping| {
+            self.own_locators(&own.eid).iter().any(|locator| locator.address.rloc() == Some(rloc))
         };
-        self.config.eids.iter().filter(is_at).map(|eid| eid.prefix).collect()
+        self.own_mappings().filter(is_at).map(|own| own.eid.prefix).collect()
     }
 
     /// The locators an own EID-prefix is registered and answered with.

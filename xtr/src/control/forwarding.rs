@@ -178,6 +178,11 @@ impl ControlPlane {
         }
     }
 
+    /// Tells the forwarding table of an entry that something hid.
+    pub(super) fn show_entry(&mut self, prefix: EidPrefix) {
+        self.update_verdict(prefix, true);
+    }
+
     /// Computes an entry's verdict; the forwarding table hears of it if it changed, or if `always`.
     pub(super) fn update_verdict(&mut self, prefix: EidPrefix, always: bool) {
         let Some(entry) = self.cache.get_mut(&prefix) else { return };
@@ -189,8 +194,10 @@ impl ControlPlane {
         };
         let tables = &mut self.locator_tables;
         let trust = self.trust.as_deref();
+        let petrs = &self.petrs;
         let mut encapsulate = |entry: &Entry, adjacencies: Box<[Adjacency]>, to_petr| {
-            let marks = trust.map(|trust| trust.marks_of(entry, to_petr, &adjacencies, known));
+            let locators = if to_petr { petrs } else { entry.mapping.locators() };
+            let marks = trust.map(|trust| trust.marks_of(entry, to_petr, locators, known));
             let set = tables.locator_set(before.as_deref(), adjacencies, last_used);
             Verdict::Encapsulate(Arc::new(set.with_marks(marks)))
         };

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 impl ControlPlane {
-    /// Takes over the own locators, whose addresses must be those from before, Record TTL, registration interval, what Map-Registers ask
-    /// for, and the Map-Servers' secrets. Everything else of `config` is left aside. What differs afterwards is registered at once
-    /// (RG-03), and correspondents are solicited (SM-01). `clock` is the clock of [`LocatorSet::last_used`](crate::fib::LocatorSet).
-    pub fn reconfigure(&mut self, now: Instant, clock: u32, config: &ControlConfig) {
+    /// Takes over the own locators, whose addresses must be those from before, the own EID-prefixes, Record TTL, registration interval,
+    /// what Map-Registers ask for, and the Map-Servers' secrets. Everything else of `config` is left aside. A mapping that differs
+    /// afterwards is registered at once (RG-03), and its correspondents are solicited (SM-01).
+    pub fn reconfigure(&mut self, now: Instant, config: &ControlConfig) {
         let before = self.own_mappings_as_told();
         let asks = |config: &ControlConfig| {
             let flags = (config.proxy_reply, config.merge, config.timeout_by_ttl);
@@ -26,30 +26,34 @@ impl ControlPlane {
             server.secret = wanted.secret.clone();
         }
         self.config.rlocs.clone_from(&config.rlocs);
+        self.config.eids.clone_from(&config.eids);
         if rlocs_changed {
             self.own.reconfigure(config.rlocs.clone());
             self.own_side_changed();
         }
         self.update_own_versions(now);
-        let after = self.own_mappings_as_told();
-        let changed: BTreeSet<EidPrefix> = before
-            .iter()
-            .filter(|(prefix, told)| after.get(*prefix) != Some(*told))
-            .chain(after.iter().filter(|(prefix, told)| before.get(*prefix) != Some(*told)))
-            .map(|(prefix, _)| *prefix)
-            .collect();
-        if !changed.is_empty() || asks_otherwise {
+        let newer = self.adopt_versions(config);
+        self.set_configured_mappings(now, &config.eids);
+        if asks_otherwise {
             self.register_change(now);
         }
-        if !changed.is_empty() {
-            let changed: Vec<EidPrefix> = changed.into_iter().collect();
-            self.solicit_changed(now, clock, &changed);
+        let changed: BTreeSet<EidPrefix> = self
+            .own_mappings_as_told()
+            .into_iter()
+            .filter(|(prefix, locators)| before.get(prefix).is_some_and(|old| old != locators))
+            .map(|(prefix, _)| prefix)
+            .chain(newer)
+            .collect();
+        for prefix in changed {
+            self.register_mapping(now, prefix);
+            self.solicit_correspondents(now, prefix);
         }
+        self.run_registrations(now);
     }
 
     /// What Map-Registers and Map-Replies say of every own mapping now.
     fn own_mappings_as_told(&self) -> BTreeMap<EidPrefix, Vec<LocatorRecord>> {
-        let prefixes = self.database.iter().map(|(prefix, _)| prefix);
-        prefixes.map(|prefix| (prefix, self.own_record(prefix, None).locators)).collect()
+        let told = self.own_mappings().map(|own| (own.eid.prefix, self.own_locators(&own.eid)));
+        told.collect()
     }
 }
