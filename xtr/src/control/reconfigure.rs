@@ -3,7 +3,7 @@ use super::ControlPlane;
 use crate::config::ControlConfig;
 use mapping::eid::EidPrefix;
 use mapping::wire::LocatorRecord;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 impl ControlPlane {
@@ -29,15 +29,17 @@ impl ControlPlane {
             self.own_side_changed();
         }
         self.update_own_versions(now);
+        let newer = self.adopt_versions(config);
         self.set_configured_mappings(now, &config.eids);
         if asks_otherwise {
             self.register_change(now);
         }
-        let changed: Vec<EidPrefix> = self
+        let changed: BTreeSet<EidPrefix> = self
             .own_mappings_as_told()
             .into_iter()
             .filter(|(prefix, locators)| before.get(prefix).is_some_and(|old| old != locators))
             .map(|(prefix, _)| prefix)
+            .chain(newer)
             .collect();
         for prefix in changed {
             self.register_mapping(now, prefix);

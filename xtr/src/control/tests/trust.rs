@@ -611,3 +611,43 @@ fn mv_04_versions_go_on_after_a_restart() {
     crashed.values_mut().for_each(|kept| kept.locators.clear());
     assert_eq!(again(crashed, 5), 21, "what a crash may have lost is skipped");
 }
+
+#[test]
+fn mv_01_a_host_that_is_here_has_no_version_of_its_own() {
+    let mut node = node();
+    let local = |text: &str| LocalEid { prefix: prefix(text), locator_set: Vec::new() };
+    for text in ["10.1.0.77/32", "10.9.0.7/32"] {
+        node.control.set_own_mapping(node.now, OwnMapping::dynamic(local(text)));
+    }
+    let own = marks(&mut node).own;
+    assert!(own.get(&prefix("10.1.0.77/32")).is_none(), "the site's mapping counts");
+    assert!(own.get(&prefix("10.9.0.7/32")).expect("no other").version.is_null(), "MV-06");
+    assert_eq!(node.control.map_version(&prefix("10.1.0.77/32")), 0, "MS-19 is for sites");
+    // An ITR that has the site's old mapping hears of it, whichever host it sends to.
+    node.take_sent();
+    let punt = Punt::Marked {
+        rloc: ip(A),
+        source: eid("10.2.0.9"),
+        destination: ip("10.1.0.77"),
+        marks: versions(9, 4),
+    };
+    node.control.handle_punt(node.now, &punt);
+    node.drain();
+    assert_eq!(smrs(&mut node).len(), 1);
+}
+
+#[test]
+fn mv_04_a_newer_version_that_is_configured_at_run_time_is_taken_over() {
+    let mut node = node();
+    let configured = |number: u16| {
+        let versions = [(prefix(OWN), version(number))].into();
+        let mut config = trusting(TrustedCore { versions, ..core() });
+        config.rlocs = vec![own("a", OWN_V4), own("b", SECOND)];
+        config
+    };
+    node.control.reconfigure(node.now, &configured(40));
+    assert_eq!(own_version(&node, OWN), 40);
+    node.control.reconfigure(node.now, &configured(30));
+    assert_eq!(own_version(&node, OWN), 40, "none goes back");
+    assert_eq!(marks(&mut node).own.get(&prefix(OWN)).expect("own").version, version(40));
+}
