@@ -2,6 +2,7 @@
 mod answering;
 mod balancing;
 mod database;
+mod echo_nonce;
 mod lookups;
 mod mappings;
 mod path_mtu;
