@@ -1,6 +1,8 @@
 //! Tests by requirement id, under a simulated clock.
 mod answering;
+mod balancing;
 mod database;
+mod echo_nonce;
 mod lookups;
 mod mappings;
 mod path_mtu;
