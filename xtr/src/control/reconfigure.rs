@@ -12,13 +12,16 @@ impl ControlPlane {
     /// afterwards is registered at once (RG-03), and its correspondents are solicited (SM-01).
     pub fn reconfigure(&mut self, now: Instant, config: &ControlConfig) {
         let before = self.own_mappings_as_told();
-        let asks =
-            |config: &ControlConfig| (config.record_ttl_minutes, config.proxy_reply, config.merge);
+        let asks = |config: &ControlConfig| {
+            let flags = (config.proxy_reply, config.merge, config.timeout_by_ttl);
+            (config.record_ttl_minutes, flags)
+        };
         let asks_otherwise = asks(&self.config) != asks(config);
         let rlocs_changed = self.config.rlocs != config.rlocs;
         self.config.record_ttl_minutes = config.record_ttl_minutes;
         self.config.registration_interval = config.registration_interval;
         (self.config.proxy_reply, self.config.merge) = (config.proxy_reply, config.merge);
+        self.config.timeout_by_ttl = config.timeout_by_ttl;
         for (server, wanted) in self.config.map_servers.iter_mut().zip(&config.map_servers) {
             server.secret = wanted.secret.clone();
         }
