@@ -36,7 +36,7 @@ mod world;
 
 pub use node::Restart;
 pub use plan::Plan;
-pub use report::{Distribution, Report};
+pub use report::{Distribution, Report, Resolutions};
 pub use weather::Weather;
 pub use world::World;
 

@@ -100,6 +100,8 @@ impl Plan {
             merge: false,
             subscribe: subscribes(site).then(Subscribe::default),
             trusted_core: None,
+            proxy_itrs: Vec::new(),
+            timeout_by_ttl: false,
         }
     }
 }
