@@ -46,7 +46,8 @@ pub use world::World;
 /// The variable is no number.
 pub fn seed(usual: u64) -> u64 {
     let wanted = std::env::var("ISTHMUS_SIMULATION_SEED").ok();
-    let seed = wanted.map_or(usual, |seed| seed.parse().expect("ISTHMUS_SIMULATION_SEED is a number"));
+    let seed =
+        wanted.map_or(usual, |seed| seed.parse().expect("ISTHMUS_SIMULATION_SEED is a number"));
     println!("simulation with seed {seed}: ISTHMUS_SIMULATION_SEED={seed} runs it again");
     seed
 }

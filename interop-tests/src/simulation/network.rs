@@ -60,7 +60,10 @@ pub(super) struct Network<T> {
 }
 
 impl<T> Network<T> {
-    #[expect(clippy::disallowed_methods, reason = "the start of a virtual clock has to be some moment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the start of a virtual clock has to be some moment"
+    )]
     pub(super) fn new(seed: u64, weather: Weather) -> Self {
         let start = Instant::now();
         Self {
@@ -131,11 +134,7 @@ impl<T> Network<T> {
     }
 
     /// Lets somebody do something to a node, then sends what comes of it.
-    pub(super) fn with<R>(
-        &mut self,
-        id: NodeId,
-        act: impl FnOnce(&mut Node, Instant) -> R,
-    ) -> R {
+    pub(super) fn with<R>(&mut self, id: NodeId, act: impl FnOnce(&mut Node, Instant) -> R) -> R {
         let now = self.instant();
         let result = act(&mut self.nodes[id as usize], now);
         self.settle(id);

@@ -136,7 +136,7 @@ impl Observer {
             Ok(Message::MapReply(reply)) => self.reply(now, id, transmit.destination.ip(), &reply),
             Ok(Message::MapRegister(register)) => self.register(now, id, transmit, register),
             Ok(Message::MapNotify(notify)) if is_server => {
-                self.notify(now, id, transmit.destination, notify.nonce);
+                self.notify(now, id, transmit, notify.nonce);
             }
             Ok(_) => self.violation(now, id, format_args!("sends a {name}")),
             Err(error) => self.violation(now, id, format_args!("{name}: {error}")),
@@ -278,13 +278,14 @@ impl Observer {
         }
     }
 
-    /// MS-08: only what answers no Map-Register.
-    fn notify(&mut self, now: Duration, id: NodeId, destination: SocketAddr, nonce: u64) {
+    /// MS-08: only what answers no Map-Register. The last word to a subscriber (PS-08) has the nonce of the publication before.
+    fn notify(&mut self, now: Duration, id: NodeId, transmit: &Transmit, nonce: u64) {
         let watched = self.watched(id);
         if watched.register_nonces.contains(&nonce) {
             return;
         }
-        let key = (destination, nonce);
+        let destination = transmit.destination;
+        let key = (destination, digest(&transmit.payload));
         let copies = watched.notifies.entry(key).or_insert(Copies { last: now, sent: 0 });
         let (gap, sent) = (now - copies.last, copies.sent + 1);
         (copies.last, copies.sent) = (now, sent);

@@ -72,7 +72,8 @@ impl Plan {
 
     /// The xTR of a site.
     pub(super) fn router_config(&self, site: u32) -> ControlConfig {
-        let servers = (0..self.servers).map(|server| Endpoint::Address(self.server_address(server)));
+        let servers =
+            (0..self.servers).map(|server| Endpoint::Address(self.server_address(server)));
         let map_server = |endpoint| MapServer {
             endpoint,
             key_id: 1,

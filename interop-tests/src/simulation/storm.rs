@@ -107,8 +107,6 @@ impl World {
     fn strike_carrier(&mut self, site: u32) {
         let locator = self.rng.random_range(0..self.sites[site as usize].rlocs.len());
         self.sites[site as usize].trouble.depth += 1;
-        let address = self.sites[site as usize].rlocs[locator].address;
-        self.network.silent.insert(address);
         self.set_carrier(site, locator, false);
         self.later(180, Mend::Carrier(site, locator));
     }
@@ -147,7 +145,6 @@ impl World {
                 self.relieve(site);
             }
             Mend::Carrier(site, locator) => {
-                self.silence(site, locator, false);
                 self.relieve(site);
                 self.set_carrier(site, locator, true);
             }

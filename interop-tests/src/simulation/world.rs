@@ -97,7 +97,8 @@ impl World {
         for site in 0..plan.sites {
             let rlocs = plan::rlocs(site);
             let addresses = rlocs.iter().map(|rloc| rloc.address).collect();
-            let others = index::sample(&mut rng, plan.sites as usize - 1, plan.correspondents as usize);
+            let others =
+                index::sample(&mut rng, plan.sites as usize - 1, plan.correspondents as usize);
             let skip_self = |other: usize| other as u32 + u32::from(other as u32 >= site);
             sites.push(Site {
                 node: network.add(Config::Router(Box::new(plan.router_config(site))), addresses),
@@ -219,8 +220,8 @@ impl World {
         let site = &mut self.sites[site as usize];
         let address = site.rlocs[locator].address;
         match up {
-            true => site.down.remove(&address),
-            false => site.down.insert(address),
+            true => site.down.remove(&address) && self.network.silent.remove(&address),
+            false => site.down.insert(address) && self.network.silent.insert(address),
         };
         site.trouble.until = settled;
         self.network.with(site.node, |node, now| {
@@ -276,11 +277,16 @@ impl World {
         if !self.network.node(to.node).is_on() {
             return Vec::new();
         }
+        let reaches = |own: &OwnRloc, rloc: IpAddr| {
+            own.address.is_ipv4() == rloc.is_ipv4()
+                && !from.down.contains(&own.address)
+                && !self.network.silent.contains(&own.address)
+        };
         let usable = |rloc: &&OwnRloc| {
             (to.locator_set.is_empty() || to.locator_set.contains(&rloc.name))
                 && !to.down.contains(&rloc.address)
                 && !self.network.silent.contains(&rloc.address)
-                && from.rlocs.iter().any(|own| own.address.is_ipv4() == rloc.address.is_ipv4())
+                && from.rlocs.iter().any(|own| reaches(own, rloc.address))
         };
         let best = to.rlocs.iter().filter(usable).map(|rloc| rloc.priority).min();
         let mut expected: Vec<IpAddr> = to
@@ -300,7 +306,9 @@ impl World {
             for &to in &self.sites[from as usize].correspondents {
                 let (found, expected) = (self.forwarded(from, to), self.expected(from, to));
                 if let Some(found) = found.filter(|found| *found != expected) {
-                    wrong.push(format!("site {from} sends to site {to} by {found:?}, not {expected:?}"));
+                    wrong.push(format!(
+                        "site {from} sends to site {to} by {found:?}, not {expected:?}"
+                    ));
                 }
             }
         }
@@ -320,7 +328,8 @@ impl World {
         let site = &mut self.sites[from as usize];
         let all = site.correspondents.len();
         let (to, wait) = if site.talked_to < all {
-            let filling = self.plan.filled.saturating_sub(self.plan.quiet) / self.plan.correspondents;
+            let filling =
+                self.plan.filled.saturating_sub(self.plan.quiet) / self.plan.correspondents;
             site.talked_to += 1;
             (site.correspondents[site.talked_to - 1], filling)
         } else {
@@ -375,7 +384,9 @@ impl World {
         let home = self.network.home(rloc);
         if home != Some(self.sites[to as usize].node) {
             "goes to another site"
-        } else if self.sites[to as usize].down.contains(&rloc) || !self.network.connects(source, rloc) {
+        } else if self.sites[to as usize].down.contains(&rloc)
+            || !self.network.connects(source, rloc)
+        {
             "lost: the locator is cut off"
         } else if !home.is_some_and(|home| self.network.node(home).is_on()) {
             "lost: the xTR is down"
