@@ -1,7 +1,7 @@
 //! Map-Requests and RLOC-probes answered: the ETR's, and the PETR's (RFC 9301 §5.5, §7.1).
-use super::ControlPlane;
 use super::limit::TokenBucket;
 use super::secure::Seal;
+use super::{ControlPlane, OwnMapping};
 use crate::config::LocalEid;
 use mapping::discard::Discard;
 use mapping::eid::EidPrefix;
@@ -203,18 +203,24 @@ impl ControlPlane {
     }
 
     /// An own mapping as the ETR that owns it tells it (RP-09, RP-12, RP-13, RP-17).
-    fn own_record(&self, prefix: EidPrefix, probed: Option<IpAddr>) -> EidRecord {
-        let locators = self
-            .database
-            .get(&prefix)
-            .and_then(|&index| self.config.eids.get(index))
-            .map_or_else(Vec::new, |eid| self.own_locators(eid));
+    pub(super) fn own_record(&self, prefix: EidPrefix, probed: Option<IpAddr>) -> EidRecord {
+        let mapping = self.database.get(&prefix);
+        let locators = mapping.map_or_else(Vec::new, |mapping| self.own_locators(&mapping.eid));
         let mut record = EidRecord::new(prefix, self.config.record_ttl_minutes, locators);
         record.authoritative = true;
+        record.map_version = self.map_version(&prefix);
         for locator in &mut record.locators {
             locator.probed = probed.is_some() && locator.address.rloc() == probed;
         }
         record
+    }
+
+    /// The own EID-prefixes with this own RLOC among their locators.
+    pub(super) fn prefixes_at(&self, rloc: IpAddr) -> Vec<EidPrefix> {
+        let is_at = |own: &&OwnMapping| {
+            self.own_locators(&own.eid).iter().any(|locator| locator.address.rloc() == Some(rloc))
+        };
+        self.own_mappings().filter(is_at).map(|own| own.eid.prefix).collect()
     }
 
     /// The locators an own EID-prefix is registered and answered with.
@@ -228,6 +234,8 @@ impl ControlPlane {
                 let priority = if own.up { own.rloc.priority } else { 255 };
                 let mut locator = LocatorRecord::new(own.rloc.address, priority, own.rloc.weight);
                 (locator.local, locator.reachable) = (true, own.up);
+                locator.multicast_priority = own.rloc.multicast_priority;
+                locator.multicast_weight = own.rloc.multicast_weight;
                 locator
             })
             .collect()
@@ -243,10 +251,12 @@ impl ControlPlane {
         seal: Option<&Seal>,
     ) {
         let asked = Some(local)
-            .filter(|local| local.is_ipv4() == destination.is_ipv4() && self.own.contains(*local));
+            .filter(|local| local.is_ipv4() == destination.is_ipv4())
+            .filter(|local| self.own.reachable().any(|own| own == *local));
         let Some(source) = asked.or_else(|| self.own.for_family(destination.ip())) else {
             return self.discard(Discard::NoItrRloc);
         };
+        reply.echo_nonce = self.offers_echo(destination.ip());
         let limit = timers::control_payload_limit(destination.ip());
         let payload = loop {
             let Some(payload) = self.reply_octets(reply.clone(), seal) else { return };

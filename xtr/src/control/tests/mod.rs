@@ -1,22 +1,29 @@
 //! Tests by requirement id, under a simulated clock.
 mod answering;
+mod balancing;
+mod database;
+mod echo_nonce;
 mod lookups;
 mod mappings;
 mod path_mtu;
 mod probing;
+mod reachability;
+mod reconfiguring;
 mod registering;
 mod securing;
 mod soliciting;
 mod subscribing;
+mod trust;
 
 use super::*;
-use crate::config::{LocalEid, MapServer, OwnRloc, Petr};
+use crate::config::{LocalEid, MapServer, OwnRloc, Petr, ProbeConfig};
 use crate::fib::LocatorSet;
 use mapping::config::{Algorithm, Profile, Secret};
 use mapping::eid::{Eid, InstanceId};
 use mapping::wire::{
     Action, Address, EidRecord, EncapsulatedControlMessage, LocatorRecord, MapReply, MapRequest,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +56,7 @@ pub(super) fn seconds(count: u64) -> Duration {
 }
 
 pub(super) fn own(name: &str, address: &str) -> OwnRloc {
-    OwnRloc { name: name.to_owned(), address: ip(address), priority: 1, weight: 100 }
+    OwnRloc::new(name, ip(address), 1, 100)
 }
 
 pub(super) fn server() -> MapServer {
@@ -71,19 +78,22 @@ pub(super) fn config() -> ControlConfig {
         map_resolvers: vec![Endpoint::Address(ip(RESOLVER)), Endpoint::Address(ip(RESOLVER_2))],
         map_servers: Vec::new(),
         use_petr: Vec::new(),
+        proxy_itrs: Vec::new(),
         eids: ["10.1.0.0/16", "2001:db8:e001::/48"]
             .map(|text| LocalEid { prefix: prefix(text), locator_set: Vec::new() })
             .to_vec(),
         registration_interval: seconds(60),
-        probe_interval: None,
+        probe: None,
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
+        timeout_by_ttl: false,
         proxy_reply: false,
         map_cache_limit: 1000,
         lisp_sec: None,
         identity: None,
         merge: false,
         subscribe: None,
+        trusted_core: None,
     }
 }
 

@@ -1,9 +1,11 @@
 //! The forwarding path against an output that only takes notes.
 
 mod agreement;
+mod arrivals;
 mod conservation;
 mod core;
 mod hold;
+mod marks;
 mod native;
 mod registered;
 
@@ -29,6 +31,8 @@ struct Rules {
     unknown_instances: BTreeSet<u32>,
     foreign_destinations: Vec<IpNet>,
     reencapsulate: Vec<IpNet>,
+    /// Delivered under their numbers.
+    own: Vec<IpNet>,
     native_forward: bool,
     /// Whoever sends from here is refused for this reason, on both sides.
     refused_sources: Vec<(IpAddr, DropReason)>,
@@ -68,7 +72,8 @@ impl Policy for Rules {
         } else if self.reencapsulate.iter().any(|net| net.contains(&destination)) {
             Ok(Onward::Reencapsulate)
         } else {
-            Ok(Onward::Deliver)
+            let own = self.own.iter().position(|net| net.contains(&destination));
+            Ok(own.map_or(Onward::Deliver, |number| Onward::DeliverOwn(number as u32)))
         }
     }
 
@@ -256,7 +261,7 @@ impl Bench {
         std::iter::from_fn(|| self.punts.pop())
             .filter_map(|punt| match punt {
                 Punt::IcmpError { destination, message } => Some((destination, message)),
-                Punt::Miss { .. } | Punt::SourceMoved { .. } => None,
+                _ => None,
             })
             .collect()
     }
@@ -265,7 +270,7 @@ impl Bench {
         std::iter::from_fn(|| self.punts.pop())
             .filter_map(|punt| match punt {
                 Punt::Miss { destination, .. } => Some(destination),
-                Punt::IcmpError { .. } | Punt::SourceMoved { .. } => None,
+                _ => None,
             })
             .collect()
     }
@@ -275,7 +280,7 @@ fn adjacency(destination: &str, mtu: u16) -> Adjacency {
     let destination = ip(destination);
     let source = ip(if destination.is_ipv4() { OWN_V4 } else { OWN_V6 });
     let traffic = Arc::<TrafficCounters>::default();
-    Adjacency { source, destination, weight: 1, mtu, traffic }
+    Adjacency { source, destination, weight: 1, mtu, traffic, used: Arc::default() }
 }
 
 /// `packet` behind a LISP header.
