@@ -20,8 +20,6 @@ pub struct Transmit {
 pub enum SourcePort {
     /// 4342.
     Control,
-    /// 4341: Map-Registers that open the way through a NAT for data (draft-ermagan-lisp-nat-traversal §4.3). Tunnel routers only.
-    Data,
     /// A random port chosen once per process: Map-Registers (§5.6) and ECMs (§5.8).
     Ephemeral,
 }

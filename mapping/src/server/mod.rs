@@ -162,7 +162,7 @@ impl MapServer {
             Ok(Message::InfoRequest(request)) => {
                 self.handle_info_request(now, local, from, request, payload);
             }
-            Ok(Message::Encapsulated(ecm)) if ecm.carries_register() => {
+            Ok(Message::Encapsulated(ecm)) if ecm.carries_register() && !self.rtrs.is_empty() => {
                 self.handle_relayed_register(now, local.ip(), from, &ecm);
             }
             Ok(Message::Encapsulated(ecm)) => {

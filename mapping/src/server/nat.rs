@@ -10,8 +10,8 @@ use crate::discard::Discard;
 use crate::timers::{RTR_LIST_TTL_MINUTES, control_payload_limit};
 use crate::transmit::{SourcePort, Transmit};
 use crate::wire::{
-    Action, Address, AuthenticationData, CONTROL_PORT, EidRecord, EncapsulatedControlMessage, InfoReply,
-    InfoRequest, MacField, MapRegister, NatTraversal, RtrAuthentication,
+    Action, Address, AuthenticationData, CONTROL_PORT, EidRecord, EncapsulatedControlMessage,
+    InfoReply, InfoRequest, MacField, MapRegister, NatTraversal, RtrAuthentication,
 };
 
 use super::site::{Signer, nobodys};
@@ -24,6 +24,10 @@ pub(super) struct Rtrs(Vec<Rtr>);
 impl Rtrs {
     pub(super) const fn new(rtrs: Vec<Rtr>) -> Self {
         Self(rtrs)
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(super) fn get(&self, address: IpAddr) -> Option<&Rtr> {
@@ -108,10 +112,10 @@ impl MapServer {
         request: InfoRequest,
         octets: &[u8],
     ) -> Result<Vec<u8>, Discard> {
-        if self.rtrs.0.is_empty() {
+        if self.rtrs.is_empty() {
             return Err(Discard::NatNotConfigured);
         }
-        let signer = self.signer_of(now, from.ip(), &request, octets)?;
+        let signer = self.info_signer(now, from.ip(), &request, octets)?;
         // Somebody who recorded the request can have the reply sent to whom he likes: no more of them than of Map-Replies.
         if !self.replies.take(now, &from.ip()) {
             return Err(Discard::ReplyRateLimited);
@@ -142,7 +146,7 @@ impl MapServer {
     }
 
     /// The key of the site that the EID-prefix of an Info-Request belongs to, if it signed the message.
-    fn signer_of(
+    fn info_signer(
         &mut self,
         now: Instant,
         source: IpAddr,

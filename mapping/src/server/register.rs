@@ -459,8 +459,8 @@ impl MapServer {
             let memory = Vec::with_capacity(USUAL_NOTIFY);
             let said = (nonce, records, other.identity());
             let transmit = self.notification(memory, said, &signer, (local, other.source, behind));
-            let Some(transmit) = transmit
-                .filter(|sent| sent.payload.len() <= control_payload_limit(other.source))
+            let Some(transmit) =
+                transmit.filter(|sent| sent.payload.len() <= control_payload_limit(other.source))
             else {
                 self.count(Count::MapNotifiesTooLong);
                 continue;

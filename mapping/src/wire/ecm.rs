@@ -92,11 +92,6 @@ impl EncapsulatedControlMessage {
         self.message.first().is_some_and(|first| first >> 4 == kind::MAP_REGISTER)
     }
 
-    /// Whether the inner message is a Map-Notify, on its way through an RTR.
-    pub fn carries_notify(&self) -> bool {
-        self.message.first().is_some_and(|first| first >> 4 == kind::MAP_NOTIFY)
-    }
-
     /// The octets that [`Self::encode`] appends.
     pub fn encoded_len(&self) -> usize {
         let ip_header = match (self.source, self.destination) {

@@ -258,7 +258,7 @@ fn ec_02_inner_version_is_read_after_the_authentication_data() {
         assert!(matches!(parse_ecm(&message[..end]), Err(WireError::Truncated(_))));
     }
     let mut unknown = message.clone();
-    unknown[4] = 2;
+    unknown[4] = 3;
     assert_eq!(parse_ecm(&unknown), Err(WireError::Malformed("ECM AD Type")));
     let mut other_version = octets(C5);
     other_version[4] = 0x55;
