@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use mapping::admin::Query;
 
-use crate::lab::capture::{Capture, Mark};
 use crate::lab::daemons::Daemon;
 use crate::lab::network::{Network, wait_for};
 use crate::lab::probe::craft::Header;
@@ -23,7 +22,7 @@ use crate::lab::report::Checks;
 
 mod plan;
 
-use plan::{DELAY_P, DELAY_Q, HOST_F, HOST_M, HOST_N, HOST_R, P, PITR, Q, XTR_F, XTR_R};
+use plan::{DELAY_P, DELAY_Q, HOST_F, HOST_M, HOST_N, HOST_R, P, Q};
 
 pub(crate) use plan::PLAN;
 
@@ -43,6 +42,12 @@ const PEERS: &str = "peers: OOR 15-45 s, lispers.net 10-20 s, VPP never";
 const FIRST_LIMIT: Duration = Duration::from_secs(3);
 /// How long everything may take to be as before.
 const RETURN_LIMIT: Duration = Duration::from_secs(12);
+/// How long everything has to be as before to count.
+const CALM: Duration = Duration::from_millis(1_500);
+/// Between two looks at which locator is taken.
+const LOOK: Duration = Duration::from_millis(20);
+/// Who sends to M.
+const SENDERS: [&str; 3] = ["xtr-r", "xtr-f", "pitr"];
 
 /// Runs it.
 pub(crate) fn run(network: &mut Network, checks: &mut Checks) -> io::Result<()> {
@@ -94,7 +99,6 @@ impl Streams {
 /// The pieces that it uses.
 struct Bed<'a> {
     network: &'a Network,
-    core: Arc<Capture>,
     isp_p: Arc<Relay>,
     isp_q: Arc<Relay>,
     xtr_r: Arc<Daemon>,
@@ -104,7 +108,6 @@ impl<'a> Bed<'a> {
     fn of(network: &'a Network) -> io::Result<Self> {
         Ok(Self {
             network,
-            core: network.capture_of("core")?,
             isp_p: network.relay_to("m-p")?,
             isp_q: network.relay_to("m-q")?,
             xtr_r: network.daemon_in("xtr-r")?,
@@ -153,7 +156,7 @@ impl<'a> Bed<'a> {
     fn carrier(&self, checks: &mut Checks, streams: &Streams) -> io::Result<()> {
         let begin = Instant::now();
         self.isp_p.cut(true)?;
-        thread::sleep(Duration::from_secs(4));
+        thread::sleep(Duration::from_millis(2_500));
         let round_trip = 2 * DELAY_Q.max(DELAY_P);
         let limit = CARRIER + round_trip;
         for named in streams.all() {
@@ -162,10 +165,9 @@ impl<'a> Bed<'a> {
             let expected = format!("at most {} + RTT {}; {PEERS}", ms(CARRIER), ms(round_trip));
             checks.that(text, expected, ms(outage), outage <= limit);
         }
-        let mark = self.core.mark();
         let begin = Instant::now();
         self.isp_p.cut(false)?;
-        self.returned(checks, streams, ("the carrier is back", begin, mark))
+        self.returned(checks, streams, ("the carrier is back", begin))
     }
 
     /// Row 6, and the return of row 7.
@@ -182,10 +184,9 @@ impl<'a> Bed<'a> {
         let end = Instant::now() - Duration::from_millis(250);
         let lost = streams.outbound.stream.so_far().lost_between(begin, end);
         checks.equal("packets from M lost, though nothing comes back by ISP-P", 0, lost);
-        let mark = self.core.mark();
         let begin = Instant::now();
         self.isp_p.restore(P);
-        self.returned(checks, streams, ("ISP-P is back", begin, mark))
+        self.returned(checks, streams, ("ISP-P is back", begin))
     }
 
     /// All goes by ISP-P again, without a loss and without going back and forth.
@@ -193,41 +194,33 @@ impl<'a> Bed<'a> {
         &self,
         checks: &mut Checks,
         streams: &Streams,
-        (what, begin, mark): (&str, Instant, Mark),
+        (what, begin): (&str, Instant),
     ) -> io::Result<()> {
-        let is_back = || {
-            let recent = self.core.mark();
-            thread::sleep(Duration::from_millis(100));
-            Ok([XTR_R, XTR_F, PITR].iter().all(|from| self.locators(recent, *from) == [P]))
-        };
-        let back = wait_for(RETURN_LIMIT, is_back)?;
-        let took = begin.elapsed();
+        let mut ways = SENDERS.map(|sender| Ways { sender, ..Ways::default() });
+        let (mut back, mut quiet) = (None, Instant::now());
+        while begin.elapsed() < RETURN_LIMIT && quiet.elapsed() < CALM {
+            thread::sleep(LOOK);
+            for way in &mut ways {
+                let sender = self.network.daemon_in(way.sender)?;
+                way.look(&sender)?;
+            }
+            if ways.iter().all(|way| way.taken.last() == Some(&P)) {
+                back.get_or_insert_with(|| begin.elapsed());
+            } else {
+                (back, quiet) = (None, Instant::now());
+            }
+        }
         checks.that(
             format!("{what}: all traffic takes it again"),
             format!("after its hold-down, within {} s", RETURN_LIMIT.as_secs()),
-            format!("{:.1} s", took.as_secs_f64()),
-            back,
+            back.map_or_else(|| "never".to_owned(), ms),
+            back.is_some(),
         );
-        thread::sleep(Duration::from_secs(1));
         checks.equal(format!("{what}: packets lost"), 0, streams.lost_since(begin));
-        let moves: Vec<usize> = [XTR_R, XTR_F, PITR]
-            .iter()
-            .map(|from| self.locators(mark, *from).len().saturating_sub(1))
-            .collect();
-        let text = format!("{what}: moves between locators of each sender");
-        checks.that(text, "1, 1, 1", format!("{moves:?}"), moves.iter().all(|moves| *moves == 1));
+        let moves = ways.map(|way| way.taken.len().saturating_sub(1));
+        let text = format!("{what}: moves between locators of {}", SENDERS.join(", "));
+        checks.that(text, "[1, 1, 1]", format!("{moves:?}"), moves == [1; 3]);
         Ok(())
-    }
-
-    /// The locators of M that packets from `from` took, in order, without repetitions.
-    fn locators(&self, mark: Mark, from: IpAddr) -> Vec<IpAddr> {
-        let datagrams = self.core.datagrams_since(mark);
-        let data = datagrams.iter().filter(|datagram| datagram.source == from);
-        let data = data.filter(|datagram| datagram.lisp().is_some());
-        let mut taken: Vec<IpAddr> = data.map(|datagram| datagram.destination).collect();
-        taken.retain(|destination| [P, Q].contains(destination));
-        taken.dedup();
-        taken
     }
 
     /// Row 8.
@@ -254,6 +247,41 @@ impl<'a> Bed<'a> {
             let took = arrival.map_or(RETURN_LIMIT, |at| at.saturating_duration_since(begin));
             let text = format!("both are back: first packet, {}", named.name);
             checks.that(text, format!("within one probe, {}", ms(limit)), ms(took), took <= limit);
+        }
+        Ok(())
+    }
+}
+
+/// The way that a sender's packets for M take, looked at again and again.
+#[derive(Debug, Default)]
+struct Ways {
+    sender: &'static str,
+    /// Packets to P and Q so far.
+    sent: Option<[u64; 2]>,
+    /// What was taken, in order, without repetitions.
+    taken: Vec<IpAddr>,
+}
+
+impl Ways {
+    fn look(&mut self, sender: &Daemon) -> io::Result<()> {
+        let locators = sender.ask(&Query::Locators)?;
+        let packets = |rloc: IpAddr| {
+            let mut views = locators.as_array().into_iter().flatten();
+            let view = views.find(|view| view["address"] == rloc.to_string());
+            view.and_then(|view| view["packets"].as_u64()).unwrap_or_default()
+        };
+        let sent = [packets(P), packets(Q)];
+        if let Some(before) = self.sent.replace(sent) {
+            let mut used: Vec<IpAddr> = [P, Q]
+                .into_iter()
+                .zip(before.iter().zip(sent))
+                .filter(|(_, (before, now))| now > *before)
+                .map(|(rloc, _)| rloc)
+                .collect();
+            // In the look that sees the move, what was taken before was taken first.
+            used.sort_by_key(|rloc| Some(rloc) != self.taken.last());
+            self.taken.extend(used);
+            self.taken.dedup();
         }
         Ok(())
     }

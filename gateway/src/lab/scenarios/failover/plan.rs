@@ -32,12 +32,9 @@ pub(super) const DELAY_Q: Duration = Duration::from_millis(30);
 const CORE: IpAddr = v4(198, 51, 100, 254);
 const CORE6: IpAddr = v6(0xc0, 0x254);
 const MS: IpAddr = v4(198, 51, 100, 2);
-/// The gateway's RLOC.
-pub(super) const PITR: IpAddr = v4(198, 51, 100, 1);
-/// The RLOC of site R's router.
-pub(super) const XTR_R: IpAddr = v4(198, 51, 100, 11);
-/// The RLOC of site F's router.
-pub(super) const XTR_F: IpAddr = v4(198, 51, 100, 12);
+const PITR: IpAddr = v4(198, 51, 100, 1);
+const XTR_R: IpAddr = v4(198, 51, 100, 11);
+const XTR_F: IpAddr = v4(198, 51, 100, 12);
 /// Site M's locator at ISP-P: active.
 pub(super) const P: IpAddr = v4(198, 51, 100, 21);
 /// Site M's locator at ISP-Q: backup.
