@@ -91,10 +91,9 @@ impl ControlPlane {
         } else if locator.ways.detour.is_some() {
             sources.extend(preferred.filter(|preferred| *preferred != in_use));
         }
-        if locator.ways.detour.is_some() {
-            if std::mem::replace(&mut locator.ways.awaited, true) {
-                locator.ways.recovered = 0;
-            }
+        let detours = locator.ways.detour.is_some();
+        if detours && std::mem::replace(&mut locator.ways.awaited, true) {
+            locator.ways.recovered = 0;
         }
         sources
     }
