@@ -91,8 +91,7 @@ impl ControlPlane {
         } else if locator.ways.detour.is_some() {
             sources.extend(preferred.filter(|preferred| *preferred != in_use));
         }
-        let detours = locator.ways.detour.is_some();
-        if detours && std::mem::replace(&mut locator.ways.awaited, true) {
+        if locator.ways.detour.is_some() && std::mem::replace(&mut locator.ways.awaited, true) {
             locator.ways.recovered = 0;
         }
         sources
