@@ -49,7 +49,8 @@ fn the_lab_lists_its_scenarios_without_any_privilege() {
             "p1",
             "m1",
             "traffic-engineering",
-            "failover"
+            "failover",
+            "trusted-core"
         ]
     );
     let unknown = Command::new(env!("CARGO_BIN_EXE_isthmus")).args(["lab", "s9"]).output().unwrap();

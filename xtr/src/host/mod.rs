@@ -9,9 +9,11 @@
 //! | `sockets` | UDP sockets of the control plane, raw sockets for ICMP errors |
 //! | `udp_errors` | datagrams that the kernel refused |
 //! | `names` | DNS names of peers, resolved and followed |
+//! | `nonces` | what makes nonces grow over a restart |
 pub mod changes;
 pub(crate) mod map_versions;
 pub mod names;
+pub(crate) mod nonces;
 mod route_filter;
 pub mod routing;
 pub mod sockets;

@@ -16,6 +16,7 @@ mod s2;
 mod s3;
 mod t1;
 mod traffic_engineering;
+mod trusted_core;
 mod wire;
 mod x1;
 
@@ -70,6 +71,11 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         (&traffic_engineering::PLAN, traffic_engineering::run),
     ),
     Scenario::planned("failover", failover::TITLE, (&failover::PLAN, failover::run)),
+    Scenario::planned(
+        "trusted-core",
+        trusted_core::TITLE,
+        (&trusted_core::PLAN, trusted_core::run),
+    ),
 ];
 
 impl Scenario {
