@@ -327,6 +327,9 @@ impl ControlPlane {
         match punt {
             Punt::Miss { destination, source } => self.handle_miss(now, *destination, *source),
             Punt::SourceMoved { source } => self.handle_moved(now, *source),
+            Punt::SourceUnknown { source, destination } => {
+                self.handle_unknown_source(now, *source, *destination);
+            }
             Punt::Marked { rloc, source, destination, marks } => {
                 self.handle_marked(now, *rloc, *source, *destination, marks);
             }
