@@ -117,11 +117,11 @@ fn a_disaster_moves_whole_prefixes_and_every_correspondent_follows() {
     for site in world.multihomed().into_iter().step_by(2) {
         world.set_locator_set(site, &["b"]);
     }
-    println!("all moved after {:?}", convergence(&mut world, Duration::from_secs(70)));
+    println!("all moved after {:?}", convergence(&mut world, Duration::from_secs(80)));
     for site in world.multihomed().into_iter().step_by(2) {
         world.set_locator_set(site, &["a"]);
     }
-    println!("all back after {:?}", convergence(&mut world, Duration::from_secs(70)));
+    println!("all back after {:?}", convergence(&mut world, Duration::from_secs(80)));
     assert_by_the_rules(&world.report());
 }
 
@@ -132,15 +132,17 @@ fn a_locator_that_goes_dead_is_found_by_probing_and_comes_back() {
     for &site in &sites {
         world.silence(site, 0, true);
     }
-    println!("dead locators avoided after {:?}", convergence(&mut world, Duration::from_secs(75)));
+    println!("dead locators avoided after {:?}", convergence(&mut world, Duration::from_secs(80)));
     for &site in &sites {
         world.silence(site, 0, false);
     }
     println!("used again after {:?}", convergence(&mut world, Duration::from_secs(300)));
+    // Who has no carrier for a family at all is no matter of its correspondents.
+    let sites: Vec<u32> = sites.into_iter().filter(|site| site % 8 != 7).collect();
     for &site in &sites {
         world.set_carrier(site, 0, false);
     }
-    println!("lost carriers known after {:?}", convergence(&mut world, Duration::from_secs(70)));
+    println!("lost carriers known after {:?}", convergence(&mut world, Duration::from_secs(80)));
     for &site in &sites {
         world.set_carrier(site, 0, true);
     }

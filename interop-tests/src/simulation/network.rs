@@ -60,10 +60,6 @@ pub(super) struct Network<T> {
 }
 
 impl<T> Network<T> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the start of a virtual clock has to be some moment"
-    )]
     pub(super) fn new(seed: u64, weather: Weather) -> Self {
         let start = Instant::now();
         Self {

@@ -32,7 +32,7 @@ pub(super) enum Machine {
 /// What a node is started with.
 #[derive(Debug)]
 pub(super) enum Config {
-    Server(MappingConfig),
+    Server(Box<MappingConfig>),
     Router(Box<ControlConfig>),
 }
 
@@ -91,7 +91,7 @@ impl Node {
                 Machine::Router(Box::new(ControlPlane::new(config, now, seed, nanoseconds)))
             }
             Config::Server(config) => {
-                let mut server = MapServer::durable(config.clone(), seed, epoch);
+                let mut server = MapServer::durable(MappingConfig::clone(config), seed, epoch);
                 if how == Restart::Empty {
                     self.kept.clear();
                 }

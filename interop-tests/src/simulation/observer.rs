@@ -269,7 +269,8 @@ impl Observer {
             (before.octets, before.nonce, before.answered) = (octets, register.nonce, false);
             (before.records, before.last_fresh) = (register.records, now);
         }
-        if (is_copy && !in_time) || !(is_copy || changed || in_time || fresh_in_time) {
+        let is_right = in_time || (!is_copy && (changed || fresh_in_time));
+        if !is_right {
             self.violation(
                 now,
                 id,

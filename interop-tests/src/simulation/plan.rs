@@ -117,7 +117,7 @@ fn secret(site: u32) -> Secret {
 
 /// Whether the Map-Servers answer for it.
 pub(super) fn has_proxy_reply(site: u32) -> bool {
-    site / 8 % 2 == 0
+    (site / 8).is_multiple_of(2)
 }
 
 /// Whether its xTR subscribes to what it looks up.
@@ -128,7 +128,7 @@ pub(super) fn subscribes(site: u32) -> bool {
 /// Every other four sites have IPv6 EIDs.
 pub(super) fn prefix(site: u32) -> EidPrefix {
     let [_, _, high, low] = site.to_be_bytes();
-    let net = if site / 4 % 2 == 0 {
+    let net = if (site / 4).is_multiple_of(2) {
         ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, high, low, 0), 24).into()
     } else {
         let group = 0xe000 | u16::from_be_bytes([high, low]);

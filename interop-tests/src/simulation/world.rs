@@ -89,7 +89,7 @@ impl World {
         let mut rng = StdRng::seed_from_u64(plan.seed ^ 0x5175_6573);
         let servers: Vec<NodeId> = (0..plan.servers)
             .map(|server| {
-                let config = Config::Server(plan.server_config(server));
+                let config = Config::Server(Box::new(plan.server_config(server)));
                 network.add(config, vec![plan.server_address(server)])
             })
             .collect();
@@ -220,8 +220,8 @@ impl World {
         let site = &mut self.sites[site as usize];
         let address = site.rlocs[locator].address;
         match up {
-            true => site.down.remove(&address) && self.network.silent.remove(&address),
-            false => site.down.insert(address) && self.network.silent.insert(address),
+            true => (site.down.remove(&address), self.network.silent.remove(&address)),
+            false => (site.down.insert(address), self.network.silent.insert(address)),
         };
         site.trouble.until = settled;
         self.network.with(site.node, |node, now| {
@@ -244,7 +244,8 @@ impl World {
         let until = self.network.now;
         let site = &mut self.sites[site as usize];
         site.trouble = Trouble { depth: site.trouble.depth.saturating_sub(1), until };
-        (site.down.clear(), site.locator_set.clear());
+        site.down.clear();
+        site.locator_set.clear();
         self.network.start(site.node, Restart::Empty);
     }
 
