@@ -310,7 +310,13 @@ impl ControlPlane {
             Ok(Message::MapNotify(notify)) => {
                 self.handle_map_notify(now, local, from, &notify, payload);
             }
-            Ok(Message::MapRegister(_) | Message::MapNotifyAck(_) | Message::MapReferral(_)) => {
+            Ok(
+                Message::MapRegister(_)
+                | Message::MapNotifyAck(_)
+                | Message::MapReferral(_)
+                | Message::InfoRequest(_)
+                | Message::InfoReply(_),
+            ) => {
                 self.discard(Discard::UnexpectedMessage);
             }
         }
