@@ -11,3 +11,4 @@ pub mod etcd;
 pub mod load;
 pub mod mutate;
 pub mod simulation;
+pub mod site;
