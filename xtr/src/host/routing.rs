@@ -154,7 +154,7 @@ async fn remove_routes(handle: &Handle, routes: &mut Vec<RouteMessage>) {
 }
 
 /// A predecessor that is still dying takes its TUN, and the routes into it, along.
-fn unless_gone(removal: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
+pub(super) fn unless_gone(removal: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
     match removal {
         Err(rtnetlink::Error::NetlinkError(message))
             if [-libc::ESRCH, -libc::ENOENT].contains(&message.raw_code()) =>
@@ -241,7 +241,7 @@ fn default_of(ipv4: bool) -> IpNet {
     IpNet::new_assert(unspecified, 0)
 }
 
-fn route(prefix: IpNet, table: u32, kind: RouteType) -> RouteMessageBuilder<IpAddr> {
+pub(super) fn route(prefix: IpNet, table: u32, kind: RouteType) -> RouteMessageBuilder<IpAddr> {
     let mut builder = RouteMessageBuilder::<IpAddr>::new()
         .table_id(table)
         .protocol(RouteProtocol::Other(PROTOCOL))
@@ -294,7 +294,7 @@ fn is_own_route(config: &HostConfig, route: &RouteMessage) -> bool {
     route.header.protocol == RouteProtocol::Other(PROTOCOL) && (in_own_table || announced)
 }
 
-fn table_of(route: &RouteMessage) -> u32 {
+pub(super) fn table_of(route: &RouteMessage) -> u32 {
     route
         .attributes
         .iter()
@@ -305,7 +305,7 @@ fn table_of(route: &RouteMessage) -> u32 {
         .unwrap_or(u32::from(route.header.table))
 }
 
-fn destination_of(route: &RouteMessage) -> Option<IpNet> {
+pub(super) fn destination_of(route: &RouteMessage) -> Option<IpNet> {
     let length = route.header.destination_prefix_length;
     let address = route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(address) => super::underlay::ip_of(address),
