@@ -52,7 +52,7 @@ fn version_and_help_are_asked_for() {
     assert_eq!(version.status.code(), Some(0));
     let expected = format!("isthmus {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(String::from_utf8_lossy(&version.stdout), expected);
-    for verb in ["gateway", "xtr", "mapping", "check", "show", "lig", "lab"] {
+    for verb in ["gateway", "xtr", "mapping", "check", "show", "reload", "lig", "lab"] {
         let help = isthmus(&[verb, "--help"]);
         assert_eq!(help.status.code(), Some(0), "{verb}");
         assert!(help.stderr.is_empty() && !help.stdout.is_empty(), "{verb}");

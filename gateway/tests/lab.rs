@@ -34,7 +34,22 @@ fn the_lab_lists_its_scenarios_without_any_privilege() {
     let names: Vec<_> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(
         names,
-        ["s1", "s2", "s3", "i1", "i2", "x1", "t1", "d1", "l1", "f1", "f2", "p1", "m1"]
+        [
+            "s1",
+            "s2",
+            "s3",
+            "i1",
+            "i2",
+            "x1",
+            "t1",
+            "d1",
+            "l1",
+            "f1",
+            "f2",
+            "p1",
+            "m1",
+            "traffic-engineering"
+        ]
     );
     let unknown = Command::new(env!("CARGO_BIN_EXE_isthmus")).args(["lab", "s9"]).output().unwrap();
     assert_eq!(unknown.status.code(), Some(2));

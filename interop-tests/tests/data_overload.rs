@@ -68,7 +68,7 @@ const GATEWAY: &str = r#"
 name = "pxtr"
 rlocs = ["198.51.100.1"]
 map-resolvers = ["198.51.100.2"]
-probe-interval = "10s"
+probe = { idle-interval = "10s" }
 [pitr]
 eid-aggregates = ["203.0.113.0/24", "10.0.0.0/8"]
 [petr]

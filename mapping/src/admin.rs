@@ -43,12 +43,16 @@ pub enum Query {
         /// End it with this answer.
         stop: bool,
     },
+    /// What arrived for own EID-prefixes, and what was sent where, each by RLOC (xtr, gateway).
+    Traffic,
+    /// Read the configuration file anew (xtr, gateway).
+    Reload,
 }
 
 impl Query {
     /// Whether only the administrator of the host may ask: it changes something, or shows what is in packets.
     pub const fn is_privileged(&self) -> bool {
-        matches!(self, Self::Tap(_) | Self::TapNext { .. })
+        matches!(self, Self::Tap(_) | Self::TapNext { .. } | Self::Reload)
     }
 }
 
@@ -138,6 +142,9 @@ pub struct TapPacket {
     pub rloc: Option<IpAddr>,
     /// Instance ID in the LISP header.
     pub instance_id: Option<u32>,
+    /// What the LISP header says beside it, in words, if anything; outside a trusted core it means nothing.
+    #[serde(default)]
+    pub marks: Option<String>,
     /// Packets that left for it; of several, the first is shown as it leaves.
     pub pieces: u32,
     /// Octets of the packet as it was seen, outer header included.

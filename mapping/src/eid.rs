@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 mod index;
 mod name;
 mod table;
+mod version;
 
 pub use name::{InstanceRange, NamePrefix, NameTable};
 pub use table::EidTable;
 pub(crate) use table::Slot;
+pub use version::MapVersion;
 
 /// A routing locator: an address of the underlay (RFC 9300 §3).
 pub type Rloc = IpAddr;

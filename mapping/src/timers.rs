@@ -103,14 +103,37 @@ pub const SMR_INTERVAL: Duration = Duration::from_secs(3);
 pub const SMR_INVOKED_INTERVAL: Duration = Duration::from_secs(3);
 /// How far back a remote RLOC counts as active when a mapping changes (RFC 9301 §6.1, SM-01).
 pub const SMR_ACTIVE_PERIOD: Duration = Duration::from_secs(60);
-/// Between two RLOC-probes of one locator (RFC 9301 §7.1, PB-10).
-pub const PROBE_INTERVAL: Duration = Duration::from_secs(60);
-/// Jitter of [`PROBE_INTERVAL`], in percent either way (PB-10).
+/// Between two RLOC-probes of a locator that carries no traffic (RFC 9301 §7.1, PB-10).
+pub const IDLE_PROBE_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two RLOC-probes of a locator that carries traffic.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+/// Jitter of [`PROBE_INTERVAL`] and [`IDLE_PROBE_INTERVAL`], in percent either way (PB-10).
 pub const PROBE_JITTER_PERCENT: u32 = 10;
-/// Before an unanswered RLOC-probe is repeated (PB-10).
+/// Before an unanswered RLOC-probe is repeated, while its round-trip time is not known (PB-10).
 pub const PROBE_RETRY: Duration = Duration::from_secs(1);
+/// RLOC-probes that a locator that was down has to answer before it takes traffic from another one.
+pub const PROBE_HOLD_DOWN: u32 = 3;
 /// RLOC-probes without answer that declare a locator down (PB-10).
 pub const PROBE_TRIES: u32 = 3;
+
+// Marks of the data header, in trusted cores only.
+
+/// How long Locator-Status-Bits stay away after a locator came or went (RFC 9300 §13.1, DH-22).
+pub const USE_LSB_TIMER: Duration = Duration::from_secs(300);
+/// Between two changes that the Locator-Status-Bits of one mapping may cause (DH-20).
+pub const STATUS_BITS_INTERVAL: Duration = Duration::from_secs(1);
+/// SMRs to an ITR with an old version of a mapping before its packets are dropped (RFC 9302 §7.1, MV-11).
+pub const STALE_VERSION_SMRS: u32 = 10;
+/// Between two SMRs to such an ITR after that (RFC 9302 §7.1).
+pub const STALE_VERSION_PAUSE: Duration = Duration::from_secs(30);
+/// ITRs with an old version of a mapping that are remembered.
+pub const TRACKED_STALE_ITRS: usize = 4_096;
+/// Between two requests for a nonce to be echoed by a locator (RFC 9300 §10.1).
+pub const ECHO_NONCE_INTERVAL: Duration = Duration::from_secs(30);
+/// How often a request is looked after.
+pub const ECHO_NONCE_CHECK: Duration = Duration::from_secs(1);
+/// A request that nothing came back for, neither echo nor packets without it, ends after this time.
+pub const ECHO_NONCE_PATIENCE: Duration = Duration::from_secs(10);
 
 // Sizes (CW-06): the largest control packet sent without knowledge of the path MTU, IP header included.
 

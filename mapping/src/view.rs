@@ -177,8 +177,18 @@ pub struct RegisteredLocatorView {
     pub priority: u8,
     /// Weight.
     pub weight: u8,
+    /// Priority for multicast, 255 = not for multicast.
+    #[serde(default = "not_for_multicast")]
+    pub multicast_priority: u8,
+    /// Weight for multicast.
+    #[serde(default)]
+    pub multicast_weight: u8,
     /// R-bit.
     pub reachable: bool,
+}
+
+fn not_for_multicast() -> u8 {
+    255
 }
 
 /// The referral cache of a DDT Map-Resolver, and the lookups that go through the tree now.

@@ -266,6 +266,7 @@ fn forwarding(c: &mut Criterion) {
         weight: 1,
         mtu: 1500,
         traffic: Arc::default(),
+        used: Arc::default(),
     };
     let set = LocatorSet::new([adjacency], 0);
     let prefix = EidPrefix::new(InstanceId::DEFAULT, "2001:db8:2::/48".parse().unwrap());

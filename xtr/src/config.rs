@@ -5,9 +5,12 @@ use crate::packet::icmp::Rate;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mapping::auth::Covered;
 use mapping::config::{Algorithm, Profile, Secret};
-use mapping::eid::EidPrefix;
+use mapping::eid::{EidPrefix, MapVersion};
+use mapping::timers;
 use mapping::wire::XtrIdentity;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A tunnel router: an xTR of a site, or the proxy (gateway).
@@ -15,6 +18,8 @@ use std::time::Duration;
 pub struct RouterConfig {
     /// For humans: shown in status.
     pub name: String,
+    /// Where the versions of own mappings are kept over a restart (MV-04).
+    pub state_dir: Option<PathBuf>,
     /// The control plane's part.
     pub control: ControlConfig,
     /// The data plane's part.
@@ -40,8 +45,8 @@ pub struct ControlConfig {
     pub eids: Vec<LocalEid>,
     /// Between two registrations (RFC 9301 §8.2: 60 s).
     pub registration_interval: Duration,
-    /// Between two RLOC-probes of a locator (PB-10: 60 s); `None` = no probing.
-    pub probe_interval: Option<Duration>,
+    /// How remote RLOCs are probed (RFC 9301 §7.1); `None` = no probing.
+    pub probe: Option<ProbeConfig>,
     /// How the largest outer packet is known (RFC 9300 §7).
     pub path_mtu: PathMtuConfig,
     /// Record TTL of own mappings in minutes (1440).
@@ -58,6 +63,61 @@ pub struct ControlConfig {
     pub merge: bool,
     /// Subscribe to the mappings of the map-cache; needs `identity`.
     pub subscribe: Option<Subscribe>,
+    /// What LISP headers say beside the instance; `None` in the public Internet profile.
+    pub trusted_core: Option<TrustedCore>,
+}
+
+/// Which marks LISP headers carry in a trusted core, never over the public Internet (RFC 9300 §16, RFC 9302 §8).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedCore {
+    /// RLOCs that are believed and told: the core. Packets from and to all others have plain headers, or are taken so.
+    pub rlocs: Vec<IpNet>,
+    /// Map-Versioning (RFC 9302).
+    pub map_versioning: bool,
+    /// Locator-Status-Bits (RFC 9300 §10); with Map-Versioning only those that come with the known version count (DH-21).
+    pub status_bits: bool,
+    /// Echo-noncing (RFC 9300 §10.1).
+    pub echo_nonce: bool,
+    /// How long no Locator-Status-Bits are sent after an own locator came or went (RFC 9300 §13.1).
+    pub use_lsb_timer: Duration,
+    /// Versions that own mappings begin with (MV-04); any other begins with a random one.
+    pub versions: BTreeMap<EidPrefix, MapVersion>,
+    /// Versions of an earlier run, which go on unless the configured one is newer.
+    pub kept: BTreeMap<EidPrefix, KeptVersion>,
+}
+
+/// The version that an own mapping had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptVersion {
+    /// The version.
+    pub version: MapVersion,
+    /// What it was the version of, in words; another mapping has a later one.
+    pub locators: String,
+}
+
+/// How remote RLOCs are probed. A locator that goes silent while it carries traffic is given up after
+/// `1.1 * interval + tries * max(min(interval / 2, 1 s), RTT and its variation)` at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeConfig {
+    /// Between two probes of a locator that carries traffic, at least 100 ms.
+    pub interval: Duration,
+    /// Of a locator that carries none; not less than `interval`.
+    pub idle_interval: Duration,
+    /// Probes without answer in a row that declare a locator down, at least 1.
+    pub tries: u32,
+    /// Probes that a locator that was down answers in a row before it carries traffic that another locator can carry; at least 1.
+    pub hold_down: u32,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self {
+            interval: timers::PROBE_INTERVAL,
+            idle_interval: timers::IDLE_PROBE_INTERVAL,
+            tries: timers::PROBE_TRIES,
+            hold_down: timers::PROBE_HOLD_DOWN,
+        }
+    }
 }
 
 /// How the largest outer packet towards a locator (L) is known: stateless (RFC 9300 §7.1) without `probe` and [`DataConfig::path_mtu_icmp`],
@@ -68,7 +128,7 @@ pub struct PathMtuConfig {
     pub ipv4: Option<u16>,
     /// The same over IPv6.
     pub ipv6: Option<u16>,
-    /// Find out what gets through by padded RLOC-probes (RFC 8899, MT-16); needs `probe_interval`.
+    /// Find out what gets through by padded RLOC-probes (RFC 8899, MT-16); needs [`ControlConfig::probe`].
     pub probe: bool,
 }
 
@@ -125,7 +185,7 @@ pub enum Role {
 }
 
 /// An own locator.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnRloc {
     /// The name in `rlocs = { name = .. }`.
     pub name: String,
@@ -135,6 +195,18 @@ pub struct OwnRloc {
     pub priority: u8,
     /// Weight.
     pub weight: u8,
+    /// Priority for multicast, 255 = not for multicast: carried, not used (RFC 9301 §5.4).
+    pub multicast_priority: u8,
+    /// Weight for multicast.
+    pub multicast_weight: u8,
+}
+
+impl OwnRloc {
+    /// A locator for unicast alone.
+    pub fn new(name: impl Into<String>, address: IpAddr, priority: u8, weight: u8) -> Self {
+        let (multicast_priority, multicast_weight) = (255, 0);
+        Self { name: name.into(), address, priority, weight, multicast_priority, multicast_weight }
+    }
 }
 
 /// A peer given by address or DNS name.
@@ -224,6 +296,8 @@ pub struct DataConfig {
     pub rate_limits: RateLimits,
     /// ICMP errors to inner sources per family, and per source (MT-20).
     pub icmp_rate: Rate,
+    /// The same as [`ControlConfig::trusted_core`].
+    pub trusted_core: Option<TrustedCore>,
 }
 
 impl Default for DataConfig {
@@ -242,6 +316,7 @@ impl Default for DataConfig {
             path_mtu_icmp: true,
             rate_limits: RateLimits::default(),
             icmp_rate: Rate::default(),
+            trusted_core: None,
         }
     }
 }
@@ -304,6 +379,8 @@ pub struct HostConfig {
     pub announce_table: u32,
     /// Metric of the announced routes.
     pub announce_metric: u32,
+    /// The announced routes are withdrawn while no own RLOC is usable, or no Map-Resolver answers, for longer than this (PI-16).
+    pub withdraw_after: Option<Duration>,
     /// Proxy: interfaces that hold an own RLOC and on which native packets for the announced prefixes are taken all the same (PI-07).
     pub native_interfaces: Vec<String>,
     /// xTR: interfaces whose traffic goes into the TUN (policy rule `iif`).

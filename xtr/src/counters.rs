@@ -33,6 +33,49 @@ impl TrafficCounters {
     }
 }
 
+/// What arrived at one worker, by own EID-prefix and own RLOC: that worker alone writes, without locked instructions.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    rlocs: usize,
+    lines: Box<[ArrivalLine]>,
+}
+
+/// Counters on cache lines that no other worker writes.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct ArrivalLine([TrafficCounters; ArrivalLine::LEN]);
+
+impl ArrivalLine {
+    const LEN: usize = 8;
+}
+
+impl Arrivals {
+    /// Nothing arrived yet for any of `prefixes` EID-prefixes on any of `rlocs` RLOCs.
+    pub fn new(prefixes: usize, rlocs: usize) -> Self {
+        let lines = (prefixes * rlocs).div_ceil(ArrivalLine::LEN);
+        Self { rlocs, lines: std::iter::repeat_with(ArrivalLine::default).take(lines).collect() }
+    }
+
+    /// Packets for the own EID-prefix number `prefix` arrived on the own RLOC number `rloc`.
+    #[inline]
+    pub fn count(&self, prefix: u32, rloc: usize, traffic: Traffic) {
+        if let Some(counters) = self.counters(prefix as usize, rloc) {
+            counters.add(traffic);
+        }
+    }
+
+    /// What was counted so far.
+    pub fn get(&self, prefix: usize, rloc: usize) -> Traffic {
+        self.counters(prefix, rloc).map(TrafficCounters::snapshot).unwrap_or_default()
+    }
+
+    #[inline]
+    fn counters(&self, prefix: usize, rloc: usize) -> Option<&TrafficCounters> {
+        let place = prefix * self.rlocs + rloc;
+        self.lines.get(place / ArrivalLine::LEN).map(|line| &line.0[place % ArrivalLine::LEN])
+    }
+}
+
 /// The counters of one worker: that worker alone writes, without locked instructions; alone on its cache lines.
 ///
 /// Every packet that comes in leaves, is dropped for one reason, or is held:

@@ -8,19 +8,22 @@ use crate::control::{ControlPlane, Event};
 use crate::drops::DropReason;
 use crate::engine::Engine;
 use crate::fib::FibWriter;
+use crate::host::changes::{Change, Changes};
+use crate::host::map_versions::{self, MapVersions};
 use crate::host::names::{Names, Resolved};
 use crate::host::routing::Routing;
 use crate::host::sockets::{ControlSockets, Datagram, IcmpSockets};
 use crate::host::udp_errors::UdpErrors;
-use crate::host::underlay::{self, Changes, Netlink, PathAnswer};
+use crate::host::underlay::{self, Netlink, PathAnswer, PathQuestion};
 use crate::host::{check_privileges, sysctl};
 use crate::policy::Policy;
 use crate::punt::{self, Punt, PuntReceiver};
 use crate::tap::Tapper;
+use health::Announcement;
 use mapping::admin::{DropCount, Query, Request};
 use mapping::view::{CountersView, StatusView};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
@@ -29,17 +32,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use underlay_watch::Watch;
+
+mod health;
+mod underlay_watch;
+
+mod reload;
+
+pub use reload::Reload;
 
 /// How long an orderly end waits for Map-Servers to acknowledge the deregistration.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 /// Control messages and path answers handled before the forwarding table is written and others get their turn.
 const BATCH: usize = 256;
-/// After a change in the kernel, own RLOCs and paths are looked at again this much later: changes come in flocks.
-const CHANGE_DELAY: Duration = Duration::from_millis(20);
-/// However much changes, they are looked at at most this often.
-const CHANGE_INTERVAL: Duration = Duration::from_millis(500);
-/// Paths are looked up again at least this often.
-const PATH_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two log lines about unanswered lookups.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the data plane's health is looked at.
@@ -96,9 +101,26 @@ pub async fn run<P: Policy>(
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), DaemonError> {
-    let mut daemon = Daemon::start(config, policy).await?;
+    let (_, reloads) = mpsc::channel(1);
+    run_reloadable(config, policy, requests, reloads, shutdown, ready).await
+}
+
+/// As [`run`], and takes over another configuration whenever `reloads` brings one.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_reloadable<P: Policy>(
+    config: RouterConfig,
+    policy: P,
+    requests: mpsc::Receiver<Request>,
+    reloads: mpsc::Receiver<Reload<P>>,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> Result<(), DaemonError> {
+    let policy = Arc::new(policy);
+    let mut daemon = Daemon::start(config, Arc::clone(&policy)).await?;
     ready();
-    let outcome = daemon.serve(requests, shutdown).await;
+    let outcome = daemon.serve(policy, requests, reloads, shutdown).await;
     daemon.finish().await;
     outcome
 }
@@ -121,29 +143,26 @@ struct Daemon {
     netlink: Netlink,
     changes: Changes,
     routing: Routing,
-    path_questions: mpsc::Sender<Vec<IpAddr>>,
+    path_questions: mpsc::Sender<Vec<PathQuestion>>,
     path_answers: mpsc::Receiver<PathAnswer>,
     path_task: JoinHandle<()>,
-    /// When all paths are looked up next.
-    paths_due: Instant,
-    /// When they were looked up last.
-    paths_checked: Instant,
-    /// RLOCs whose path is not known yet.
-    new_rlocs: Vec<IpAddr>,
+    watch: Watch,
+    announcement: Announcement,
+    /// Interfaces (by index) that have, or had, an own RLOC.
+    own_links: HashSet<u32>,
     /// What could not be set up at the start.
     notes: Vec<String>,
     /// No unanswered lookup is logged before.
     quiet_until: Option<Instant>,
-    /// Own RLOCs without address or link now.
-    missing_rlocs: Vec<IpAddr>,
     /// What the kernel had refused before we started.
     udp_errors: UdpErrors,
     ecn: EcnWatch,
     reports: ReportWatch,
+    map_versions: MapVersions,
 }
 
 impl Daemon {
-    async fn start<P: Policy>(config: RouterConfig, policy: P) -> Result<Self, DaemonError> {
+    async fn start<P: Policy>(config: RouterConfig, policy: Arc<P>) -> Result<Self, DaemonError> {
         check_privileges()
             .map_err(|name| DaemonError::MissingPrivilege(format!("{name} is needed")))?;
         let netlink = Netlink::open()?;
@@ -156,8 +175,12 @@ impl Daemon {
         let (mut fib, readers) = FibWriter::new();
         let (sender, punts) = punt::queue(punt::DEFAULT_CAPACITY);
         let now = Instant::now();
-        let mut control =
-            ControlPlane::new(config.control.clone(), now, rand::random(), nonce_base());
+        let (map_versions, kept) = open_versions(&config)?;
+        let mut control_config = config.control.clone();
+        if let Some(core) = &mut control_config.trusted_core {
+            core.kept = kept;
+        }
+        let mut control = ControlPlane::new(control_config, now, rand::random(), nonce_base());
         fib.apply(std::iter::from_fn(|| control.poll_fib_update()));
         let (sources, source_readers) = if policy.checks_registration() {
             control.track_sources();
@@ -166,7 +189,6 @@ impl Daemon {
         } else {
             (None, None)
         };
-        let policy = Arc::new(policy);
         let mut engine = Engine::start_checking(
             &config.data,
             policy,
@@ -195,13 +217,12 @@ impl Daemon {
         let (answers, path_answers) = mpsc::channel(PATH_ANSWERS);
         let (handle, tun) = (netlink.handle(), engine.tun_index());
         let path_task = tokio::spawn(underlay::answer_paths(handle, tun, questions, answers));
-        Ok(Self {
+        let mut daemon = Self {
             names: Names::follow(&names_of(&config)),
             started: now,
-            paths_due: now,
-            paths_checked: now,
-            new_rlocs: Vec::new(),
-            missing_rlocs: Vec::new(),
+            watch: Watch::new(now),
+            announcement: Announcement::default(),
+            own_links: HashSet::new(),
             quiet_until: None,
             udp_errors: UdpErrors::read(),
             ecn: EcnWatch::default(),
@@ -223,16 +244,23 @@ impl Daemon {
             path_answers,
             path_task,
             notes,
-        })
+            map_versions,
+        };
+        if daemon.watches_health() {
+            daemon.control.watch_resolvers(now);
+        }
+        Ok(daemon)
     }
 
-    async fn serve(
+    async fn serve<P: Policy>(
         &mut self,
+        mut policy: Arc<P>,
         mut requests: mpsc::Receiver<Request>,
+        mut reloads: mpsc::Receiver<Reload<P>>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), DaemonError> {
         let mut shutdown = pin!(shutdown);
-        let mut asking = true;
+        let (mut asking, mut reloading) = (true, true);
         loop {
             self.carry_out();
             if let Some(failure) = self.engine.failure() {
@@ -246,6 +274,10 @@ impl Daemon {
                     Some(request) => self.answer(request),
                     None => asking = false,
                 },
+                reload = reloads.recv(), if reloading => match reload {
+                    Some(reload) => self.reload(&mut policy, reload).await,
+                    None => reloading = false,
+                },
                 input = self.next_input() => self.handle(input).await,
             }
         }
@@ -253,14 +285,14 @@ impl Daemon {
 
     /// Whatever happens next. Cancel-safe.
     async fn next_input(&mut self) -> Input {
-        let mut next = self.paths_due.min(Instant::now() + HEALTH_INTERVAL);
+        let mut next = self.watch.next_timeout().min(Instant::now() + HEALTH_INTERVAL);
         next = self.control.poll_timeout().map_or(next, |timeout| timeout.min(next));
         tokio::select! {
             Some(datagram) = self.datagrams.recv() => Input::Datagram(datagram),
             () = self.punts.notified() => Input::Punts,
             Some(answer) = self.path_answers.recv() => Input::Path(answer),
             resolved = self.names.next() => Input::Name(resolved),
-            () = self.changes.next() => Input::HostChanged,
+            change = self.changes.next() => Input::HostChanged(change),
             () = tokio::time::sleep_until(next.into()) => Input::Timeout,
         }
     }
@@ -270,11 +302,11 @@ impl Daemon {
         match input {
             Input::Datagram(datagram) => self.handle_datagrams(now, datagram),
             Input::Punts => self.handle_punts(now),
-            Input::Path((rloc, mtu)) => {
-                self.control.set_path(now, rloc, mtu);
+            Input::Path(answer) => {
+                self.path_answered(now, answer);
                 for _ in 0..BATCH {
-                    let Ok((rloc, mtu)) = self.path_answers.try_recv() else { break };
-                    self.control.set_path(now, rloc, mtu);
+                    let Ok(answer) = self.path_answers.try_recv() else { break };
+                    self.path_answered(now, answer);
                 }
             }
             Input::Name(Resolved { name, addresses }) => {
@@ -283,10 +315,7 @@ impl Daemon {
                 }
                 self.control.set_name(now, &name, &addresses);
             }
-            Input::HostChanged => {
-                let soon = (now + CHANGE_DELAY).max(self.paths_checked + CHANGE_INTERVAL);
-                self.paths_due = self.paths_due.min(soon);
-            }
+            Input::HostChanged(change) => self.watch.changed(now, change),
             Input::Timeout => {}
         }
         if self.control.poll_timeout().is_some_and(|due| due <= now) {
@@ -294,12 +323,10 @@ impl Daemon {
         }
         self.watch_path_reports(now);
         self.watch_ecn(now);
+        self.map_versions.keep(now, self.control.poll_map_versions());
         self.tapper.handle_timeout(now);
-        if self.paths_due <= now {
-            (self.paths_checked, self.paths_due) = (now, now + PATH_INTERVAL);
-            self.new_rlocs = self.control.remote_rlocs().collect();
-            self.check_own_rlocs().await;
-        }
+        self.watch_underlay(now).await;
+        self.watch_health(now).await;
     }
 
     fn handle_datagrams(&mut self, now: Instant, first: Datagram) {
@@ -320,7 +347,10 @@ impl Daemon {
         for _ in 0..punt::DEFAULT_CAPACITY {
             let Some(punt) = self.punts.pop() else { return };
             match &punt {
-                Punt::Miss { .. } | Punt::SourceMoved { .. } => {
+                Punt::Miss { .. }
+                | Punt::SourceMoved { .. }
+                | Punt::Marked { .. }
+                | Punt::Unreachable { .. } => {
                     self.control.handle_punt(now, &punt);
                 }
                 Punt::IcmpError { destination, message } => {
@@ -343,6 +373,9 @@ impl Daemon {
             }
             self.engine.wake();
         }
+        if let Some(marks) = self.control.poll_marks() {
+            self.engine.set_marks(marks);
+        }
         while let Some(transmit) = self.control.poll_transmit() {
             if let Err(error) = self.sockets.send(&transmit) {
                 let destination = transmit.destination;
@@ -359,18 +392,11 @@ impl Daemon {
         }
         while let Some(event) = self.control.poll_event() {
             if let Event::LocatorAdded(rloc) = event {
-                self.new_rlocs.push(rloc);
+                self.watch.added(Instant::now(), rloc);
             }
             self.log(&event);
         }
-        if !self.new_rlocs.is_empty() {
-            let question = std::mem::take(&mut self.new_rlocs);
-            if let Err(mpsc::error::TrySendError::Full(question)) =
-                self.path_questions.try_send(question)
-            {
-                self.new_rlocs = question;
-            }
-        }
+        self.ask_paths(Instant::now());
     }
 
     fn log(&mut self, event: &Event) {
@@ -379,6 +405,9 @@ impl Daemon {
             Event::LocatorUp(rloc) => tracing::info!(%rloc, "locator answers RLOC-probes"),
             Event::LocatorDown(rloc) => {
                 tracing::info!(%rloc, "locator is down: RLOC-probes unanswered");
+            }
+            Event::LocatorRerouted { rloc, source } => {
+                tracing::info!(%rloc, %source, "locator is reached from another own RLOC");
             }
             Event::Registered { prefix, map_server } => {
                 tracing::info!(%prefix, %map_server, "registered");
@@ -410,38 +439,17 @@ impl Daemon {
                 tracing::warn!(%prefix, %map_server, "a publication is not newer than the last one: replayed?");
             }
             Event::PathMtu { rloc, mtu } => tracing::info!(%rloc, mtu, "path MTU changed"),
+            Event::EchoMissing(rloc) => {
+                tracing::warn!(%rloc, "sends packets, but does not echo nonces: the path to it may be down");
+            }
+            Event::ImpossibleMapVersion { prefix, rloc, version, own } => {
+                let (version, own) = (version.get(), own.get());
+                tracing::warn!(%prefix, %rloc, version, own, "packets with a newer version of our mapping than there is are dropped");
+            }
             Event::MapCacheFull => {
                 tracing::debug!("map-cache full: the least recently used entries made room");
             }
         }
-    }
-
-    /// An own RLOC is usable while its address is on an interface that has a carrier.
-    async fn check_own_rlocs(&mut self) {
-        let handle = self.netlink.handle();
-        let (Ok(addresses), Ok(interfaces)) =
-            (underlay::own_addresses(&handle).await, underlay::interfaces(&handle).await)
-        else {
-            return;
-        };
-        let own: Vec<IpAddr> = addresses.keys().copied().collect();
-        if let Err(error) = self.engine.take_native(&own) {
-            tracing::warn!(%error, "packets to a new address of this host may be taken for others");
-        }
-        let (now, clock) = (Instant::now(), self.engine.clock());
-        let mut missing = Vec::new();
-        for rloc in self.config.control.rlocs.iter().map(|rloc| rloc.address) {
-            let interface = addresses.get(&rloc).and_then(|index| interfaces.get(index));
-            let up = interface.is_some_and(|interface| interface.running);
-            if up == self.missing_rlocs.contains(&rloc) {
-                tracing::warn!(%rloc, up, "own RLOC changed state");
-            }
-            if !up {
-                missing.push(rloc);
-            }
-            self.control.set_own_rloc(now, rloc, up, clock);
-        }
-        self.missing_rlocs = missing;
     }
 
     /// Tells the control plane what the data plane was told of path MTUs, at most once a second.
@@ -508,6 +516,12 @@ impl Daemon {
             Query::Sites | Query::Refusals | Query::Referrals | Query::Delegations => {
                 return Err("this daemon is no Map-Server".to_owned());
             }
+            Query::Traffic => {
+                serde_json::to_value(self.control.traffic_view(&self.engine.arrivals()))
+            }
+            Query::Reload => {
+                return Err("the configuration did not come from a file".to_owned());
+            }
         };
         json.map_err(|error| error.to_string())
     }
@@ -565,10 +579,12 @@ impl Daemon {
         let mut notes = self.notes.clone();
         notes.extend(switch_notes(&self.config.host));
         notes.extend(
-            self.missing_rlocs
+            self.watch
+                .missing
                 .iter()
                 .map(|rloc| format!("RLOC {rloc} is down: its address or its link is gone.")),
         );
+        notes.extend(self.announcement.note(now));
         let workers = self.engine.worker_views();
         notes.extend(workers.iter().filter_map(|worker| {
             let reason = worker.failure.as_ref()?;
@@ -577,6 +593,7 @@ impl Daemon {
                 worker.number
             ))
         }));
+        notes.extend(self.map_versions.notes());
         notes.extend(self.control.notes());
         StatusView {
             role: match self.config.control.role {
@@ -623,6 +640,7 @@ impl Daemon {
         }
         self.routing.remove().await;
         self.path_task.abort();
+        self.map_versions.close();
         self.engine.stop();
         tracing::info!("stopped");
     }
@@ -655,7 +673,7 @@ enum Input {
     Punts,
     Path(PathAnswer),
     Name(Resolved),
-    HostChanged,
+    HostChanged(Change),
     Timeout,
 }
 
@@ -720,6 +738,15 @@ fn names_of(config: &RouterConfig) -> BTreeSet<String> {
             Endpoint::Address(_) => None,
         })
         .collect()
+}
+
+/// The versions of own mappings in an earlier run, from `state-dir` if there is one.
+fn open_versions(config: &RouterConfig) -> Result<map_versions::Opened, DaemonError> {
+    let core = config.control.trusted_core.as_ref();
+    let is_on = core.is_some_and(|core| core.map_versioning);
+    let directory = config.state_dir.as_deref().filter(|_| is_on);
+    MapVersions::open(directory)
+        .map_err(|error| DaemonError::Configuration(format!("state-dir: {error}")))
 }
 
 /// The time of day as a nonce: greater than any nonce of an earlier run, as long as the clock was right (RG-14).

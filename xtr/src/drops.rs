@@ -41,6 +41,10 @@ mapping::named! {
     PitrSourceNotAccepted "pitr_source_not_accepted" "The source lies in no prefix of pitr.accept-from (RFC 6832 §9).";
     LocatorRateLimited "locator_rate_limited" "More packets to or from one RLOC than data.rate-limit.per-locator allows.";
     SiteRateLimited "site_rate_limited" "More packets to or from one site than data.rate-limit.per-site allows.";
+    MapVersionUnexpected "map_version_unexpected" "From the trusted core: the header has map-versions, but our mapping has none, or it names version 0 (RFC 9302 §6.1, §7.1).";
+    MapVersionNewer "map_version_newer" "From the trusted core: a newer version of our mapping than there is (RFC 9302 §7.1): forged, or our versions were lost in a restart; keep them with xtr.state-dir.";
+    MapVersionStale "map_version_stale" "From the trusted core: an old version of our mapping, whose TTL has passed or after ten Solicit-Map-Requests (RFC 9302 §7.1): the ITR does not look it up.";
+    SourceVersionOlder "source_version_older" "From the trusted core: an older version of the source's mapping than the map-cache has (RFC 9302 §7.2): forged, or its site's tunnel routers disagree.";
     OuterTruncated "outer_truncated" "The datagram did not fit its buffer or its control data was missing.";
     BuffersExhausted "buffers_exhausted" "No send slot or socket buffer was free: the worker or its interface is overloaded.";
     SendFailed "send_failed" "The kernel refused to send the encapsulated packet: no route to the RLOC, or the interface is down.";

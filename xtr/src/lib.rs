@@ -40,6 +40,7 @@ pub mod explain;
 pub mod fib;
 pub mod forward;
 pub mod host;
+pub mod marks;
 pub mod packet;
 pub mod policy;
 pub mod punt;

@@ -1,14 +1,16 @@
 //! What a role lets through the data plane; the roles implement it, the engine asks it.
 use crate::drops::DropReason;
-use mapping::eid::InstanceId;
+use mapping::eid::{EidPrefix, InstanceId};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 pub mod prefix_set;
 pub mod site;
+pub mod switch;
 
 pub use prefix_set::PrefixSet;
 pub use site::SitePolicy;
+pub use switch::{PolicyFollower, PolicySwitch, Rules};
 
 /// A role's admission rules: pure, no state per flow, called per packet (allocation-free).
 pub trait Policy: Send + Sync + 'static {
@@ -31,6 +33,11 @@ pub trait Policy: Send + Sync + 'static {
 
     /// What `Verdict::Native` means here: `Ok` = hand it to the kernel, `Err` = drop.
     fn admit_native_forward(&self) -> Result<(), DropReason>;
+
+    /// The EID-prefixes that [`Onward::DeliverOwn`] numbers, in that order.
+    fn own_prefixes(&self) -> Vec<EidPrefix> {
+        Vec::new()
+    }
 
     /// For explanations, not on the packet path: which rule decides in [`Self::admit_native`], as a phrase.
     fn native_rule(&self, _source: IpAddr, _destination: IpAddr) -> String {
@@ -73,6 +80,10 @@ impl Policy for Arc<dyn Policy> {
         (**self).admit_native_forward()
     }
 
+    fn own_prefixes(&self) -> Vec<EidPrefix> {
+        (**self).own_prefixes()
+    }
+
     fn native_rule(&self, source: IpAddr, destination: IpAddr) -> String {
         (**self).native_rule(source, destination)
     }
@@ -93,6 +104,8 @@ impl Policy for Arc<dyn Policy> {
 pub enum Onward {
     /// To the kernel through the TUN, which forwards it.
     Deliver,
+    /// The same, to an EID of the own EID-prefix with this number ([`Policy::own_prefixes`]): counted for it.
+    DeliverOwn(u32),
     /// Back into the forwarding table and out encapsulated (RTR).
     Reencapsulate,
 }

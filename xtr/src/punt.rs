@@ -1,4 +1,5 @@
 //! What the data plane tells the control plane, over a bounded queue.
+use crate::marks::HeaderMarks;
 use crossbeam_queue::ArrayQueue;
 use mapping::eid::Eid;
 use std::net::IpAddr;
@@ -23,6 +24,24 @@ pub enum Punt {
     SourceMoved {
         /// The inner source.
         source: Eid,
+    },
+    /// In a trusted core: a header that says something the control plane should look at. At most once a second for the same reason.
+    Marked {
+        /// Outer source.
+        rloc: IpAddr,
+        /// Inner source.
+        source: Eid,
+        /// Inner destination, in the same instance.
+        destination: IpAddr,
+        /// What the header says.
+        marks: HeaderMarks,
+    },
+    /// An ICMP error came about a LISP packet of ours: a hint about the RLOC that it was sent to.
+    Unreachable {
+        /// The remote RLOC.
+        rloc: IpAddr,
+        /// The RLOC's own host says that nobody takes LISP packets there (PB-15); otherwise a router, that it cannot be reached (PB-14).
+        by_host: bool,
     },
     /// An ICMP error to send: the ICMP message without IP header, checksum left 0 for ICMPv6 (the kernel fills it).
     IcmpError {

@@ -31,6 +31,9 @@ pub struct MapCacheEntryView {
     /// Whether the mapping came protected by LISP-SEC (RFC 9303).
     #[serde(default)]
     pub secured: bool,
+    /// Its Map-Version (RFC 9302); 0 = none, or not used.
+    #[serde(default)]
+    pub map_version: u16,
     /// Packets encapsulated for it.
     pub packets: u64,
     /// Inner octets encapsulated for it.
@@ -70,8 +73,17 @@ pub struct LocatorView {
     pub priority: u8,
     /// Weight. In `show locators`: of the entry with the best priority.
     pub weight: u8,
-    /// Round-trip time of the last answered RLOC-probe, microseconds.
+    /// Seconds since its state became what it is, as far as it is known of the RLOC (not what the mapping says).
+    #[serde(default)]
+    pub since_seconds: u64,
+    /// Round-trip time of RLOC-probes, smoothed, microseconds.
     pub rtt_micros: Option<u64>,
+    /// RLOC-probes sent to it.
+    #[serde(default)]
+    pub probes_sent: u64,
+    /// RLOC-probes it answered.
+    #[serde(default)]
+    pub probes_answered: u64,
     /// Seconds since the last answered RLOC-probe.
     pub last_probe_reply_seconds: Option<u64>,
     /// Packets sent to it (for this entry, or in total).
@@ -123,7 +135,9 @@ pub enum LocatorState {
     Up,
     /// Not probed yet, or probing is off: taken as up.
     Unprobed,
-    /// Probes go unanswered (RFC 9301 §7.1).
+    /// Was down and answers RLOC-probes again, but not yet long enough: carries only what no other locator can.
+    Recovering,
+    /// Probes go unanswered, or a router says that it cannot be reached (RFC 9301 §7).
     Down,
     /// The underlay has no route to it (RFC 9301 §7).
     NoRoute,
@@ -141,6 +155,7 @@ impl LocatorState {
         match self {
             Self::Up => "up",
             Self::Unprobed => "unprobed",
+            Self::Recovering => "recovering",
             Self::Down => "down",
             Self::NoRoute => "no-route",
             Self::Unreachable => "unreachable",
@@ -247,4 +262,60 @@ impl SubscriptionState {
             Self::Unsubscribing => "unsubscribing",
         }
     }
+}
+
+/// Traffic by EID-prefix and RLOC, as `show traffic` prints it. Where nothing is lost, what one side sent is what the other got.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficView {
+    /// What arrived for own EID-prefixes, on each own RLOC.
+    pub arrived: Vec<ArrivedView>,
+    /// What was sent, by map-cache entry and remote RLOC.
+    pub sent: Vec<SentView>,
+}
+
+/// What arrived for one own EID-prefix on one own RLOC, since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArrivedView {
+    /// The own EID-prefix.
+    pub prefix: IpNet,
+    /// Its instance, 0 to 16 777 215.
+    pub instance_id: u32,
+    /// The own RLOC.
+    pub rloc: IpAddr,
+    /// How the mapping has it now; `None` = it is not in the locator-set.
+    pub locator: Option<OwnLocatorView>,
+    /// Packets decapsulated.
+    pub packets: u64,
+    /// Their inner octets.
+    pub octets: u64,
+}
+
+/// A locator of an own mapping, as it is registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnLocatorView {
+    /// Priority, 255 = not for unicast.
+    pub priority: u8,
+    /// Weight.
+    pub weight: u8,
+    /// Priority for multicast, 255 = not for multicast.
+    pub multicast_priority: u8,
+    /// Weight for multicast.
+    pub multicast_weight: u8,
+    /// R-bit.
+    pub reachable: bool,
+}
+
+/// What was sent for one map-cache entry to one RLOC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentView {
+    /// The EID-prefix.
+    pub prefix: IpNet,
+    /// Its instance, 0 to 16 777 215.
+    pub instance_id: u32,
+    /// The remote RLOC; `None` = all those that the mapping no longer has.
+    pub rloc: Option<IpAddr>,
+    /// Packets encapsulated.
+    pub packets: u64,
+    /// Their inner octets.
+    pub octets: u64,
 }

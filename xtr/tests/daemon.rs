@@ -11,7 +11,7 @@ use mapping::eid::{EidPrefix, InstanceId};
 use mapping::server::MapServer;
 use mapping::wire::CONTROL_PORT;
 use nix::sched::{CloneFlags, unshare};
-use rtnetlink::{Handle, IpVersion, LinkUnspec, LinkVeth};
+use rtnetlink::{Handle, IpVersion, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use serde_json::Value;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -19,12 +19,14 @@ use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use xtr::config::{
-    ControlConfig, DataConfig, Endpoint, HostConfig, LocalEid, OwnRloc, Role, RouterConfig,
+    ControlConfig, DataConfig, Endpoint, HostConfig, LocalEid, OwnRloc, ProbeConfig, Role,
+    RouterConfig,
 };
 use xtr::control::ControlPlane;
 use xtr::daemon::{DaemonError, run};
 use xtr::drops::DropReason;
-use xtr::host::underlay::answer_paths;
+use xtr::host::changes::{Change, Changes};
+use xtr::host::underlay::{Path, PathAnswer, PathQuestion, answer_paths};
 use xtr::policy::{Onward, Policy};
 
 const OWN: &str = "192.0.2.1";
@@ -70,12 +72,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
     let endpoint = Endpoint::Address(ip(SERVER));
     ControlConfig {
         role: Role::Xtr,
-        rlocs: vec![OwnRloc {
-            name: "core".to_owned(),
-            address: ip(address),
-            priority: 1,
-            weight: 1,
-        }],
+        rlocs: vec![OwnRloc::new("core", ip(address), 1, 1)],
         map_resolvers: vec![endpoint.clone()],
         map_servers: vec![xtr::config::MapServer {
             endpoint,
@@ -88,7 +85,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
         use_petr: Vec::new(),
         eids: vec![LocalEid { prefix: prefix(eid), locator_set: Vec::new() }],
         registration_interval: Duration::from_secs(60),
-        probe_interval: Some(Duration::from_secs(60)),
+        probe: Some(ProbeConfig::default()),
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
         proxy_reply: false,
@@ -97,11 +94,13 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
         identity: None,
         merge: false,
         subscribe: None,
+        trusted_core: None,
     }
 }
 
 fn router_config() -> RouterConfig {
     RouterConfig {
+        state_dir: None,
         name: "site-a".to_owned(),
         control: control_config(OWN, "10.1.0.0/16"),
         data: DataConfig {
@@ -117,6 +116,7 @@ fn router_config() -> RouterConfig {
                 .to_vec(),
             announce_table: 254,
             announce_metric: 120,
+            withdraw_after: None,
             site_interfaces: vec!["lan0".to_owned()],
             site_prefixes: ["10.1.0.0/16", "2001:db8:e001::/48"]
                 .map(|text| text.parse().expect("prefix"))
@@ -490,6 +490,45 @@ fn pi_07_the_underlay_is_no_native_side_unless_configured() {
 }
 
 #[test]
+fn pi_16_aggregates_are_withdrawn_while_they_cannot_be_served() {
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let mut config = proxy_config(&["core0"]);
+        config.host.withdraw_after = Some(Duration::from_secs(1));
+        let daemon = Running::start(config).await;
+        let announced = async |count: usize| {
+            let start = Instant::now();
+            while owned(&handle).await != (count, 0) {
+                assert!(start.elapsed() < PATIENCE, "{:?}", owned(&handle).await);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let why = async || {
+            let status = daemon.ask(Query::Status).await;
+            let notes = status["notes"].as_array().expect("notes").clone();
+            let notes = notes.iter().filter_map(Value::as_str);
+            notes.filter(|note| note.contains("not announced")).collect::<String>()
+        };
+        announced(2).await;
+        // Nobody answers at the Map-Resolver's address.
+        announced(0).await;
+        assert!(why().await.contains("no Map-Resolver answers"), "{}", why().await);
+        let mapping_system = tokio::spawn(serve_mapping_system());
+        announced(2).await;
+        assert_eq!(why().await, "");
+        // The underlay is gone.
+        set_link(&handle, "core0-peer", false).await;
+        announced(0).await;
+        assert!(why().await.contains("no own RLOC"), "{}", why().await);
+        set_link(&handle, "core0-peer", true).await;
+        announced(2).await;
+        daemon.end().await;
+        announced(0).await;
+        mapping_system.abort();
+    });
+}
+
+#[test]
 fn pi_07_an_rloc_on_loopback_refuses_nothing() {
     in_namespace(|| async {
         let handle = set_up_links().await;
@@ -513,19 +552,86 @@ fn pb_16_a_path_is_what_the_kernel_says() {
         let core = set_link(&handle, "core0", true).await;
         handle
             .link()
+            .add(LinkVeth::new("down0", "down0-peer").build())
+            .execute()
+            .await
+            .expect("link");
+        set_link(&handle, "down0-peer", true).await;
+        let down = set_link(&handle, "down0", true).await;
+        handle.address().add(down, ip("10.9.0.1"), 16).execute().await.expect("address");
+        handle
+            .link()
             .set(LinkUnspec::new_with_index(core).mtu(1400).build())
             .execute()
             .await
             .expect("MTU set");
-        let rlocs = ["192.0.2.77", "203.0.113.1", "2001:db8::1", "10.1.0.77"].map(ip);
         let lan = set_link(&handle, "lan0", true).await;
-        let answering = tokio::spawn(answer_paths(handle, lan, receiver, sender));
-        questions.send(rlocs.to_vec()).await.expect("asked");
-        // On a link; without a route, of either family; through what we say is the TUN.
-        for (rloc, mtu) in rlocs.into_iter().zip([Some(1400), None, None, None]) {
-            assert_eq!(answers.recv().await, Some((rloc, mtu)));
+        let answering = tokio::spawn(answer_paths(handle.clone(), lan, receiver, sender));
+        let on_link = Some(Path { mtu: 1400, interface: core });
+        // On a link; without a route, of either family; through what we say is the TUN; from an address that is not ours; over a link
+        // without a carrier, which the kernel would still take.
+        set_link(&handle, "down0-peer", false).await;
+        for (rloc, source, path) in [
+            ("192.0.2.77", None, on_link),
+            ("192.0.2.77", Some(OWN), on_link),
+            ("203.0.113.1", None, None),
+            ("2001:db8::1", None, None),
+            ("10.1.0.77", None, None),
+            ("192.0.2.77", Some("192.0.2.199"), None),
+            ("10.9.0.77", None, None),
+        ] {
+            let rloc = ip(rloc);
+            let question = PathQuestion { rloc, source: source.map(ip) };
+            questions.send(vec![question]).await.expect("asked");
+            assert_eq!(answers.recv().await, Some(PathAnswer { rloc, path }));
         }
         answering.abort();
+    });
+}
+
+#[test]
+fn pb_16_of_all_routes_only_those_that_lead_to_rlocs_are_told_of() {
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let core = set_link(&handle, "core0", true).await;
+        let mut changes = Changes::listen().expect("listening");
+        changes.follow_rlocs([ip("203.0.113.77"), ip("2001:db8:c0::77")].into()).expect("filtered");
+        changes.follow_links([core].into());
+        let route = |text: &str| {
+            let prefix: ipnet::IpNet = text.parse().expect("prefix");
+            RouteMessageBuilder::<IpAddr>::new()
+                .destination_prefix(prefix.addr(), prefix.prefix_len())
+                .expect("a prefix")
+                .output_interface(core)
+                .build()
+        };
+        // A full table that is somebody else's, in and out again.
+        for number in 0..500u32 {
+            let prefix = format!("100.{}.{}.0/24", 64 + number / 256, number % 256);
+            handle.route().add(route(&prefix)).execute().await.expect("route");
+            handle.route().del(route(&prefix)).execute().await.expect("gone");
+        }
+        // Link-local addresses come when they like.
+        while let Ok(change) = tokio::time::timeout(Duration::from_millis(50), changes.next()).await
+        {
+            assert!(change.rlocs.is_empty() && !change.all_paths, "{change:?}");
+        }
+        for (prefix, rloc) in
+            [("203.0.113.64/26", "203.0.113.77"), ("2001:db8:c0::/64", "2001:db8:c0::77")]
+        {
+            handle.route().add(route(prefix)).execute().await.expect("route");
+            let mut change = Change::default();
+            while change.rlocs.is_empty() {
+                change = tokio::time::timeout(PATIENCE, changes.next()).await.expect("told");
+            }
+            assert_eq!(change.rlocs, [ip(rloc)].into());
+        }
+        set_link(&handle, "core0-peer", false).await;
+        let mut change = Change::default();
+        while !change.all_paths {
+            change = tokio::time::timeout(PATIENCE, changes.next()).await.expect("told");
+        }
+        assert!(change.host, "{change:?}");
     });
 }
 

@@ -69,12 +69,7 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
     let lisp_sec = RouterLispSec { key_id: 7, secret: secret("of the ITRs"), required };
     ControlConfig {
         role: if eid.is_some() { Role::Xtr } else { Role::Proxy },
-        rlocs: vec![OwnRloc {
-            name: "core4".to_owned(),
-            address: ip(address),
-            priority: 1,
-            weight: 100,
-        }],
+        rlocs: vec![OwnRloc::new("core4", ip(address), 1, 100)],
         map_resolvers: vec![endpoint],
         map_servers: eid.map(|_| server).into_iter().collect(),
         use_petr: Vec::new(),
@@ -83,7 +78,7 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
             .into_iter()
             .collect(),
         registration_interval: Duration::from_secs(60),
-        probe_interval: None,
+        probe: None,
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
         proxy_reply,
@@ -92,6 +87,7 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
         identity: None,
         merge: false,
         subscribe: None,
+        trusted_core: None,
     }
 }
 

@@ -293,7 +293,7 @@ fn xtr_configuration(place: Place, outer: Version, variant: &Variant, keys: &str
     let mut text = format!(
         "[xtr]\nname = \"{}\"\nrlocs = {{ {} }}\n\
          map-servers = [{{ address = \"{map_server}\", key-id = 1, key-file = \"{keys}/site-{}.key\" }}]\n\
-         map-resolvers = [\"{map_resolver}\"]\nmap-cache-limit = {limit}\nprobe-interval = \"off\"\n{tun}{}\n",
+         map-resolvers = [\"{map_resolver}\"]\nmap-cache-limit = {limit}\nprobe = \"off\"\n{tun}{}\n",
         site.name,
         rlocs.join(", "),
         site.name,

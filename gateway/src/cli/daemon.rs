@@ -12,9 +12,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Failure, logging};
+use super::{Failure, logging, reload};
 use crate::admin::{self, Answer, server};
 use crate::config::{self, Host, RoleConfig};
+use ::xtr::policy::Policy;
 
 /// Questions that may wait for the daemon.
 const WAITING_QUESTIONS: usize = 32;
@@ -23,7 +24,8 @@ const WAITING_QUESTIONS: usize = 32;
 #[derive(Debug, Args)]
 #[command(
     after_help = "The daemon stays in the foreground, logs to standard error and tells systemd when it \
-is ready and alive. SIGTERM, SIGINT and SIGHUP end it in order; a second one ends it at once."
+is ready and alive. SIGTERM and SIGINT end it in order; a second one ends it at once. SIGHUP has a gateway or an xTR reload \
+its configuration, see isthmus reload --help; a Map-Server it ends."
 )]
 pub(crate) struct DaemonArgs {
     /// The configuration file [default: /etc/isthmus/ROLE.toml]
@@ -48,14 +50,21 @@ pub(crate) struct Surroundings {
 
 /// Starts logs and reads the configuration of `role`.
 pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<RoleConfig, Failure> {
+    prepare_text(args, role).map(|(config, _)| config)
+}
+
+/// As [`prepare`], with the text of the file.
+fn prepare_text(args: &DaemonArgs, role: &'static str) -> Result<(RoleConfig, String), Failure> {
     logging::start(&args.log).map_err(|error| Failure::Usage(format!("--log: {error}")))?;
-    let path = match &args.config {
-        Some(path) => path.clone(),
-        None => PathBuf::from(format!("/etc/isthmus/{role}.toml")),
-    };
+    let path = config_path(args, role);
     let host = Host::read().map_err(|e| Failure::Failed(format!("own addresses: {e}")))?;
-    let loaded = config::load(&path, Some(host))
-        .map_err(|refused| Failure::BadConfiguration(refused.errors))?;
+    // One that cannot be read is an error of `load`.
+    let text = config::read_file(&path).unwrap_or_default();
+    let loaded = match text.is_empty() {
+        true => config::load(&path, Some(host)),
+        false => config::load_text(&path, &text, Some(host)),
+    };
+    let loaded = loaded.map_err(|refused| Failure::BadConfiguration(refused.errors))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -66,13 +75,56 @@ pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<RoleConfi
             "{path} configures the role {found}; run `isthmus {found} --config {path}`"
         )));
     }
-    Ok(loaded.config)
+    Ok((loaded.config, text))
 }
 
-/// Runs `daemon` with its surroundings until it ends.
+fn config_path(args: &DaemonArgs, role: &str) -> PathBuf {
+    let usual = || PathBuf::from(format!("/etc/isthmus/{role}.toml"));
+    args.config.clone().unwrap_or_else(usual)
+}
+
+/// Runs `daemon` with its surroundings until it ends. A hangup ends it like the other signals.
 pub(crate) fn run<F, T>(
     args: &DaemonArgs,
     role: &'static str,
+    daemon: impl FnOnce(Surroundings) -> F,
+) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    live(args, role, None, daemon)
+}
+
+/// Runs a tunnel router, which reads its configuration anew when it is asked to, or gets a hangup.
+pub(crate) fn run_router<P: Policy>(
+    args: &DaemonArgs,
+    role: &'static str,
+    reloading: reload::Role<P>,
+) -> Result<(), Failure> {
+    let (loaded, text) = prepare_text(args, role)?;
+    let Some((config, policy)) = (reloading.read)(loaded) else {
+        return Err(Failure::Failed("the configuration is of another role".to_owned()));
+    };
+    let (sender, reloads) = mpsc::channel(1);
+    let reloader = reload::Reloader::new(&config_path(args, role), text, reloading, sender);
+    let between: Between = Box::new(move |requests, daemon, hangups| {
+        tokio::spawn(reloader.serve(requests, daemon, hangups));
+    });
+    live(args, role, Some(between), |around| async move {
+        let Surroundings { requests, shutdown, ready } = around;
+        ::xtr::daemon::run_reloadable(config, policy, requests, reloads, shutdown, ready)
+            .await
+            .map_err(|error| super::xtr::failure(&error))
+    })
+}
+
+/// Stands between the admin socket and the daemon, and heeds hangups.
+type Between = Box<dyn FnOnce(mpsc::Receiver<Request>, mpsc::Sender<Request>, Signal)>;
+
+fn live<F, T>(
+    args: &DaemonArgs,
+    role: &'static str,
+    between: Option<Between>,
     daemon: impl FnOnce(Surroundings) -> F,
 ) -> Result<T, Failure>
 where
@@ -86,10 +138,16 @@ where
         let socket = args.socket.clone().unwrap_or_else(|| admin::socket_of(role));
         let server =
             server::Server::bind(&socket).map_err(|error| socket_failure(&socket, error))?;
-        let (sender, requests) = mpsc::channel(WAITING_QUESTIONS);
+        let (sender, mut requests) = mpsc::channel(WAITING_QUESTIONS);
         let watchdog = sender.clone();
         let serving = tokio::spawn(server.serve(sender));
-        let signals = Signals::new().map_err(|e| Failure::Failed(format!("signals: {e}")))?;
+        let no_signals = |error| Failure::Failed(format!("signals: {error}"));
+        let signals = Signals::new(between.is_none()).map_err(no_signals)?;
+        if let Some(between) = between {
+            let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
+            let (daemon, passed_on) = mpsc::channel(1);
+            between(std::mem::replace(&mut requests, passed_on), daemon, hangups);
+        }
         let ready = Box::new(move || {
             tracing::info!(role, socket = %socket.display(), "ready");
             notify(&[NotifyState::Ready]);
@@ -133,15 +191,16 @@ fn socket_failure(socket: &Path, error: io::Error) -> Failure {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    fn new(hangup_ends: bool) -> io::Result<Self> {
+        let hangup = hangup_ends.then(|| signal(SignalKind::hangup()));
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangup: hangup.transpose()?,
         })
     }
 
@@ -156,12 +215,17 @@ impl Signals {
         });
     }
 
-    /// A hangup ends the daemon like the others: routes and rules must not outlive it.
     async fn next(&mut self) -> &'static str {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-            _ = self.hangup.recv() => "SIGHUP",
+            _ = hangup => "SIGHUP",
         }
     }
 }

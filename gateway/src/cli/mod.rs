@@ -20,6 +20,7 @@ mod gateway;
 pub(crate) mod lig;
 mod logging;
 mod mapping;
+mod reload;
 mod render;
 mod show;
 mod tap;
@@ -44,6 +45,7 @@ pub fn main() -> ExitCode {
         Verb::Mapping(args) => mapping::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Show(args) => show::run(&args),
+        Verb::Reload(args) => reload::run(&args),
         Verb::Lig(args) => lig::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Tap(args) => tap::run(&args),
@@ -72,6 +74,7 @@ const BAD_CONFIGURATION: u8 = 78;
   isthmus xtr --config /etc/isthmus/xtr.toml run a site's tunnel router
   isthmus show map-cache                     what the router here knows, and how it forwards
   isthmus show drops                         what it dropped, why, and what to do about it
+  isthmus reload                             have it read its configuration anew
   isthmus explain 192.0.2.80 203.0.113.1     what it would do with such a packet, step by step
   isthmus tap drop                           the packets it drops, each with its reason
   isthmus lig 2001:db8:e001::1 @198.51.100.2 ask the mapping system where an EID is
@@ -95,6 +98,8 @@ enum Verb {
     Check(check::CheckArgs),
     /// Show the state of a running daemon
     Show(show::ShowArgs),
+    /// Have a running gateway or xTR read its configuration anew, without losing a packet
+    Reload(reload::ReloadArgs),
     /// Ask the mapping system for the mapping of an EID
     Lig(lig::LigArgs),
     /// Say what a running gateway or xTR would do with a packet, and why

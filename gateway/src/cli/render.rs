@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 mod ddt;
+mod traffic;
 
 use super::columns::Align::{Left, Right};
 use super::columns::{clock, clock_or, milliseconds, table};
@@ -38,7 +39,8 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
         Query::Drops => drops(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Status => status(&serde_json::from_value(view)?),
         Query::Explain(_) => super::explain::text(&serde_json::from_value(view)?),
-        Query::Tap(_) => format!("{view}\n"),
+        Query::Traffic => traffic::traffic(&serde_json::from_value(view)?),
+        Query::Tap(_) | Query::Reload => format!("{view}\n"),
         Query::TapNext { .. } => super::tap::text(&serde_json::from_value(view)?),
     })
 }
@@ -71,13 +73,17 @@ fn map_cache(entries: &[MapCacheEntryView]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "\n{}, uptime: {}, expires: {}, via {}, {}{}\n  forwarding: {}, {}, {} octets",
+            "\n{}, uptime: {}, expires: {}, via {}, {}{}{}\n  forwarding: {}, {}, {} octets",
             in_instance(entry.instance_id, entry.prefix),
             clock(entry.uptime_seconds),
             clock_or(entry.expires_seconds, "never"),
             entry.via.name(),
             entry.state,
             if entry.secured { ", secured" } else { "" },
+            match entry.map_version {
+                0 => String::new(),
+                version => format!(", map-version {version}"),
+            },
             entry.forwarding,
             counted(entry.packets, "packet", "packets"),
             entry.octets,
@@ -130,9 +136,12 @@ fn locators(locators: &[LocatorView]) -> String {
     let header = [
         ("Locator", Left),
         ("State", Left),
+        ("Since", Right),
         ("Pri/Wgt", Right),
         ("RTT", Right),
+        ("Probes", Right),
         ("Answered", Right),
+        ("Last", Right),
         ("Mappings", Right),
         ("Packets", Right),
         ("Octets", Right),
@@ -143,8 +152,14 @@ fn locators(locators: &[LocatorView]) -> String {
         let mut row = locator_of_entry(locator);
         row.splice(
             4..4,
-            [clock_or(locator.last_probe_reply_seconds, "never"), locator.mappings.to_string()],
+            [
+                locator.probes_sent.to_string(),
+                locator.probes_answered.to_string(),
+                clock_or(locator.last_probe_reply_seconds, "never"),
+                locator.mappings.to_string(),
+            ],
         );
+        row.insert(2, clock(locator.since_seconds));
         row
     };
     table(0, &header, &locators.iter().map(row).collect::<Vec<_>>())
@@ -229,11 +244,14 @@ fn registrations(registrations: &[RegistrationView]) -> String {
                     locator.rloc.to_string(),
                     if locator.reachable { "up" } else { "unreachable" }.to_owned(),
                     format!("{}/{}", locator.priority, locator.weight),
+                    format!("{}/{}", locator.multicast_priority, locator.multicast_weight),
                 ]
             })
             .collect();
         if !rows.is_empty() {
-            text += &table(2, &[("Locator", Left), ("State", Left), ("Pri/Wgt", Right)], &rows);
+            let header =
+                [("Locator", Left), ("State", Left), ("Pri/Wgt", Right), ("MPri/MWgt", Right)];
+            text += &table(2, &header, &rows);
         }
     }
     text
@@ -353,6 +371,7 @@ mod tests {
         json!({
             "address": address, "state": if unusable.is_some() { "down" } else { "up" },
             "priority": 1, "weight": 100, "rtt_micros": unusable.is_none().then_some(1234),
+            "since_seconds": 3600, "probes_sent": 61, "probes_answered": 60,
             "last_probe_reply_seconds": 62, "packets": 10, "octets": 1000, "mtu": 1500,
             "mappings": 1, "petr": petr, "unusable": unusable,
         })
@@ -399,8 +418,8 @@ LISP map-cache, 2 entries
     fn op_01_locators_say_when_they_last_answered() {
         let value = json!([locator("198.51.100.12", false, None)]);
         let expected = "\
-Locator        State  Pri/Wgt       RTT  Answered  Mappings  Packets  Octets   MTU
-198.51.100.12  up       1/100  1.234 ms  00:01:02         1       10    1000  1500
+Locator        State     Since  Pri/Wgt       RTT  Probes  Answered      Last  Mappings  Packets  Octets   MTU
+198.51.100.12  up     01:00:00    1/100  1.234 ms      61        60  00:01:02         1       10    1000  1500
 ";
         assert_eq!(shown(Query::Locators, value), expected);
     }
@@ -435,8 +454,8 @@ LISP registrations, 1 registration
 
 203.0.113.0/26, uptime: 00:01:00, expires: 00:02:00, site a, from 198.51.100.11
   ttl 1440 min, proxy-reply
-  Locator        State  Pri/Wgt
-  198.51.100.11  up        1/50
+  Locator        State  Pri/Wgt  MPri/MWgt
+  198.51.100.11  up        1/50      255/0
 ";
         assert_eq!(shown(Query::Registrations, value), expected);
     }

@@ -52,6 +52,8 @@ enum What {
     Referrals,
     /// What a DDT node is authoritative for and has delegated (mapping)
     Delegations,
+    /// What arrived for own EID-prefixes and what was sent where, each by RLOC (xtr, gateway)
+    Traffic,
     /// Every counter
     Counters,
     /// What was dropped, why, and what to do about it
@@ -70,6 +72,7 @@ impl What {
             Self::Locators => Query::Locators,
             Self::Referrals => Query::Referrals,
             Self::Delegations => Query::Delegations,
+            Self::Traffic => Query::Traffic,
             Self::Counters => Query::Counters,
             Self::Drops => Query::Drops,
             Self::Status => Query::Status,

@@ -1,22 +1,21 @@
 //! `isthmus xtr`.
 
-use ::xtr::daemon::{DaemonError, run as run_router};
+use ::xtr::daemon::DaemonError;
 use ::xtr::policy::SitePolicy;
 
-use super::{Failure, daemon};
-use crate::config::RoleConfig;
+use super::{Failure, daemon, reload};
+use crate::config::{self, RoleConfig};
 
 /// Runs a site's tunnel router.
 pub(crate) fn run(args: &daemon::DaemonArgs) -> Result<(), Failure> {
-    let RoleConfig::Xtr(config) = daemon::prepare(args, "xtr")? else {
-        return Err(Failure::Failed("the configuration is of another role".to_owned()));
+    let read = |config| match config {
+        RoleConfig::Xtr(config) => {
+            let policy = SitePolicy::new(&config.control.eids);
+            Some((*config, policy))
+        }
+        _ => None,
     };
-    let policy = SitePolicy::new(&config.control.eids);
-    daemon::run(args, "xtr", |around| async move {
-        run_router(*config, policy, around.requests, around.shutdown, around.ready)
-            .await
-            .map_err(|error| failure(&error))
-    })
+    daemon::run_router(args, "xtr", reload::Role { changeable: config::OF_XTR, read })
 }
 
 /// A tunnel router's end, by what the operator can do about it.

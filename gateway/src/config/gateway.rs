@@ -1,6 +1,7 @@
 //! `gateway.toml`: `[gateway]`, `[pitr]`, `[petr]`, `[rtr]`, `[data]`.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use mapping::eid::InstanceId;
@@ -21,6 +22,10 @@ const MAIN_TABLE: u32 = 254;
 /// The tables of this product.
 const SITE_TABLE: i64 = xtr::host::routing::SITE_TABLE as i64;
 const UNDERLAY_TABLE: i64 = xtr::host::routing::UNDERLAY_TABLE as i64;
+/// How long something may be wrong before the aggregates are withdrawn, and the bounds of `announce.after`.
+const DEFAULT_WITHDRAW_AFTER: Duration = Duration::from_secs(30);
+const WITHDRAW_AFTER: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(3600);
 /// The default metric of announced aggregates.
 const DEFAULT_METRIC: u32 = 120;
 
@@ -39,7 +44,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
     let name = table.as_ref().map(|t| t.or("name", "gateway".to_owned(), owned_text));
     let rlocs = table.as_ref().map(|t| own_rlocs(t, environment)).unwrap_or_default();
     let map_resolvers = table.as_ref().map(router::map_resolvers).unwrap_or_default();
-    let probe_interval = table.as_ref().and_then(router::probe_interval);
+    let probe = table.as_ref().and_then(router::probe);
     let instance_id = table
         .as_ref()
         .map(|t| t.or("instance-id", InstanceId::DEFAULT, values::instance_id))
@@ -52,6 +57,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
     let mut host = HostConfig {
         announce_table: MAIN_TABLE,
         announce_metric: DEFAULT_METRIC,
+        withdraw_after: Some(DEFAULT_WITHDRAW_AFTER),
         ..HostConfig::default()
     };
     let pitr = root.get("pitr").and_then(|node| read_pitr(&node, &rlocs, environment, &mut host));
@@ -66,7 +72,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
             "add [pitr] with eid-aggregates or [petr] with accept-from",
         );
     }
-    let (mut data, path_mtu) = router::data(root, table.as_ref(), rlocs.clone());
+    let (mut data, path_mtu) = router::data(root, table.as_ref(), (rlocs.clone(), Role::Proxy));
     if let Some(table) = &table {
         let is_set = root.get("pitr").is_some_and(|pitr| pitr.writes("native-interfaces"));
         data.intake = router::intake(table, ("pitr.native-interfaces", is_set), || {
@@ -79,6 +85,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
     GatewayConfig {
         router: RouterConfig {
             name: name.unwrap_or_default(),
+            state_dir: None,
             control: ControlConfig {
                 role: Role::Proxy,
                 rlocs: rlocs.iter().copied().map(proxy_rloc).collect(),
@@ -87,7 +94,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
                 use_petr: Vec::new(),
                 eids: Vec::new(),
                 registration_interval: timers::REGISTRATION_INTERVAL,
-                probe_interval,
+                probe,
                 path_mtu,
                 record_ttl_minutes: timers::RECORD_TTL_MINUTES,
                 proxy_reply: false,
@@ -96,6 +103,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
                 identity,
                 merge: false,
                 subscribe,
+                trusted_core: data.trusted_core.clone(),
             },
             data,
             host,
@@ -110,7 +118,7 @@ pub(super) fn owned_text(node: &Node<'_>) -> Option<String> {
 
 /// A proxy registers nothing, so priority and weight of its locators are never sent.
 fn proxy_rloc(address: IpAddr) -> OwnRloc {
-    OwnRloc { name: address.to_string(), address, priority: 1, weight: 100 }
+    OwnRloc::new(address.to_string(), address, 1, 100)
 }
 
 fn own_rlocs(table: &Table<'_>, environment: &Environment) -> Vec<IpAddr> {
@@ -144,6 +152,14 @@ fn read_pitr(
         host.announce_metric = announce.or("metric", DEFAULT_METRIC, |node| {
             node.integer(0..=i64::from(u32::MAX)).and_then(|value| u32::try_from(value).ok())
         });
+        let withdraws = announce.or("withdraw-when-unhealthy", true, Node::boolean);
+        let after = announce
+            .or("after", DEFAULT_WITHDRAW_AFTER, |node| values::duration(node, WITHDRAW_AFTER));
+        if let Some(node) = announce.get("after").filter(|_| !withdraws) {
+            let instead = "leave it out, or write withdraw-when-unhealthy = true";
+            node.error("given though nothing is ever withdrawn", instead);
+        }
+        host.withdraw_after = withdraws.then_some(after);
         announce.finish();
     }
     host.announce.clone_from(&eid_aggregates);

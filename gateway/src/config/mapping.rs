@@ -63,7 +63,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
 }
 
 /// A relative path starts at the file's directory. Whether the daemon may write there only the daemon can tell.
-fn state_dir(node: &Node<'_>, environment: &Environment) -> Option<PathBuf> {
+pub(super) fn state_dir(node: &Node<'_>, environment: &Environment) -> Option<PathBuf> {
     let path = environment.directory.join(node.text()?);
     if environment.host.is_none() {
         return Some(path);

@@ -8,6 +8,7 @@
 //! report   findings, key -> line           node     typed walker: values, errors, unknown keys
 //! values   addresses, prefixes, durations  secret   key files and variables
 //! host     this host's addresses           overlap  who claims which prefix
+//! changes  what a reload may change
 //! router   what gateway and xtr share      gateway, xtr, mapping    one file per role
 //! cluster  [cluster] of a mapping file     ddt      [ddt] of one
 //! ```
@@ -18,6 +19,7 @@ use ::mapping::config::MappingConfig;
 use ::xtr::config::RouterConfig;
 use config::{Config, File, FileFormat};
 
+mod changes;
 mod clients;
 mod cluster;
 mod ddt;
@@ -31,11 +33,13 @@ mod report;
 mod router;
 mod secret;
 mod subscription;
+mod trusted_core;
 mod values;
 mod xtr;
 
 pub(crate) use values::parse_duration;
 
+pub(crate) use changes::{OF_GATEWAY, OF_XTR, changed_keys, refused_keys};
 pub use gateway::GatewayConfig;
 pub use host::Host;
 pub use report::Finding;
@@ -111,11 +115,17 @@ pub fn load(path: &Path, host: Option<Host>) -> Result<Loaded, Refused> {
         }],
         warnings: Vec::new(),
     })?;
-    let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    parse(path, &text, &Environment { directory, host })
+    load_text(path, &text, host)
 }
 
-fn read_file(path: &Path) -> Result<String, String> {
+/// As [`load`], of a file that was read already.
+pub(crate) fn load_text(path: &Path, text: &str, host: Option<Host>) -> Result<Loaded, Refused> {
+    let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    parse(path, text, &Environment { directory, host })
+}
+
+/// The content of a configuration file, or what is wrong with it.
+pub(crate) fn read_file(path: &Path) -> Result<String, String> {
     let read = || {
         let length = std::fs::metadata(path)?.len();
         if length > LARGEST_FILE {

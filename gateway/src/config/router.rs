@@ -4,18 +4,19 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use mapping::timers;
-use xtr::config::{DEFAULT_MTU, DataConfig, Endpoint, Intake, PathMtuConfig, RingIntake};
+use xtr::config::{
+    DEFAULT_MTU, DataConfig, Endpoint, Intake, PathMtuConfig, ProbeConfig, RingIntake, Role,
+};
 use xtr::forward::RateLimits;
 use xtr::packet::Dscp;
 use xtr::packet::icmp::Rate;
 
 use super::node::{Node, Table, nearest};
-use super::{Environment, values};
+use super::{Environment, trusted_core, values};
 
 /// The engine's default TUN device.
 const DEFAULT_TUN: &str = "isthmus0";
-/// The bounds of `probe-interval`.
+/// The bounds of the intervals of `probe`.
 const PROBE_INTERVALS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(3600);
 
@@ -27,19 +28,54 @@ pub(crate) fn map_resolvers(table: &Table<'_>) -> Vec<Endpoint> {
         .unwrap_or_default()
 }
 
-/// `probe-interval`: a duration, or `"off"`.
-pub(crate) fn probe_interval(table: &Table<'_>) -> Option<Duration> {
-    table.or("probe-interval", Some(timers::PROBE_INTERVAL), |node| match node.as_text() {
+/// `probe`: `{ interval, idle-interval, tries, hold-down }`, or `"off"`.
+pub(crate) fn probe(table: &Table<'_>) -> Option<ProbeConfig> {
+    table.or("probe", Some(ProbeConfig::default()), |node| match node.as_text() {
         Some("off") => Some(None),
-        _ => values::duration(node, PROBE_INTERVALS).map(Some),
+        Some(text) => {
+            let instead = "write \"off\" or { interval = \"1s\", tries = 3 }";
+            node.error(&format!("{text:?} is no way to probe"), instead);
+            None
+        }
+        None => read_probe(node).map(Some),
     })
+}
+
+fn read_probe(node: &Node<'_>) -> Option<ProbeConfig> {
+    let table = node.table()?;
+    let usual = ProbeConfig::default();
+    let interval = |key: &'static str, default: Duration| {
+        table.or(key, default, |node| values::duration(node, PROBE_INTERVALS))
+    };
+    let number = |key: &'static str, default: u32, most: i64| {
+        table.or(key, default, |node| {
+            node.integer(1..=most).and_then(|number| u32::try_from(number).ok())
+        })
+    };
+    let often = interval("interval", usual.interval);
+    let config = ProbeConfig {
+        interval: often,
+        idle_interval: interval("idle-interval", usual.idle_interval.max(often)),
+        tries: number("tries", usual.tries, 10),
+        hold_down: number("hold-down", usual.hold_down, 100),
+    };
+    if config.idle_interval < config.interval
+        && let Some(node) = table.get("idle-interval")
+    {
+        node.error(
+            "is shorter than interval",
+            "locators without traffic are probed as often as the others at most",
+        );
+    }
+    table.finish();
+    Some(config)
 }
 
 /// `tun` of the role's table and the `[data]` section.
 pub(crate) fn data(
     root: &Table<'_>,
     role: Option<&Table<'_>>,
-    rlocs: Vec<IpAddr>,
+    (rlocs, kind): (Vec<IpAddr>, Role),
 ) -> (DataConfig, PathMtuConfig) {
     let (tun_name, queues) = role
         .and_then(|role| role.get("tun"))
@@ -65,6 +101,8 @@ pub(crate) fn data(
         config.log_unusual_ecn = table.or("log-unusual-ecn", true, Node::boolean);
         config.icmp_rate = table.or("icmp-errors", config.icmp_rate, icmp_errors);
         config.rate_limits = table.or("rate-limit", RateLimits::default(), rate_limits);
+        config.trusted_core =
+            table.get("trusted-core").and_then(|node| trusted_core::read(&node, kind));
         path_mtu = read_path_mtu(&table, &mut config);
         table.finish();
     }

@@ -1,19 +1,21 @@
 //! `xtr.toml`: `[xtr]`, `[[eid]]`, `[data]`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use mapping::auth::Covered;
 use mapping::config::Profile;
-use mapping::eid::{EidPrefix, InstanceId};
+use mapping::eid::{EidPrefix, InstanceId, MapVersion};
 use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, LocalEid, MapServer, OwnRloc, Petr};
 use xtr::config::{PathMtuConfig, RingIntake, Role, RouterConfig};
 
-use super::mapping::{default_algorithms, peer_algorithm};
+use super::mapping::{default_algorithms, peer_algorithm, state_dir};
 use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
+use super::trusted_core::{self, Versions};
 use super::{
     DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, lisp_sec, router, secret,
     subscription, values,
@@ -28,10 +30,12 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
     let table = root.get("xtr").and_then(|node| node.table());
     let mut control = empty_control();
     let mut name = String::new();
+    let mut state = None;
     // Locator names stay known when a locator is refused, so that one mistake is one line.
     let mut names = Vec::new();
     if let Some(table) = &table {
         name = table.or("name", "xtr".to_owned(), owned_text);
+        state = table.get("state-dir").and_then(|node| state_dir(&node, environment));
         (names, control.rlocs) = own_rlocs(table, environment);
         control.map_resolvers = router::map_resolvers(table);
         control.map_servers = map_servers(table, environment);
@@ -41,7 +45,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
             table.or("registration-interval", timers::REGISTRATION_INTERVAL, |node| {
                 values::duration(node, REGISTRATION_INTERVALS)
             });
-        control.probe_interval = router::probe_interval(table);
+        control.probe = router::probe(table);
         control.record_ttl_minutes = table.or("record-ttl", control.record_ttl_minutes, record_ttl);
         control.map_cache_limit = super::map_cache_limit(table);
         control.identity = subscription::identity(table);
@@ -50,11 +54,19 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.lisp_sec = lisp_sec::of_router(table, environment, &control.map_servers);
     }
     let addresses: Vec<IpAddr> = control.rlocs.iter().map(|rloc| rloc.address).collect();
-    let (mut data, path_mtu) = router::data(root, table.as_ref(), addresses.clone());
+    let (mut data, path_mtu) = router::data(root, table.as_ref(), (addresses.clone(), Role::Xtr));
+    control.trusted_core.clone_from(&data.trusted_core);
+    trusted_core::check_merge(root, control.trusted_core.as_ref(), control.merge);
     control.path_mtu = path_mtu;
-    let sites = Site { rlocs: &addresses, names: &names, tun: &data.tun_name, environment };
+    let versions = Versions::new(control.trusted_core.as_ref(), table.as_ref());
+    let sites =
+        Site { rlocs: &addresses, names: &names, tun: &data.tun_name, environment, versions };
     let mut host = HostConfig::default();
-    control.eids = read_eids(root, &sites, &mut host);
+    let mut configured = BTreeMap::new();
+    control.eids = read_eids(root, &sites, &mut host, &mut configured);
+    if let Some(core) = &mut control.trusted_core {
+        core.versions = configured;
+    }
     if let Some(table) = &table {
         let is_set = root.get("eid").is_some_and(|eids| eids.writes("interfaces"));
         data.intake = router::intake(table, ("eid.interfaces", is_set), || {
@@ -64,7 +76,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
     if let Some(table) = table {
         table.finish();
     }
-    RouterConfig { name, control, data, host }
+    RouterConfig { name, state_dir: state, control, data, host }
 }
 
 fn empty_control() -> ControlConfig {
@@ -76,7 +88,7 @@ fn empty_control() -> ControlConfig {
         use_petr: Vec::new(),
         eids: Vec::new(),
         registration_interval: timers::REGISTRATION_INTERVAL,
-        probe_interval: None,
+        probe: None,
         path_mtu: PathMtuConfig::default(),
         record_ttl_minutes: timers::RECORD_TTL_MINUTES,
         proxy_reply: true,
@@ -85,6 +97,7 @@ fn empty_control() -> ControlConfig {
         identity: None,
         merge: false,
         subscribe: None,
+        trusted_core: None,
     }
 }
 
@@ -162,9 +175,12 @@ fn own_rloc<'a>(
     }
     let priority = table.or("priority", 1, values::octet);
     let weight = table.or("weight", 100, values::octet);
+    let multicast_priority = table.or("mpriority", 255, values::octet);
+    let multicast_weight = table.or("mweight", 0, values::octet);
     table.finish();
     let (node, address) = place?;
-    Some((node, OwnRloc { name: name.to_owned(), address, priority, weight }))
+    let own = OwnRloc::new(name, address, priority, weight);
+    Some((node, OwnRloc { multicast_priority, multicast_weight, ..own }))
 }
 
 /// The locator that an interface has now; offline, `None` without complaint.
@@ -277,9 +293,15 @@ struct Site<'a> {
     names: &'a [String],
     tun: &'a str,
     environment: &'a Environment,
+    versions: Versions,
 }
 
-fn read_eids(root: &Table<'_>, site: &Site<'_>, host: &mut HostConfig) -> Vec<LocalEid> {
+fn read_eids(
+    root: &Table<'_>,
+    site: &Site<'_>,
+    host: &mut HostConfig,
+    versions: &mut BTreeMap<EidPrefix, MapVersion>,
+) -> Vec<LocalEid> {
     let example = "[{ prefix = \"ADDRESS/LENGTH\" }], or better a section [[eid]]";
     let Some(sections) = root.require("eid", example) else { return Vec::new() };
     let mut claims = Claims::default();
@@ -291,6 +313,7 @@ fn read_eids(root: &Table<'_>, site: &Site<'_>, host: &mut HostConfig) -> Vec<Lo
         let instance_id = table.or("instance-id", InstanceId::DEFAULT, values::instance_id);
         let locator_set =
             table.get("locator-set").map(|n| locator_set(&n, site.names)).unwrap_or_default();
+        let version = site.versions.read(&table);
         if let Some(node) = table.get("interfaces") {
             site_interfaces(&node, site, &mut host.site_interfaces);
         }
@@ -299,7 +322,9 @@ fn read_eids(root: &Table<'_>, site: &Site<'_>, host: &mut HostConfig) -> Vec<Lo
         router::check_holds_no_rloc(&place, prefix, site.rlocs);
         claim(&mut claims, &place, prefix, instance_id);
         host.site_prefixes.push(prefix);
-        eids.push(LocalEid { prefix: EidPrefix::new(instance_id, prefix), locator_set });
+        let prefix = EidPrefix::new(instance_id, prefix);
+        versions.extend(version.map(|version| (prefix, version)));
+        eids.push(LocalEid { prefix, locator_set });
     }
     eids
 }

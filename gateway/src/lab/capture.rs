@@ -40,6 +40,8 @@ pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
 pub(crate) struct Frame {
     /// The EtherType.
     pub(crate) ethertype: u16,
+    /// When the kernel saw it.
+    pub(crate) time: SystemTime,
     /// The IP packet, if it is one.
     pub(crate) datagram: Option<Datagram>,
 }
@@ -95,6 +97,15 @@ impl Capture {
             .name(format!("capture-{}", namespace.name()))
             .spawn(move || reader.run())?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// The clock of [`Frame::time`].
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the kernel says when a frame came by the time of day"
+    )]
+    pub(crate) fn clock() -> SystemTime {
+        SystemTime::now()
     }
 
     /// Now: everything that arrived before is behind the mark.
@@ -223,6 +234,7 @@ impl Reader {
         }
         let frame = Frame {
             ethertype: u16::from_be_bytes([frame[12], frame[13]]),
+            time: received.time,
             datagram: decode::datagram(&frame[14..frame.len().min(14 + OCTETS_DECODED)]),
         };
         let mut ring = self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner);

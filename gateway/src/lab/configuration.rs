@@ -89,7 +89,8 @@ pub(crate) fn xtr(site: &Site, key_directory: &str) -> String {
     };
     // Sites A and C are those that have to notice what happens to a path.
     let fast = [SITE_A.name, SITE_C.name].contains(name);
-    let probing = if fast { "probe-interval = \"500ms\"\n" } else { "" };
+    let probing =
+        if fast { "probe = { interval = \"500ms\", idle-interval = \"500ms\" }\n" } else { "" };
     let mut text = format!(
         "[xtr]\nname = \"xtr-{name}\"\n\
          rlocs = {{ {core} = {{ address = \"{rloc}\", priority = 1, weight = 100 }} }}\n\

@@ -75,6 +75,12 @@ impl Daemons {
         Ok(Self { running, daemons: Vec::new(), directory: path })
     }
 
+    /// As [`Daemons::none`] for tests of the network alone: there is nobody to be ended.
+    #[cfg(test)]
+    pub(crate) fn none_unwatched() -> Self {
+        Self { running: Arc::default(), daemons: Vec::new(), directory: PathBuf::new() }
+    }
+
     /// The daemon in the namespace `name`.
     pub(crate) fn named(&self, name: &str) -> io::Result<&Daemon> {
         let daemon = self.daemons.iter().find(|daemon| daemon.name == name);
@@ -218,6 +224,26 @@ impl Daemon {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.pid.load(Ordering::Relaxed)
+    }
+
+    /// Has it reload its configuration, as an operator would; what it took over, or why it did not.
+    pub(crate) fn reload(&self) -> io::Result<Result<String, String>> {
+        let output = Command::new(&self.program)
+            .arg("reload")
+            .arg("--socket")
+            .arg(&self.socket)
+            .stdin(Stdio::null())
+            .output()?;
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).trim().to_owned();
+        Ok(match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => Err(text(&output.stderr)),
+        })
+    }
+
+    /// Sends it a hangup.
+    pub(crate) fn hang_up(&self) -> io::Result<()> {
+        Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid() as i32), Signal::SIGHUP)?)
     }
 
     /// Asks on the admin socket.

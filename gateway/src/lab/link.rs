@@ -88,6 +88,23 @@ pub fn up(namespace: &Namespace, name: &'static str) -> io::Result<()> {
     })
 }
 
+/// Sets a link down: its peer loses the carrier.
+pub(crate) fn down(namespace: &Namespace, name: &'static str) -> io::Result<()> {
+    namespace.netlink(move |netlink| async move {
+        netlink.link().set(LinkUnspec::new_with_name(name).down().build()).execute().await
+    })
+}
+
+#[allow(dead_code, reason = "a scenario takes the moves it needs")]
+/// Moves a link into another namespace: it arrives down and without addresses, and its peer loses the carrier meanwhile.
+pub(crate) fn hand_over(from: &Namespace, name: &'static str, to: &Namespace) -> io::Result<()> {
+    let file = to.file().as_raw_fd();
+    from.netlink(move |netlink| async move {
+        let moved = LinkUnspec::new_with_name(name).setns_by_fd(file).build();
+        netlink.link().set(moved).execute().await
+    })
+}
+
 /// Gives a link an address; IPv6 addresses are usable at once (no duplicate address detection).
 pub fn address(namespace: &Namespace, name: &'static str, address: IpNet) -> io::Result<()> {
     let index = index(namespace, name)?;
@@ -110,6 +127,37 @@ pub fn route(
 ) -> io::Result<()> {
     let message = route_message(index(namespace, link)?, destination, gateway);
     namespace.netlink(move |netlink| async move { netlink.route().add(message).execute().await })
+}
+
+/// A default route through `gateway`, with a metric, in the main table or in another one.
+pub(crate) fn default_route(
+    namespace: &Namespace,
+    gateway: IpAddr,
+    link: &'static str,
+    (metric, table): (u32, Option<u32>),
+) -> io::Result<()> {
+    let everywhere = match gateway {
+        IpAddr::V4(_) => IpNet::V4(Default::default()),
+        IpAddr::V6(_) => IpNet::V6(Default::default()),
+    };
+    let mut message = route_message(index(namespace, link)?, everywhere, Some(gateway));
+    message.attributes.push(RouteAttribute::Priority(metric));
+    if let Some(table) = table {
+        message.header.table = RouteHeader::RT_TABLE_UNSPEC;
+        message.attributes.push(RouteAttribute::Table(table));
+    }
+    namespace.netlink(move |netlink| async move { netlink.route().add(message).execute().await })
+}
+
+/// Lets packets from `source` look into `table` first.
+pub(crate) fn rule_from(namespace: &Namespace, source: IpAddr, table: u32) -> io::Result<()> {
+    namespace.netlink(move |netlink| async move {
+        let rule = netlink.rule().add().action(RuleAction::ToTable).table_id(table);
+        match source {
+            IpAddr::V4(source) => rule.v4().source_prefix(source, 32).execute().await,
+            IpAddr::V6(source) => rule.v6().source_prefix(source, 128).execute().await,
+        }
+    })
 }
 
 /// Takes back what [`route`] installed.

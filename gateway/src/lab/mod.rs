@@ -1,8 +1,9 @@
 //! `isthmus lab`: real traffic through real daemons in network namespaces of their own, and what must be seen of it.
 //!
-//! Nothing is installed and no other program is run. [`topology`] builds the network, [`daemons`] starts this
-//! program in its roles, [`probe`] sends, [`capture`] and [`decode`] watch the wire, [`scenarios`] say what must be
-//! seen, [`report`] says what was.
+//! Nothing is installed and no other program is run. [`topology`] builds the network of the IPv6 migration, [`network`]
+//! those that scenarios describe for themselves; one is up at a time. [`daemons`] starts this program in its roles,
+//! [`probe`] sends, [`relay`] delays and loses, [`capture`] and [`decode`] watch the wire, [`scenarios`] say what must
+//! be seen, [`report`] says what was.
 
 pub(crate) mod addresses;
 pub(crate) mod capture;
@@ -12,11 +13,15 @@ pub(crate) mod decode;
 pub(crate) mod keeper;
 pub mod link;
 pub mod namespace;
+#[allow(dead_code, reason = "a scenario takes the pieces it needs")]
+pub(crate) mod network;
 pub(crate) mod offload;
 mod pcap;
 pub(crate) mod privilege;
 pub(crate) mod probe;
 pub(crate) mod processes;
+#[allow(dead_code, reason = "a scenario takes the faults it needs")]
+pub(crate) mod relay;
 pub(crate) mod report;
 mod scenarios;
 pub(crate) mod session;
@@ -28,9 +33,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use report::{Report, show};
+use report::{Checks, Report, show};
 use scenarios::{SCENARIOS, Scenario};
-use session::Session;
+use session::{Session, Watch};
 
 /// Exit status when the privilege to make namespaces is missing.
 pub(crate) const NO_PRIVILEGE: u8 = 77;
@@ -40,19 +45,19 @@ pub(crate) const USAGE: u8 = 2;
 /// Proves the use cases on this machine, in network namespaces of its own.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LabArgs {
-    /// Scenarios to run, in this order; all without any
+    /// Scenarios to run, in this order as far as they share a network; all without any
     #[arg(value_name = "SCENARIO")]
     pub scenarios: Vec<String>,
-    /// List the scenarios and end
+    /// List the scenarios, each with its network, and end
     #[arg(long)]
     pub list: bool,
     /// Print one JSON document instead of text
     #[arg(long)]
     pub json: bool,
-    /// Leave everything running afterwards, until Ctrl-C
+    /// Leave the last network running afterwards, until Ctrl-C
     #[arg(long)]
     pub keep: bool,
-    /// Write a capture file per watched namespace into DIR
+    /// Write a capture file per watched namespace into DIR, for networks other than that of the migration in a directory each
     #[arg(long, value_name = "DIR")]
     pub pcap: Option<PathBuf>,
     /// Not for people: the process that ends the daemons when the lab dies
@@ -95,20 +100,13 @@ pub fn run(args: LabArgs) -> ExitCode {
 
 fn observe(args: &LabArgs, chosen: &[&'static Scenario]) -> io::Result<bool> {
     let begin = Instant::now();
-    if !args.json {
-        show(topology::DRAWING);
-    }
-    let session = Session::begin(args.pcap.as_deref())?;
-    if !args.json {
-        show(&format!("\nup after {:.1} s\n", begin.elapsed().as_secs_f64()));
-    }
+    let watch = Watch::begin()?;
     let mut results = Vec::new();
-    for scenario in chosen {
-        let result = scenario.run(session.lab(), !args.json);
-        if result.failed() > 0 && !args.json {
-            session.lab().daemons.all().iter().for_each(|daemon| show(&daemon.log_tail()));
-        }
-        results.push(result);
+    let mut last = None;
+    for scenarios in by_network(chosen) {
+        // One network at a time: the one before goes first.
+        drop(last.take());
+        last = on_network(args, &watch, &scenarios, &mut results);
     }
     let report = Report::of(results, begin.elapsed());
     if args.json {
@@ -116,10 +114,54 @@ fn observe(args: &LabArgs, chosen: &[&'static Scenario]) -> io::Result<bool> {
     } else {
         show(&format!("\n{}\n", report.summary()));
     }
-    if args.keep {
-        session.keep(args.json);
+    if let Some(session) = last.filter(|_| args.keep) {
+        session.keep(&watch, args.json);
     }
     Ok(report.passed())
+}
+
+/// Brings up the network of `scenarios` and runs them; returns it, or nothing if it does not come up.
+fn on_network(
+    args: &LabArgs,
+    watch: &Watch,
+    scenarios: &[&'static Scenario],
+    results: &mut Vec<Checks>,
+) -> Option<Session> {
+    let (first, print) = (scenarios.first()?, !args.json);
+    let begin = Instant::now();
+    if print {
+        show(first.drawing());
+    }
+    let mut session = match Session::begin(first.plan(), watch, args.pcap.as_deref()) {
+        Ok(session) => session,
+        Err(error) => {
+            results.extend(scenarios.iter().map(|s| s.without_network(&error, print)));
+            return None;
+        }
+    };
+    if print {
+        show(&format!("\nup after {:.1} s\n", begin.elapsed().as_secs_f64()));
+    }
+    for scenario in scenarios {
+        let result = scenario.run(&mut session, print);
+        if result.failed() > 0 && print {
+            show(&session.logs());
+        }
+        results.push(result);
+    }
+    Some(session)
+}
+
+/// The scenarios of each network, networks in the order in which they are first needed.
+fn by_network(chosen: &[&'static Scenario]) -> Vec<Vec<&'static Scenario>> {
+    let mut networks: Vec<Vec<&'static Scenario>> = Vec::new();
+    for scenario in chosen {
+        match networks.iter_mut().find(|others| others[0].network() == scenario.network()) {
+            Some(others) => others.push(scenario),
+            None => networks.push(vec![scenario]),
+        }
+    }
+    networks
 }
 
 fn choose(names: &[String]) -> Result<Vec<&'static Scenario>, String> {
@@ -134,8 +176,12 @@ fn choose(names: &[String]) -> Result<Vec<&'static Scenario>, String> {
 }
 
 fn list() {
+    let width =
+        |of: fn(&Scenario) -> &str| SCENARIOS.iter().map(|s| of(s).len()).max().unwrap_or(0);
+    let (names, networks) = (width(|s| s.name), width(Scenario::network));
     for scenario in SCENARIOS {
-        show(&format!("{:<4} {}\n", scenario.name, scenario.title));
+        let (name, network) = (scenario.name, scenario.network());
+        show(&format!("{name:<names$}  {network:<networks$}  {}\n", scenario.title));
     }
 }
 

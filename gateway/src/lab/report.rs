@@ -142,7 +142,9 @@ pub(crate) fn show(text: &str) {
 fn line(acceptance: &Acceptance) -> String {
     let verdict = if acceptance.passed { "  ok  " } else { "  FAIL" };
     let Acceptance { id, text, expected, observed, .. } = acceptance;
-    let mut line = format!("{verdict} {id:<6} {text:<66} {observed}\n");
+    // A scenario of a long name has its acceptances' texts further right, all at one place.
+    let width = id.split('.').next().map_or(0, str::len).max(3) + 3;
+    let mut line = format!("{verdict} {id:<width$} {text:<66} {observed}\n");
     if !acceptance.passed {
         line.push_str(&format!("{:14}{:<66} expected: {expected}\n", "", ""));
     }

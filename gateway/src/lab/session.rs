@@ -1,4 +1,4 @@
-//! One bring-up of the lab: topology, captures, daemons, and their orderly end on any way out.
+//! One bring-up of a network: namespaces, captures, daemons, and their orderly end on any way out.
 
 use std::fs;
 use std::io;
@@ -14,8 +14,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::addresses::{EID_PREFIXES, SITES, Site};
 use super::capture::Capture;
-use super::daemons::Daemons;
+use super::daemons::{Daemon, Daemons};
 use super::namespace::Namespace;
+use super::network::{self, Network, Plan};
 use super::processes::Running;
 use super::report::show;
 use super::topology::Topology;
@@ -49,43 +50,120 @@ pub(crate) struct Captures {
     pub(crate) hosts: Vec<Capture>,
 }
 
-/// A lab that is up.
-pub(crate) struct Session {
-    lab: Lab,
+/// A network that is up.
+pub(crate) enum Session {
+    /// That of the IPv6 migration.
+    Migration(Box<Lab>),
+    /// One that its scenarios describe.
+    Planned(Box<Network>),
+}
+
+/// What holds for all networks of a run: the processes to end, and who may interrupt.
+pub(crate) struct Watch {
+    running: Arc<Running>,
     keeping: Arc<AtomicBool>,
     interrupts: mpsc::Receiver<()>,
 }
 
-impl Session {
-    /// Brings everything up and waits until all sites are registered.
-    pub(crate) fn begin(pcap: Option<&Path>) -> io::Result<Self> {
-        if let Some(directory) = pcap {
-            fs::create_dir_all(directory)?;
-        }
+impl Watch {
+    /// Heeds signals from now on.
+    pub(crate) fn begin() -> io::Result<Self> {
         let running = Arc::new(Running::default());
         let keeping = Arc::new(AtomicBool::new(false));
         let interrupts = heed_signals(running.clone(), keeping.clone())?;
-        let topology = Topology::bring_up()?;
-        let captures = Captures::start(&topology, pcap)?;
-        let daemons = Daemons::start(&topology, running)?;
-        let lab = Lab { daemons, captures, topology };
-        lab.wait_for_registrations()?;
-        Ok(Self { lab, keeping, interrupts })
+        Ok(Self { running, keeping, interrupts })
+    }
+}
+
+impl Session {
+    /// Brings up what `plan` describes, or the network of the IPv6 migration, and waits until all sites are registered.
+    pub(crate) fn begin(
+        plan: Option<&Plan>,
+        watch: &Watch,
+        pcap: Option<&Path>,
+    ) -> io::Result<Self> {
+        if let Some(directory) = pcap {
+            fs::create_dir_all(directory)?;
+        }
+        let running = watch.running.clone();
+        let Some(plan) = plan else {
+            let topology = Topology::bring_up()?;
+            let captures = Captures::start(&topology, pcap)?;
+            let daemons = Daemons::start(&topology, running)?;
+            let lab = Lab { daemons, captures, topology };
+            lab.wait_for_registrations()?;
+            return Ok(Self::Migration(Box::new(lab)));
+        };
+        Ok(Self::Planned(Box::new(Network::bring_up(plan, running, pcap)?)))
     }
 
-    /// What the scenarios work with.
-    pub(crate) fn lab(&self) -> &Lab {
-        &self.lab
+    /// The ends of all daemons' logs.
+    pub(crate) fn logs(&self) -> String {
+        self.daemons().map(Daemon::log_tail).collect()
     }
 
-    /// Leaves the lab running until SIGINT or SIGTERM; tells how to look around.
-    pub(crate) fn keep(&self, quietly: bool) {
-        self.keeping.store(true, Ordering::Release);
+    /// Leaves the network running until SIGINT or SIGTERM; tells how to look around.
+    pub(crate) fn keep(&self, watch: &Watch, quietly: bool) {
+        watch.keeping.store(true, Ordering::Release);
         if !quietly {
-            show(&self.lab.guide());
+            show(&self.guide());
         }
         // An error means that nobody can interrupt any more: then it ends here too.
-        let _ = self.interrupts.recv();
+        let _ = watch.interrupts.recv();
+    }
+
+    /// How to look around in a kept network.
+    fn guide(&self) -> String {
+        let mut text = format!(
+            "\nThe last network stays up until Ctrl-C. Files: {}\n\n",
+            self.directory().display()
+        );
+        let enter = if nix::unistd::geteuid().is_root() && !in_user_namespace() {
+            String::from("nsenter")
+        } else {
+            format!("nsenter --preserve-credentials --user=/proc/{}/ns/user", process::id())
+        };
+        for namespace in self.namespaces() {
+            text.push_str(&format!(
+                "  {:<9} {enter} --net=/proc/{}/task/{}/ns/net\n",
+                namespace.name(),
+                process::id(),
+                namespace.thread_id()
+            ));
+        }
+        text.push('\n');
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("isthmus"));
+        for daemon in self.daemons() {
+            let what = if daemon.role == "mapping" { "registrations" } else { "map-cache" };
+            text.push_str(&format!(
+                "  {:<9} {} show {what} --socket {}\n",
+                daemon.name,
+                program.display(),
+                daemon.socket.display()
+            ));
+        }
+        text
+    }
+
+    fn directory(&self) -> &Path {
+        match self {
+            Self::Migration(lab) => lab.daemons.directory(),
+            Self::Planned(network) => network.directory(),
+        }
+    }
+
+    fn namespaces(&self) -> Box<dyn Iterator<Item = &Namespace> + '_> {
+        match self {
+            Self::Migration(lab) => Box::new(lab.topology.namespaces()),
+            Self::Planned(network) => Box::new(network.namespaces()),
+        }
+    }
+
+    fn daemons(&self) -> Box<dyn Iterator<Item = &Daemon> + '_> {
+        match self {
+            Self::Migration(lab) => Box::new(lab.daemons.all().iter()),
+            Self::Planned(network) => Box::new(network.all_daemons()),
+        }
     }
 }
 
@@ -124,14 +202,7 @@ impl Lab {
         limit: Duration,
         condition: impl Fn() -> io::Result<bool>,
     ) -> io::Result<bool> {
-        let deadline = Instant::now() + limit;
-        while !condition()? {
-            if Instant::now() > deadline {
-                return Ok(false);
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(true)
+        network::wait_for(limit, condition)
     }
 
     fn wait_for_registrations(&self) -> io::Result<()> {
@@ -151,39 +222,6 @@ impl Lab {
             }
             thread::sleep(Duration::from_millis(20));
         }
-    }
-
-    /// How to look around in a kept lab.
-    fn guide(&self) -> String {
-        let mut text = format!(
-            "\nThe lab stays up until Ctrl-C. Files: {}\n\n",
-            self.daemons.directory().display()
-        );
-        let enter = if nix::unistd::geteuid().is_root() && !in_user_namespace() {
-            String::from("nsenter")
-        } else {
-            format!("nsenter --preserve-credentials --user=/proc/{}/ns/user", process::id())
-        };
-        for namespace in self.topology.namespaces() {
-            text.push_str(&format!(
-                "  {:<9} {enter} --net=/proc/{}/task/{}/ns/net\n",
-                namespace.name(),
-                process::id(),
-                namespace.thread_id()
-            ));
-        }
-        text.push('\n');
-        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("isthmus"));
-        for daemon in self.daemons.all() {
-            let what = if daemon.role == "mapping" { "registrations" } else { "map-cache" };
-            text.push_str(&format!(
-                "  {:<9} {} show {what} --socket {}\n",
-                daemon.name,
-                program.display(),
-                daemon.socket.display()
-            ));
-        }
-        text
     }
 }
 

@@ -39,15 +39,16 @@ pub(crate) const SITE_LINK: &str = "lan0";
 /// MTU of the cores and of the native side.
 pub(crate) const CORE_MTU: u32 = 1500;
 /// MTU of the sites' links: jumbo frames, so that hosts send more than the core can carry.
-const SITE_MTU: u32 = 9000;
+pub(crate) const SITE_MTU: u32 = 9000;
 /// Name of a host's link.
-const HOST_LINK: &str = "eth0";
+pub(crate) const HOST_LINK: &str = "eth0";
 /// Name of the gateway's native link.
 const NATIVE_LINK: &str = "native0";
 /// Name of the Internet router's link towards host N.
 const N_LINK: &str = "lan0";
 
-const EVERYWHERE: &[(&str, &str)] = &[
+/// Kernel settings of every namespace of the lab.
+pub(crate) const EVERYWHERE: &[(&str, &str)] = &[
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),
     ("ipv4/conf/all/send_redirects", "0"),
@@ -58,12 +59,14 @@ const EVERYWHERE: &[(&str, &str)] = &[
     ("ipv6/conf/default/accept_ra", "0"),
     ("ipv6/conf/default/router_solicitations", "0"),
 ];
-const ROUTER: &[(&str, &str)] = &[
+/// Those of its routers.
+pub(crate) const ROUTER: &[(&str, &str)] = &[
     ("ipv4/ip_forward", "1"),
     ("ipv6/conf/all/forwarding", "1"),
     ("ipv6/conf/default/forwarding", "1"),
 ];
-const NO_IPV6: &[(&str, &str)] =
+/// Those of what must not speak IPv6.
+pub(crate) const NO_IPV6: &[(&str, &str)] =
     &[("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
 const NO_IPV6_TOWARDS_CORE4: &[(&str, &str)] = &[("ipv6/conf/core4/disable_ipv6", "1")];
 
@@ -313,7 +316,8 @@ fn attach_host(site: &Site, namespaces: &SiteNamespaces) -> io::Result<()> {
     Ok(())
 }
 
-fn default_of(address: IpAddr) -> ipnet::IpNet {
+/// The default route of an address's family.
+pub(crate) fn default_of(address: IpAddr) -> ipnet::IpNet {
     match address {
         IpAddr::V4(_) => net(IpAddr::from([0u8; 4]), 0),
         IpAddr::V6(_) => net(IpAddr::from([0u8; 16]), 0),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use mapping::config::Algorithm;
 
@@ -13,6 +14,7 @@ const HELP: &str = "\
 --seconds N           duration of each measurement [3]
 --load PERCENT        of the most per second, at which latencies are measured [50]
 --durable yes|no      whether our state survives [yes]
+--control NANOSECONDS a server that sends every message back after so much work, to measure after ours
 --oor PROGRAM         Open Overlay Router, to measure after ours
 --peer ADDRESS        another Map-Server, with the same sites, to measure after ours
 --peer-process ID     its process
@@ -29,6 +31,8 @@ pub(crate) struct Arguments {
     /// Percent of the most per second, for the latencies.
     pub(crate) load: u8,
     pub(crate) durable: bool,
+    /// How long the control works on each message.
+    pub(crate) control: Option<Duration>,
     pub(crate) oor: Option<PathBuf>,
     pub(crate) peer: Option<Peer>,
 }
@@ -52,6 +56,7 @@ impl Arguments {
             seconds: 3,
             load: 50,
             durable: true,
+            control: None,
             oor: None,
             peer: None,
         };
@@ -68,6 +73,9 @@ impl Arguments {
                 "--seconds" => arguments.seconds = within(&value, 120)? as u64,
                 "--load" => arguments.load = within(&value, 100)? as u8,
                 "--durable" => arguments.durable = value == "yes",
+                "--control" => {
+                    arguments.control = Some(Duration::from_nanos(within(&value, 100_000)? as u64));
+                }
                 "--oor" => arguments.oor = Some(value.into()),
                 "--peer" => peer.0 = Some(value.parse().map_err(|_| HELP)?),
                 "--peer-process" => peer.1 = Some(value.parse().map_err(|_| HELP)?),

@@ -6,10 +6,12 @@
 //!
 //! How long an answer took counts from when the train of its question was due, whether it left in time or not. Other programs and kernel
 //! threads take the same cores: "without a core" says for how long the server's first thread and the generator had to wait for theirs,
-//! and the p99 of most quarter seconds is the median of the quarters, which a stall of the machine now and then does not move.
+//! and the p99 of most quarter seconds is the median of the quarters, which a stall of the machine now and then does not move. What the
+//! machine itself takes, `--control` shows: a server that knows nothing and works as long on each message.
 #![allow(clippy::print_stderr, reason = "a program for people")]
 
 mod arguments;
+mod control;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -36,6 +38,11 @@ const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
 const INTERFACE: &str = "rloc0";
 
 fn main() -> ExitCode {
+    if let [_, serve, address, work] = &std::env::args().collect::<Vec<_>>()[..]
+        && serve == control::SERVE
+    {
+        return ended(control::serve(address, work));
+    }
     let arguments = match Arguments::read(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(text) => {
@@ -47,7 +54,11 @@ fn main() -> ExitCode {
         println!("SKIP: making a network namespace needs root");
         return ExitCode::SUCCESS;
     }
-    match run(&arguments) {
+    ended(run(&arguments))
+}
+
+fn ended(result: io::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mapping_load: {error}");
@@ -75,6 +86,9 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     measure("isthmus", daemon.id(), &plan, bind(&namespace, &plan)?, arguments)?;
     println!("{}", counters(&daemon)?);
     drop(daemon);
+    if let Some(work) = arguments.control {
+        measure_control(work, &plan, arguments)?;
+    }
     if let Some(program) = &arguments.oor {
         measure_oor(program, &plan, arguments)?;
     }
@@ -82,6 +96,24 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         measure_peer(peer, plan, arguments)?;
     }
     Ok(())
+}
+
+/// The same messages in the same rhythm, sent back by a server that knows nothing and works for `work` on each.
+fn measure_control(work: Duration, plan: &Plan, arguments: &Arguments) -> io::Result<()> {
+    let namespace = stage("control")?;
+    let mut process = namespace.start(control::command(SERVER, work)?)?;
+    // Until it has its socket.
+    std::thread::sleep(Duration::from_millis(200));
+    let result = bind(&namespace, plan).and_then(|mut senders| {
+        pin(0, Pid::this())?;
+        pin(1, Pid::from_raw(process.id() as i32))?;
+        let (server, seconds) = (process.id(), arguments.seconds);
+        let mut bench = Bench { server, senders: &mut senders, next: 1, seconds };
+        bench.measure("control", "sent back", plan, Plan::registers, arguments.load)
+    });
+    process.kill()?;
+    process.wait()?;
+    result
 }
 
 /// A namespace with a Map-Server's address, where the addresses of the senders are too.
@@ -160,10 +192,7 @@ fn measure(
         ("proxy map-reply", Plan::lookups),
         ("negative map-reply", Plan::vain_lookups),
     ] {
-        let most = bench.full_load(plan, make)?;
-        most.print(name, work);
-        let rate = most.rate() * f64::from(arguments.load) / 100.0;
-        bench.part_load(plan, make, rate)?.print_latency(name, work);
+        bench.measure(name, work, plan, make, arguments.load)?;
     }
     Ok(())
 }
@@ -198,6 +227,22 @@ impl Bench<'_> {
             total.add(self.round(plan.registers(self.next..last), Pace::Window(WINDOW))?);
         }
         Ok(total)
+    }
+
+    /// The most per second, and at `load` percent of it how long answers take.
+    fn measure(
+        &mut self,
+        name: &str,
+        work: &str,
+        plan: &Plan,
+        make: fn(&Plan, std::ops::Range<u64>) -> Messages,
+        load: u8,
+    ) -> io::Result<()> {
+        let most = self.full_load(plan, make)?;
+        most.print(name, work);
+        let rate = most.rate() * f64::from(load) / 100.0;
+        self.part_load(plan, make, rate)?.print_latency(name, work);
+        Ok(())
     }
 
     fn full_load(

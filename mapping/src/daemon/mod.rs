@@ -247,7 +247,10 @@ impl Daemon {
             Query::Drops => json(&self.server.drops_view()),
             Query::Status => json(&self.status(now)),
             Query::MapCache | Query::Locators => Err("this role has no map-cache".to_owned()),
-            Query::Explain(_) | Query::Tap(_) | Query::TapNext { .. } => {
+            Query::Reload => Err(
+                "a Map-Server reads its configuration when it starts: restart it; with `state-dir` it keeps its registrations".to_owned(),
+            ),
+            Query::Explain(_) | Query::Traffic | Query::Tap(_) | Query::TapNext { .. } => {
                 Err("this role forwards no packets".to_owned())
             }
         };

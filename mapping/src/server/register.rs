@@ -8,7 +8,7 @@ use rand::RngExt;
 use crate::auth::Covered;
 use crate::config::Profile;
 use crate::discard::Discard;
-use crate::eid::EidPrefix;
+use crate::eid::{EidPrefix, MapVersion};
 use crate::timers::{RECEIVER_CHOSEN_TTL, TTL_RECEIVER_CHOOSES, control_payload_limit};
 use crate::wire::{Action, EidRecord, MapNotifyAck, MapRegister, XtrIdentity};
 
@@ -525,13 +525,7 @@ fn ttl_duration(ttl_minutes: u32) -> Duration {
 
 /// Whether Map-Version `version` comes before `than`, 12 bits in a circle, 0 being no version (RFC 9302 §6).
 fn is_older(version: u16, than: u16) -> bool {
-    const HALF: u16 = 2048;
-    const MASK: u16 = 0x0fff;
-    if version == 0 || than == 0 || version == than {
-        return false;
-    }
-    let ahead = than.wrapping_sub(version) & MASK;
-    if than > version { ahead <= HALF } else { ahead < HALF }
+    MapVersion::from_bits(than).is_newer_than(MapVersion::from_bits(version))
 }
 
 #[cfg(test)]

@@ -171,6 +171,8 @@ impl MapServer {
                 rloc: locator.address.rloc()?,
                 priority: locator.priority,
                 weight: locator.weight,
+                multicast_priority: locator.multicast_priority,
+                multicast_weight: locator.multicast_weight,
                 reachable: locator.reachable,
             })
         });

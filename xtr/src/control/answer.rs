@@ -203,7 +203,7 @@ impl ControlPlane {
     }
 
     /// An own mapping as the ETR that owns it tells it (RP-09, RP-12, RP-13, RP-17).
-    fn own_record(&self, prefix: EidPrefix, probed: Option<IpAddr>) -> EidRecord {
+    pub(super) fn own_record(&self, prefix: EidPrefix, probed: Option<IpAddr>) -> EidRecord {
         let locators = self
             .database
             .get(&prefix)
@@ -211,6 +211,7 @@ impl ControlPlane {
             .map_or_else(Vec::new, |eid| self.own_locators(eid));
         let mut record = EidRecord::new(prefix, self.config.record_ttl_minutes, locators);
         record.authoritative = true;
+        record.map_version = self.map_version(&prefix);
         for locator in &mut record.locators {
             locator.probed = probed.is_some() && locator.address.rloc() == probed;
         }
@@ -228,6 +229,8 @@ impl ControlPlane {
                 let priority = if own.up { own.rloc.priority } else { 255 };
                 let mut locator = LocatorRecord::new(own.rloc.address, priority, own.rloc.weight);
                 (locator.local, locator.reachable) = (true, own.up);
+                locator.multicast_priority = own.rloc.multicast_priority;
+                locator.multicast_weight = own.rloc.multicast_weight;
                 locator
             })
             .collect()
@@ -247,6 +250,7 @@ impl ControlPlane {
         let Some(source) = asked.or_else(|| self.own.for_family(destination.ip())) else {
             return self.discard(Discard::NoItrRloc);
         };
+        reply.echo_nonce = self.offers_echo(destination.ip());
         let limit = timers::control_payload_limit(destination.ip());
         let payload = loop {
             let Some(payload) = self.reply_octets(reply.clone(), seal) else { return };

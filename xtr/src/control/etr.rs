@@ -25,6 +25,8 @@ pub(super) struct Registration {
     pub(super) prefixes: Vec<EidPrefix>,
     /// Which of the Map-Server's addresses is used.
     address: usize,
+    /// The turn among own RLOCs that it goes from.
+    way: usize,
     /// The Map-Register that awaits its Map-Notify, octet for octet (RG-04).
     outstanding: Option<(u64, Vec<u8>)>,
     /// Of the last fresh Map-Register.
@@ -122,6 +124,7 @@ impl ControlPlane {
                 let eid = self.config.eids.get(*self.database.get(prefix)?)?;
                 let mut record = EidRecord::new(*prefix, ttl, self.own_locators(eid));
                 record.authoritative = true;
+                record.map_version = self.map_version(prefix);
                 Some(record)
             })
             .collect();
@@ -164,6 +167,7 @@ impl ControlPlane {
 
     /// A fresh Map-Register (RG-12).
     fn register(&mut self, now: Instant, index: usize) {
+        self.update_own_versions(now);
         let interval = if now < self.quick_until {
             timers::QUICK_REGISTRATION_INTERVAL.min(self.config.registration_interval)
         } else {
@@ -204,8 +208,11 @@ impl ControlPlane {
         let registration = &mut self.registrations[index];
         registration.retry_at = Some(now + registration.retry);
         let Some(destination) = destination else { return };
+        if registration.unanswered > 0 {
+            registration.way = registration.way.wrapping_add(1); // The last one may be dead.
+        }
         let (Some(source), Some((_, octets))) =
-            (self.own.for_family(destination), registration.outstanding.clone())
+            (self.own.in_turn(destination, registration.way), registration.outstanding.clone())
         else {
             return;
         };
@@ -381,6 +388,7 @@ impl Registration {
             server,
             prefixes,
             address: 0,
+            way: 0,
             outstanding: None,
             nonce: 0,
             retry: timers::REGISTER_RETRY_FIRST,

@@ -1,9 +1,10 @@
 //! From mappings to verdicts, and into the forwarding table.
 use super::locator::{self, Candidate, Locator};
-use super::map_cache::Mapping;
+use super::map_cache::{Entry, Mapping};
+use super::status_bits;
 use super::{ControlPlane, Event};
 use crate::drops::DropReason;
-use crate::fib::{FibUpdate, Verdict};
+use crate::fib::{Adjacency, FibUpdate, Verdict};
 use mapping::eid::EidPrefix;
 use mapping::wire::Action;
 use std::net::IpAddr;
@@ -36,6 +37,7 @@ impl ControlPlane {
         }
         let before: Vec<IpAddr> = self.locators_of(&prefix);
         let after: Vec<IpAddr> = mapping.locators().iter().map(|l| l.address).collect();
+        let returned = self.offered_again(&prefix, &mapping);
         let petrs = &self.petrs;
         let is_petr = |address| petrs.iter().any(|petr| petr.address == address);
         self.cache.insert(now, prefix, mapping, expires, is_petr);
@@ -54,8 +56,25 @@ impl ControlPlane {
                 });
             }
         }
+        for address in returned {
+            self.hasten_probe(now, address);
+        }
         self.update_source(prefix);
         self.update_verdict(prefix, true);
+    }
+
+    /// The locators that the site offers and did not offer before: whatever kept them down may be over.
+    fn offered_again(&self, prefix: &EidPrefix, mapping: &Mapping) -> Vec<IpAddr> {
+        let offers = |locators: &[Candidate], address: IpAddr| {
+            let locator = locators.iter().find(|locator| locator.address == address);
+            locator.is_some_and(|locator| locator.reachable && locator.priority != 255)
+        };
+        let before = self.cache.get(prefix).map(|entry| entry.mapping.locators());
+        let before = before.unwrap_or_default();
+        let after = mapping.locators().iter().map(|locator| locator.address);
+        after
+            .filter(|address| offers(mapping.locators(), *address) && !offers(before, *address))
+            .collect()
     }
 
     /// Who may send for an EID-prefix: any locator of its mapping, whether we could send there or not.
@@ -121,7 +140,13 @@ impl ControlPlane {
             for address in self.addresses_of(&petr.endpoint) {
                 if petrs.iter().all(|known| known.address != address) {
                     let (priority, weight) = (petr.priority, petr.weight);
-                    petrs.push(Candidate { address, priority, weight, reachable: true });
+                    petrs.push(Candidate {
+                        address,
+                        priority,
+                        weight,
+                        reachable: true,
+                        ordinal: 0,
+                    });
                 }
             }
         }
@@ -154,7 +179,7 @@ impl ControlPlane {
     }
 
     /// Computes an entry's verdict; the forwarding table hears of it if it changed, or if `always`.
-    fn update_verdict(&mut self, prefix: EidPrefix, always: bool) {
+    pub(super) fn update_verdict(&mut self, prefix: EidPrefix, always: bool) {
         let Some(entry) = self.cache.get_mut(&prefix) else { return };
         let last_used = entry.last_used();
         let (own, known) = (&self.own, &self.locators);
@@ -163,17 +188,17 @@ impl ControlPlane {
             _ => None,
         };
         let tables = &mut self.locator_tables;
-        let mut encapsulate = |adjacencies| {
-            Verdict::Encapsulate(Arc::new(tables.locator_set(
-                before.as_deref(),
-                adjacencies,
-                last_used,
-            )))
+        let trust = self.trust.as_deref();
+        let mut encapsulate = |entry: &Entry, adjacencies: Box<[Adjacency]>, to_petr| {
+            let marks = trust.map(|trust| trust.marks_of(entry, to_petr, &adjacencies, known));
+            let set = tables.locator_set(before.as_deref(), adjacencies, last_used);
+            Verdict::Encapsulate(Arc::new(set.with_marks(marks)))
         };
         let (mut verdict, mut to_petr) = (of_action(&entry.mapping), false);
         if let Mapping::Locators(locators) = &entry.mapping {
-            verdict = match locator::select(own, known, locators, &mut entry.traffic) {
-                Ok(set) => encapsulate(set),
+            let locators = status_bits::heeded(locators, entry.status_bits);
+            verdict = match locator::select(own, known, &locators, &mut entry.traffic) {
+                Ok(set) => encapsulate(entry, set, false),
                 Err(reason) => Verdict::Drop(reason),
             };
         }
@@ -185,7 +210,7 @@ impl ControlPlane {
         if bridged && !self.config.use_petr.is_empty() {
             // With use-petr configured nothing leaves natively: a PETR that is down must not leak EIDs into the underlay.
             match locator::select(own, known, &self.petrs, &mut entry.traffic) {
-                Ok(set) => (verdict, to_petr) = (encapsulate(set), true),
+                Ok(set) => (verdict, to_petr) = (encapsulate(entry, set, true), true),
                 Err(_) if matches!(verdict, Verdict::Native) => {
                     verdict = Verdict::Drop(DropReason::NoUsableLocator);
                 }
@@ -212,8 +237,9 @@ impl ControlPlane {
         }
         let is_new = !self.locators.contains_key(&address);
         let assumed_mtu = self.config.path_mtu.ceiling(address, None);
-        change(self.locators.entry(address).or_insert_with(|| Locator::new(assumed_mtu)));
+        change(self.locators.entry(address).or_insert_with(|| Locator::new(now, assumed_mtu)));
         if is_new {
+            self.start_trusting(address);
             self.start_probing(now, address);
             self.event(Event::LocatorAdded(address));
         }
@@ -225,6 +251,7 @@ impl ControlPlane {
         change(locator);
         if locator.users.is_empty() && !locator.petr {
             self.stop_probing(address);
+            self.stop_echoes(address);
             self.locators.remove(&address);
         }
     }
@@ -250,7 +277,7 @@ fn of_action(mapping: &Mapping) -> Verdict {
 fn same_verdict(one: &Verdict, other: &Verdict) -> bool {
     match (one, other) {
         (Verdict::Encapsulate(one), Verdict::Encapsulate(other)) => {
-            locator::same_set(&one.adjacencies, &other.adjacencies)
+            locator::same_set(&one.adjacencies, &other.adjacencies) && one.marks == other.marks
         }
         (Verdict::Drop(one), Verdict::Drop(other)) => one == other,
         (Verdict::Native, Verdict::Native) | (Verdict::Miss, Verdict::Miss) => true,

@@ -80,6 +80,8 @@ struct Outstanding {
     nonce: u64,
     /// The Map-Resolver it went to, if any.
     via: Option<usize>,
+    /// The turn among own RLOCs.
+    way: usize,
     protection: Option<Protection>,
 }
 
@@ -94,6 +96,8 @@ pub(super) struct Lookups {
     blocked: Option<Instant>,
     /// The Map-Resolver that answered last.
     preferred: usize,
+    /// The turn among own RLOCs that got the last answer.
+    way: usize,
 }
 
 impl Lookups {
@@ -105,6 +109,7 @@ impl Lookups {
             bucket: TokenBucket::new(now, timers::MAP_REQUESTS_PER_SECOND),
             blocked: None,
             preferred: 0,
+            way: 0,
         }
     }
 
@@ -123,6 +128,12 @@ impl Lookups {
             Some(lookup) => (lookup.phase == Phase::Asking, lookup.resolver),
             None => (false, self.preferred),
         }
+    }
+
+    /// The turn among own RLOCs of the Map-Request that is being sent.
+    fn way_of(&self, prefix: &EidPrefix) -> usize {
+        let tries = self.lookups.get(prefix).map_or(0, |lookup| lookup.sent.saturating_sub(1));
+        self.way.wrapping_add(tries as usize)
     }
 
     /// What the Map-Request with this nonce asked for.
@@ -314,9 +325,10 @@ impl ControlPlane {
             return;
         };
         self.lookups.nonces.insert(nonce, prefix);
+        let way = self.lookups.way_of(&prefix);
         if let Some(lookup) = self.lookups.lookups.get_mut(&prefix) {
             lookup.last_sent = Some(now);
-            lookup.outstanding.push(Outstanding { nonce, via, protection });
+            lookup.outstanding.push(Outstanding { nonce, via, way, protection });
             if via.is_some() {
                 lookup.resolver = resolver.wrapping_add(1); // RQ-21.
             }
@@ -345,10 +357,24 @@ impl ControlPlane {
         request
     }
 
+    /// A Map-Request of ours whose answer is to come to `source`.
+    pub(super) fn map_request_from(
+        &self,
+        source: IpAddr,
+        nonce: u64,
+        prefix: EidPrefix,
+    ) -> MapRequest {
+        let mut request = self.map_request(nonce, prefix);
+        // The first of the replier's family is taken (RP-03).
+        request.itr_rlocs.sort_by_key(|rloc| rloc.rloc() != Some(source));
+        request
+    }
+
     /// RQ-11.
     fn send_direct_request(&mut self, prefix: EidPrefix, nonce: u64, rloc: IpAddr) {
-        let Some(source) = self.own.for_family(rloc) else { return };
-        let payload = Message::MapRequest(self.map_request(nonce, prefix)).to_vec();
+        let Some(source) = self.source_towards(rloc) else { return };
+        let request = self.map_request_from(source, nonce, prefix);
+        let payload = Message::MapRequest(request).to_vec();
         self.count("map_requests_sent");
         let destination = SocketAddr::new(rloc, CONTROL_PORT);
         self.transmit(source, SourcePort::Control, destination, payload);
@@ -363,8 +389,9 @@ impl ControlPlane {
         subscribe: bool,
         resolver: IpAddr,
     ) -> Option<Protection> {
-        let source = self.own.for_family(resolver)?;
-        let mut request = self.map_request(nonce, prefix);
+        // An answer that did not come may have gone a way that is dead.
+        let source = self.own.in_turn(resolver, self.lookups.way_of(&prefix))?;
+        let mut request = self.map_request_from(source, nonce, prefix);
         if subscribe {
             self.ask_for_subscription(&mut request);
         }
@@ -403,6 +430,9 @@ impl ControlPlane {
     ) {
         if self.handle_path_reply(now, reply.nonce) {
             return;
+        }
+        if self.resolver_watch.handle_reply(now, reply.nonce) {
+            return self.count("resolver_checks_answered");
         }
         if reply.probe {
             return self.handle_probe_reply(now, from, reply);
@@ -448,6 +478,7 @@ impl ControlPlane {
                 entry.secured = authorized.is_some();
             }
         }
+        self.note_echo_offer(now, reply);
     }
 
     /// Asks again without subscribing; false if that was done already.
@@ -507,8 +538,8 @@ impl ControlPlane {
     pub(super) fn answered(&mut self, requested: EidPrefix, nonce: u64) {
         let Some(lookup) = self.lookups.lookups.get_mut(&requested) else { return };
         let answering = lookup.outstanding.iter().find(|sent| sent.nonce == nonce);
-        if let Some(resolver) = answering.and_then(|sent| sent.via) {
-            self.lookups.preferred = resolver;
+        if let Some((resolver, way)) = answering.and_then(|sent| Some((sent.via?, sent.way))) {
+            (self.lookups.preferred, self.lookups.way) = (resolver, way);
         }
         lookup.phase = Phase::Resting;
         lookup.sent = 0;
@@ -554,6 +585,7 @@ impl ControlPlane {
                 self.count("unassigned_actions");
             }
             self.install_entry(now, *prefix, mapping, expires);
+            self.note_version(*prefix, record.map_version);
         }
     }
 }

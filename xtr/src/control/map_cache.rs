@@ -1,10 +1,12 @@
 //! The map-cache: EID-prefix to mapping, bounded, with expiry (RFC 9301 §5.4, §5.5; RFC 9300 §6).
 use super::locator::Candidate;
 use super::own::OwnRlocs;
+use super::status_bits;
 use crate::counters::TrafficCounters;
 use crate::drops::DropReason;
 use crate::fib::Verdict;
-use mapping::eid::{Eid, EidPrefix, EidTable};
+use crate::marks::StatusBits;
+use mapping::eid::{Eid, EidPrefix, EidTable, MapVersion};
 use mapping::timers;
 use mapping::wire::{Action, EidRecord};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,12 +31,14 @@ impl Mapping {
         let mut locators: Vec<Candidate> = record
             .locators
             .iter()
-            .filter_map(|locator| {
+            .zip(0..=u8::MAX)
+            .filter_map(|(locator, ordinal)| {
                 Some(Candidate {
                     address: locator.address.rloc()?,
                     priority: locator.priority,
                     weight: locator.weight,
                     reachable: locator.reachable,
+                    ordinal,
                 })
             })
             .filter(|locator| !own.is_martian(locator.address))
@@ -71,6 +75,12 @@ pub(super) struct Entry {
     pub(super) secured: bool,
     /// Whether `verdict` leads to the use-petr set.
     pub(super) to_petr: bool,
+    /// The version of the mapping; Null without Map-Versioning.
+    pub(super) version: MapVersion,
+    /// Which of its locators its site says are up.
+    pub(super) status_bits: StatusBits,
+    /// When that changed.
+    pub(super) status_changed: Option<Instant>,
     /// Counters per locator, kept across updates of the entry.
     pub(super) traffic: BTreeMap<IpAddr, Arc<TrafficCounters>>,
     /// Packets and octets of locators the mapping no longer has.
@@ -92,6 +102,18 @@ impl Entry {
     /// Whether a packet used the entry since the mapping was last confirmed.
     pub(super) fn is_in_use(&self) -> bool {
         self.last_used() > self.used_mark
+    }
+
+    /// Whether its site says that this locator is down.
+    pub(super) fn is_said_down(&self, rloc: IpAddr) -> bool {
+        let is_down = |locator: &Candidate| !self.status_bits.is_up(locator.ordinal);
+        self.mapping.locators().iter().any(|l| l.address == rloc && is_down(l))
+    }
+
+    /// Takes all locators as up, until their site says otherwise.
+    pub(super) fn forget_status_bits(&mut self) {
+        self.status_bits = status_bits::all_up(self.mapping.locators());
+        self.status_changed = None;
     }
 
     /// Packets and inner octets in total.
@@ -198,15 +220,25 @@ impl MapCache {
             entry.retire(|address| {
                 still_known(address) || mapping.locators().iter().any(|l| l.address == address)
             });
+            let ordinals = |mapping: &Mapping| -> Vec<_> {
+                mapping.locators().iter().map(|l| (l.address, l.ordinal)).collect()
+            };
+            let is_same_list = ordinals(&entry.mapping) == ordinals(&mapping);
             (entry.mapping, entry.expires, entry.timer) = (mapping, expires, timer);
+            if !is_same_list {
+                entry.forget_status_bits();
+            }
         } else {
             let entry = Entry {
+                status_bits: status_bits::all_up(mapping.locators()),
                 mapping,
                 learned: now,
                 expires,
                 verdict: Verdict::Drop(DropReason::NoUsableLocator),
                 secured: false,
                 to_petr: false,
+                version: MapVersion::NULL,
+                status_changed: None,
                 traffic: BTreeMap::new(),
                 retired: (0, 0),
                 used_mark: 0,

@@ -6,24 +6,31 @@
 //! | `locator` | what is known of every remote RLOC; which locators carry traffic |
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
-//! | `probe` | RLOC-probes sent and their answers |
+//! | `probe`, `probe_schedule`, `round_trip` | RLOC-probes sent and their answers; when; how long they took |
+//! | `ways` | from which own RLOC a remote one is reached |
+//! | `resolver_watch` | whether any Map-Resolver answers |
+//! | `hint` | what ICMP says of an RLOC, until a probe says better |
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
+//! | `reconfigure` | another configuration of the own side, in one step |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
 //! | `subscribe` | subscriptions to mappings, and publications received |
 //! | `own` | own RLOCs and whether the host can use them |
+//! | `trust` | what headers say in a trusted core: `version` map-versions, `status_bits`, `echo_nonce` |
 //! | `limit` | token buckets |
-//! | `show` | views for the operator |
+//! | `show`, `traffic` | views for the operator |
 //!
 //! Drive it like every state machine of the suite: feed [`ControlPlane::handle_input`] and [`ControlPlane::handle_punt`], call
 //! [`ControlPlane::handle_timeout`] at [`ControlPlane::poll_timeout`], and after each of them drain the three queues
 //! ([`ControlPlane::poll_transmit`], [`ControlPlane::poll_fib_update`], [`ControlPlane::poll_event`]).
 mod answer;
+mod echo_nonce;
 mod etr;
 mod explain;
 mod forwarding;
+mod hint;
 mod itr;
 mod limit;
 mod locator;
@@ -32,12 +39,21 @@ mod own;
 mod path_mtu;
 mod path_probe;
 mod probe;
+mod probe_schedule;
+mod reconfigure;
+mod resolver_watch;
+mod round_trip;
 mod secure;
 mod show;
 mod smr;
+mod status_bits;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod traffic;
+mod trust;
+mod version;
+mod ways;
 
 use crate::config::{ControlConfig, Endpoint, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
@@ -46,22 +62,25 @@ use answer::{Origin, ReplyLimiter};
 use etr::Registration;
 use itr::Lookups;
 use limit::TokenBucket;
-use locator::{Candidate, Locator, Path};
+use locator::{Candidate, Locator, Path, Why};
 use map_cache::{Due, MapCache};
 use mapping::discard::{Discard, DiscardCounters};
-use mapping::eid::{EidPrefix, EidTable};
+use mapping::eid::{EidPrefix, EidTable, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
 use mapping::wire::{CONTROL_PORT, Message};
 use own::OwnRlocs;
 use path_probe::PathProbes;
+use probe_schedule::Schedule;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use resolver_watch::ResolverWatch;
 use smr::Solicitor;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use subscribe::Subscriptions;
+use trust::Trust;
 
 /// Events kept for the daemon; older ones make room.
 const MAX_EVENTS: usize = timers::MAX_EVENTS;
@@ -75,6 +94,13 @@ pub enum Event {
     LocatorUp(IpAddr),
     /// A remote RLOC stopped answering probes.
     LocatorDown(IpAddr),
+    /// A remote RLOC is reached from another own RLOC now.
+    LocatorRerouted {
+        /// The remote RLOC.
+        rloc: IpAddr,
+        /// The own RLOC.
+        source: IpAddr,
+    },
     /// A Map-Server acknowledged this prefix for the first time, or again after trouble.
     Registered {
         /// The EID-prefix.
@@ -123,6 +149,19 @@ pub enum Event {
         /// The largest outer packet towards it, octets.
         mtu: u16,
     },
+    /// A remote RLOC sends packets, but does not echo the nonce it was asked to.
+    EchoMissing(IpAddr),
+    /// A packet came with a version of an own mapping that there was never (RFC 9302 §7.1).
+    ImpossibleMapVersion {
+        /// The own EID-prefix.
+        prefix: EidPrefix,
+        /// Where it came from.
+        rloc: IpAddr,
+        /// The version it names.
+        version: MapVersion,
+        /// The version there is.
+        own: MapVersion,
+    },
     /// The map-cache is at its bound: the least recently used entries made room (MC-27).
     MapCacheFull,
 }
@@ -141,13 +180,13 @@ pub struct ControlPlane {
     petrs: Vec<Candidate>,
     locator_tables: LocatorTables,
     locators: BTreeMap<IpAddr, Locator>,
-    probe_timers: BTreeSet<(Instant, IpAddr)>,
+    probes: Schedule,
     probe_nonces: HashMap<u64, IpAddr>,
-    probe_bucket: TokenBucket,
-    /// No probe before: the bucket was empty.
-    probes_blocked: Option<Instant>,
+    /// When it is looked at next which locators carry traffic.
+    watch_due: Instant,
     path_probes: PathProbes,
     lookups: Lookups,
+    resolver_watch: ResolverWatch,
     refusals_told: TokenBucket,
     registrations: Vec<Registration>,
     first_register_nonce: u64,
@@ -157,6 +196,8 @@ pub struct ControlPlane {
     replies: ReplyLimiter,
     solicitor: Solicitor,
     subscriptions: Subscriptions,
+    /// In a trusted core.
+    trust: Option<Box<Trust>>,
     transmits: VecDeque<Transmit>,
     fib_updates: VecDeque<FibUpdate>,
     /// Which RLOCs may send for which EIDs, if somebody wants to know.
@@ -188,12 +229,12 @@ impl ControlPlane {
             petrs: Vec::new(),
             locator_tables: LocatorTables::default(),
             locators: BTreeMap::new(),
-            probe_timers: BTreeSet::new(),
+            probes: Schedule::new(now),
             probe_nonces: HashMap::new(),
-            probe_bucket: TokenBucket::new(now, probe::PROBES_PER_SECOND),
-            probes_blocked: None,
+            watch_due: now,
             path_probes: PathProbes::new(now),
             lookups: Lookups::new(now),
+            resolver_watch: ResolverWatch::default(),
             refusals_told: TokenBucket::new(now, secure::REFUSALS_TOLD_PER_SECOND),
             registrations: Vec::new(),
             first_register_nonce: register_nonce_base,
@@ -203,6 +244,7 @@ impl ControlPlane {
             replies: ReplyLimiter::new(now),
             solicitor: Solicitor::default(),
             subscriptions: Subscriptions::new(now, register_nonce_base),
+            trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core, now))),
             transmits: VecDeque::new(),
             fib_updates: VecDeque::new(),
             source_updates: None,
@@ -212,6 +254,7 @@ impl ControlPlane {
             config,
         };
         control.install_own_prefixes();
+        control.update_own_versions(now);
         control.registrations = control.plan_registrations(now);
         control.refresh_petrs(now);
         control
@@ -270,6 +313,15 @@ impl ControlPlane {
         match punt {
             Punt::Miss { destination, source } => self.handle_miss(now, *destination, *source),
             Punt::SourceMoved { source } => self.handle_moved(now, *source),
+            Punt::Marked { rloc, source, destination, marks } => {
+                self.handle_marked(now, *rloc, *source, *destination, marks);
+            }
+            Punt::Unreachable { rloc, by_host: false } => {
+                self.handle_hint(now, *rloc, Why::Unreachable);
+            }
+            Punt::Unreachable { rloc, by_host: true } => {
+                self.handle_hint(now, *rloc, Why::NotLisp);
+            }
             Punt::IcmpError { .. } => {}
         }
     }
@@ -287,7 +339,9 @@ impl ControlPlane {
             }
         }
         self.run_subscriptions(now);
+        self.run_trust(now);
         self.run_lookups(now);
+        self.run_resolver_watch(now);
         self.run_probes(now);
         self.run_path_probes(now);
         self.run_registrations(now);
@@ -300,11 +354,14 @@ impl ControlPlane {
         [
             self.cache.next_timeout(),
             self.lookups.next_timeout(),
+            self.resolver_watch.next_timeout(),
             self.next_probe(),
+            self.next_watch(),
             self.path_probes.next_timeout(),
             self.next_registration(),
             self.solicitor.next_timeout(),
             self.subscriptions.next_timeout(),
+            self.trust.as_ref().and_then(|trust| trust.next_timeout()),
         ]
         .into_iter()
         .flatten()
@@ -356,7 +413,11 @@ impl ControlPlane {
             mtu.map_or(Path::None, |mtu| Path::Mtu(self.config.path_mtu.ceiling(rloc, Some(mtu))));
         let Some(locator) = self.locators.get_mut(&rloc) else { return };
         if locator.path != path {
+            let state = locator.state();
             let is_back = std::mem::replace(&mut locator.path, path) == Path::None;
+            if locator.state() != state {
+                locator.since = now;
+            }
             if is_back {
                 self.hasten_probe(now, rloc);
             }
@@ -379,6 +440,12 @@ impl ControlPlane {
                 remote.into_iter().for_each(|remote| self.hasten_probe(now, remote));
             }
         }
+    }
+
+    /// The own RLOC that is the source of what goes to `rloc`; `None` if there is none of its family.
+    pub fn source_towards(&self, rloc: IpAddr) -> Option<IpAddr> {
+        let source = |locator: &Locator| locator.source(&self.own, rloc);
+        self.locators.get(&rloc).map_or_else(|| self.own.for_family(rloc), source)
     }
 
     /// The remote RLOCs in use, for which [`Self::set_path`] is worth calling.

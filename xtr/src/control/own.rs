@@ -19,6 +19,16 @@ impl OwnRlocs {
         Self(rlocs.into_iter().map(|rloc| State { rloc, up: true }).collect())
     }
 
+    /// Puts other names, priorities and weights in place; what is known of each address stays.
+    pub(super) fn reconfigure(&mut self, rlocs: Vec<OwnRloc>) {
+        let down: Vec<IpAddr> =
+            self.0.iter().filter(|state| !state.up).map(|state| state.rloc.address).collect();
+        *self = Self::new(rlocs);
+        for address in down {
+            self.set_up(address, false);
+        }
+    }
+
     /// Notes whether the host can use an own RLOC; `true` if that is news.
     pub(super) fn set_up(&mut self, address: IpAddr, up: bool) -> bool {
         let mut changed = false;
@@ -37,6 +47,29 @@ impl OwnRlocs {
             .find(|state| state.up)
             .or_else(|| of_family().next())
             .map(|state| state.rloc.address)
+    }
+
+    /// Whether an own RLOC of the family of `destination` is up.
+    pub(super) fn can_send(&self, destination: IpAddr) -> bool {
+        let of_family = |state: &State| state.rloc.address.is_ipv4() == destination.is_ipv4();
+        self.0.iter().any(|state| state.up && of_family(state))
+    }
+
+    /// Whether it is an own RLOC that is up.
+    pub(super) fn is_up(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|state| state.up && state.rloc.address == address)
+    }
+
+    /// The own RLOCs of the family of `destination` that are up.
+    pub(super) fn up_of_family(&self, destination: IpAddr) -> impl Iterator<Item = IpAddr> {
+        let of_family = move |state: &&State| state.rloc.address.is_ipv4() == destination.is_ipv4();
+        self.0.iter().filter(|state| state.up).filter(of_family).map(|state| state.rloc.address)
+    }
+
+    /// As [`Self::for_family`], but in turn: the own RLOC for the try after so many that had no answer.
+    pub(super) fn in_turn(&self, destination: IpAddr, unanswered: usize) -> Option<IpAddr> {
+        let up = self.up_of_family(destination).count().max(1);
+        self.up_of_family(destination).nth(unanswered % up).or_else(|| self.for_family(destination))
     }
 
     /// Where replies may be sent to: the RLOCs that are up, or all if none is.

@@ -1,6 +1,8 @@
 //! Path probes: when they are sent, to whom, and what their answers change ([`super::path_mtu`] decides).
 use super::limit::TokenBucket;
+use super::locator::Standing;
 use super::path_mtu::{Discovery, Outcome, Pace};
+use super::round_trip::RoundTrip;
 use super::{ControlPlane, Event};
 use mapping::transmit::{SourcePort, Transmit};
 use mapping::wire::{CONTROL_PORT, Message};
@@ -65,7 +67,7 @@ impl ControlPlane {
 
     /// An RLOC answers (again).
     pub(super) fn start_path_discovery(&mut self, now: Instant, rloc: IpAddr) {
-        if !self.config.path_mtu.probe || self.config.probe_interval.is_none() {
+        if !self.config.path_mtu.probe || self.config.probe.is_none() {
             return;
         }
         let due = now + self.rng.random_range(Duration::ZERO..FIRST_WITHIN);
@@ -119,7 +121,7 @@ impl ControlPlane {
     fn path_probe_due(&mut self, now: Instant, rloc: IpAddr) {
         let Some(pace) = self.pace(rloc) else { return };
         let Some(locator) = self.locators.get_mut(&rloc) else { return };
-        let usable = locator.is_usable();
+        let usable = locator.standing() != Standing::Unusable;
         let Some(discovery) = &mut locator.discovery else { return };
         let outcome = if usable {
             discovery.handle_timeout(now, pace)
@@ -154,8 +156,9 @@ impl ControlPlane {
     }
 
     fn pace(&mut self, rloc: IpAddr) -> Option<Pace> {
-        let interval = self.config.probe_interval? * self.rng.random_range(90..=110) / 100;
-        let round_trip = self.locators.get(&rloc)?.round_trip.unwrap_or_default();
+        let interval = self.config.probe?.idle_interval * self.rng.random_range(90..=110) / 100;
+        let round_trip = self.locators.get(&rloc)?.round_trip;
+        let round_trip = round_trip.map(RoundTrip::smoothed).unwrap_or_default();
         Some(Pace { round_trip, interval })
     }
 
@@ -171,7 +174,7 @@ impl ControlPlane {
 
     /// A Map-Request with octets after it, in an outer packet of `size` octets (CW-06 allows it: it is how the path MTU becomes known).
     fn send_path_probe(&mut self, rloc: IpAddr, size: u16) {
-        let (Some(source), Some(prefix)) = (self.own.for_family(rloc), self.probed_prefix(rloc))
+        let (Some(source), Some(prefix)) = (self.source_towards(rloc), self.probed_prefix(rloc))
         else {
             return;
         };

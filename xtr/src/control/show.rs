@@ -1,7 +1,7 @@
 //! What the operator sees of the control plane.
 use super::ControlPlane;
 use super::etr::Registration;
-use super::locator::{Candidate, Locator};
+use super::locator::{Candidate, Locator, Reachability, Why};
 use super::map_cache::{Entry, Mapping, load};
 use crate::config::Endpoint;
 use crate::fib::Verdict;
@@ -40,7 +40,8 @@ impl ControlPlane {
                         }
                     }
                 }
-                let nobody = Candidate { address, priority: 255, weight: 0, reachable: true };
+                let nobody =
+                    Candidate { address, priority: 255, weight: 0, reachable: true, ordinal: 0 };
                 let mut view = self.locator_view(now, &best.unwrap_or(nobody), locator.petr);
                 view.mappings = locator.users.len() as u64;
                 (view.packets, view.octets) = (packets, octets);
@@ -154,6 +155,10 @@ impl ControlPlane {
         }
         for view in &mut locators {
             view.mappings = 1;
+            if view.unusable.is_none() && entry.is_said_down(view.address) {
+                view.unusable =
+                    Some("its site says that it is down: Locator-Status-Bit 0".to_owned());
+            }
             if let Some(counters) = entry.traffic.get(&view.address) {
                 (view.packets, view.octets) = load(counters);
             }
@@ -171,6 +176,7 @@ impl ControlPlane {
             state: state_name(&entry.mapping).to_owned(),
             forwarding: forwarding_name(entry),
             secured: entry.secured,
+            map_version: entry.version.get(),
             packets,
             octets,
             locators,
@@ -186,9 +192,13 @@ impl ControlPlane {
             state,
             priority: candidate.priority,
             weight: candidate.weight,
+            since_seconds: known
+                .map_or(0, |locator| now.saturating_duration_since(locator.since).as_secs()),
             rtt_micros: known
                 .and_then(|locator| locator.round_trip)
-                .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+                .map(|rtt| u64::try_from(rtt.smoothed().as_micros()).unwrap_or(u64::MAX)),
+            probes_sent: known.map_or(0, |locator| locator.probes.0),
+            probes_answered: known.map_or(0, |locator| locator.probes.1),
             last_probe_reply_seconds: known
                 .and_then(|locator| locator.last_reply)
                 .map(|at| now.saturating_duration_since(at).as_secs()),
@@ -198,7 +208,23 @@ impl ControlPlane {
             path_mtu: known.map_or(PathMtuState::Assumed, Locator::path_mtu_state),
             mappings: 0,
             petr,
-            unusable: unusable(state, candidate.priority),
+            unusable: self.unusable(state, candidate.priority, known),
+        }
+    }
+
+    fn unusable(
+        &self,
+        state: LocatorState,
+        priority: u8,
+        known: Option<&Locator>,
+    ) -> Option<String> {
+        match known.map(|locator| locator.reachability) {
+            Some(Reachability::Recovering(answers)) if state == LocatorState::Recovering => {
+                let needed = self.config.probe.map_or(1, |probe| probe.hold_down);
+                Some(format!("answered {answers} of {needed} RLOC-probes since it was down"))
+            }
+            Some(Reachability::Down(why)) => why_unusable(state, priority, why),
+            _ => why_unusable(state, priority, Why::Unanswered),
         }
     }
 
@@ -216,13 +242,20 @@ impl ControlPlane {
     }
 }
 
-fn unusable(state: LocatorState, priority: u8) -> Option<String> {
+fn why_unusable(state: LocatorState, priority: u8, why: Why) -> Option<String> {
     let reason = match state {
-        LocatorState::Up | LocatorState::Unprobed if priority == 255 => {
+        LocatorState::Up | LocatorState::Unprobed | LocatorState::Recovering if priority == 255 => {
             "priority 255: not for unicast"
         }
-        LocatorState::Up | LocatorState::Unprobed => return None,
-        LocatorState::Down => "RLOC-probes go unanswered",
+        LocatorState::Up | LocatorState::Unprobed | LocatorState::Recovering => return None,
+        LocatorState::Down => match why {
+            Why::Unanswered => "RLOC-probes go unanswered",
+            Why::Unreachable => "ICMP says that it cannot be reached",
+            Why::NotLisp => "ICMP says that nobody there takes LISP packets",
+            Why::NotEchoed => {
+                "it sends packets, but does not echo nonces: used only if nothing else is left"
+            }
+        },
         LocatorState::NoRoute => "the underlay has no route to it",
         LocatorState::Unreachable => "the mapping says R=0",
         LocatorState::NoFamily => "no own RLOC of its address family",

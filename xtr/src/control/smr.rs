@@ -109,6 +109,19 @@ impl ControlPlane {
         self.run_smrs(now);
     }
 
+    /// One data-triggered SMR to `rloc`: `own` is not what it thinks. At most one per RLOC in 3 s.
+    pub(super) fn solicit(
+        &mut self,
+        now: Instant,
+        rloc: IpAddr,
+        own: EidPrefix,
+        remote: EidPrefix,
+    ) {
+        self.solicitor.resting.retain(|_, until| *until > now);
+        self.solicitor.add(now, rloc, (own, remote));
+        self.run_smrs(now);
+    }
+
     /// Sends the SMRs that are due.
     pub(super) fn run_smrs(&mut self, now: Instant) {
         while let Some(&(due, rloc)) = self.solicitor.timers.first() {

@@ -44,14 +44,14 @@ pub(super) fn parse(buffer: &mut [u8]) -> Option<Received<'_>> {
     Some(Received { source, fields, segment_size: segment_size.max(1), payload })
 }
 
-/// The payload alone, of a socket that gives no ancillary data; `None` when something was cut off.
-pub(super) fn raw_payload(buffer: &[u8]) -> Option<&[u8]> {
+/// Sender and payload, of a socket that gives no ancillary data; `None` when something was cut off.
+pub(super) fn raw(buffer: &[u8]) -> Option<(IpAddr, &[u8])> {
     let (head, payload) = buffer.split_at_checked(PAYLOAD_START)?;
     let (len, flags) = (read_u32(&head[8..])? as usize, read_u32(&head[12..])?);
     if flags & libc::MSG_TRUNC as u32 != 0 {
         return None;
     }
-    payload.get(..len)
+    Some((source(&head[HEADER_LEN..])?, payload.get(..len)?))
 }
 
 /// The ICMP message in an IPv4 packet, if its checksum is right: a raw socket gets the packet whole and unchecked.

@@ -11,6 +11,7 @@
 //! | `udp`, `tun` | sockets and device; `sys`: raw system calls |
 //! | `link_socket` | ARP and Neighbor Discovery for the control plane |
 //! | `prefetch` | the processor's hint, for the forwarding table |
+//! | `arrivals` | what arrived by own EID-prefix and RLOC |
 //! | `steer` | which worker receives a packet; `affinity`: which core a worker runs on |
 //!
 //! Packets of one flow stay in order: bursts and writes are handed over in the order they were begun, and none of them waits in the
@@ -24,15 +25,18 @@
 //! A worker takes at most its buffers' worth of packets per turn, so that a flood cannot keep it from sending. Under a flood of small
 //! packets a worker that shares its core with the network card's interrupts starves: keep them on different cores.
 use crate::config::{DataConfig, Intake};
-use crate::counters::{CounterSnapshot, WorkerCounters};
+use crate::counters::{CounterSnapshot, Traffic, WorkerCounters};
 use crate::explain::Explainer;
 use crate::fib::FibReaderFactory;
 use crate::forward::{Forwarder, HoldLimits, PathMtus, Settings};
+use crate::marks::{SharedMarks, TrustedMarks};
 use crate::packet::Marking;
 use crate::packet::icmp::Rate;
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicySwitch, Rules};
 use crate::punt::PuntSender;
 use crate::tap::{Switch, Tapper};
+use arrivals::ArrivalBooks;
+use mapping::eid::EidPrefix;
 use mapping::view::WorkerView;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use outbound::Bursts;
@@ -52,6 +56,7 @@ use udp::{PortPool, Sockets};
 use worker::{Control, Descriptors, Worker};
 
 mod affinity;
+mod arrivals;
 mod buffers;
 mod datagram;
 mod exclusive;
@@ -83,12 +88,16 @@ pub struct Engine {
     tun_index: u32,
     tun_mtu: u16,
     path_mtus: Arc<PathMtus>,
+    marks: Arc<SharedMarks>,
     started: Instant,
     workers: Vec<Handle>,
     /// Goes last: after the workers, nobody takes what it keeps from the kernel.
     gate: Option<Gate>,
     explainer: Explainer,
     tap_switch: Arc<Switch>,
+    /// The [`PolicySwitch`] of the policy's type.
+    policy: Box<dyn Any + Send>,
+    arrivals: ArrivalBooks,
 }
 
 #[derive(Debug)]
@@ -135,7 +144,8 @@ impl Engine {
         let ports = exclusive::free_pool(config, u16::from_be_bytes([seed[0], seed[1]]));
         let settings = settings(config, &ports, seed, started, count);
         raise_descriptor_limit();
-        let path_mtus = Arc::<PathMtus>::default();
+        let path_mtus = Arc::new(PathMtus::listening(config.path_mtu_icmp));
+        let marks = Arc::<SharedMarks>::default();
         let explainer = Explainer::new(
             settings.clone(),
             (0..ports.len()).map(|index| ports.port(index)),
@@ -143,14 +153,21 @@ impl Engine {
             Arc::clone(&path_mtus),
             fib.clone(),
         )
-        .check_sources(sources);
+        .check_sources(sources)
+        .trust_core(config.trusted_core.as_ref(), &marks);
+        let mut arrivals = ArrivalBooks::new(&config.rlocs);
+        let pages = arrivals.open(policy.own_prefixes(), count);
+        let switch = PolicySwitch::new(Rules { policy: Arc::clone(&policy), arrivals: pages });
         let mut engine = Self {
             explainer,
+            policy: Box::new(Arc::clone(&switch)),
+            arrivals,
             tap_switch: Arc::default(),
             tun_name: tun.name,
             tun_index: tun.index,
             tun_mtu: tun.mtu,
             path_mtus: Arc::clone(&path_mtus),
+            marks: Arc::clone(&marks),
             started,
             workers: Vec::with_capacity(count),
             gate: match &config.intake {
@@ -158,8 +175,7 @@ impl Engine {
                 Intake::Ring(ring) => Some(Gate::new(ring, count)?),
             },
         };
-        let listened: &[IpAddr] = if config.path_mtu_icmp { &config.rlocs } else { &[] };
-        let icmp: Arc<[_]> = udp::icmp_sockets(listened).into();
+        let icmp: Arc<[_]> = udp::icmp_sockets(&config.rlocs).into();
         for queue in tun.queues {
             let sockets = Sockets::open(config, &ports, Arc::clone(&icmp))?;
             if engine.workers.is_empty() {
@@ -179,9 +195,13 @@ impl Engine {
                 punts.clone(),
             )
             .with_tap(Arc::clone(&engine.tap_switch), engine.workers.len())
+            .with_policy_of(switch.follower(engine.workers.len()))
             .limit_rates(config.rate_limits.share(count as u32));
             if let Some(sources) = sources {
                 forwarder = forwarder.check_sources(sources.reader());
+            }
+            if let Some(core) = &config.trusted_core {
+                forwarder = forwarder.trust_core(core, Arc::clone(&marks));
             }
             let reader = fib.reader();
             let shared = (Arc::clone(&counters), Arc::clone(&path_mtus));
@@ -206,6 +226,20 @@ impl Engine {
         self.gate.as_mut().map_or(Ok(()), |gate| gate.open(local))
     }
 
+    /// Puts `policy` in the place of the one before, without losing a packet. False, and nothing changed, if it is of another type.
+    pub fn replace_policy<P: Policy>(&mut self, policy: Arc<P>) -> bool {
+        let Some(switch) = self.policy.downcast_ref::<Arc<PolicySwitch<P>>>() else { return false };
+        let arrivals = self.arrivals.open(policy.own_prefixes(), self.workers.len());
+        self.explainer.set_policy(Arc::clone(&policy) as Arc<dyn Policy>);
+        switch.replace(Rules { policy, arrivals });
+        true
+    }
+
+    /// What arrived for each own EID-prefix on each own RLOC.
+    pub fn arrivals(&self) -> Vec<(EidPrefix, IpAddr, Traffic)> {
+        self.arrivals.sums()
+    }
+
     /// Tells the workers that the forwarding table changed: packets held for a mapping are looked up again.
     pub fn wake(&self) {
         for worker in &self.workers {
@@ -224,6 +258,11 @@ impl Engine {
     /// The coarse clock of `LocatorSet::last_used`: whole seconds since the engine started, plus 1.
     pub fn clock(&self) -> u32 {
         u32::try_from(self.started.elapsed().as_secs() + 1).unwrap_or(u32::MAX)
+    }
+
+    /// In a trusted core, what headers say from now on, and what is believed.
+    pub fn set_marks(&self, marks: TrustedMarks) {
+        self.marks.store(marks);
     }
 
     /// What routers, and our own interfaces, said of path MTUs.

@@ -20,6 +20,7 @@ const ICMP_FILTER: i32 = 1;
 const ICMPV6_FILTER: i32 = 1;
 
 const ICMP_UNREACHABLE: u32 = 3;
+const ICMPV6_UNREACHABLE: u32 = 1;
 const ICMPV6_TOO_BIG: u32 = 2;
 
 /// All sockets of one worker, for each own RLOC in the order of the configuration.
@@ -113,21 +114,22 @@ fn receive_socket(rloc: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The ICMP sockets of the families of `rlocs`. Without CAP_NET_RAW there are none: the configured MTUs hold (MT-11).
+/// The ICMP sockets of the families of `rlocs`. Without CAP_NET_RAW there are none: the configured MTUs hold (MT-11), and what is
+/// unreachable shows by probes alone (PB-14).
 pub(super) fn icmp_sockets(rlocs: &[IpAddr]) -> Vec<(Family, Socket)> {
     let mut families = vec![Family::V4, Family::V6];
     families.retain(|&family| rlocs.iter().any(|rloc| Family::of(rloc) == family));
     let open = |family| match icmp_socket(family) {
         Ok(socket) => Some((family, socket)),
         Err(error) => {
-            tracing::warn!(%error, "path MTU reports cannot be received");
+            tracing::warn!(%error, "ICMP errors about LISP packets cannot be received");
             None
         }
     };
     families.into_iter().filter_map(open).collect()
 }
 
-/// Only the type that reports an MTU gets through its filter: destination unreachable, or Packet Too Big.
+/// Only the types that say why a packet did not get through pass its filter: destination unreachable, and Packet Too Big.
 fn icmp_socket(family: Family) -> io::Result<Socket> {
     let (domain, protocol) = match family {
         Family::V4 => (Domain::IPV4, Protocol::ICMPV4),
@@ -143,7 +145,7 @@ fn icmp_socket(family: Family) -> io::Result<Socket> {
         Family::V6 => {
             // One bit per type, set = blocked; 256 bits as eight words.
             let mut blocked = [u32::MAX; 8];
-            blocked[0] &= !(1 << ICMPV6_TOO_BIG);
+            blocked[0] &= !(1 << ICMPV6_UNREACHABLE | 1 << ICMPV6_TOO_BIG);
             set_words(socket.as_fd(), libc::SOL_ICMPV6, ICMPV6_FILTER, &blocked)?;
         }
     }

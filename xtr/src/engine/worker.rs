@@ -479,16 +479,14 @@ impl Io {
         let (Some(id), len) = (completion.buffer, completion.result as usize) else { return };
         let Some(octets) = self.udp.claim(id, len) else { return };
         let family = self.descriptors.sockets.icmp.get(usize::from(socket)).map(|icmp| icmp.0);
-        if let (Some(family), Some(message)) = (family, datagram::raw_payload(octets)) {
+        if let (Some(family), Some((sender, message))) = (family, datagram::raw(octets)) {
             let message = match family {
                 Family::V4 => datagram::icmpv4(message),
                 Family::V6 => Some(message),
             };
             let ports = self.ports;
-            if let Some(message) = message
-                && forwarder.handle_icmp(now, view, family, message, |port| ports.contains(port))
-            {
-                self.counters.path_mtu_lowered();
+            if let Some(message) = message {
+                forwarder.handle_icmp(now, view, sender, message, |port| ports.contains(port));
             }
         }
         self.udp.settle(id, 0);
@@ -505,6 +503,9 @@ impl Io {
         let Some(octets) = self.udp.claim(id, len) else { return };
         let buffer = BufferRef { pool: Pool::Udp, id };
         let mut out = Outbound::new(&mut self.bursts, &mut self.writes, buffer, octets);
+        if let Operation::Receive(socket) = completion.operation {
+            forwarder.set_arrival(usize::from(socket));
+        }
         match datagram::parse(octets) {
             Some(received) if received.payload.is_empty() => {
                 forwarder.drop_from_core(now, DropReason::LispHeaderTruncated);

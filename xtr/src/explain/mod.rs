@@ -2,9 +2,11 @@
 //!
 //! The path of an explanation is its own: its counters, hold and punts are nobody else's, and what it gives to its output is no traffic
 //! of any locator. It shares what only is read: policy, forwarding table, path MTUs, seed of the flow hash.
+use crate::config::TrustedCore;
 use crate::counters::WorkerCounters;
 use crate::fib::FibReaderFactory;
 use crate::forward::{Forwarder, PathMtus, Settings};
+use crate::marks::SharedMarks;
 use crate::packet::{OuterFields, VirtioNetHeader, lisp};
 use crate::policy::Policy;
 use crate::punt;
@@ -52,6 +54,7 @@ pub struct Explainer {
     path_mtus: Arc<PathMtus>,
     readers: FibReaderFactory,
     sources: Option<FibReaderFactory>,
+    trusted: Option<(TrustedCore, Arc<SharedMarks>)>,
 }
 
 impl Explainer {
@@ -64,13 +67,25 @@ impl Explainer {
         readers: FibReaderFactory,
     ) -> Self {
         let source_ports = source_ports.collect();
-        Self { settings, source_ports, policy, path_mtus, readers, sources: None }
+        Self { settings, source_ports, policy, path_mtus, readers, sources: None, trusted: None }
     }
 
     /// As workers do that take packets only from locators of their inner source's mapping in this table, if there is one.
     #[must_use]
     pub fn check_sources(mut self, sources: Option<&FibReaderFactory>) -> Self {
         self.sources = sources.cloned();
+        self
+    }
+
+    /// From now on by this policy, as the workers.
+    pub fn set_policy(&mut self, policy: Arc<dyn Policy>) {
+        self.policy = policy;
+    }
+
+    /// As workers do that put marks on headers in this core, if there is one.
+    #[must_use]
+    pub fn trust_core(mut self, core: Option<&TrustedCore>, marks: &Arc<SharedMarks>) -> Self {
+        self.trusted = core.map(|core| (core.clone(), Arc::clone(marks)));
         self
     }
 
@@ -132,7 +147,7 @@ impl Explainer {
     pub(crate) fn run_native(&self, now: Instant, packet: &[u8], notes: &mut Recorder<'_>) {
         let mut frame = [VirtioNetHeader::default().as_bytes(), packet].concat();
         let mut reader = self.readers.reader();
-        self.forwarder().from_native(now, &mut reader.enter(), &mut frame, notes);
+        self.forwarder(now).from_native(now, &mut reader.enter(), &mut frame, notes);
     }
 
     pub(crate) fn run_core(
@@ -146,11 +161,11 @@ impl Explainer {
         let mut datagram = datagram.to_vec();
         let mut reader = self.readers.reader();
         let mut view = reader.enter();
-        self.forwarder().from_core(now, &mut view, outer_source, outer, &mut datagram, notes);
+        self.forwarder(now).from_core(now, &mut view, outer_source, outer, &mut datagram, notes);
     }
 
     /// A path with its own counters and hold, whose punts nobody takes.
-    fn forwarder(&self) -> Forwarder<Arc<dyn Policy>> {
+    fn forwarder(&self, now: Instant) -> Forwarder<Arc<dyn Policy>> {
         // Room for the ICMP error and the miss of one packet.
         let (punts, _) = punt::queue(2);
         let forwarder = Forwarder::new(
@@ -160,10 +175,16 @@ impl Explainer {
             Arc::clone(&self.path_mtus),
             punts,
         );
-        match &self.sources {
+        let forwarder = match &self.sources {
             Some(sources) => forwarder.check_sources(sources.reader()),
             None => forwarder,
-        }
+        };
+        let mut forwarder = match &self.trusted {
+            Some((core, marks)) => forwarder.trust_core(core, Arc::clone(marks)),
+            None => forwarder,
+        };
+        forwarder.handle_timeout(now);
+        forwarder
     }
 }
 

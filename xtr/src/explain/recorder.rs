@@ -5,6 +5,7 @@ use crate::counters::Traffic;
 use crate::drops::DropReason;
 use crate::fib::{Adjacency, LocatorSet, Verdict};
 use crate::forward::{Outer, Output, Step};
+use crate::marks::HeaderMarks;
 use crate::packet::{Family, Fit, IcmpError, Inner, OuterFields, lisp, mtu};
 use crate::policy::{Onward, Policy};
 use crate::view::MapCacheEntryView;
@@ -228,12 +229,14 @@ impl Output for Recorder<'_> {
             }
             Step::Accepted(onward) => {
                 let onward = match onward {
-                    Onward::Deliver => "to be delivered",
+                    Onward::Deliver | Onward::DeliverOwn(_) => "to be delivered",
                     Onward::Reencapsulate => "to be encapsulated again",
                 };
                 let text = format!("accepted: {}; {onward}", self.policy_text());
                 self.say("policy", text);
             }
+            Step::Marked(marks) if *marks == HeaderMarks::default() => {}
+            Step::Marked(marks) => self.say("marks", marks.to_string()),
             Step::Registered(source) => {
                 let text = format!(
                     "{source} is registered, and the outer source is a locator of its mapping"

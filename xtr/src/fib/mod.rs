@@ -4,6 +4,7 @@
 //! one to read while the other is written. `recent` is what each reader remembers, `select` chooses the locator of a flow.
 use crate::counters::TrafficCounters;
 use crate::drops::DropReason;
+use crate::marks::EntryMarks;
 use mapping::eid::EidPrefix;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub struct LocatorSet {
     pub adjacencies: Box<[Adjacency]>,
     /// When the entry last carried a packet, in whole seconds of the engine's coarse clock; 0 = never.
     pub last_used: std::sync::atomic::AtomicU32,
+    /// In a trusted core, what LISP headers say of the mapping.
+    pub marks: Option<Box<EntryMarks>>,
     /// Which adjacency a flow takes; none for fewer than two.
     table: Option<Arc<select::Table>>,
 }
@@ -55,7 +58,13 @@ impl LocatorSet {
     pub fn new(adjacencies: impl Into<Box<[Adjacency]>>, last_used: u32) -> Self {
         let adjacencies = adjacencies.into();
         let table = select::first_table(&adjacencies);
-        Self { adjacencies, last_used: last_used.into(), table }
+        Self { adjacencies, last_used: last_used.into(), marks: None, table }
+    }
+
+    /// With these marks.
+    #[must_use]
+    pub fn with_marks(self, marks: Option<EntryMarks>) -> Self {
+        Self { marks: marks.map(Box::new), ..self }
     }
 }
 
@@ -72,6 +81,8 @@ pub struct Adjacency {
     pub mtu: u16,
     /// What went this way; shared by successive versions of the entry.
     pub traffic: Arc<TrafficCounters>,
+    /// When the locator last carried a packet of any entry, on the clock of [`LocatorSet::last_used`]; shared by all of them.
+    pub used: Arc<std::sync::atomic::AtomicU32>,
 }
 
 /// A change to the forwarding table.

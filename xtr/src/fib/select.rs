@@ -51,7 +51,7 @@ impl LocatorTables {
     ) -> LocatorSet {
         let adjacencies = adjacencies.into();
         let table = (adjacencies.len() > 1).then(|| self.table(before, &adjacencies));
-        LocatorSet { adjacencies, last_used: last_used.into(), table }
+        LocatorSet { adjacencies, last_used: last_used.into(), marks: None, table }
     }
 
     fn table(&mut self, before: Option<&LocatorSet>, adjacencies: &[Adjacency]) -> Arc<Table> {
@@ -223,6 +223,7 @@ mod tests {
             weight,
             mtu: 1500,
             traffic: Arc::default(),
+            used: Arc::default(),
         };
         locators.iter().map(adjacency).collect()
     }

@@ -62,9 +62,11 @@ impl<P: Policy> Forwarder<P> {
             self.answer(now, &work, IcmpError::TooBig(mtu), out);
             return self.discard(DropReason::PacketTooBig, work.traffic.packets, out);
         }
+        let to = (set, adjacency.destination);
+        let lisp = self.lisp_header(to, instance_id, work.inner.source, out);
         let mut emit = Emit {
             outer: Outer { may_fragment: fit == Fit::FitsFragmentedOutside, ..outer },
-            lisp: lisp::encode(instance_id),
+            lisp,
             counters: &self.counters,
             out,
             sent: Traffic::default(),
@@ -145,9 +147,11 @@ impl<P: Policy> Forwarder<P> {
             self.counters.encapsulated(sent.packets);
         }
         adjacency.traffic.add_shared(sent.packets, sent.octets);
-        // Workers share the line: write it once a second, not per packet.
-        if set.last_used.load(Ordering::Relaxed) != self.clock {
-            set.last_used.store(self.clock, Ordering::Relaxed);
+        // Workers share the lines: write them once a second, not per packet.
+        for last_used in [&set.last_used, &*adjacency.used] {
+            if last_used.load(Ordering::Relaxed) != self.clock {
+                last_used.store(self.clock, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! native -> parse -> martians -> policy -> FIB -> MTU -> LISP header -> Output::encapsulated
 //!                                           |  \-> Native -> Output::forwarded
 //!                                           \-> Miss -> hold, punt once
-//! core -> LISP header -> parse -> martians -> policy -> ECN, TTL, DSCP -> Output::delivered
+//! core -> LISP header -> parse -> martians -> policy -> marks -> ECN, TTL, DSCP -> Output::delivered
 //!                                                  \-> (RTR) FIB, as above
 //! ```
 //! Every packet is counted exactly once on each side: see [`WorkerCounters`].
@@ -13,14 +13,14 @@
 //! announces itself), the path MTUs (arc-swap), its counters and those of a locator (atomics). A punt goes into a bounded lock-free queue
 //! that is never waited for; only waking a control plane that sleeps takes the short lock of its waker, and a hit punts nothing.
 //! Memory is asked for only by what is rare and bounded: a packet that is held, an ICMP error. `tests/no_alloc` counts.
-use crate::counters::{Traffic, WorkerCounters};
+use crate::counters::{Arrivals, Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibView, Verdict};
 use crate::packet::{
-    Family, FlowHasher, IcmpError, IcmpLimiter, Inner, Marking, Offload, OuterFields, Segments,
+    FlowHasher, IcmpError, IcmpLimiter, Inner, Marking, Offload, OuterFields, Segments,
     VirtioNetHeader, decapsulate, icmp, icmp::Rate, lisp, martian,
 };
-use crate::policy::{Onward, Policy};
+use crate::policy::{Onward, Policy, PolicyFollower};
 use crate::punt::{Punt, PuntSender};
 use crate::tap::{Switch, Tap, Tapped};
 use hold::Waits;
@@ -34,15 +34,17 @@ use zerocopy::{FromBytes, IntoBytes};
 
 mod encapsulate;
 mod hold;
+mod marks;
 mod output;
 mod path_mtu;
 mod rate_limit;
 mod registered;
+mod reports;
 mod step;
 
 pub use hold::{Held, HoldLimits};
 pub use output::{Outer, Output};
-pub use path_mtu::{PathMtus, PathReport};
+pub use path_mtu::{PathMtus, PathReport, Reported};
 pub use rate_limit::RateLimits;
 pub use step::Step;
 
@@ -72,16 +74,25 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Forwarder<P> {
     policy: Arc<P>,
+    /// Where the policy is replaced, if it can be.
+    follower: Option<PolicyFollower<P>>,
+    /// What arrived for own EID-prefixes.
+    arrivals: Arc<Arrivals>,
+    /// The own RLOC, by number, that the packets at hand came to.
+    arrived_at: usize,
     settings: Settings,
     hasher: FlowHasher,
     counters: Arc<WorkerCounters>,
     path_mtus: Arc<PathMtus>,
     punts: PuntSender,
     icmp_limiter: IcmpLimiter,
+    hints: reports::Hints,
     hold: hold::Hold,
     /// Who may send what, if that is checked.
     sources: Option<registered::Sources>,
     limiter: Option<Box<rate_limit::Limiter>>,
+    /// In a trusted core.
+    trusted: Option<Box<marks::Trusted>>,
     /// Whole seconds since the start, plus 1.
     clock: u32,
     scratch: encapsulate::Scratch,
@@ -134,14 +145,19 @@ impl<P: Policy> Forwarder<P> {
     ) -> Self {
         Self {
             policy,
+            follower: None,
+            arrivals: Arc::default(),
+            arrived_at: 0,
             hasher: FlowHasher::new(settings.seed),
             counters,
             path_mtus,
             punts,
             icmp_limiter: IcmpLimiter::new(settings.icmp_rate, settings.seed),
+            hints: reports::Hints::default(),
             hold: hold::Hold::new(settings.hold),
             sources: None,
             limiter: None,
+            trusted: None,
             clock: 1,
             scratch: encapsulate::Scratch::default(),
             tap_switch: Arc::default(),
@@ -154,6 +170,24 @@ impl<P: Policy> Forwarder<P> {
     /// Follows `switch` as worker number `worker`: it looks there once per batch, in [`Self::handle_timeout`].
     pub fn with_tap(self, switch: Arc<Switch>, worker: usize) -> Self {
         Self { tap_switch: switch, worker, ..self }
+    }
+
+    /// Takes the policy from `follower`, now and whenever it is replaced: it looks there once per batch, in [`Self::handle_timeout`].
+    pub fn with_policy_of(mut self, follower: PolicyFollower<P>) -> Self {
+        self.follower = Some(follower);
+        self.follow_policy();
+        self
+    }
+
+    /// What comes from the core next has come to the own RLOC number `rloc`.
+    pub fn set_arrival(&mut self, rloc: usize) {
+        self.arrived_at = rloc;
+    }
+
+    fn follow_policy(&mut self) {
+        if let Some((policy, arrivals)) = self.follower.as_mut().and_then(PolicyFollower::follow) {
+            (self.policy, self.arrivals) = (policy, arrivals);
+        }
     }
 
     /// A frame read from the TUN: virtio-net header and packet, perhaps a super-packet.
@@ -271,24 +305,6 @@ impl<P: Policy> Forwarder<P> {
         self.show_unreadable(now, Side::Native, reason);
     }
 
-    /// An ICMP error about an encapsulated packet of ours, without IP header. True if it lowered the MTU of a locator (MT-11):
-    /// the packet it quotes must be one that we could have sent (MT-12).
-    pub fn handle_icmp(
-        &mut self,
-        now: Instant,
-        fib: &FibView<'_>,
-        family: Family,
-        message: &[u8],
-        owns_port: impl FnOnce(u16) -> bool,
-    ) -> bool {
-        PathReport::parse(family, message).is_some_and(|report| {
-            self.settings.rlocs.contains(&report.source)
-                && owns_port(report.source_port)
-                && fib.is_locator(report.destination)
-                && self.path_mtus.lower(now, report.destination, report.mtu)
-        })
-    }
-
     /// The table changed: packets whose mapping came are to be taken with [`Self::next_released`].
     pub fn handle_fib_change(&mut self) {
         self.hold.renew_budget();
@@ -369,6 +385,7 @@ impl<P: Policy> Forwarder<P> {
     /// Moves the coarse clock and throws out what was held too long. Call it before every batch.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tap_switch.follow(now, self.worker, &mut self.tap);
+        self.follow_policy();
         let seconds = now.saturating_duration_since(self.settings.started).as_secs();
         self.clock = u32::try_from(seconds + 1).unwrap_or(u32::MAX);
         self.hold.renew_budget();
@@ -455,6 +472,7 @@ impl<P: Policy> Forwarder<P> {
             self.limit_incoming(now, carrier.source)?;
         }
         let instance_id = lisp::parse(datagram)?;
+        let marks = self.heeded_marks(carrier.source, depth, datagram);
         let mut inner = Inner::parse(&datagram[lisp::HEADER_LEN..])?;
         out.step(Step::Unwrapped { source: carrier.source, instance_id, inner: &inner, depth });
         let end = lisp::HEADER_LEN + inner.total_len;
@@ -486,6 +504,9 @@ impl<P: Policy> Forwarder<P> {
         }
         let onward = admit(carrier.source)?;
         out.step(Step::Accepted(onward));
+        if let Some(marks) = marks {
+            self.heed(fib, &carrier, instance_id, &inner, &marks, out)?;
+        }
         let applied =
             decapsulate::apply(packet, &mut inner, carrier.fields, self.settings.marking)?;
         if applied.unusual_ecn {
@@ -518,14 +539,28 @@ impl<P: Policy> Forwarder<P> {
         }
         match arrival.onward {
             Onward::Deliver => {
-                let inner = &work.inner;
-                match out.delivered(self.hasher.hash(inner), inner, work.packet()) {
-                    Ok(()) => self.counters.decapsulated(1),
-                    Err(reason) => self.discard(reason, 1, out),
+                self.deliver(&work, out);
+            }
+            Onward::DeliverOwn(prefix) => {
+                if self.deliver(&work, out) {
+                    self.arrivals.count(prefix, self.arrived_at, work.traffic);
                 }
             }
             Onward::Reencapsulate => self.reencapsulate(now, fib, arrival.instance_id, work, out),
         }
+    }
+
+    /// Hands a packet from the core to the native side; whether it went.
+    #[inline(always)]
+    fn deliver(&self, work: &Work<'_>, out: &mut impl Output) -> bool {
+        match out.delivered(self.hasher.hash(&work.inner), &work.inner, work.packet()) {
+            Ok(()) => self.counters.decapsulated(1),
+            Err(reason) => {
+                self.discard(reason, 1, out);
+                return false;
+            }
+        }
+        true
     }
 
     /// Packets that wait, segments counted each.

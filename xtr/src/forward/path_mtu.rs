@@ -1,4 +1,4 @@
-//! PURE. The path MTU per locator, as routers on the way report it (stateful mode, RFC 9300 §7.2).
+//! PURE. What routers on the way report of a locator, and the path MTU per locator that comes of it (stateful mode, RFC 9300 §7.2).
 //!
 //! A report is believed only if it quotes a packet that we could have sent (MT-12); it can only lower the configured L, and ages out.
 use crate::packet::headers::{Ipv4Header, Ipv6Header, UdpHeader, protocol};
@@ -27,56 +27,103 @@ pub struct PathReport {
     pub source_port: u16,
     /// The locator it was on its way to.
     pub destination: IpAddr,
-    /// The largest outer packet that gets through, octets.
-    pub mtu: u16,
+    /// What became of it.
+    pub what: Reported,
 }
 
+/// What became of a packet that did not get through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// Too large: so many octets get through.
+    Mtu(u16),
+    /// The network or the host cannot be reached (RFC 9301 §7(1)).
+    Unreachable,
+    /// The host has nobody at that port (RFC 9301 §7(3)).
+    NoPort,
+}
+
+/// ICMPv4 destination unreachable: of network and host, unreachable and unknown; of port; too large.
+const V4_UNREACHABLE: u8 = 3;
+const V4_NO_PATH: [u8; 4] = [0, 1, 6, 7];
+const V4_NO_PORT: u8 = 3;
+const V4_TOO_BIG: u8 = 4;
+/// ICMPv6 destination unreachable: no route, address unreachable; no port. Too large is a type of its own.
+const V6_UNREACHABLE: u8 = 1;
+const V6_NO_PATH: [u8; 2] = [0, 3];
+const V6_NO_PORT: u8 = 4;
+const V6_TOO_BIG: u8 = 2;
+
 impl PathReport {
-    /// Reads an ICMPv4 message of type 3 code 4 or an ICMPv6 one of type 2, without IP header. `None` for everything else, and
-    /// when the quoted packet is no LISP data or the MTU is impossible (MT-13).
+    /// Reads an ICMP message that says why a packet did not get through, without IP header. `None` for everything else, and when the
+    /// quoted packet is no LISP data or the MTU is impossible (MT-13).
     pub fn parse(family: Family, message: &[u8]) -> Option<Self> {
         let (head, quoted) = message.split_at_checked(8)?;
         let &[kind, code, _, _, a, b, c, d] = head else { return None };
-        match (family, kind, code) {
-            (Family::V4, 3, 4) => Self::quoting_v4(u16::from_be_bytes([c, d]), quoted),
-            (Family::V6, 2, _) => {
-                let mtu = u32::from_be_bytes([a, b, c, d]);
-                Self::quoting_v6(u16::try_from(mtu).unwrap_or(u16::MAX), quoted)
+        match family {
+            Family::V4 if kind == V4_UNREACHABLE => {
+                let what = match code {
+                    V4_TOO_BIG => possible_v4(u16::from_be_bytes([c, d]))?,
+                    V4_NO_PORT => Reported::NoPort,
+                    _ if V4_NO_PATH.contains(&code) => Reported::Unreachable,
+                    _ => return None,
+                };
+                Self::quoting_v4(what, quoted)
             }
-            _ => None,
+            Family::V6 => {
+                let what = match (kind, code) {
+                    (V6_TOO_BIG, _) => possible_v6(u32::from_be_bytes([a, b, c, d]))?,
+                    (V6_UNREACHABLE, V6_NO_PORT) => Reported::NoPort,
+                    (V6_UNREACHABLE, _) if V6_NO_PATH.contains(&code) => Reported::Unreachable,
+                    _ => return None,
+                };
+                Self::quoting_v6(what, quoted)
+            }
+            Family::V4 => None,
         }
     }
 
-    fn quoting_v4(mtu: u16, quoted: &[u8]) -> Option<Self> {
+    fn quoting_v4(what: Reported, quoted: &[u8]) -> Option<Self> {
         let (header, _) = Ipv4Header::ref_from_prefix(quoted).ok()?;
         let header_len = usize::from(header.version_ihl & 0x0f) * 4;
-        let is_udp = header.version_ihl >> 4 == 4 && header.protocol == protocol::UDP;
-        // 0 is what routers before RFC 1191 say: they do not know.
-        if !is_udp || mtu == 0 {
+        if header.version_ihl >> 4 != 4 || header.protocol != protocol::UDP {
             return None;
         }
         let (source, destination) = (header.source.into(), header.destination.into());
-        Self::quoting_udp(source, destination, mtu.max(IPV4_MIN_MTU), quoted.get(header_len..)?)
+        Self::quoting_udp(source, destination, what, quoted.get(header_len..)?)
     }
 
-    fn quoting_v6(mtu: u16, quoted: &[u8]) -> Option<Self> {
+    fn quoting_v6(what: Reported, quoted: &[u8]) -> Option<Self> {
         let (header, udp) = Ipv6Header::ref_from_prefix(quoted).ok()?;
-        let is_udp = quoted[0] >> 4 == 6 && header.next_header == protocol::UDP;
-        if !is_udp || usize::from(mtu) < IPV6_MIN_MTU {
+        if quoted[0] >> 4 != 6 || header.next_header != protocol::UDP {
             return None;
         }
-        Self::quoting_udp(header.source.into(), header.destination.into(), mtu, udp)
+        Self::quoting_udp(header.source.into(), header.destination.into(), what, udp)
     }
 
-    fn quoting_udp(source: IpAddr, destination: IpAddr, mtu: u16, udp: &[u8]) -> Option<Self> {
+    fn quoting_udp(
+        source: IpAddr,
+        destination: IpAddr,
+        what: Reported,
+        udp: &[u8],
+    ) -> Option<Self> {
         let (udp, _) = UdpHeader::ref_from_prefix(udp).ok()?;
         (udp.destination_port.get() == lisp::DATA_PORT).then_some(Self {
             source,
             source_port: udp.source_port.get(),
             destination,
-            mtu,
+            what,
         })
     }
+}
+
+/// 0 is what routers before RFC 1191 say: they do not know.
+fn possible_v4(mtu: u16) -> Option<Reported> {
+    (mtu != 0).then_some(Reported::Mtu(mtu.max(IPV4_MIN_MTU)))
+}
+
+fn possible_v6(mtu: u32) -> Option<Reported> {
+    let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+    (usize::from(mtu) >= IPV6_MIN_MTU).then_some(Reported::Mtu(mtu))
 }
 
 /// Common MTUs, largest first (RFC 1191 §7, and what tunnels and access lines have today).
@@ -88,6 +135,8 @@ const PLATEAUS: [u16; 18] = [
 /// The lowered MTUs of all locators, shared by the workers. Costs one load per packet while there are none.
 #[derive(Debug, Default)]
 pub struct PathMtus {
+    /// Reports of others change nothing.
+    deaf: bool,
     any: AtomicBool,
     lowered: ArcSwap<BTreeMap<IpAddr, Lowered>>,
 }
@@ -99,6 +148,16 @@ struct Lowered {
 }
 
 impl PathMtus {
+    /// Believes what `listen` allows: with `false` only our own interfaces (MT-01).
+    pub fn listening(listen: bool) -> Self {
+        Self { deaf: !listen, ..Self::default() }
+    }
+
+    /// Takes a router's report that was checked (MT-11). True if it lowered something.
+    pub fn report(&self, now: Instant, destination: IpAddr, mtu: u16) -> bool {
+        !self.deaf && self.lower(now, destination, mtu)
+    }
+
     /// L towards `destination`: `configured`, or less while a report says so (MT-10, MT-14).
     #[inline]
     pub fn effective(&self, now: Instant, destination: &IpAddr, configured: u16) -> u16 {
@@ -131,7 +190,7 @@ impl PathMtus {
         holds.map(|(&rloc, lowered)| (rloc, lowered.mtu)).collect()
     }
 
-    /// Takes a report that was checked; one above the current estimate changes nothing (MT-11, MT-13). True if it lowered something.
+    /// Something says what gets through; one above the current estimate changes nothing (MT-11, MT-13). True if it lowered something.
     pub fn lower(&self, now: Instant, destination: IpAddr, mtu: u16) -> bool {
         let current = self.lowered.load();
         let is_news = match current.get(&destination) {
@@ -186,11 +245,12 @@ mod tests {
     fn mt_11_reports_about_our_packets_are_read() {
         let report = PathReport::parse(Family::V4, &message(3, 4, 1400, &quoted(V4)[..28]));
         let report = report.expect("a report");
-        assert_eq!((report.source_port, report.mtu), (50_001, 1400));
+        assert_eq!((report.source_port, report.what), (50_001, Reported::Mtu(1400)));
         assert_eq!(report.source, Ipv4Addr::new(198, 51, 100, 1));
         assert_eq!(report.destination, Ipv4Addr::new(198, 51, 100, 2));
         let report = PathReport::parse(Family::V6, &message(2, 0, 1300, &quoted(V6)));
-        assert_eq!(report.map(|report| (report.source_port, report.mtu)), Some((50_001, 1300)));
+        let report = report.map(|report| (report.source_port, report.what));
+        assert_eq!(report, Some((50_001, Reported::Mtu(1300))));
     }
 
     #[test]
@@ -200,7 +260,7 @@ mod tests {
             other[offset] = value;
             assert_eq!(PathReport::parse(Family::V4, &message(3, 4, 1400, &other)), None);
         }
-        for (kind, code) in [(3, 1), (11, 0), (4, 0)] {
+        for (kind, code) in [(3, 2), (3, 13), (11, 0), (4, 0)] {
             assert_eq!(
                 PathReport::parse(Family::V4, &message(kind, code, 1400, &quoted(V4))),
                 None
@@ -213,13 +273,36 @@ mod tests {
     }
 
     #[test]
+    fn pb_14_pb_15_it_is_read_why_a_packet_did_not_get_through() {
+        for (kind, code, what) in [
+            (3, 0, Some(Reported::Unreachable)),
+            (3, 1, Some(Reported::Unreachable)),
+            (3, 3, Some(Reported::NoPort)),
+            (3, 13, None),
+        ] {
+            let report = PathReport::parse(Family::V4, &message(kind, code, 0, &quoted(V4)[..28]));
+            assert_eq!(report.map(|report| report.what), what, "{kind} {code}");
+        }
+        for (kind, code, what) in [
+            (1, 0, Some(Reported::Unreachable)),
+            (1, 3, Some(Reported::Unreachable)),
+            (1, 4, Some(Reported::NoPort)),
+            (1, 1, None),
+            (3, 0, None),
+        ] {
+            let report = PathReport::parse(Family::V6, &message(kind, code, 0, &quoted(V6)));
+            assert_eq!(report.map(|report| report.what), what, "{kind} {code}");
+        }
+    }
+
+    #[test]
     fn mt_13_impossible_mtus_are_not_believed() {
         let v4 = |mtu| PathReport::parse(Family::V4, &message(3, 4, mtu, &quoted(V4)));
         assert_eq!(v4(0), None);
-        assert_eq!(v4(40).map(|report| report.mtu), Some(68));
+        assert_eq!(v4(40).map(|report| report.what), Some(Reported::Mtu(68)));
         let v6 = |mtu| PathReport::parse(Family::V6, &message(2, 0, mtu, &quoted(V6)));
         assert_eq!(v6(1279), None);
-        assert_eq!(v6(1 << 20).map(|report| report.mtu), Some(u16::MAX));
+        assert_eq!(v6(1 << 20).map(|report| report.what), Some(Reported::Mtu(u16::MAX)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 use super::Outer;
 use crate::drops::DropReason;
 use crate::fib::{Adjacency, LocatorSet, Verdict};
+use crate::marks::HeaderMarks;
 use crate::packet::{Fit, IcmpError, Inner};
 use crate::policy::Onward;
 use mapping::eid::{Eid, InstanceId};
@@ -29,6 +30,8 @@ pub enum Step<'a> {
     Admitted(InstanceId),
     /// From the core: the policy lets it through.
     Accepted(Onward),
+    /// In a trusted core: what the LISP header says beside the instance, before anything comes of it.
+    Marked(&'a HeaderMarks),
     /// From the core: the mapping of this inner source names the outer source.
     Registered(Eid),
     /// What the forwarding table says.

@@ -3,14 +3,19 @@
 //! | file | what |
 //! |---|---|
 //! | `routing` | routes and rules owned while running, all with protocol 204 |
-//! | `underlay` | own addresses, paths to remote RLOCs, news of changes |
+//! | `underlay` | own addresses, paths to remote RLOCs |
+//! | `changes`, `route_filter` | news of links, addresses and the routes that matter |
 //! | `sysctl` | switches without which nothing is forwarded |
 //! | `sockets` | UDP sockets of the control plane, raw sockets for ICMP errors |
 //! | `udp_errors` | datagrams that the kernel refused |
 //! | `names` | DNS names of peers, resolved and followed |
+pub mod changes;
+pub(crate) mod map_versions;
 pub mod names;
+mod route_filter;
 pub mod routing;
 pub mod sockets;
+mod state_file;
 pub mod sysctl;
 pub mod udp_errors;
 pub mod underlay;

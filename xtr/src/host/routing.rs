@@ -53,22 +53,65 @@ impl Routing {
         refused: &BTreeSet<String>,
     ) -> io::Result<()> {
         self.remove_leftovers(config).await?;
+        self.extend_to(config, tun, refused).await
+    }
+
+    /// Installs what this configuration wants and is not there yet.
+    ///
+    /// # Errors
+    /// What the kernel refused; what was installed until then stays.
+    pub async fn extend_to(
+        &mut self,
+        config: &HostConfig,
+        tun: u32,
+        refused: &BTreeSet<String>,
+    ) -> io::Result<()> {
         for route in table_routes(config, tun, refused) {
-            self.add_route(&route).await?;
-            self.table.push(route);
+            if !self.table.contains(&route) {
+                self.add_route(&route).await?;
+                self.table.push(route);
+            }
         }
         for rule in planned_rules(config, refused) {
-            let mut request = self.handle.rule().add();
-            *request.message_mut() = rule.clone();
-            request.execute().await.map_err(|e| netlink_error("install policy rule", &e))?;
-            self.rules.push(rule);
+            if !self.rules.contains(&rule) {
+                let mut request = self.handle.rule().add();
+                *request.message_mut() = rule.clone();
+                request.execute().await.map_err(|e| netlink_error("install policy rule", &e))?;
+                self.rules.push(rule);
+            }
         }
         // Last in and first out: as long as they are there, the underlay is refused.
+        self.announce(config, tun).await
+    }
+
+    /// Takes the announced routes out, until [`Self::announce`].
+    pub async fn withdraw(&mut self) {
+        remove_routes(&self.handle, &mut self.announced).await;
+    }
+
+    /// Puts the announced routes back.
+    ///
+    /// # Errors
+    /// What the kernel refused; what was put back until then stays.
+    pub async fn announce(&mut self, config: &HostConfig, tun: u32) -> io::Result<()> {
         for route in announced_routes(config, tun) {
-            self.add_route(&route).await?;
-            self.announced.push(route);
+            if !self.announced.contains(&route) {
+                self.add_route(&route).await?;
+                self.announced.push(route);
+            }
         }
         Ok(())
+    }
+
+    /// Takes out what this configuration does not want; what is gone already is no error.
+    pub async fn shrink_to(&mut self, config: &HostConfig, tun: u32, refused: &BTreeSet<String>) {
+        let wanted: Vec<RouteMessage> = announced_routes(config, tun).collect();
+        let mut gone = unwanted(&mut self.announced, &wanted);
+        remove_routes(&self.handle, &mut gone).await;
+        let mut gone = unwanted(&mut self.rules, &planned_rules(config, refused));
+        remove_rules(&self.handle, &mut gone).await;
+        let mut gone = unwanted(&mut self.table, &table_routes(config, tun, refused));
+        remove_routes(&self.handle, &mut gone).await;
     }
 
     async fn add_route(&self, route: &RouteMessage) -> io::Result<()> {
@@ -80,11 +123,7 @@ impl Routing {
     /// Takes out everything installed; what is gone already is no error.
     pub async fn remove(&mut self) {
         remove_routes(&self.handle, &mut self.announced).await;
-        for rule in self.rules.drain(..) {
-            if let Err(error) = self.handle.rule().del(rule).execute().await {
-                tracing::debug!(%error, "policy rule was gone");
-            }
-        }
+        remove_rules(&self.handle, &mut self.rules).await;
         remove_routes(&self.handle, &mut self.table).await;
     }
 
@@ -142,6 +181,19 @@ impl Routing {
             unless_gone(removal).map_err(|error| netlink_error("remove a route", &error))?;
         }
         Ok(())
+    }
+}
+
+/// Takes those out of `installed` that are not `wanted`.
+fn unwanted<T: PartialEq>(installed: &mut Vec<T>, wanted: &[T]) -> Vec<T> {
+    installed.extract_if(.., |one| !wanted.contains(one)).collect()
+}
+
+async fn remove_rules(handle: &Handle, rules: &mut Vec<RuleMessage>) {
+    for rule in rules.drain(..) {
+        if let Err(error) = handle.rule().del(rule).execute().await {
+            tracing::debug!(%error, "policy rule was gone");
+        }
     }
 }
 

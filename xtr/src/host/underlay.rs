@@ -1,10 +1,10 @@
 //! The underlay as the kernel knows it: own addresses, and the path to a remote RLOC.
 use super::netlink_error;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric};
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use rtnetlink::{Handle, RouteMessageBuilder};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
@@ -121,17 +121,41 @@ pub struct Interface {
     pub loopback: bool,
 }
 
-/// What is known of the path to a remote RLOC: the largest outer packet in octets, `None` without a route.
-pub type PathAnswer = (IpAddr, Option<u16>);
+/// A path that is asked for: to a remote RLOC, from the own RLOC that is the source of what goes there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathQuestion {
+    /// The remote RLOC.
+    pub rloc: IpAddr,
+    /// The own one; routing may go by it.
+    pub source: Option<IpAddr>,
+}
+
+/// What is known of the path to a remote RLOC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathAnswer {
+    /// The remote RLOC.
+    pub rloc: IpAddr,
+    /// `None` without a route, or without a link to go by.
+    pub path: Option<Path>,
+}
+
+/// A path to a remote RLOC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The largest outer packet, octets.
+    pub mtu: u16,
+    /// The index of the interface that packets leave by.
+    pub interface: u32,
+}
 
 /// Looks up paths until `questions` closes. A path through the TUN itself is none: LISP packets must not be encapsulated again.
 pub async fn answer_paths(
     handle: Handle,
     tun: u32,
-    mut questions: mpsc::Receiver<Vec<IpAddr>>,
+    mut questions: mpsc::Receiver<Vec<PathQuestion>>,
     answers: mpsc::Sender<PathAnswer>,
 ) {
-    while let Some(rlocs) = questions.recv().await {
+    while let Some(questions) = questions.recv().await {
         let interfaces = match interfaces(&handle).await {
             Ok(interfaces) => interfaces,
             Err(error) => {
@@ -139,32 +163,37 @@ pub async fn answer_paths(
                 continue;
             }
         };
-        for rloc in rlocs {
-            let mtu = path_mtu(&handle, rloc, tun, &interfaces).await;
-            if answers.send((rloc, mtu)).await.is_err() {
+        for question in questions {
+            let path = find_path(&handle, question, tun, &interfaces).await;
+            if answers.send(PathAnswer { rloc: question.rloc, path }).await.is_err() {
                 return;
             }
         }
     }
 }
 
-/// The MTU of the path the kernel would take, from the route or else its interface.
-async fn path_mtu(
+/// The path the kernel would take; its MTU is the route's or else the interface's.
+async fn find_path(
     handle: &Handle,
-    rloc: IpAddr,
+    PathQuestion { rloc, source }: PathQuestion,
     tun: u32,
     interfaces: &HashMap<u32, Interface>,
-) -> Option<u16> {
+) -> Option<Path> {
     let width = if rloc.is_ipv4() { 32 } else { 128 };
-    let question =
-        RouteMessageBuilder::<IpAddr>::new().destination_prefix(rloc, width).ok()?.build();
+    let builder = RouteMessageBuilder::<IpAddr>::new().destination_prefix(rloc, width).ok()?;
+    let mut question = builder.build();
+    if let Some(source) = source.filter(|source| source.is_ipv4() == rloc.is_ipv4()) {
+        question.header.source_prefix_length = width;
+        question.attributes.push(RouteAttribute::Source(source.into()));
+    }
     let answer = handle.route().get(question).execute().try_next().await.ok()??;
     let interface = output_interface(&answer)?;
-    if interface == tun {
+    let known = interfaces.get(&interface);
+    if interface == tun || known.is_some_and(|known| !known.running) {
         return None;
     }
-    let mtu = route_mtu(&answer).or_else(|| Some(interfaces.get(&interface)?.mtu)).unwrap_or(1500);
-    Some(u16::try_from(mtu).unwrap_or(u16::MAX))
+    let mtu = route_mtu(&answer).or_else(|| Some(known?.mtu)).unwrap_or(1500);
+    Some(Path { mtu: u16::try_from(mtu).unwrap_or(u16::MAX), interface })
 }
 
 fn output_interface(route: &RouteMessage) -> Option<u32> {
@@ -190,53 +219,5 @@ pub(super) fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
         RouteAddress::Inet(address) => Some((*address).into()),
         RouteAddress::Inet6(address) => Some((*address).into()),
         _ => None,
-    }
-}
-
-/// Says that links, addresses or routes changed; several changes make one message.
-#[derive(Debug)]
-pub struct Changes {
-    receiver: mpsc::Receiver<()>,
-    task: JoinHandle<()>,
-}
-
-impl Changes {
-    /// Starts listening.
-    ///
-    /// # Errors
-    /// What the kernel said.
-    pub fn listen() -> io::Result<Self> {
-        let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&[
-            MulticastGroup::Link,
-            MulticastGroup::Ipv4Ifaddr,
-            MulticastGroup::Ipv6Ifaddr,
-            MulticastGroup::Ipv4Route,
-            MulticastGroup::Ipv6Route,
-        ])?;
-        let (sender, receiver) = mpsc::channel(1);
-        let task = tokio::spawn(async move {
-            let _keeps_the_connection = handle;
-            let forward = async {
-                while messages.next().await.is_some() {
-                    // A message already waiting says the same.
-                    let _ = sender.try_send(());
-                }
-            };
-            tokio::join!(connection, forward);
-        });
-        Ok(Self { receiver, task })
-    }
-
-    /// The next change; pending for ever once the kernel closed the connection. Cancel-safe.
-    pub async fn next(&mut self) {
-        if self.receiver.recv().await.is_none() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-impl Drop for Changes {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }

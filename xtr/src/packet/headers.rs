@@ -147,6 +147,14 @@ pub struct LispHeader {
 impl LispHeader {
     /// Octets of the header.
     pub const LEN: usize = 8;
+    /// Nonce present.
+    pub const N: u8 = 0x80;
+    /// Locator-Status-Bits present.
+    pub const L: u8 = 0x40;
+    /// The nonce is to be echoed.
+    pub const E: u8 = 0x20;
+    /// Map-versions present.
+    pub const V: u8 = 0x10;
     /// Instance ID present.
     pub const I: u8 = 0x08;
     /// Key ID of an encrypted packet.

@@ -1,9 +1,11 @@
-//! The LISP data header in the public Internet profile (RFC 9300 §4.1, §5.3): only the I-bit and the Instance ID are ever sent or heeded.
+//! The LISP data header (RFC 9300 §5.3). In the public Internet profile (§4.1) only the I-bit and the Instance ID are ever sent or heeded;
+//! [`encode_marked`] and [`marks`] are for trusted cores.
 
 use super::headers::{Ipv4Header, LispHeader, UdpHeader, protocol};
 use super::inner::{Fragment, Inner};
 use crate::drops::DropReason;
-use mapping::eid::InstanceId;
+use crate::marks::{HeaderMarks, StatusBits, Tag};
+use mapping::eid::{InstanceId, MapVersion};
 use zerocopy::FromBytes;
 use zerocopy::network_endian::U32;
 
@@ -29,9 +31,65 @@ pub fn encode(instance_id: InstanceId) -> [u8; HEADER_LEN] {
     zerocopy::transmute!(header)
 }
 
+/// The same with marks. Never both N and V (DH-02, DH-05); beside an Instance ID there is room for eight Locator-Status-Bits (DH-07, DH-08).
+pub fn encode_marked(instance_id: InstanceId, marks: &HeaderMarks) -> [u8; HEADER_LEN] {
+    let (tag_flags, tag) = match marks.tag {
+        Tag::None => (0, 0),
+        Tag::Nonce { nonce, request: true } => (LispHeader::N | LispHeader::E, nonce),
+        Tag::Nonce { nonce, request: false } => (LispHeader::N, nonce),
+        Tag::Versions { source, destination } => {
+            (LispHeader::V, u32::from(source.get()) << 12 | u32::from(destination.get()))
+        }
+    };
+    let (instance_flag, instance) = match instance_id {
+        InstanceId::DEFAULT => (0, 0),
+        id => (LispHeader::I, id.get() << 8),
+    };
+    let (status_flag, bits) = match marks.status_bits {
+        None => (0, 0),
+        Some(status) if instance_flag == 0 => (LispHeader::L, status.bits),
+        Some(status) => (LispHeader::L, status.bits & 0xff),
+    };
+    let [_, nonce @ ..] = tag.to_be_bytes();
+    let header = LispHeader {
+        flags: tag_flags | instance_flag | status_flag,
+        nonce,
+        instance_lsbs: U32::new(instance | bits),
+    };
+    zerocopy::transmute!(header)
+}
+
+/// What the header of the LISP packet in `datagram` says beside the instance; nothing if it is too short.
+///
+/// With N and V the 24 bits are a nonce (DH-03), without either they are nothing (DH-06); E says something only with N (DH-04).
+pub fn marks(datagram: &[u8]) -> HeaderMarks {
+    let Ok((header, _)) = LispHeader::ref_from_prefix(datagram) else {
+        return HeaderMarks::default();
+    };
+    let has = |flag: u8| header.flags & flag != 0;
+    let [a, b, c] = header.nonce;
+    let bits = u32::from_be_bytes([0, a, b, c]);
+    let tag = if has(LispHeader::N) {
+        Tag::Nonce { nonce: bits, request: has(LispHeader::E) }
+    } else if has(LispHeader::V) {
+        Tag::Versions {
+            source: MapVersion::from_bits((bits >> 12) as u16),
+            destination: MapVersion::from_bits(bits as u16),
+        }
+    } else {
+        Tag::None
+    };
+    let status = header.instance_lsbs.get();
+    let status_bits = has(LispHeader::L).then(|| match has(LispHeader::I) {
+        true => StatusBits::of_octet(status as u8),
+        false => StatusBits::of_word(status),
+    });
+    HeaderMarks { tag, status_bits }
+}
+
 /// The instance of the LISP packet in `datagram`, a UDP payload; the inner packet starts at [`HEADER_LEN`].
 ///
-/// Nonce, map-versions and Locator-Status-Bits are ignored (DH-03, DH-04, DH-06, DH-09 to DH-11, DH-15, DH-16); I=0 is instance 0
+/// Nonce, map-versions and Locator-Status-Bits are not looked at (DH-06, DH-09 to DH-11, DH-15, DH-16); I=0 is instance 0
 /// (DE-17). Fails with [`DropReason::LispHeaderTruncated`] when no inner header can follow (DE-05), with
 /// [`DropReason::KeyIdUnknown`] when the packet is encrypted (DH-12).
 #[inline]

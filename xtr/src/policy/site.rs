@@ -2,14 +2,16 @@
 use super::{Onward, Policy};
 use crate::config::LocalEid;
 use crate::drops::DropReason;
-use mapping::eid::{Eid, EidTable, InstanceId};
+use mapping::eid::{Eid, EidPrefix, EidTable, InstanceId};
 use std::net::IpAddr;
 
 /// The admission rules of a site.
 #[derive(Clone, Debug)]
 pub struct SitePolicy {
-    /// Own EID-prefixes by instance, for packets from the core.
-    own: EidTable<()>,
+    /// Own EID-prefixes by instance with their number, for packets from the core.
+    own: EidTable<u32>,
+    /// By number.
+    prefixes: Box<[EidPrefix]>,
     /// The same prefixes with their instance as value, for packets from the site, which do not say their instance.
     instance_of: EidTable<InstanceId>,
     /// Own instances, sorted.
@@ -21,15 +23,16 @@ impl SitePolicy {
     pub fn new(eids: &[LocalEid]) -> Self {
         let (mut own, mut instance_of) = (EidTable::default(), EidTable::default());
         let mut instances = Vec::new();
-        for eid in eids {
-            own.insert(eid.prefix, ());
-            let untagged = mapping::eid::EidPrefix::new(InstanceId::DEFAULT, eid.prefix.prefix());
+        for (number, eid) in (0..).zip(eids) {
+            own.insert(eid.prefix, number);
+            let untagged = EidPrefix::new(InstanceId::DEFAULT, eid.prefix.prefix());
             instance_of.insert(untagged, eid.prefix.instance_id());
             instances.push(eid.prefix.instance_id());
         }
         instances.sort_unstable();
         instances.dedup();
-        Self { own, instance_of, instances: instances.into_boxed_slice() }
+        let prefixes = eids.iter().map(|eid| eid.prefix).collect();
+        Self { own, prefixes, instance_of, instances: instances.into_boxed_slice() }
     }
 }
 
@@ -52,7 +55,7 @@ impl Policy for SitePolicy {
             return Err(DropReason::InstanceUnknown);
         }
         match self.own.lookup(Eid::new(instance_id, destination)) {
-            Some(_) => Ok(Onward::Deliver),
+            Some((_, &number)) => Ok(Onward::DeliverOwn(number)),
             None => Err(DropReason::DestinationNotLocalEid),
         }
     }
@@ -60,6 +63,10 @@ impl Policy for SitePolicy {
     /// A site reaches non-LISP destinations natively: the kernel forwards.
     fn admit_native_forward(&self) -> Result<(), DropReason> {
         Ok(())
+    }
+
+    fn own_prefixes(&self) -> Vec<EidPrefix> {
+        self.prefixes.to_vec()
     }
 
     fn native_rule(&self, source: IpAddr, _destination: IpAddr) -> String {
@@ -80,7 +87,7 @@ impl Policy for SitePolicy {
             return format!("instance {instance_id} has no EID-prefix here");
         }
         match self.own.lookup(Eid::new(instance_id, destination)) {
-            Some((prefix, ())) => format!("{destination} is in {prefix}, an own EID-prefix"),
+            Some((prefix, _)) => format!("{destination} is in {prefix}, an own EID-prefix"),
             None => format!("{destination} is in no own EID-prefix of instance {instance_id}"),
         }
     }
@@ -141,7 +148,7 @@ mod tests {
     #[test]
     fn de_16_an_instance_not_configured_is_dropped() {
         let policy = site(&[(7, "203.0.113.0/26")]);
-        assert_eq!(decapsulated(&policy, 7, "203.0.113.1"), Ok(Onward::Deliver));
+        assert!(matches!(decapsulated(&policy, 7, "203.0.113.1"), Ok(Onward::DeliverOwn(_))));
         for instance in [0, 8, InstanceId::MAX] {
             let verdict = decapsulated(&policy, instance, "203.0.113.1");
             assert_eq!(verdict, Err(DropReason::InstanceUnknown), "{instance}");
@@ -152,13 +159,16 @@ mod tests {
     fn de_17_no_instance_id_is_instance_zero() {
         let policy = site(&[(0, "203.0.113.0/26")]);
         let arrived = InstanceId::default();
-        assert_eq!(decapsulated(&policy, arrived.get(), "203.0.113.1"), Ok(Onward::Deliver));
+        assert!(matches!(
+            decapsulated(&policy, arrived.get(), "203.0.113.1"),
+            Ok(Onward::DeliverOwn(_))
+        ));
     }
 
     #[test]
     fn de_18_a_packet_never_crosses_instances() {
         let policy = site(&[(1, "203.0.113.0/26"), (2, "203.0.113.64/26")]);
-        assert_eq!(decapsulated(&policy, 1, "203.0.113.1"), Ok(Onward::Deliver));
+        assert!(matches!(decapsulated(&policy, 1, "203.0.113.1"), Ok(Onward::DeliverOwn(_))));
         let crossing = decapsulated(&policy, 2, "203.0.113.1");
         assert_eq!(crossing, Err(DropReason::DestinationNotLocalEid));
         assert_eq!(policy.admit_native(ip("203.0.113.1"), ip("192.0.2.1")), Ok(id(1)));
@@ -168,10 +178,24 @@ mod tests {
     #[test]
     fn de_19_a_destination_that_is_no_own_eid_is_dropped() {
         let policy = site(&[(0, "2001:db8:e001::/48"), (0, "203.0.113.0/26")]);
-        assert_eq!(decapsulated(&policy, 0, "2001:db8:e001::80"), Ok(Onward::Deliver));
+        assert!(matches!(decapsulated(&policy, 0, "2001:db8:e001::80"), Ok(Onward::DeliverOwn(_))));
         for to in ["2001:db8:e002::1", "203.0.113.64", "192.0.2.80"] {
             let verdict = decapsulated(&policy, 0, to);
             assert_eq!(verdict, Err(DropReason::DestinationNotLocalEid), "{to}");
+        }
+    }
+
+    #[test]
+    fn what_is_delivered_carries_the_number_of_its_eid_prefix() {
+        let policy = site(&[(0, "203.0.113.0/26"), (7, "203.0.113.64/26"), (0, "203.0.113.0/28")]);
+        let own = policy.own_prefixes();
+        for (instance, to) in [(0, "203.0.113.1"), (0, "203.0.113.60"), (7, "203.0.113.64")] {
+            let Ok(Onward::DeliverOwn(number)) = decapsulated(&policy, instance, to) else {
+                panic!("{to} is delivered");
+            };
+            let prefix = own[number as usize];
+            let nested = own.iter().filter(|own| own.contains(Eid::new(id(instance), ip(to))));
+            assert_eq!(nested.max_by_key(|own| own.mask_len()), Some(&prefix), "{to}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! forwarding path runs with an output that takes notes ([`Tapped`] around the engine's own), and leaves them in a queue of fixed length
 //! that nobody waits for: what finds no room is counted as lost, and told.
 use crate::explain::Explainer;
+use crate::marks::HeaderMarks;
 use crate::packet::lisp;
 use crate::packet::outer::{self, OuterAddresses};
 use mapping::admin::{Direction, Side, TapAnswer, TapPacket, TapQuery};
@@ -163,6 +164,9 @@ impl Tapper {
             Side::Core => lisp::parse(kept).ok().map(InstanceId::get),
             Side::Native => None,
         };
+        let marks = lisp::marks(kept);
+        let has_marks = record.side == Side::Core && marks != HeaderMarks::default();
+        let marks = has_marks.then(|| marks.to_string());
         TapPacket {
             nanoseconds: u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
             side: record.side,
@@ -177,6 +181,7 @@ impl Tapper {
             inner_length: inner.map(|inner| inner.total_len),
             rloc: record.rloc,
             instance_id,
+            marks,
             pieces: record.pieces,
             length: header_len + record.len,
             octets: hex(&octets),

@@ -6,13 +6,14 @@ use crate::fib::{
     Adjacency, FibReader, FibReaderFactory, FibUpdate, FibWriter, LocatorSet, Verdict,
 };
 use crate::forward::{Forwarder, HoldLimits, Outer, Output, PathMtus, Settings};
+use crate::marks::{StatusBits, Tag};
 use crate::packet::icmp::Rate;
 use crate::packet::tests::support::{Build, Transport, ip, payload, udp};
 use crate::packet::{Inner, Marking, OuterFields, VirtioNetHeader};
 use crate::policy::{Onward, Policy};
 use crate::punt;
 use mapping::admin::TapVerdict;
-use mapping::eid::EidPrefix;
+use mapping::eid::{EidPrefix, MapVersion};
 use zerocopy::IntoBytes;
 
 const OWN: &str = "198.51.100.1";
@@ -102,6 +103,7 @@ impl Bench {
             weight: 1,
             mtu: 1500,
             traffic: Arc::default(),
+            used: Arc::default(),
         };
         let set = Arc::new(LocatorSet::new([adjacency], 0));
         bench.insert("203.0.113.0/24", Verdict::Encapsulate(set));
@@ -356,4 +358,22 @@ fn packets_that_wait_are_shown_again_when_they_go_on_or_are_given_up() {
     let [given_up] = &answer.packets[..] else { panic!("{answer:?}") };
     assert_eq!(given_up.reason.as_deref(), Some("miss_timeout"));
     assert_eq!(given_up.destination, Some(ip("198.18.0.2")));
+}
+
+#[test]
+fn what_a_header_says_beside_the_instance_is_shown() {
+    let mut bench = Bench::new();
+    let session = bench.begin("", |_| {});
+    let marks = HeaderMarks {
+        tag: Tag::Versions {
+            source: MapVersion::from_bits(3),
+            destination: MapVersion::from_bits(7),
+        },
+        status_bits: Some(StatusBits::of_word(0x5)),
+    };
+    let header = lisp::encode_marked(InstanceId::DEFAULT, &marks);
+    bench.core(&[&header[..], &packet().bytes()].concat());
+    bench.core(&[&lisp::encode(InstanceId::DEFAULT)[..], &packet().bytes()].concat());
+    let shown: Vec<_> = bench.fetch(session).packets.into_iter().map(|one| one.marks).collect();
+    assert_eq!(shown, [Some("map-version 3 to 7, locator-status-bits 0x5".to_owned()), None]);
 }

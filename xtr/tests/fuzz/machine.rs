@@ -258,7 +258,7 @@ impl Machine {
                     self.icmp_errors += 1;
                     return Some((destination, message));
                 }
-                Punt::Miss { .. } | Punt::SourceMoved { .. } => self.misses += 1,
+                _ => self.misses += 1,
             }
         }
     }
@@ -284,6 +284,7 @@ fn locators(last: u8, mtu: u16) -> LocatorSet {
             weight: 50,
             mtu,
             traffic: Arc::default(),
+            used: Arc::default(),
         }
     };
     let v4 = last.is_multiple_of(2);

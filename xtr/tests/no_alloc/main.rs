@@ -2,7 +2,7 @@
 //!
 //! The allocator of this program counts what all threads ask of it, so it does without a test harness and its threads. A packet that must wait for its mapping
 //! and an ICMP error are given memory of their own: both are bounded, see `a_flood_of_misses_allocates_up_to_its_bound`.
-use path::{Path, packets};
+use path::{Path, Sample, marked, packets};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -43,9 +43,14 @@ fn main() {
 }
 
 fn every_kind_of_packet() {
-    let mut path = Path::new();
+    let kinds = [(Path::new(), packets()), (Path::trusting(), marked())];
+    let total: usize = kinds.into_iter().map(|(path, samples)| all_of(path, samples)).sum();
+    assert!(total >= 1_000_000);
+}
+
+fn all_of(mut path: Path, samples: Vec<Sample>) -> usize {
     let mut total = 0;
-    for sample in packets() {
+    for sample in samples {
         // What is bounded reaches its bound: ICMP errors, packets held, the scratch for fragmented segments.
         path.send(&sample, 2_000);
         let before = path.drops();
@@ -57,7 +62,7 @@ fn every_kind_of_packet() {
         total += ROUNDS;
     }
     println!("{total} packets or super-packets, 0 allocations: {:?}", path.counters().native_in);
-    assert!(total >= 1_000_000);
+    total
 }
 
 fn a_flood_of_misses_allocates_up_to_its_bound() {

@@ -2,17 +2,22 @@
 use crate::ip;
 use crate::node::udp_packet;
 use ipnet::IpNet;
-use mapping::eid::{EidPrefix, InstanceId};
+use mapping::eid::{EidPrefix, EidTable, InstanceId, MapVersion};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
+use xtr::config::TrustedCore;
 use xtr::counters::{CounterSnapshot, Traffic, WorkerCounters};
 use xtr::drops::DropReason;
 use xtr::fib::{Adjacency, FibReader, FibUpdate, FibWriter, LocatorSet, Verdict};
 use xtr::forward::{Forwarder, HoldLimits, Outer, Output, PathMtus, Settings};
+use xtr::marks::{
+    EntryMarks, HeaderMarks, Nonces, OwnMark, SharedMarks, StatusBits, Tag, TrustedMarks,
+};
 use xtr::packet::icmp::Rate;
 use xtr::packet::{Inner, Marking, OuterFields, lisp};
 use xtr::policy::{Onward, Policy};
@@ -119,6 +124,35 @@ pub(crate) fn packets() -> Vec<Sample> {
         core("nested", false, 0, udp_packet(from, to, 60, 0, &nested)),
         core("marked over what cannot be marked", true, 3, packet("203.0.113.9", v4, 64)),
         encrypted,
+    ]
+}
+
+/// What headers say in a trusted core.
+pub(crate) fn marked() -> Vec<Sample> {
+    let versions = |source: u16, destination: u16| HeaderMarks {
+        tag: Tag::Versions {
+            source: MapVersion::from_bits(source),
+            destination: MapVersion::from_bits(destination),
+        },
+        status_bits: Some(StatusBits::of_word(1)),
+    };
+    let nonce = |request| HeaderMarks { tag: Tag::Nonce { nonce: 7, request }, status_bits: None };
+    let core = |name, is_dropped, marks: &HeaderMarks| {
+        let mut sample = core(name, is_dropped, 0, packet("203.0.113.9", "192.0.2.1", 64));
+        let header = lisp::encode_marked(InstanceId::DEFAULT, marks);
+        sample.octets[..header.len()].copy_from_slice(&header);
+        sample
+    };
+    vec![
+        core("current versions", false, &versions(9, 5)),
+        core("an old version", false, &versions(9, 4)),
+        core("a newer source version", false, &versions(10, 5)),
+        core("an impossible version", true, &versions(9, 6)),
+        core("an old source version", true, &versions(8, 5)),
+        core("an echo", false, &nonce(false)),
+        native("to be marked", false, [0; 10], packet("192.0.2.1", "203.0.113.9", 64)),
+        core("a request for an echo", false, &nonce(true)),
+        native("an echo to be sent", false, [0; 10], packet("192.0.2.1", "203.0.113.9", 64)),
     ]
 }
 
@@ -231,6 +265,44 @@ impl Path {
         }
     }
 
+    /// In a trusted core that has everything on: versions, bits, an own request for an echo.
+    pub(crate) fn trusting() -> Self {
+        let mut path = Self::new();
+        let core = TrustedCore {
+            rlocs: vec!["198.51.100.0/24".parse().expect("a prefix")],
+            map_versioning: true,
+            status_bits: true,
+            echo_nonce: true,
+            ..TrustedCore::default()
+        };
+        let nonces = Arc::<Nonces>::default();
+        let version = MapVersion::from_bits;
+        let marks = EntryMarks {
+            version: version(9),
+            status_bits: Some(StatusBits::all_up(1)),
+            trusted: [(ip(PEER), Arc::clone(&nonces))].into(),
+        };
+        let Verdict::Encapsulate(set) = encapsulate(&[PEER]) else { return path };
+        let Some(set) = Arc::into_inner(set) else { return path };
+        let set = Verdict::Encapsulate(Arc::new(set.with_marks(Some(marks))));
+        if let Some(fib) = &mut path.fib {
+            fib.apply([insert("203.0.113.0/24", set)]);
+        }
+        let own = OwnMark {
+            version: version(5),
+            refuses_older: false,
+            status_bits: Some(StatusBits::all_up(1)),
+        };
+        let mut mappings = EidTable::default();
+        let prefix = "192.0.2.0/24".parse().expect("a prefix");
+        mappings.insert(EidPrefix::new(InstanceId::DEFAULT, prefix), own);
+        let shared = Arc::<SharedMarks>::default();
+        let peers = Arc::new(HashMap::from([(ip(PEER), nonces)]));
+        shared.store(TrustedMarks { own: mappings, peers, ..TrustedMarks::default() });
+        path.forwarder = path.forwarder.trust_core(&core, shared);
+        path
+    }
+
     /// Sends the same packet `times` times, in batches as a worker does.
     pub(crate) fn send(&mut self, sample: &Sample, times: usize) {
         let mut left = times;
@@ -313,6 +385,7 @@ fn encapsulate(destinations: &[&str]) -> Verdict {
             weight: 50,
             mtu: 1500,
             traffic: Arc::default(),
+            used: Arc::default(),
         })
         .collect();
     Verdict::Encapsulate(Arc::new(LocatorSet::new(adjacencies, 0)))

@@ -37,6 +37,7 @@ pub(crate) fn mapping(node: &Node, subnet: u16) -> (FibUpdate, Arc<TrafficCounte
         weight: 1,
         mtu: 1500,
         traffic: Arc::clone(&traffic),
+        used: Arc::default(),
     };
     let set = LocatorSet::new([adjacency], 0);
     let prefix = IpNet::V6(Ipv6Net::new(eid(subnet, 0), 64).expect("a prefix"));

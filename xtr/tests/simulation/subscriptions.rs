@@ -40,7 +40,7 @@ fn network(seed: u8, weather: Weather) -> Network {
     let router = |number: u64, config: &mut ControlConfig| {
         config.identity = Some(XtrIdentity { xtr_id: number.into(), site_id: number });
         // The locators of the script answer no probes.
-        config.probe_interval = None;
+        config.probe = None;
         let pitr = config.role == Role::Proxy;
         let key =
             NotifyKey { key_id: 1, secret: subscriber_key(), algorithm: Algorithm::HmacSha256Hkdf };

@@ -201,6 +201,9 @@ fn line(packet: &TapPacket) -> String {
     }
     if let (Some(rloc), mapping::admin::Side::Core) = (packet.rloc, packet.side) {
         let _ = write!(text, " from RLOC {rloc}");
+        if let Some(marks) = &packet.marks {
+            let _ = write!(text, " ({marks})");
+        }
     }
     text + ": " + &verdict(packet)
 }
@@ -275,6 +278,7 @@ mod tests {
             inner_length: Some(60),
             rloc: "198.51.100.11".parse().ok(),
             instance_id: None,
+            marks: None,
             pieces: 1,
             length: 60,
             octets: "45ff0g".to_owned(),

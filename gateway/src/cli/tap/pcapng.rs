@@ -130,6 +130,7 @@ mod tests {
             inner_length: None,
             rloc: None,
             instance_id: None,
+            marks: None,
             pieces: 0,
             length: 1500,
             octets: "4500aabbcc".to_owned(),

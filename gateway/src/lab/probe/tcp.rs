@@ -65,7 +65,7 @@ pub(crate) fn transfer_with(
 }
 
 /// Waits for one connection, but not for ever.
-fn accept(listener: &TcpListener, stall: Duration) -> io::Result<TcpStream> {
+pub(crate) fn accept(listener: &TcpListener, stall: Duration) -> io::Result<TcpStream> {
     listener.set_nonblocking(true)?;
     let deadline = Instant::now() + stall;
     loop {
@@ -84,7 +84,12 @@ fn accept(listener: &TcpListener, stall: Duration) -> io::Result<TcpStream> {
     }
 }
 
-fn connect(source: IpAddr, target: SocketAddr, stall: Duration) -> io::Result<TcpStream> {
+/// Connects; every later read and write takes at most `stall`.
+pub(crate) fn connect(
+    source: IpAddr,
+    target: SocketAddr,
+    stall: Duration,
+) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(source, 0).into())?;
     socket.connect_timeout(&target.into(), stall)?;

@@ -1,4 +1,5 @@
-//! The use cases of IPv6 migration, each as a list of things that must be seen.
+//! The use cases, each as a list of things that must be seen. A scenario runs on the network of the IPv6 migration or on
+//! a [`Plan`] that it names.
 
 mod d1;
 mod f1;
@@ -13,14 +14,17 @@ mod s1;
 mod s2;
 mod s3;
 mod t1;
+mod traffic_engineering;
 mod wire;
 mod x1;
 
 use std::io;
 use std::time::Instant;
 
+use super::network::{Network, Plan};
 use super::report::Checks;
-use super::session::Lab;
+use super::session::{Lab, Session};
+use super::topology;
 
 /// A scenario of the lab.
 pub(crate) struct Scenario {
@@ -28,36 +32,103 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// In one line.
     pub(crate) title: &'static str,
-    body: fn(&Lab, &mut Checks) -> io::Result<()>,
+    body: Body,
+}
+
+/// What a scenario does on a network of its own.
+type OnPlan = fn(&mut Network, &mut Checks) -> io::Result<()>;
+
+/// What a scenario does, and on which network.
+#[derive(Clone, Copy)]
+enum Body {
+    /// On the network of the IPv6 migration.
+    Migration(fn(&Lab, &mut Checks) -> io::Result<()>),
+    /// On one of its own, which it may share with other scenarios.
+    Planned(&'static Plan, OnPlan),
 }
 
 /// All scenarios, in the order in which they run.
 pub(crate) static SCENARIOS: &[Scenario] = &[
-    Scenario { name: "s1", title: s1::TITLE, body: s1::run },
-    Scenario { name: "s2", title: s2::TITLE, body: s2::run },
-    Scenario { name: "s3", title: s3::TITLE, body: s3::run },
-    Scenario { name: "i1", title: i1::TITLE, body: i1::run },
-    Scenario { name: "i2", title: i2::TITLE, body: i2::run },
-    Scenario { name: "x1", title: x1::TITLE, body: x1::run },
-    Scenario { name: "t1", title: t1::TITLE, body: t1::run },
-    Scenario { name: "d1", title: d1::TITLE, body: d1::run },
-    Scenario { name: "l1", title: l1::TITLE, body: l1::run },
-    Scenario { name: "f1", title: f1::TITLE, body: f1::run },
-    Scenario { name: "f2", title: f2::TITLE, body: f2::run },
-    Scenario { name: "p1", title: p1::TITLE, body: p1::run },
-    // Last: what routers said of the paths holds for ten minutes.
-    Scenario { name: "m1", title: m1::TITLE, body: m1::run },
+    Scenario::of_migration("s1", s1::TITLE, s1::run),
+    Scenario::of_migration("s2", s2::TITLE, s2::run),
+    Scenario::of_migration("s3", s3::TITLE, s3::run),
+    Scenario::of_migration("i1", i1::TITLE, i1::run),
+    Scenario::of_migration("i2", i2::TITLE, i2::run),
+    Scenario::of_migration("x1", x1::TITLE, x1::run),
+    Scenario::of_migration("t1", t1::TITLE, t1::run),
+    Scenario::of_migration("d1", d1::TITLE, d1::run),
+    Scenario::of_migration("l1", l1::TITLE, l1::run),
+    Scenario::of_migration("f1", f1::TITLE, f1::run),
+    Scenario::of_migration("f2", f2::TITLE, f2::run),
+    Scenario::of_migration("p1", p1::TITLE, p1::run),
+    // The last of its network: what routers said of the paths holds for ten minutes.
+    Scenario::of_migration("m1", m1::TITLE, m1::run),
+    Scenario::planned(
+        "traffic-engineering",
+        traffic_engineering::TITLE,
+        (&traffic_engineering::PLAN, traffic_engineering::run),
+    ),
 ];
 
 impl Scenario {
+    const fn of_migration(
+        name: &'static str,
+        title: &'static str,
+        body: fn(&Lab, &mut Checks) -> io::Result<()>,
+    ) -> Self {
+        Self { name, title, body: Body::Migration(body) }
+    }
+
+    const fn planned(
+        name: &'static str,
+        title: &'static str,
+        (plan, body): (&'static Plan, OnPlan),
+    ) -> Self {
+        Self { name, title, body: Body::Planned(plan, body) }
+    }
+
+    /// The plan of its network; `None` for that of the IPv6 migration.
+    pub(crate) fn plan(&self) -> Option<&'static Plan> {
+        match self.body {
+            Body::Migration(_) => None,
+            Body::Planned(plan, _) => Some(plan),
+        }
+    }
+
+    /// The name of its network.
+    pub(crate) fn network(&self) -> &'static str {
+        self.plan().map_or("migration", |plan| plan.name)
+    }
+
+    /// Its network as a drawing.
+    pub(crate) fn drawing(&self) -> &'static str {
+        self.plan().map_or(topology::DRAWING, |plan| plan.drawing)
+    }
+
     /// Runs it to its end, or to the first error, which is a failed acceptance.
-    pub(crate) fn run(&self, lab: &Lab, print: bool) -> Checks {
+    pub(crate) fn run(&self, session: &mut Session, print: bool) -> Checks {
         let begin = Instant::now();
-        let mut checks = Checks::begin(self.name, self.title, print);
-        if let Err(error) = (self.body)(lab, &mut checks) {
+        let mut checks = self.checks(print);
+        let outcome = match (self.body, session) {
+            (Body::Migration(body), Session::Migration(lab)) => body(lab, &mut checks),
+            (Body::Planned(_, body), Session::Planned(network)) => body(network, &mut checks),
+            _ => Err(io::Error::other("another network is up")),
+        };
+        if let Err(error) = outcome {
             checks.abort(&error);
         }
         checks.seconds = begin.elapsed().as_secs_f64();
         checks
+    }
+
+    /// What remains to be said when its network does not come up.
+    pub(crate) fn without_network(&self, error: &io::Error, print: bool) -> Checks {
+        let mut checks = self.checks(print);
+        checks.abort(error);
+        checks
+    }
+
+    fn checks(&self, print: bool) -> Checks {
+        Checks::begin(self.name, self.title, print)
     }
 }

@@ -153,6 +153,79 @@ fn pb_04_to_pb_07_a_probe_is_answered_by_the_probed_rloc() {
 }
 
 #[test]
+fn pb_05_a_probe_reply_has_the_address_that_it_leaves_from() {
+    let rlocs = vec![own("a", OWN_V4), own("b", "192.0.2.2"), own("c", OWN_V6)];
+    let mut node = Node::new(ControlConfig { rlocs, ..config() });
+    // The RLOC asked; another one, when the reply goes by the other family.
+    for (asked, itr, source) in [
+        (OWN_V4, PEER, OWN_V4),
+        ("192.0.2.2", PEER, "192.0.2.2"),
+        ("192.0.2.2", "2001:db8:c0::77", OWN_V6),
+        (OWN_V6, PEER, OWN_V4),
+    ] {
+        let mut probe = request(5, "10.1.0.0/16");
+        (probe.probe, probe.itr_rlocs) = (true, vec![Address::from(ip(itr))]);
+        let octets = Message::MapRequest(probe).to_vec();
+        node.receive_octets(control_port(asked), control_port(PEER), &octets);
+        let transmit = node.take_one();
+        assert_eq!((transmit.source, transmit.destination.ip()), (ip(source), ip(itr)), "{asked}");
+    }
+}
+
+#[test]
+fn pb_06_a_probe_reply_carries_the_mapping_of_what_was_asked_for() {
+    let rlocs = vec![own("a", OWN_V4), own("b", "192.0.2.2")];
+    let mut node = Node::new(ControlConfig { rlocs, ..tv_r1() });
+    for (asked, mapping) in [
+        ("2001:db8:1:1::/64", "2001:db8:1:1::/64"),
+        ("2001:db8:1:1::7/128", "2001:db8:1:1::/64"),
+        ("2001:db8:7::/48", "2001:db8::/32"),
+    ] {
+        let mut probe = request(5, asked);
+        probe.probe = true;
+        node.receive(control_port(PEER), &Message::MapRequest(probe));
+        let reply = reply_of(&node.take_one());
+        assert_eq!(prefixes(&reply), [mapping]);
+        let locators = reply.records[0].locators.iter();
+        let locators: Vec<_> = locators.map(|l| (l.address.rloc(), l.priority, l.weight)).collect();
+        let expected = [(Some(ip(OWN_V4)), 1, 100), (Some(ip("192.0.2.2")), 1, 100)];
+        assert_eq!(locators, expected, "{asked}");
+    }
+}
+
+#[test]
+fn pb_09_only_a_probe_reply_says_which_locator_was_probed() {
+    let mut node = Node::new(ControlConfig { map_servers: vec![server()], ..config() });
+    node.advance(seconds(1));
+    node.miss("10.2.0.9");
+    let mut probe = request(5, "10.1.0.0/16");
+    probe.probe = true;
+    node.receive(control_port(PEER), &Message::MapRequest(probe));
+    node.receive(control_port(PEER), &Message::MapRequest(request(6, "10.1.0.0/16")));
+    let (mut registers, mut requests, mut replies) = (0, 0, Vec::new());
+    for transmit in node.take_sent() {
+        match Message::parse(&transmit.payload).expect("a message") {
+            Message::MapRegister(register) => {
+                registers += 1;
+                let mut locators = register.records.iter().flat_map(|record| &record.locators);
+                assert!(locators.all(|locator| !locator.probed));
+            }
+            Message::Encapsulated(ecm) => {
+                requests += 1;
+                assert!(ecm.map_request().expect("one").map_data.is_none());
+            }
+            Message::MapReply(reply) => replies.push((
+                reply.probe,
+                reply.records[0].locators.iter().any(|locator| locator.probed),
+            )),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(registers > 0 && requests > 0);
+    assert_eq!(replies, [(true, true), (false, false)]);
+}
+
+#[test]
 fn pb_07_a_probed_rloc_outside_the_locator_set_is_still_named() {
     let rlocs = vec![own("a", OWN_V4), own("b", "192.0.2.2")];
     let eids = vec![LocalEid { prefix: prefix("10.1.0.0/16"), locator_set: vec!["a".to_owned()] }];

@@ -4,19 +4,23 @@ mod lookups;
 mod mappings;
 mod path_mtu;
 mod probing;
+mod reachability;
+mod reconfiguring;
 mod registering;
 mod securing;
 mod soliciting;
 mod subscribing;
+mod trust;
 
 use super::*;
-use crate::config::{LocalEid, MapServer, OwnRloc, Petr};
+use crate::config::{LocalEid, MapServer, OwnRloc, Petr, ProbeConfig};
 use crate::fib::LocatorSet;
 use mapping::config::{Algorithm, Profile, Secret};
 use mapping::eid::{Eid, InstanceId};
 use mapping::wire::{
     Action, Address, EidRecord, EncapsulatedControlMessage, LocatorRecord, MapReply, MapRequest,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +53,7 @@ pub(super) fn seconds(count: u64) -> Duration {
 }
 
 pub(super) fn own(name: &str, address: &str) -> OwnRloc {
-    OwnRloc { name: name.to_owned(), address: ip(address), priority: 1, weight: 100 }
+    OwnRloc::new(name, ip(address), 1, 100)
 }
 
 pub(super) fn server() -> MapServer {
@@ -75,7 +79,7 @@ pub(super) fn config() -> ControlConfig {
             .map(|text| LocalEid { prefix: prefix(text), locator_set: Vec::new() })
             .to_vec(),
         registration_interval: seconds(60),
-        probe_interval: None,
+        probe: None,
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
         proxy_reply: false,
@@ -84,6 +88,7 @@ pub(super) fn config() -> ControlConfig {
         identity: None,
         merge: false,
         subscribe: None,
+        trusted_core: None,
     }
 }
 

@@ -8,7 +8,7 @@ const PEER_V6: &str = "2001:db8:c0::77";
 fn discovering() -> ControlConfig {
     let path_mtu = PathMtuConfig { probe: true, ..PathMtuConfig::default() };
     let rlocs = vec![own("core4", OWN_V4), own("core6", OWN_V6)];
-    ControlConfig { probe_interval: Some(seconds(60)), path_mtu, rlocs, ..config() }
+    ControlConfig { probe: Some(ProbeConfig::default()), path_mtu, rlocs, ..config() }
 }
 
 /// The way to one RLOC and the ETR there.

@@ -4,7 +4,7 @@ use crate::view::LocatorState;
 use mapping::wire::EidField;
 
 fn probing() -> ControlConfig {
-    ControlConfig { probe_interval: Some(seconds(60)), ..config() }
+    ControlConfig { probe: Some(ProbeConfig::default()), ..config() }
 }
 
 fn probes(node: &mut Node) -> Vec<(Transmit, MapRequest)> {
@@ -64,7 +64,7 @@ fn pb_10_three_unanswered_tries_declare_a_locator_down_and_one_answer_brings_it_
     // PB-11: probing goes on, ever slower.
     node.advance(seconds(600));
     let later = probes(&mut node);
-    assert!((10..=20).contains(&later.len()), "{}", later.len());
+    assert!((10..=30).contains(&later.len()), "{}", later.len());
     let nonce = later.last().expect("probes").1.nonce;
     node.receive(
         control_port(PEER),

@@ -285,7 +285,14 @@ fn se_17_a_refresh_goes_through_the_mapping_system() {
 
 #[test]
 fn se_17_a_probe_reply_changes_nothing_that_was_proved() {
-    let mut node = Node::new(ControlConfig { probe_interval: Some(seconds(20)), ..secured(true) });
+    let mut node = Node::new(ControlConfig {
+        probe: Some(ProbeConfig {
+            interval: seconds(20),
+            idle_interval: seconds(20),
+            ..ProbeConfig::default()
+        }),
+        ..secured(true)
+    });
     node.miss(EID);
     let first = asked(&mut node);
     receive(&mut node, &first.genuine());

@@ -8,7 +8,7 @@ const SECOND: &str = "192.0.2.2";
 const CLOCK: u32 = 1000;
 
 /// Two RLOCs, and three remote sites of which two got data in the last minute.
-fn multihomed() -> Node {
+pub(super) fn multihomed() -> Node {
     let rlocs = vec![own("a", OWN_V4), own("b", SECOND)];
     let mut node = Node::new(ControlConfig { rlocs, map_servers: vec![server()], ..config() });
     node.advance(Duration::ZERO);
@@ -23,7 +23,7 @@ fn multihomed() -> Node {
     node
 }
 
-fn registers(node: &mut Node) -> Vec<MapRegister> {
+pub(super) fn registers(node: &mut Node) -> Vec<MapRegister> {
     let sent = node.take_sent().into_iter();
     sent.filter_map(|transmit| match Message::parse(&transmit.payload) {
         Ok(Message::MapRegister(register)) => Some(register),
@@ -33,7 +33,7 @@ fn registers(node: &mut Node) -> Vec<MapRegister> {
 }
 
 /// The Map-Server acknowledges the Map-Register just sent.
-fn acknowledge(node: &mut Node) -> MapRegister {
+pub(super) fn acknowledge(node: &mut Node) -> MapRegister {
     let register = registers(node).pop().expect("a Map-Register");
     let algorithm = Algorithm::HmacSha256Hkdf;
     let authentication = AuthenticationData::zeroed(1, algorithm.id(), auth::MAC_LEN);
@@ -49,7 +49,7 @@ fn acknowledge(node: &mut Node) -> MapRegister {
     register
 }
 
-fn smrs(node: &mut Node) -> Vec<(Transmit, MapRequest)> {
+pub(super) fn smrs(node: &mut Node) -> Vec<(Transmit, MapRequest)> {
     let sent = node.take_sent().into_iter();
     sent.filter_map(|transmit| match Message::parse(&transmit.payload) {
         Ok(Message::MapRequest(request)) if request.smr => Some((transmit, request)),

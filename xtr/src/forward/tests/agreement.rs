@@ -245,8 +245,8 @@ fn agree(number: usize, case: &Case, native_forward: bool) {
     let (mut misses, mut errors) = (0, Vec::new());
     while let Some(punt) = bench.punts.pop() {
         match punt {
-            Punt::Miss { .. } | Punt::SourceMoved { .. } => misses += 1,
             Punt::IcmpError { destination, message } => errors.push((destination, message)),
+            _ => misses += 1,
         }
     }
     let happened = match (dropped, &bench.out) {

@@ -4,6 +4,7 @@ mod agreement;
 mod conservation;
 mod core;
 mod hold;
+mod marks;
 mod native;
 mod registered;
 
@@ -256,7 +257,7 @@ impl Bench {
         std::iter::from_fn(|| self.punts.pop())
             .filter_map(|punt| match punt {
                 Punt::IcmpError { destination, message } => Some((destination, message)),
-                Punt::Miss { .. } | Punt::SourceMoved { .. } => None,
+                _ => None,
             })
             .collect()
     }
@@ -265,7 +266,7 @@ impl Bench {
         std::iter::from_fn(|| self.punts.pop())
             .filter_map(|punt| match punt {
                 Punt::Miss { destination, .. } => Some(destination),
-                Punt::IcmpError { .. } | Punt::SourceMoved { .. } => None,
+                _ => None,
             })
             .collect()
     }
@@ -275,7 +276,7 @@ fn adjacency(destination: &str, mtu: u16) -> Adjacency {
     let destination = ip(destination);
     let source = ip(if destination.is_ipv4() { OWN_V4 } else { OWN_V6 });
     let traffic = Arc::<TrafficCounters>::default();
-    Adjacency { source, destination, weight: 1, mtu, traffic }
+    Adjacency { source, destination, weight: 1, mtu, traffic, used: Arc::default() }
 }
 
 /// `packet` behind a LISP header.

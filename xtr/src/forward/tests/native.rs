@@ -396,7 +396,8 @@ fn mt_11_mt_12_mt_14_a_report_lowers_what_fits() {
     let packet = Build::v4(udp(), payload(1300)).bytes();
     let report = |bench: &mut Bench, message: &[u8], owned| {
         let view = bench.reader.enter();
-        bench.forwarder.handle_icmp(bench.now, &view, Family::V4, message, |port| port == owned)
+        let router = ip("198.51.100.77");
+        bench.forwarder.handle_icmp(bench.now, &view, router, message, |port| port == owned)
     };
     assert!(!report(&mut bench, &message, 50_001), "not a port of ours");
     let mut foreign = message.clone();
@@ -411,6 +412,40 @@ fn mt_11_mt_12_mt_14_a_report_lowers_what_fits() {
     bench.native(&packet);
     assert_eq!(bench.out.sent.len(), 1);
     assert_eq!(bench.icmp_errors()[0].1[4..8], (1280u32 - 36).to_be_bytes());
+}
+
+#[test]
+fn pb_14_pb_15_mt_12_hints_are_passed_on_if_the_quoted_packet_can_be_ours() {
+    let mut bench = Bench::new();
+    bench.map("203.0.113.0/24", PEER_V4, 1500);
+    let mut outer = Vec::new();
+    let (source, destination) = ([198, 51, 100, 1].into(), [198, 51, 100, 2].into());
+    let addresses = crate::packet::outer::OuterAddresses::V4 { source, destination };
+    let id = InstanceId::DEFAULT;
+    crate::packet::outer::build(addresses, FIELDS, 50_000, id, &[0; 40], &mut outer);
+    let (router, peer) = (ip("198.51.100.77"), IpAddr::from(destination));
+    let mut elsewhere = outer.clone();
+    elsewhere[19] = 99;
+    // Sender, code, quoted packet, port that is ours; whether it is passed on as what the host itself says.
+    for (sender, code, quoted, owned, passed) in [
+        (router, 1, &outer, 50_001, None),
+        (router, 1, &elsewhere, 50_000, None),
+        (router, 3, &outer, 50_000, None),
+        (router, 1, &outer, 50_000, Some(false)),
+        (peer, 3, &outer, 50_000, Some(true)),
+    ] {
+        let message = [&[3, code, 0, 0, 0, 0, 0, 0][..], quoted].concat();
+        let view = bench.reader.enter();
+        bench.now += std::time::Duration::from_secs(1);
+        bench.forwarder.handle_icmp(bench.now, &view, sender, &message, |port| port == owned);
+        drop(view);
+        let punt = match bench.punts.pop() {
+            Some(Punt::Unreachable { rloc, by_host }) if rloc == peer => Some(by_host),
+            None => None,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(punt, passed, "{sender} {code} {owned}");
+    }
 }
 
 #[test]

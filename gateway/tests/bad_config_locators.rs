@@ -1,0 +1,45 @@
+//! What may be written of own locators, and what is said when it is wrong.
+
+use std::path::Path;
+
+use gateway::config::{self, Environment, RoleConfig};
+
+fn parse(rloc: &str) -> Result<RoleConfig, Vec<String>> {
+    let text = format!(
+        "[xtr]\nrlocs = {{ core = {{ address = \"198.51.100.11\"{rloc} }} }}\n\
+         map-servers = [{{ address = \"198.51.100.2\", key-id = 1, key-file = \"a.key\" }}]\n\
+         map-resolvers = [\"198.51.100.2\"]\n[[eid]]\nprefix = \"2001:db8:e001::/48\"\n"
+    );
+    let environment = Environment { directory: "/etc/isthmus".into(), host: None };
+    let loaded = config::parse(Path::new("xtr.toml"), &text, &environment);
+    loaded
+        .map(|loaded| loaded.config)
+        .map_err(|refused| refused.errors.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn multicast_priority_and_weight_are_read() {
+    let Ok(RoleConfig::Xtr(config)) = parse(", mpriority = 7, mweight = 8") else {
+        panic!("accepted");
+    };
+    let rloc = &config.control.rlocs[0];
+    assert_eq!((rloc.multicast_priority, rloc.multicast_weight), (7, 8));
+    assert_eq!((rloc.priority, rloc.weight), (1, 100));
+    let Ok(RoleConfig::Xtr(config)) = parse("") else { panic!("accepted") };
+    let rloc = &config.control.rlocs[0];
+    assert_eq!((rloc.multicast_priority, rloc.multicast_weight), (255, 0));
+}
+
+#[test]
+fn what_is_no_octet_is_refused_by_its_line() {
+    let errors = parse(", mpriority = 256, mweight = -1").unwrap_err();
+    assert_eq!(
+        errors,
+        [
+            "xtr.toml:2: xtr.rlocs.core.mpriority: 256 is out of range; write 0 to 255",
+            "xtr.toml:2: xtr.rlocs.core.mweight: -1 is out of range; write 0 to 255",
+        ]
+    );
+    let errors = parse(", mprio = 1").unwrap_err();
+    assert!(errors[0].starts_with("xtr.toml:2: xtr.rlocs.core.mprio: "), "{errors:?}");
+}

@@ -1,0 +1,111 @@
+//! Another configuration while packets flow: all of it is taken over, or nothing changes.
+use super::{Daemon, underlay_without_native};
+use crate::config::{Intake, OwnRloc, RouterConfig};
+use crate::policy::Policy;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// A configuration to take over. Only what [`ControlPlane::reconfigure`](crate::control::ControlPlane::reconfigure), the policy and
+/// the routes and rules of the host depend on may differ from the one before, and no own RLOC.
+#[derive(Debug)]
+pub struct Reload<P> {
+    /// The configuration.
+    pub config: RouterConfig,
+    /// Its admission rules.
+    pub policy: P,
+    /// What became of it: an error says what cannot change, and then nothing has.
+    pub reply: oneshot::Sender<Result<(), String>>,
+}
+
+impl Daemon {
+    /// Takes over what differs; `policy` is the one in force, before and after.
+    pub(super) async fn reload<P: Policy>(&mut self, policy: &mut Arc<P>, reload: Reload<P>) {
+        let Reload { config, policy: wanted, reply } = reload;
+        let outcome = self.take_over(policy, Arc::new(wanted), config).await;
+        // Whoever asked may be gone by now.
+        let _ = reply.send(outcome);
+    }
+
+    /// What is to go from the host's routing goes while the data plane still takes it, what is new comes when it takes it already: so
+    /// no packet finds one without the other.
+    async fn take_over<P: Policy>(
+        &mut self,
+        policy: &mut Arc<P>,
+        wanted: Arc<P>,
+        config: RouterConfig,
+    ) -> Result<(), String> {
+        check_fixed(&self.config, &config)?;
+        if policy.checks_registration() != wanted.checks_registration() {
+            return Err(format!("whether sources must be registered {RESTART}"));
+        }
+        let refused = underlay_without_native(&self.netlink, &config).await;
+        let refused = refused.map_err(|error| error.to_string())?;
+        let tun = self.engine.tun_index();
+        self.routing.shrink_to(&config.host, tun, &refused).await;
+        self.engine.replace_policy(Arc::clone(&wanted));
+        if let Err(error) = self.routing.extend_to(&config.host, tun, &refused).await {
+            self.routing.shrink_to(&self.config.host, tun, &refused).await;
+            self.engine.replace_policy(Arc::clone(policy));
+            if let Err(again) = self.routing.extend_to(&self.config.host, tun, &refused).await {
+                tracing::error!(error = %again, "what was routed before could not be put back");
+            }
+            return Err(error.to_string());
+        }
+        *policy = wanted;
+        self.control.reconfigure(Instant::now(), self.engine.clock(), &config.control);
+        self.config = config;
+        self.carry_out();
+        Ok(())
+    }
+}
+
+const RESTART: &str =
+    "cannot change while the daemon runs; restart it, or take the change back and reload";
+
+/// What the sockets and rings of the data plane were opened for must be the same.
+fn check_fixed(before: &RouterConfig, after: &RouterConfig) -> Result<(), String> {
+    check_rlocs(&before.control.rlocs, &after.control.rlocs)?;
+    if before.data.rlocs != after.data.rlocs {
+        return Err(format!("the order of the own RLOCs {RESTART}"));
+    }
+    let by_ring = matches!(before.data.intake, Intake::Ring(_));
+    if by_ring && before.data.intake != after.data.intake {
+        return Err(format!(
+            "with intake by ring, which prefixes and interfaces it is for {RESTART}"
+        ));
+    }
+    Ok(())
+}
+
+/// The addresses of the own RLOCs are the same, whatever their names.
+fn check_rlocs(before: &[OwnRloc], after: &[OwnRloc]) -> Result<(), String> {
+    let stranger = |these: &[OwnRloc], those: &[OwnRloc]| {
+        let is_new = |rloc: &&OwnRloc| those.iter().all(|other| other.address != rloc.address);
+        these.iter().find(is_new).cloned()
+    };
+    match stranger(after, before).or_else(|| stranger(before, after)) {
+        Some(OwnRloc { name, address, .. }) => {
+            Err(format!("the address of rlocs.{name}, {address}, {RESTART}"))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_own_rloc_cannot_change_and_is_named() {
+        let rloc = |name, address: &str| OwnRloc::new(name, address.parse().unwrap(), 1, 50);
+        let before = [rloc("p", "192.0.2.1"), rloc("q", "192.0.2.2")];
+        let weighed = [rloc("first", "192.0.2.1"), OwnRloc { weight: 70, ..before[1].clone() }];
+        assert_eq!(check_rlocs(&before, &weighed), Ok(()));
+        let moved = [rloc("p", "192.0.2.1"), rloc("q", "192.0.2.3")];
+        let error = check_rlocs(&before, &moved).unwrap_err();
+        assert!(error.starts_with("the address of rlocs.q, 192.0.2.3, cannot change"), "{error}");
+        let error = check_rlocs(&before, &before[..1]).unwrap_err();
+        assert!(error.starts_with("the address of rlocs.q, 192.0.2.2, cannot change"), "{error}");
+    }
+}
