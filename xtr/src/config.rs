@@ -1,5 +1,6 @@
 //! What a tunnel router is configured with, after parsing and validation.
 use crate::forward::RateLimits;
+use crate::host::lan::Mac;
 use crate::packet::Dscp;
 use crate::packet::icmp::Rate;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -387,4 +388,19 @@ pub struct HostConfig {
     pub site_interfaces: Vec<String>,
     /// xTR: own EID-prefixes, which stay in the site.
     pub site_prefixes: Vec<IpNet>,
+    /// xTR: gateways that are the same at every site, at most one per interface.
+    pub gateways: Vec<GatewayMac>,
+    /// xTR: files of DHCP leases: hosts of dynamic-EID ranges that get one are here.
+    pub leases: Vec<PathBuf>,
+}
+
+/// A default gateway that hosts find at every site with the same MAC and addresses, so that they keep it when they move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayMac {
+    /// The site interface.
+    pub interface: String,
+    /// The MAC.
+    pub mac: Mac,
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
 }

@@ -7,7 +7,8 @@ use super::sys::{self, set_option, set_words};
 use socket2::{SockFilter, SockRef};
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use tokio::io::unix::AsyncFd;
 
 /// Linux's value that libc lacks.
 const PACKET_IGNORE_OUTGOING: c_int = 23;
@@ -37,10 +38,10 @@ pub(crate) enum LinkProtocol {
 
 /// A packet socket on one interface.
 #[derive(Debug)]
-pub(crate) struct LinkSocket(OwnedFd);
+pub(crate) struct LinkSocket(AsyncFd<OwnedFd>);
 
 impl LinkSocket {
-    /// Listens on the interface with this index, without blocking.
+    /// Listens on the interface with this index; within a tokio runtime.
     ///
     /// # Errors
     /// What the kernel said.
@@ -69,35 +70,32 @@ impl LinkSocket {
             }
         };
         bind(&socket, interface, ethertype as u16)?;
-        Ok(Self(socket))
+        // SAFETY: an owned descriptor stays the same and open until it is dropped, which the AsyncFd does after it has let go of it.
+        Ok(Self(unsafe { AsyncFd::register(socket) }?))
     }
 
-    /// The next frame, cut to `into`.
+    /// Waits for the next frame, cut to `into`. Cancel-safe.
     ///
     /// # Errors
-    /// What the kernel said; `WouldBlock` without one.
-    pub(crate) fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
-        nix::unistd::read(&self.0, into).map_err(io::Error::from)
+    /// What the kernel said: the interface is down.
+    pub(crate) async fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            let read = |socket: &AsyncFd<OwnedFd>| {
+                nix::unistd::read(socket.get_ref(), into).map_err(io::Error::from)
+            };
+            if let Ok(outcome) = ready.try_io(read) {
+                return outcome;
+            }
+        }
     }
 
-    /// Sends a frame out of the interface.
+    /// Sends a frame out of the interface without waiting.
     ///
     /// # Errors
     /// What the kernel said.
     pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
-        nix::unistd::write(&self.0, frame).map(drop).map_err(io::Error::from)
-    }
-}
-
-impl AsRawFd for LinkSocket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-impl AsFd for LinkSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        nix::unistd::write(self.0.get_ref(), frame).map(drop).map_err(io::Error::from)
     }
 }
 

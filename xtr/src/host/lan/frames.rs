@@ -237,6 +237,26 @@ pub fn answer(mac: Mac, address: IpAddr, asker: Option<(Mac, IpAddr)>) -> Option
     }
 }
 
+/// Asks everybody for `target`, from an own address of its family. An ARP request from 0.0.0.0 asks too, and teaches nobody anything
+/// (RFC 5227 §2.1).
+pub fn question(mac: Mac, own: IpAddr, target: IpAddr) -> Option<Vec<u8>> {
+    match (own, target) {
+        (IpAddr::V4(own), IpAddr::V4(target)) => {
+            Some(arp_frame(Mac::BROADCAST, mac, 1, (mac, own), (Mac([0; 6]), target)))
+        }
+        (IpAddr::V6(own), IpAddr::V6(target)) => {
+            let group = solicited_node(target);
+            let [.., c, d, e, f] = group.octets();
+            let mut message = vec![SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+            message.extend(target.octets());
+            message.extend([SOURCE_LINK_LAYER, 1]);
+            message.extend(mac.0);
+            Some(icmpv6((Mac([0x33, 0x33, c, d, e, f]), group), (mac, own), message))
+        }
+        _ => None,
+    }
+}
+
 fn arp_frame(
     to: Mac,
     from: Mac,
@@ -263,11 +283,19 @@ fn advertisement(
     message.extend(target.octets());
     message.extend([TARGET_LINK_LAYER, 1]);
     message.extend(mac.0);
-    let source = mac.link_local();
+    icmpv6((to, destination), (mac, mac.link_local()), message)
+}
+
+/// `message` in a frame of its own, with its checksum.
+fn icmpv6(
+    (to, destination): (Mac, Ipv6Addr),
+    (from, source): (Mac, Ipv6Addr),
+    mut message: Vec<u8>,
+) -> Vec<u8> {
     let pseudo = checksum::pseudo_header(source.into(), destination.into(), ICMPV6, message.len());
     let sum = pseudo.add_octets(&message).complement();
     message[2..4].copy_from_slice(&sum);
-    let mut frame = ethernet(to, mac, IPV6);
+    let mut frame = ethernet(to, from, IPV6);
     frame.extend([0x60, 0, 0, 0, 0, message.len() as u8, ICMPV6, HOP_LIMIT]);
     frame.extend(source.octets());
     frame.extend(destination.octets());

@@ -176,6 +176,11 @@ fn what_we_send_is_sane_itself() {
     let announced = answer(GATEWAY, target, None).expect("a frame");
     assert_eq!((said(&announced).has, announced[58] & 0x60), (target, 0x20));
     assert_eq!(answer(GATEWAY, target, asker("172.16.4.7")), None);
+
+    let asked = question(GATEWAY, GATEWAY.link_local().into(), target).expect("a frame");
+    assert_eq!(said(&asked).asks_for, Some(target));
+    let asked = question(GATEWAY, v4("172.16.4.1").into(), v4("172.16.4.7").into());
+    assert_eq!(said(&asked.expect("a frame")).asks_for, Some(v4("172.16.4.7").into()));
 }
 
 #[test]
