@@ -260,7 +260,7 @@ pub struct Petr {
 }
 
 /// An EID-prefix of the site.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalEid {
     /// The prefix.
     pub prefix: EidPrefix,

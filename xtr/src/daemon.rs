@@ -196,6 +196,7 @@ impl Daemon {
             source_readers.as_ref(),
             sender,
         )?;
+        control.set_clock_zero(engine.started());
         let mut routing = Routing::new(netlink.handle());
         let installed = routing.install(&config.host, engine.tun_index(), &refused).await;
         if let Err(error) = installed {

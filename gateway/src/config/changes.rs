@@ -9,6 +9,7 @@ use super::report::{Finding, Report};
 
 /// Keys of an xTR that may change while it runs; `*` stands for one name, and what is below a key goes with it.
 pub(crate) const OF_XTR: &[&str] = &[
+    "eid",
     "xtr.rlocs.*.priority",
     "xtr.rlocs.*.weight",
     "xtr.rlocs.*.mpriority",
@@ -145,11 +146,19 @@ mod tests {
     }
 
     #[test]
-    fn weights_may_change() {
-        let after = BEFORE.replace("weight = 50", "weight = 70, priority = 2, mweight = 1");
+    fn weights_and_eid_prefixes_may_change() {
+        let after = BEFORE.replace("weight = 50", "weight = 70, priority = 2, mweight = 1")
+            + "[[eid]]\nprefix = \"203.0.113.0/24\"\nlocator-set = [\"p\"]\n";
         assert_eq!(
             changed_keys(BEFORE, &after),
-            ["xtr.rlocs.p.mweight", "xtr.rlocs.p.priority", "xtr.rlocs.p.weight"]
+            [
+                "eid[1].locator-set",
+                "eid[1].locator-set[0]",
+                "eid[1].prefix",
+                "xtr.rlocs.p.mweight",
+                "xtr.rlocs.p.priority",
+                "xtr.rlocs.p.weight"
+            ]
         );
         assert_eq!(refused(&after), [""; 0]);
     }

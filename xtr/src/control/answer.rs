@@ -204,11 +204,8 @@ impl ControlPlane {
 
     /// An own mapping as the ETR that owns it tells it (RP-09, RP-12, RP-13, RP-17).
     pub(super) fn own_record(&self, prefix: EidPrefix, probed: Option<IpAddr>) -> EidRecord {
-        let locators = self
-            .database
-            .get(&prefix)
-            .and_then(|&index| self.config.eids.get(index))
-            .map_or_else(Vec::new, |eid| self.own_locators(eid));
+        let mapping = self.database.get(&prefix);
+        let locators = mapping.map_or_else(Vec::new, |mapping| self.own_locators(&mapping.eid));
         let mut record = EidRecord::new(prefix, self.config.record_ttl_minutes, locators);
         record.authoritative = true;
         record.map_version = self.map_version(&prefix);

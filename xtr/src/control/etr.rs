@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Unanswered Map-Registers after which the operator hears of it and the Map-Server's addresses are tried in turn.
 const UNANSWERED: u64 = 3;
+/// Unanswered Map-Registers after which a withdrawal is left to the registration's expiry at the Map-Server.
+const WITHDRAWAL_TRIES: u64 = 6;
 
 /// What one Map-Register carries to one Map-Server.
 #[derive(Debug)]
@@ -40,6 +42,10 @@ pub(super) struct Registration {
     /// Acknowledgements that left a prefix out, and whether the last one did.
     refusals: BTreeMap<EidPrefix, (u64, bool)>,
     deregistered: bool,
+    /// Takes its prefixes back: what they were is among those that leave the database.
+    pub(super) withdrawal: bool,
+    /// The Map-Server may know one of its prefixes from before.
+    pub(super) was_known: bool,
 }
 
 impl Registration {
@@ -58,6 +64,51 @@ impl Registration {
         self.refusals.get(prefix).map_or(0, |&(count, _)| count)
     }
 
+    /// Whether no Map-Register of these prefixes was made yet.
+    pub(super) const fn is_unsent(&self) -> bool {
+        self.nonce == 0
+    }
+
+    /// Whether the Map-Server may know the prefixes.
+    pub(super) const fn is_known_there(&self) -> bool {
+        self.last_acknowledged.is_some() || self.unanswered > 0 || self.was_known
+    }
+
+    /// Whether there is nothing to wait for but the next turn.
+    pub(super) const fn is_settled(&self) -> bool {
+        !self.withdrawal
+            && !self.deregistered
+            && self.last_acknowledged.is_some()
+            && self.outstanding.is_none()
+            && self.unanswered == 0
+    }
+
+    pub(super) fn is_vain_withdrawal(&self, now: Instant) -> bool {
+        self.withdrawal
+            && self.unanswered >= WITHDRAWAL_TRIES
+            && self.due().is_some_and(|due| due <= now)
+    }
+
+    pub(super) fn forget(&mut self, prefix: &EidPrefix) {
+        self.refusals.remove(prefix);
+    }
+
+    /// A prefix went: a Map-Register that awaits its Map-Notify must not bring it back.
+    pub(super) fn contents_changed(&mut self, now: Instant) {
+        if self.outstanding.take().is_some() && !self.prefixes.is_empty() {
+            self.retry_at = None;
+            self.next = now;
+        }
+    }
+
+    /// Takes over what `other` registered; `prefixes` are those of both.
+    pub(super) fn join(&mut self, other: Self, prefixes: Vec<EidPrefix>) {
+        self.prefixes = prefixes;
+        self.refusals.extend(other.refusals);
+        self.next = self.next.min(other.next);
+        self.last_acknowledged = self.last_acknowledged.min(other.last_acknowledged);
+    }
+
     /// When something is to be sent.
     fn due(&self) -> Option<Instant> {
         if self.deregistered {
@@ -74,8 +125,7 @@ impl ControlPlane {
         self.shutting_down = true;
         for registration in &mut self.registrations {
             // What was never sent needs no withdrawal.
-            registration.deregistered =
-                registration.last_acknowledged.is_none() && registration.unanswered == 0;
+            registration.deregistered = !registration.is_known_there();
             (registration.next, registration.retry) = (now, timers::REGISTER_RETRY_FIRST);
         }
         self.run_registrations(now);
@@ -110,19 +160,20 @@ impl ControlPlane {
     }
 
     /// Whether a Map-Register of these prefixes is within what any path carries.
-    fn fits(&self, server: usize, prefixes: &[EidPrefix]) -> bool {
+    pub(super) fn fits(&self, server: usize, prefixes: &[EidPrefix]) -> bool {
         let limit = timers::control_payload_limit(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let register = self.map_register(&self.config.map_servers[server], prefixes, 0);
         prefixes.len() <= 255 && Message::MapRegister(register).to_vec().len() <= limit
     }
 
     fn map_register(&self, server: &MapServer, prefixes: &[EidPrefix], nonce: u64) -> MapRegister {
-        let ttl = if self.shutting_down { 0 } else { self.config.record_ttl_minutes };
         let records = prefixes
             .iter()
             .filter_map(|prefix| {
-                let eid = self.config.eids.get(*self.database.get(prefix)?)?;
-                let mut record = EidRecord::new(*prefix, ttl, self.own_locators(eid));
+                let (mapping, leaves) = self.database.registered(prefix)?;
+                let goes = self.shutting_down || leaves;
+                let ttl = if goes { 0 } else { self.config.record_ttl_minutes };
+                let mut record = EidRecord::new(*prefix, ttl, self.own_locators(&mapping.eid));
                 record.authoritative = true;
                 record.map_version = self.map_version(prefix);
                 Some(record)
@@ -152,6 +203,7 @@ impl ControlPlane {
 
     /// Sends the Map-Registers that are due.
     pub(super) fn run_registrations(&mut self, now: Instant) {
+        self.forget_vain_withdrawals(now);
         for index in 0..self.registrations.len() {
             let registration = &self.registrations[index];
             if registration.due().is_none_or(|due| due > now) {
@@ -249,8 +301,13 @@ impl ControlPlane {
     }
 
     /// Whether every Map-Server has acknowledged what it was last sent.
+    ///
+    /// Those of Map-Servers that do not answer at all are not waited for.
     pub(super) fn is_all_acknowledged(&self) -> bool {
-        self.registrations.iter().all(|registration| registration.outstanding.is_none())
+        self.registrations.iter().all(|registration| {
+            registration.unanswered > UNANSWERED
+                || (registration.outstanding.is_none() && registration.nonce != 0)
+        })
     }
 
     /// Names of Map-Servers resolved to something new: register there at once.
@@ -336,6 +393,7 @@ impl ControlPlane {
         if !registration.prefixes.iter().any(has) {
             return self.discard(Discard::NotifyMismatch);
         }
+        let goes = self.shutting_down || registration.withdrawal;
         let was_silent =
             registration.last_acknowledged.is_none() || registration.unanswered > UNANSWERED;
         registration.outstanding = None;
@@ -348,9 +406,9 @@ impl ControlPlane {
             let (count, refused) = registration.refusals.entry(prefix).or_default();
             let was_refused = std::mem::replace(refused, !has(&prefix));
             *count += u64::from(*refused);
-            if *refused && (!was_refused || was_silent) {
+            if *refused && (!was_refused || was_silent) && !goes {
                 news.push(Event::RegistrationRefused { prefix, map_server: from });
-            } else if !*refused && (was_refused || was_silent) && !self.shutting_down {
+            } else if !*refused && (was_refused || was_silent) && !goes {
                 news.push(Event::Registered { prefix, map_server: from });
             }
         }
@@ -358,6 +416,7 @@ impl ControlPlane {
             self.event(event);
         }
         self.count("map_notifies_received");
+        self.tidy_registrations(index);
         self.registrations_settled(now);
     }
 
@@ -383,7 +442,7 @@ impl ControlPlane {
 }
 
 impl Registration {
-    fn new(server: usize, prefixes: Vec<EidPrefix>, now: Instant) -> Self {
+    pub(super) fn new(server: usize, prefixes: Vec<EidPrefix>, now: Instant) -> Self {
         Self {
             server,
             prefixes,
@@ -398,6 +457,8 @@ impl Registration {
             last_acknowledged: None,
             refusals: BTreeMap::new(),
             deregistered: false,
+            withdrawal: false,
+            was_known: false,
         }
     }
 }

@@ -178,6 +178,11 @@ impl ControlPlane {
         }
     }
 
+    /// Tells the forwarding table of an entry that something hid.
+    pub(super) fn show_entry(&mut self, prefix: EidPrefix) {
+        self.update_verdict(prefix, true);
+    }
+
     /// Computes an entry's verdict; the forwarding table hears of it if it changed, or if `always`.
     pub(super) fn update_verdict(&mut self, prefix: EidPrefix, always: bool) {
         let Some(entry) = self.cache.get_mut(&prefix) else { return };

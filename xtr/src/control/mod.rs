@@ -13,6 +13,7 @@
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `reconfigure` | another configuration of the own side, in one step |
+//! | `database` | own mappings, which come and go |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
@@ -26,6 +27,7 @@
 //! [`ControlPlane::handle_timeout`] at [`ControlPlane::poll_timeout`], and after each of them drain the three queues
 //! ([`ControlPlane::poll_transmit`], [`ControlPlane::poll_fib_update`], [`ControlPlane::poll_event`]).
 mod answer;
+mod database;
 mod echo_nonce;
 mod etr;
 mod explain;
@@ -55,17 +57,20 @@ mod trust;
 mod version;
 mod ways;
 
+pub use database::{Origin as MappingOrigin, OwnMapping};
+
 use crate::config::{ControlConfig, Endpoint, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
 use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
+use database::Database;
 use etr::Registration;
 use itr::Lookups;
 use limit::TokenBucket;
 use locator::{Candidate, Locator, Path, Why};
 use map_cache::{Due, MapCache};
 use mapping::discard::{Discard, DiscardCounters};
-use mapping::eid::{EidPrefix, EidTable, MapVersion};
+use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
 use mapping::wire::{CONTROL_PORT, Message};
@@ -171,10 +176,11 @@ pub enum Event {
 pub struct ControlPlane {
     config: ControlConfig,
     own: OwnRlocs,
-    /// Own EID-prefixes, by their index in the configuration.
-    database: EidTable<usize>,
+    database: Database,
     /// Addresses of the configured names.
     names: BTreeMap<String, Vec<IpAddr>>,
+    /// The zero of the engine's coarse clock.
+    clock_zero: Instant,
     rng: StdRng,
     cache: MapCache,
     petrs: Vec<Candidate>,
@@ -216,13 +222,10 @@ impl ControlPlane {
         seed: [u8; 32],
         register_nonce_base: u64,
     ) -> Self {
-        let mut database = EidTable::default();
-        for (index, eid) in config.eids.iter().enumerate() {
-            database.insert(eid.prefix, index);
-        }
         let mut control = Self {
             own: OwnRlocs::new(config.rlocs.clone()),
-            database,
+            database: Database::new(&config.eids),
+            clock_zero: now,
             names: BTreeMap::new(),
             rng: StdRng::from_seed(seed),
             cache: MapCache::new(config.map_cache_limit),
@@ -258,6 +261,11 @@ impl ControlPlane {
         control.registrations = control.plan_registrations(now);
         control.refresh_petrs(now);
         control
+    }
+
+    /// The data plane started at `zero`: [`LocatorSet::last_used`](crate::fib::LocatorSet) counts whole seconds from then, plus 1.
+    pub const fn set_clock_zero(&mut self, zero: Instant) {
+        self.clock_zero = zero;
     }
 
     /// A datagram that came to `local` from `from`: a control message, accepted only if either port is 4342 (CW-03).
@@ -480,6 +488,12 @@ impl ControlPlane {
             self.events.pop_front();
         }
         self.events.push_back(event);
+    }
+
+    /// The data plane's coarse clock.
+    fn clock_at(&self, now: Instant) -> u32 {
+        let seconds = now.saturating_duration_since(self.clock_zero).as_secs();
+        u32::try_from(seconds + 1).unwrap_or(u32::MAX)
     }
 
     fn next_nonce(&mut self) -> u64 {

@@ -236,12 +236,11 @@ impl ControlPlane {
         if let Some(first) = locator.users.first() {
             return locator.asked.filter(|asked| locator.users.contains(asked)).or(Some(*first));
         }
-        let ipv6_only = !self.config.eids.is_empty()
-            && self.config.eids.iter().all(|eid| matches!(eid.prefix.prefix(), IpNet::V6(_)));
+        let mut own = self.database.iter().map(|(prefix, _)| prefix).peekable();
+        let instance_id = own.peek().map_or(InstanceId::DEFAULT, EidPrefix::instance_id);
+        let ipv6_only = own.peek().is_some() && own.all(|own| matches!(own.prefix(), IpNet::V6(_)));
         let everything =
             if ipv6_only { IpNet::V6(Ipv6Net::default()) } else { IpNet::V4(Ipv4Net::default()) };
-        let instance_id =
-            self.config.eids.first().map_or(InstanceId::DEFAULT, |eid| eid.prefix.instance_id());
         locator.petr.then(|| EidPrefix::new(instance_id, everything))
     }
 

@@ -3,13 +3,14 @@ use super::ControlPlane;
 use crate::config::ControlConfig;
 use mapping::eid::EidPrefix;
 use mapping::wire::LocatorRecord;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 impl ControlPlane {
-    /// Takes over the own locators, whose addresses must be those from before, Record TTL, registration interval, what Map-Registers ask
-    /// for, and the Map-Servers' secrets. Everything else of `config` is left aside. What differs afterwards is registered at once
-    /// (RG-03), and correspondents are solicited (SM-01). `clock` is the clock of [`LocatorSet::last_used`](crate::fib::LocatorSet).
-    pub fn reconfigure(&mut self, now: Instant, clock: u32, config: &ControlConfig) {
+    /// Takes over the own locators, whose addresses must be those from before, the own EID-prefixes, Record TTL, registration interval,
+    /// what Map-Registers ask for, and the Map-Servers' secrets. Everything else of `config` is left aside. A mapping that differs
+    /// afterwards is registered at once (RG-03), and its correspondents are solicited (SM-01).
+    pub fn reconfigure(&mut self, now: Instant, config: &ControlConfig) {
         let before = self.own_mappings_as_told();
         let asks =
             |config: &ControlConfig| (config.record_ttl_minutes, config.proxy_reply, config.merge);
@@ -22,23 +23,32 @@ impl ControlPlane {
             server.secret = wanted.secret.clone();
         }
         self.config.rlocs.clone_from(&config.rlocs);
+        self.config.eids.clone_from(&config.eids);
         if rlocs_changed {
             self.own.reconfigure(config.rlocs.clone());
             self.own_side_changed();
         }
         self.update_own_versions(now);
-        let changed = self.own_mappings_as_told() != before;
-        if changed || asks_otherwise {
+        self.set_configured_mappings(now, &config.eids);
+        if asks_otherwise {
             self.register_change(now);
         }
-        if changed {
-            self.solicit_all(now, clock);
+        let changed: Vec<EidPrefix> = self
+            .own_mappings_as_told()
+            .into_iter()
+            .filter(|(prefix, locators)| before.get(prefix).is_some_and(|old| old != locators))
+            .map(|(prefix, _)| prefix)
+            .collect();
+        for prefix in changed {
+            self.register_mapping(now, prefix);
+            self.solicit_correspondents(now, prefix);
         }
+        self.run_registrations(now);
     }
 
     /// What Map-Registers and Map-Replies say of every own mapping now.
-    fn own_mappings_as_told(&self) -> Vec<(EidPrefix, Vec<LocatorRecord>)> {
-        let prefixes = self.database.iter().map(|(prefix, _)| prefix);
-        prefixes.map(|prefix| (prefix, self.own_record(prefix, None).locators)).collect()
+    fn own_mappings_as_told(&self) -> BTreeMap<EidPrefix, Vec<LocatorRecord>> {
+        let told = self.own_mappings().map(|own| (own.eid.prefix, self.own_locators(&own.eid)));
+        told.collect()
     }
 }

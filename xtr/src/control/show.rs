@@ -53,7 +53,7 @@ impl ControlPlane {
     /// `show registrations` on an xTR.
     pub fn registrations_view(&self, now: Instant) -> Vec<OwnRegistrationView> {
         let mut views: Vec<OwnRegistrationView> = Vec::new();
-        for registration in &self.registrations {
+        for registration in self.registrations.iter().filter(|known| !known.withdrawal) {
             let address = self.map_server_address(registration);
             let map_server = self.map_server_name(registration);
             for prefix in &registration.prefixes {
@@ -100,7 +100,7 @@ impl ControlPlane {
                 "No Map-Resolver can be reached: none has an address of an own family.".to_owned(),
             );
         }
-        for registration in &self.registrations {
+        for registration in self.registrations.iter().filter(|known| !known.withdrawal) {
             let address = self.map_server_address(registration);
             for prefix in &registration.prefixes {
                 let state = registration.state(prefix, address.is_some());

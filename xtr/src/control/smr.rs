@@ -72,6 +72,12 @@ impl ControlPlane {
     /// Tells every remote RLOC that got data in the last minute that own mappings changed (SM-01). The own EID-prefixes that matter
     /// there are those of the family and instance of the EIDs behind it.
     pub(super) fn solicit_all(&mut self, now: Instant, clock: u32) {
+        let changed: Vec<EidPrefix> = self.database.iter().map(|(own, _)| own).collect();
+        self.solicit_changed(now, clock, &changed);
+    }
+
+    /// As [`Self::solicit_all`], about these own EID-prefixes, of which some may be own no longer.
+    pub fn solicit_changed(&mut self, now: Instant, clock: u32, changed: &[EidPrefix]) {
         let active = u32::try_from(timers::SMR_ACTIVE_PERIOD.as_secs()).unwrap_or(u32::MAX);
         let due = if self.is_all_acknowledged() { now } else { now + SETTLE };
         self.solicitor.resting.retain(|_, until| *until > now);
@@ -85,8 +91,7 @@ impl ControlPlane {
                 own.instance_id() == remote.instance_id()
                     && own.prefix().addr().is_ipv4() == remote.prefix().addr().is_ipv4()
             };
-            let own = self.database.iter().map(|(own, _)| own).filter(same_kind);
-            for own in own {
+            for &own in changed.iter().filter(|own| same_kind(own)) {
                 for adjacency in &set.adjacencies {
                     self.solicitor.add(due, adjacency.destination, (own, remote));
                 }

@@ -91,10 +91,8 @@ impl ControlPlane {
         } else if locator.ways.detour.is_some() {
             sources.extend(preferred.filter(|preferred| *preferred != in_use));
         }
-        if locator.ways.detour.is_some() {
-            if std::mem::replace(&mut locator.ways.awaited, true) {
-                locator.ways.recovered = 0;
-            }
+        if locator.ways.detour.is_some() && std::mem::replace(&mut locator.ways.awaited, true) {
+            locator.ways.recovered = 0;
         }
         sources
     }

@@ -17,6 +17,11 @@ pub(super) struct Announcement {
 const RETRY: Duration = Duration::from_secs(1);
 
 impl Announcement {
+    /// Whether the routes are not to be there now.
+    pub(super) const fn is_withdrawn(&self) -> bool {
+        self.withdrawn.is_some()
+    }
+
     /// For `show status`.
     pub(super) fn note(&self, now: Instant) -> Option<String> {
         let (since, why) = self.withdrawn?;

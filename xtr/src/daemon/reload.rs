@@ -1,7 +1,9 @@
 //! Another configuration while packets flow: all of it is taken over, or nothing changes.
 use super::{Daemon, underlay_without_native};
-use crate::config::{Intake, OwnRloc, RouterConfig};
+use crate::config::{HostConfig, Intake, OwnRloc, RouterConfig};
 use crate::policy::Policy;
+use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -44,19 +46,31 @@ impl Daemon {
         let tun = self.engine.tun_index();
         self.routing.shrink_to(&config.host, tun, &refused).await;
         self.engine.replace_policy(Arc::clone(&wanted));
-        if let Err(error) = self.routing.extend_to(&config.host, tun, &refused).await {
+        if let Err(error) = self.route(&config.host, &refused).await {
             self.routing.shrink_to(&self.config.host, tun, &refused).await;
             self.engine.replace_policy(Arc::clone(policy));
-            if let Err(again) = self.routing.extend_to(&self.config.host, tun, &refused).await {
+            let before = self.config.host.clone();
+            if let Err(again) = self.route(&before, &refused).await {
                 tracing::error!(error = %again, "what was routed before could not be put back");
             }
             return Err(error.to_string());
         }
         *policy = wanted;
-        self.control.reconfigure(Instant::now(), self.engine.clock(), &config.control);
+        self.control.reconfigure(Instant::now(), &config.control);
         self.config = config;
         self.carry_out();
         Ok(())
+    }
+
+    /// Installs what is not there yet; what is withdrawn for want of health stays so.
+    async fn route(&mut self, host: &HostConfig, refused: &BTreeSet<String>) -> io::Result<()> {
+        let tun = self.engine.tun_index();
+        self.routing.extend_to(host, tun, refused).await?;
+        if self.announcement.is_withdrawn() {
+            Ok(())
+        } else {
+            self.routing.announce(host, tun).await
+        }
     }
 }
 

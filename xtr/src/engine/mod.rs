@@ -265,6 +265,11 @@ impl Engine {
         self.marks.store(marks);
     }
 
+    /// The zero of [`Self::clock`].
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
     /// What routers, and our own interfaces, said of path MTUs.
     pub fn path_mtus(&self) -> &PathMtus {
         &self.path_mtus

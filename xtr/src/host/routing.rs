@@ -53,10 +53,12 @@ impl Routing {
         refused: &BTreeSet<String>,
     ) -> io::Result<()> {
         self.remove_leftovers(config).await?;
-        self.extend_to(config, tun, refused).await
+        self.extend_to(config, tun, refused).await?;
+        // Last in and first out: as long as they are there, the underlay is refused.
+        self.announce(config, tun).await
     }
 
-    /// Installs what this configuration wants and is not there yet.
+    /// Installs what this configuration wants and is not there yet, but for the announced routes.
     ///
     /// # Errors
     /// What the kernel refused; what was installed until then stays.
@@ -80,8 +82,7 @@ impl Routing {
                 self.rules.push(rule);
             }
         }
-        // Last in and first out: as long as they are there, the underlay is refused.
-        self.announce(config, tun).await
+        Ok(())
     }
 
     /// Takes the announced routes out, until [`Self::announce`].

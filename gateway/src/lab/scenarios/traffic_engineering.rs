@@ -16,11 +16,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use ipnet::IpNet;
 use mapping::admin::Query;
 use xtr::view::TrafficView;
 
 use crate::lab::capture::{Capture, Frame};
 use crate::lab::daemons::Daemon;
+use crate::lab::link;
 use crate::lab::namespace::Namespace;
 use crate::lab::network::{Network, wait_for};
 use crate::lab::probe::craft::Header;
@@ -31,8 +33,8 @@ use crate::lab::report::Checks;
 mod plan;
 
 use plan::{
-    DELAY_P, DELAY_Q, FOUR, HALVES, HOST_N, HOST_R, HOST_W, MIXED, P, Policy, Q, UNUSED, W, host_m,
-    xtr_m,
+    DELAY_P, DELAY_Q, EID_AGGREGATE, FOUR, HALVES, HOST_N, HOST_R, HOST_W, MIXED, P, Policy, Q,
+    UNUSED, W, gateway, host_m, xtr_m, xtr_m_with_fifth,
 };
 
 pub(crate) use plan::PLAN;
@@ -55,6 +57,10 @@ const MOVED_SIGMAS: f64 = 1.2;
 /// How long a change may take beyond two round trips of the longer way.
 const BEYOND: Duration = Duration::from_secs(1);
 const FIRST_LIMIT: Duration = Duration::from_secs(3);
+/// The routing protocol number of the routes that this product owns.
+const OWN_ROUTES: u8 = 204;
+/// How long it may take until every locator was probed.
+const ALL_PROBED: Duration = Duration::from_secs(15);
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// Runs it.
@@ -73,6 +79,8 @@ pub(crate) fn run(network: &mut Network, checks: &mut Checks) -> io::Result<()> 
     let away = Policy { p: (1, 70), q: (255, 30) };
     bed.change(checks, "priorities 1/255, by SIGHUP", away, P, true)?;
     bed.refused(checks)?;
+    bed.eid_prefixes(checks)?;
+    bed.aggregates(checks)?;
     bed.books(checks)
 }
 
@@ -112,8 +120,14 @@ impl<'a> Bed<'a> {
             ping(&self.host_n, Header::new(HOST_N, destination), 100, Duration::ZERO)?;
         }
         checks.equal("lost of the very first pings to 5 EID-prefixes", 0, missing);
-        let known = || Ok(self.views(&["pitr"])?.iter().all(|view| view.sent.len() >= 8));
-        wait_for(FIRST_LIMIT, known)?;
+        // And so that every link knows its neighbours: a kernel keeps a hundred packets for one that it has to ask for.
+        let up = |name: &str, count: usize| -> io::Result<bool> {
+            let locators = self.network.daemon_in(name)?.ask(&Query::Locators)?;
+            let all = locators.as_array().map(Vec::as_slice).unwrap_or_default();
+            Ok(all.iter().filter(|locator| locator["state"] == "up").count() >= count)
+        };
+        let ready = wait_for(ALL_PROBED, || Ok(up("xtr-r", 13)? && up("pitr", 12)?))?;
+        checks.that("all 13 locators answer probes", "yes", ready, ready);
         Ok(())
     }
 
@@ -309,6 +323,60 @@ impl<'a> Bed<'a> {
         let flows = Flows { count: 500, ..of_site(1) };
         let text = "after that: shares, as before";
         self.shares(checks, text, (flows, 1), &[(P, 100.0)], 0.0).map(drop)
+    }
+
+    /// An EID-prefix comes and goes while another one's traffic flows.
+    fn eid_prefixes(&self, checks: &mut Checks) -> io::Result<()> {
+        let ms = self.network.daemon_in("ms")?;
+        let registered = || -> io::Result<bool> {
+            let registrations = ms.ask(&Query::Registrations)?;
+            Ok(registrations.to_string().contains("2001:db8:e007:5::/64"))
+        };
+        let ongoing = of_site(1).start(&self.host_r, &self.host_m, RATE)?;
+        let policy = Policy { p: (1, 70), q: (255, 30) };
+        self.network.daemons().configure(&self.xtr_m, &xtr_m_with_fifth(&self.key, policy))?;
+        let taken = self.xtr_m.reload()?.unwrap_or_else(|refused| refused);
+        let known = wait_for(LIMIT, registered)?;
+        let header = Header::new(HOST_R, host_m(5));
+        let answer = ping(&self.host_r, header, 100, FIRST_LIMIT)?;
+        let observed = format!("registered: {known}, {answer}; {taken}");
+        let text = "isthmus reload with another EID-prefix: a ping to it";
+        checks.that(text, "registered, and a reply", observed, known && answer.is_reply());
+
+        let gone = self.reconfigure(policy)?.is_ok() && wait_for(LIMIT, || Ok(!registered()?))?;
+        let text = "isthmus reload without it: its registration";
+        checks.that(text, "gone", if gone { "gone" } else { "still there" }, gone);
+        let delivery = ongoing.finish()?;
+        checks.equal("packets lost meanwhile", 0, delivery.sent - delivery.arrived);
+        Ok(())
+    }
+
+    /// The PITR announces another aggregate, and then no longer, while it carries traffic.
+    fn aggregates(&self, checks: &mut Checks) -> io::Result<()> {
+        let pitr = self.network.daemon_in("pitr")?;
+        let namespace = self.network.namespace("pitr")?;
+        let more: IpNet = "192.0.2.0/24".parse().map_err(io::Error::other)?;
+        let key = self.network.directory().join("site-pitr.key").display().to_string();
+        let ongoing = of_native(1).start(&self.host_n, &self.host_m, RATE)?;
+        let mut seen = Vec::new();
+        for aggregates in [&[EID_AGGREGATE, "192.0.2.0/24"][..], &[EID_AGGREGATE]] {
+            self.network.daemons().configure(&pitr, &gateway(&key, aggregates))?;
+            if let Err(refused) = pitr.reload()? {
+                checks.that("the PITR's reload", "taken over", refused, false);
+            }
+            let routes = link::routes_of_protocol(&namespace, OWN_ROUTES)?;
+            seen.push(if routes.contains(&more) { "there" } else { "gone" });
+            thread::sleep(Duration::from_millis(100));
+        }
+        checks.equal(
+            "the PITR reloads with another aggregate, and without it: its route",
+            String::from("there, gone"),
+            seen.join(", "),
+        );
+        let delivery = ongoing.finish()?;
+        let lost = delivery.sent - delivery.arrived;
+        checks.equal("packets lost meanwhile", 0, lost);
+        Ok(())
     }
 
     /// What the ITRs counted is what the ETRs counted.

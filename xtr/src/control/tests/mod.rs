@@ -1,5 +1,6 @@
 //! Tests by requirement id, under a simulated clock.
 mod answering;
+mod database;
 mod lookups;
 mod mappings;
 mod path_mtu;

@@ -18,7 +18,7 @@ fn weighed(a: u8, b: u8) -> ControlConfig {
 }
 
 fn reconfigure(node: &mut Node, config: &ControlConfig) {
-    node.control.reconfigure(node.now, 1000, config);
+    node.control.reconfigure(node.now, config);
     node.drain();
 }
 
@@ -39,6 +39,43 @@ fn rg_03_sm_01_changed_weights_are_registered_and_told_at_once() {
     reconfigure(&mut node, &weighed(70, 30));
     node.advance(seconds(4));
     assert!(registers(&mut node).is_empty() && smrs(&mut node).is_empty());
+}
+
+#[test]
+fn rg_03_only_the_mappings_that_changed_are_registered_anew() {
+    let mut node = multihomed();
+    let mut config = configured();
+    config.eids[0].locator_set = vec!["b".to_owned()];
+    reconfigure(&mut node, &config);
+    let register = acknowledge(&mut node);
+    assert_eq!(register.records.len(), 1);
+    assert_eq!(register.records[0].eid.prefix(), Some(prefix("10.1.0.0/16")));
+    let rlocs: Vec<_> = register.records[0].locators.iter().map(|l| l.address.rloc()).collect();
+    assert_eq!(rlocs, [Some(ip(SECOND))]);
+    // The weight of a locator that only the other EID-prefix has.
+    config.rlocs[0].weight = 9;
+    reconfigure(&mut node, &config);
+    let register = acknowledge(&mut node);
+    let prefixes: Vec<_> = register.records.iter().map(|record| record.eid.prefix()).collect();
+    assert_eq!(prefixes, [Some(prefix("2001:db8:e001::/48"))]);
+}
+
+#[test]
+fn rg_17_an_eid_prefix_that_goes_is_withdrawn_and_one_that_comes_is_registered() {
+    let mut node = multihomed();
+    let mut config = configured();
+    config.eids[0].prefix = prefix("10.7.0.0/16");
+    reconfigure(&mut node, &config);
+    node.advance(Duration::ZERO);
+    let mut records: Vec<_> = registers(&mut node)
+        .into_iter()
+        .flat_map(|register| register.records)
+        .map(|record| (record.eid.prefix(), record.ttl_minutes))
+        .collect();
+    records.sort_unstable();
+    assert_eq!(records, [(Some(prefix("10.1.0.0/16")), 0), (Some(prefix("10.7.0.0/16")), 1440)]);
+    assert!(matches!(node.fib.get(&prefix("10.7.0.0/16")), Some(Verdict::Native)));
+    assert!(!node.fib.contains_key(&prefix("10.1.0.0/16")));
 }
 
 #[test]

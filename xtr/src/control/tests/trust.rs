@@ -421,8 +421,9 @@ fn dh_18_dh_22_own_bits_follow_own_locators_and_rest_when_one_comes_or_goes() {
     node.control.update_own_versions(node.now);
     assert_eq!(own_bits(&mut node), Some(StatusBits { bits: 0b01, known: 0b11 }));
     // A locator goes.
-    node.control.config.eids[0].locator_set = vec!["a".to_owned()];
-    node.control.update_own_versions(node.now);
+    let mut eids = node.control.config.eids.clone();
+    eids[0].locator_set = vec!["a".to_owned()];
+    node.control.set_configured_mappings(node.now, &eids);
     assert_eq!(own_bits(&mut node), None);
     node.advance(seconds(299));
     assert!(

@@ -86,6 +86,9 @@ pub(super) struct Policy {
     pub(super) q: (u8, u8),
 }
 
+/// What the PITR attracts.
+pub(super) const EID_AGGREGATE: &str = "2001:db8:e000::/36";
+
 /// How it begins.
 pub(super) const HALVES: Policy = Policy { p: (1, 50), q: (1, 50) };
 
@@ -121,7 +124,7 @@ fn site_m(network: &mut Network, core: &Core) -> io::Result<()> {
     let isp_q = Access { at_core: "m-q", at_router: "isp-q", rlocs: &q };
     network.access_through_relay(core, &xtr, isp_q)?.delay(DELAY_Q);
     let host = network.node("host-m")?;
-    let subnets = [1, 2, 3, 4].map(|n| (v6(0xe007, n, 1), host_m(n), 64));
+    let subnets = [1, 2, 3, 4, 5].map(|n| (v6(0xe007, n, 1), host_m(n), 64));
     network.site(&xtr, &host, &subnets)
 }
 
@@ -157,7 +160,11 @@ fn start(network: &mut Network) -> io::Result<()> {
         let text = site_xtr(name, &keys[2], &[rloc], "2001:db8:e008::/48", &merging);
         network.daemon("xtr", at(network, name)?.as_ref(), &text)?;
     }
-    network.daemon("gateway", at(network, "pitr")?.as_ref(), &gateway(&keys[3]))?;
+    network.daemon(
+        "gateway",
+        at(network, "pitr")?.as_ref(),
+        &gateway(&keys[3], &[EID_AGGREGATE]),
+    )?;
     // Four of site M, one of each other site, where the Map-Server merges what two routers register.
     network.wait_for_registrations(&ms, 6)
 }
@@ -194,6 +201,14 @@ fn common(key: &str) -> String {
     )
 }
 
+/// Site M's xTR with this policy for its first EID-prefix, and with that one's locators for a fifth.
+pub(super) fn xtr_m_with_fifth(key: &str, policy: Policy) -> String {
+    xtr_m(key, policy)
+        + &format!(
+            "\n[[eid]]\nprefix = \"2001:db8:e007:5::/64\"\nlocator-set = [\"p\", \"q\"]\ninterfaces = [\"{SITE_LINK}\"]\n"
+        )
+}
+
 /// Site M's xTR with this policy for its first EID-prefix.
 pub(super) fn xtr_m(key: &str, policy: Policy) -> String {
     let one = |name: &str, rloc: IpAddr, (priority, weight): (u8, u8)| {
@@ -226,11 +241,11 @@ pub(super) fn xtr_m(key: &str, policy: Policy) -> String {
 }
 
 /// The PITR is told of changes because it subscribes: nothing is ever sent to it that could solicit it.
-fn gateway(key: &str) -> String {
+pub(super) fn gateway(key: &str, aggregates: &[&str]) -> String {
     format!(
         "[gateway]\nname = \"pitr\"\nrlocs = [\"{PITR}\"]\nmap-resolvers = [\"{MS}\"]\ntun = {{ queues = 1 }}\n\
          xtr-id = \"b0de\"\nsite-id = 100\nsubscribe = {{ key-id = 1, key-file = \"{key}\" }}\n\n\
-         [pitr]\neid-aggregates = [\"2001:db8:e000::/36\"]\n"
+         [pitr]\neid-aggregates = {aggregates:?}\n"
     )
 }
 
@@ -253,8 +268,8 @@ mod tests {
         let merging = "merge = true\nxtr-id = \"a1\"\nsite-id = 8\n";
         for text in [
             map_server(&keys),
-            xtr_m(&key, HALVES),
-            gateway(&key),
+            xtr_m_with_fifth(&key, HALVES),
+            gateway(&key, &[EID_AGGREGATE, "192.0.2.0/24"]),
             site_xtr("w", &key, &W[..1], "2001:db8:e008::/48", merging),
         ] {
             let path = directory.path().join("file.toml");
