@@ -253,7 +253,7 @@ fn table_routes(config: &HostConfig, tun: u32, refused: &BTreeSet<String>) -> Ve
         for prefix in &config.site_prefixes {
             routes.push(route(*prefix, SITE_TABLE, RouteType::Throw).build());
         }
-        for everything in families(&config.site_prefixes).into_iter().map(default_of) {
+        for everything in site_families(config).into_iter().map(default_of) {
             let into_tun = route(everything, SITE_TABLE, RouteType::Unicast);
             routes.push(into_tun.output_interface(tun).build());
         }
@@ -268,7 +268,7 @@ fn planned_rules(config: &HostConfig, refused: &BTreeSet<String>) -> Vec<RuleMes
             rules.push(rule(ipv4, UNDERLAY_TABLE, RuleAttribute::Iifname(interface.clone())));
         }
     }
-    for ipv4 in families(&config.site_prefixes) {
+    for ipv4 in site_families(config) {
         for interface in &config.site_interfaces {
             rules.push(rule(ipv4, SITE_TABLE, RuleAttribute::Iifname(interface.clone())));
         }
@@ -286,6 +286,13 @@ fn planned_rules(config: &HostConfig, refused: &BTreeSet<String>) -> Vec<RuleMes
 /// The families of `prefixes`: `true` = IPv4.
 fn families(prefixes: &[IpNet]) -> BTreeSet<bool> {
     prefixes.iter().map(|prefix| prefix.addr().is_ipv4()).collect()
+}
+
+/// The families that the site has EIDs of, or may have.
+fn site_families(config: &HostConfig) -> BTreeSet<bool> {
+    let mut families = families(&config.site_prefixes);
+    families.extend(config.ranges.iter().map(|range| range.range.prefix().addr().is_ipv4()));
+    families
 }
 
 fn default_of(ipv4: bool) -> IpNet {

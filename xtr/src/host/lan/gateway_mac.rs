@@ -52,6 +52,11 @@ pub struct GatewayLink {
 }
 
 impl Gateways {
+    /// None.
+    pub const fn none(handle: Handle) -> Self {
+        Self { handle, links: Vec::new() }
+    }
+
     /// Makes them, instead of those that an earlier run left.
     ///
     /// # Errors
