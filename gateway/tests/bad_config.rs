@@ -160,7 +160,9 @@ fn unknown_keys_with_a_suggestion() {
     refused_offline(
         "gateway.toml",
         &format!("{GATEWAY}announce = {{ colour = 3 }}\n"),
-        &["gateway.toml:7: pitr.announce.colour: unknown key; known here: table, metric"],
+        &[
+            "gateway.toml:7: pitr.announce.colour: unknown key; known here: table, metric, withdraw-when-unhealthy, after",
+        ],
     );
 }
 

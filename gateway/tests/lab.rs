@@ -48,7 +48,8 @@ fn the_lab_lists_its_scenarios_without_any_privilege() {
             "f2",
             "p1",
             "m1",
-            "traffic-engineering"
+            "traffic-engineering",
+            "trusted-core"
         ]
     );
     let unknown = Command::new(env!("CARGO_BIN_EXE_isthmus")).args(["lab", "s9"]).output().unwrap();

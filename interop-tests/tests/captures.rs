@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use interop_tests::captures::{Datagram, control_datagrams};
+use interop_tests::captures::{Datagram, control_datagrams, datagrams};
 use mapping::auth::{self, AuthError, Covered};
 use mapping::config::{Algorithm, Secret};
-use mapping::wire::{CONTROL_PORT, Message, Tolerance, WireError, XtrIdentity};
+use mapping::wire::{CONTROL_PORT, DATA_PORT, Message, Tolerance, WireError, XtrIdentity};
+use xtr::marks::Tag;
+use xtr::packet::lisp;
 
 /// Control messages per capture.
 const COUNTS: [(&str, usize); 15] = [
@@ -212,4 +214,25 @@ fn comparable(octets: &[u8]) -> Vec<u8> {
         octets.drain(4 + 6..4 + 8);
     }
     octets
+}
+
+/// Whoever requests an echo puts the nonce on each packet until it comes back; the ETR puts it on its next one, and random nonces, which
+/// are no echoes, on all others.
+#[test]
+fn dh_23_dh_24_lispers_net_echoes_the_nonce_that_it_is_asked_to() {
+    let mut asked = BTreeMap::new();
+    let (mut echoes, mut others) = (0, 0);
+    for datagram in datagrams(DATA_PORT) {
+        if datagram.capture != "lispers-pxtr-rlocprobe-noncecho.pcap" {
+            continue;
+        }
+        let ends = (datagram.source.ip(), datagram.destination.ip());
+        match lisp::marks(&datagram.payload).tag {
+            Tag::Nonce { nonce, request: true } => drop(asked.insert(ends, nonce)),
+            Tag::Nonce { nonce, .. } if asked.get(&(ends.1, ends.0)) == Some(&nonce) => echoes += 1,
+            Tag::Nonce { .. } => others += 1,
+            other => panic!("frame {}: {other:?}", datagram.frame),
+        }
+    }
+    assert!(asked.len() >= 2 && echoes >= 2 && others > 10, "{asked:?} {echoes} {others}");
 }

@@ -5,6 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use interop_tests::{corpus, daemon};
+use mapping::eid::{InstanceId, MapVersion};
+use mapping::wire::DATA_PORT;
+use xtr::marks::{HeaderMarks, StatusBits, Tag};
+use xtr::packet::lisp;
 
 /// Set where the tools are provided, so that a missing one is a failure there.
 const TOOLS_REQUIRED: &str = "ISTHMUS_REQUIRE_TOOLS";
@@ -67,8 +71,53 @@ fn dd_02_dd_03_cw_29_a_foreign_dissector_reads_map_referrals_and_names_as_meant(
     assert!(!text.contains("Expert Info") && !text.contains("Malformed"), "{text}");
 }
 
+/// Nonces, map-versions and Locator-Status-Bits, each as a trusted core has them.
+#[test]
+fn dh_01_dh_02_dh_05_dh_07_dh_08_a_foreign_dissector_reads_data_headers_as_meant() {
+    if is_missing("tshark") {
+        return;
+    }
+    let status_bits = |bits| Some(StatusBits { bits, known: bits });
+    let versions = Tag::Versions {
+        source: MapVersion::from_bits(0xabc),
+        destination: MapVersion::from_bits(0x123),
+    };
+    let nonce = |request| Tag::Nonce { nonce: 0x00a1_b2c3, request };
+    let (plain, instance) = (InstanceId::DEFAULT, InstanceId::new(0x0c_0d0e).expect("24 bits"));
+    // Flags, nonce, source and destination version, instance, 32 and 8 Locator-Status-Bits.
+    let cases = [
+        (plain, nonce(true), None, "0xa0\t10597059"),
+        (plain, nonce(false), None, "0x80\t10597059"),
+        (plain, versions, None, "0x10\t\t2748\t291"),
+        (plain, versions, status_bits(0x8000_0005), "0x50\t\t2748\t291\t\t0x80000005"),
+        (instance, versions, status_bits(0x85), "0x58\t\t2748\t291\t789774\t\t0x85"),
+        (instance, nonce(false), None, "0x88\t10597059\t\t\t789774"),
+    ];
+    let inner = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0, 10, 1, 0, 1, 10, 2, 0, 1];
+    let packets = cases.map(|(instance, tag, status_bits, _)| {
+        let header = lisp::encode_marked(instance, &HeaderMarks { tag, status_bits });
+        [&header[..], &inner].concat()
+    });
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let file = directory.path().join("data.pcap");
+    std::fs::write(&file, pcap_of(DATA_PORT, &packets)).expect("a capture");
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(&file).args(["-T", "fields"]);
+    for field in ["flags", "nonce", "srcmapver", "dstmapver", "iid", "lsb", "lsb8"] {
+        command.args(["-e", &format!("lisp-data.{field}")]);
+    }
+    let output = command.output().expect("tshark runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<&str> = text.lines().map(|line| line.trim_end_matches('\t')).collect();
+    assert_eq!(lines, cases.map(|(.., expected)| expected));
+}
+
 /// A capture of one UDP datagram from and to port 4342 per message; link type raw IP.
 fn pcap(messages: &[Vec<u8>]) -> Vec<u8> {
+    pcap_of(4342, messages)
+}
+
+fn pcap_of(port: u16, messages: &[Vec<u8>]) -> Vec<u8> {
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 0xffff, 101] {
         file.extend_from_slice(&word.to_le_bytes());
@@ -81,7 +130,7 @@ fn pcap(messages: &[Vec<u8>]) -> Vec<u8> {
         let [high, low] = length.to_be_bytes();
         file.extend_from_slice(&[0x45, 0, high, low, 0, 0, 0, 0, 64, 17, 0, 0]);
         file.extend_from_slice(&[192, 0, 2, 1, 192, 0, 2, 2]);
-        for field in [4342, 4342, udp_length, 0] {
+        for field in [port, port, udp_length, 0] {
             file.extend_from_slice(&u16::to_be_bytes(field));
         }
         file.extend_from_slice(message);

@@ -19,7 +19,7 @@ use std::time::Duration;
 pub struct RouterConfig {
     /// For humans: shown in status.
     pub name: String,
-    /// Where the versions of own mappings are kept over a restart (MV-04).
+    /// Where nonces (RG-13) and the versions of own mappings (MV-04) are kept over a restart; without it nonces count from the time of day.
     pub state_dir: Option<PathBuf>,
     /// The control plane's part.
     pub control: ControlConfig,
@@ -42,6 +42,8 @@ pub struct ControlConfig {
     pub map_servers: Vec<MapServer>,
     /// PETRs for non-LISP destinations and for destinations without a common RLOC family (PE-11).
     pub use_petr: Vec<Petr>,
+    /// PITRs that are told when own mappings change (SM-01), whether they got data or not.
+    pub proxy_itrs: Vec<Endpoint>,
     /// Own EID-prefixes; empty for a proxy.
     pub eids: Vec<LocalEid>,
     /// Between two registrations (RFC 9301 §8.2: 60 s).
@@ -52,6 +54,8 @@ pub struct ControlConfig {
     pub path_mtu: PathMtuConfig,
     /// Record TTL of own mappings in minutes (1440).
     pub record_ttl_minutes: u32,
+    /// Ask the Map-Servers to let registrations time out by their Record TTL (T-bit, RG-07).
+    pub timeout_by_ttl: bool,
     /// Ask the Map-Servers to answer for us (P-bit).
     pub proxy_reply: bool,
     /// Most map-cache entries held (MC-27).

@@ -12,6 +12,7 @@ use crate::host::changes::{Change, Changes};
 use crate::host::map_versions::{self, MapVersions};
 use crate::host::lan::{Gateways, Lan};
 use crate::host::names::{Names, Resolved};
+use crate::host::nonces::Nonces;
 use crate::host::routing::Routing;
 use crate::host::sockets::{ControlSockets, Datagram, IcmpSockets};
 use crate::host::udp_errors::UdpErrors;
@@ -160,6 +161,7 @@ struct Daemon {
     udp_errors: UdpErrors,
     ecn: EcnWatch,
     reports: ReportWatch,
+    nonces: Nonces,
     map_versions: MapVersions,
     gateways: Gateways,
     lan: Option<Lan>,
@@ -212,12 +214,13 @@ impl Daemon {
         let (mut fib, readers) = FibWriter::new();
         let (sender, punts) = punt::queue(punt::DEFAULT_CAPACITY);
         let now = Instant::now();
+        let nonces = open_nonces(&config, now)?;
         let (map_versions, kept) = open_versions(&config)?;
         let mut control_config = config.control.clone();
         if let Some(core) = &mut control_config.trusted_core {
             core.kept = kept;
         }
-        let mut control = ControlPlane::new(control_config, now, rand::random(), nonce_base());
+        let mut control = ControlPlane::new(control_config, now, rand::random(), nonces.base());
         fib.apply(std::iter::from_fn(|| control.poll_fib_update()));
         let (sources, source_readers) = if policy.checks_registration() {
             control.track_sources();
@@ -283,6 +286,7 @@ impl Daemon {
             path_answers,
             path_task,
             notes,
+            nonces,
             map_versions,
             gateways,
             lan: None,
@@ -366,6 +370,7 @@ impl Daemon {
         }
         self.watch_path_reports(now);
         self.watch_ecn(now);
+        self.nonces.keep(now, unix_nanos(), self.control.last_register_nonce());
         self.map_versions.keep(now, self.control.poll_map_versions());
         self.tapper.handle_timeout(now);
         self.watch_underlay(now).await;
@@ -643,13 +648,11 @@ impl Daemon {
                 worker.number
             ))
         }));
+        notes.extend(self.nonces.notes(now, unix_nanos()));
         notes.extend(self.map_versions.notes());
         notes.extend(self.control.notes());
         StatusView {
-            role: match self.config.control.role {
-                Role::Xtr => "xtr".to_owned(),
-                Role::Proxy => "gateway".to_owned(),
-            },
+            role: role_name(self.config.control.role).to_owned(),
             name: self.config.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
@@ -693,6 +696,7 @@ impl Daemon {
         }
         self.routing.remove().await;
         self.path_task.abort();
+        self.nonces.close(Instant::now(), unix_nanos(), self.control.last_register_nonce());
         self.map_versions.close();
         self.engine.stop();
         self.gateways.remove().await;
@@ -786,13 +790,32 @@ fn names_of(config: &RouterConfig) -> BTreeSet<String> {
     let control = &config.control;
     let servers = control.map_servers.iter().map(|server| &server.endpoint);
     let petrs = control.use_petr.iter().map(|petr| &petr.endpoint);
-    let endpoints = control.map_resolvers.iter().chain(servers).chain(petrs);
+    let endpoints =
+        control.map_resolvers.iter().chain(servers).chain(petrs).chain(&control.proxy_itrs);
     endpoints
         .filter_map(|endpoint| match endpoint {
             Endpoint::Name(name) => Some(name.clone()),
             Endpoint::Address(_) => None,
         })
         .collect()
+}
+
+/// Where this run's nonces begin, from `state-dir` if there is one.
+fn open_nonces(config: &RouterConfig, now: Instant) -> Result<Nonces, DaemonError> {
+    let role = role_name(config.control.role);
+    let nonces = Nonces::open(config.state_dir.as_deref(), role, now, unix_nanos())
+        .map_err(|error| DaemonError::Configuration(format!("state-dir: {error}")))?;
+    for note in nonces.notes(now, unix_nanos()) {
+        tracing::error!("{note}");
+    }
+    Ok(nonces)
+}
+
+const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Xtr => "xtr",
+        Role::Proxy => "gateway",
+    }
 }
 
 /// The versions of own mappings in an earlier run, from `state-dir` if there is one.
@@ -804,8 +827,8 @@ fn open_versions(config: &RouterConfig) -> Result<map_versions::Opened, DaemonEr
         .map_err(|error| DaemonError::Configuration(format!("state-dir: {error}")))
 }
 
-/// The time of day as a nonce: greater than any nonce of an earlier run, as long as the clock was right (RG-14).
-fn nonce_base() -> u64 {
+/// The time of day, nanoseconds since 1970.
+fn unix_nanos() -> u64 {
     let since_epoch = time_of_day().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX / 2)
 }

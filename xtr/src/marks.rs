@@ -114,7 +114,7 @@ pub struct EntryMarks {
     pub version: MapVersion,
     /// What was last taken of its site's Locator-Status-Bits; `None` where they are not heeded.
     pub status_bits: Option<StatusBits>,
-    /// Its locators that are in the trusted core.
+    /// Its locators that are in the trusted core, whether packets go there or not.
     pub trusted: Box<[(IpAddr, Arc<Nonces>)]>,
 }
 
@@ -122,6 +122,14 @@ impl EntryMarks {
     /// The nonces of a locator, if it is trusted.
     pub fn nonces(&self, rloc: IpAddr) -> Option<&Nonces> {
         self.trusted.iter().find(|(trusted, _)| *trusted == rloc).map(|(_, nonces)| &**nonces)
+    }
+
+    /// The tag of a packet to the locator with these nonces, if it is a nonce: the echo of what came from there (DH-24), or from another
+    /// locator of the site, as a tunnel router need not send from where it receives; else the request (DH-23): a request that comes in has
+    /// the own one rest (DH-27). Only a packet that `is_sent` counts.
+    pub(crate) fn nonce(&self, to: &Nonces, clock: u32, is_sent: bool) -> Option<Tag> {
+        let others = || self.trusted.iter().find_map(|(_, other)| other.to_echo(clock));
+        to.to_echo(clock).or_else(others).or_else(|| to.requested(clock, is_sent))
     }
 }
 
@@ -242,13 +250,21 @@ impl Nonces {
         self.asked.load(Ordering::Relaxed) != 0
     }
 
-    /// The tag of a packet to this locator, if it is a nonce: the echo of what came (DH-24), else the request (DH-23): a request that
-    /// comes in has the own one rest (DH-27). Only a packet that `is_sent` counts.
+    /// [`EntryMarks::nonce`] of a mapping with this locator only.
+    #[cfg(test)]
     pub(crate) fn tag(&self, clock: u32, is_sent: bool) -> Option<Tag> {
+        self.to_echo(clock).or_else(|| self.requested(clock, is_sent))
+    }
+
+    /// The nonce that came from this locator and is to be echoed now.
+    fn to_echo(&self, clock: u32) -> Option<Tag> {
         let echo = self.echo.load(Ordering::Relaxed);
-        if echo != 0 && clock <= self.echo_since.load(Ordering::Relaxed) + ECHO_FOR {
-            return Some(Tag::Nonce { nonce: echo & !PRESENT, request: false });
-        }
+        let is_due = echo != 0 && clock <= self.echo_since.load(Ordering::Relaxed) + ECHO_FOR;
+        is_due.then_some(Tag::Nonce { nonce: echo & !PRESENT, request: false })
+    }
+
+    /// The nonce that this locator is to echo.
+    fn requested(&self, clock: u32, is_sent: bool) -> Option<Tag> {
         let request = self.request.load(Ordering::Acquire);
         if request == 0 {
             return None;
@@ -277,8 +293,8 @@ impl Nonces {
                 // The own request starts anew after it.
                 store_if_new(&self.asked, 0);
             }
-            Tag::Nonce { request: false, .. } => {}
-            Tag::None | Tag::Versions { .. } => {
+            // A nonce that nobody asked for is no echo either: some tunnel routers send one with every packet.
+            Tag::None | Tag::Versions { .. } | Tag::Nonce { request: false, .. } => {
                 if self.request.load(Ordering::Relaxed) != 0 {
                     store_if_new(&self.missed, clock);
                 }
@@ -355,6 +371,15 @@ mod tests {
             104,
             Tag::Versions { source: MapVersion::NULL, destination: MapVersion::from_bits(9) },
         );
+        assert_eq!(nonces.state(), Echo::Missing);
+    }
+
+    #[test]
+    fn dh_26_a_nonce_that_nobody_asked_for_is_no_echo() {
+        let nonces = Nonces::default();
+        nonces.request(7);
+        nonces.tag(101, true);
+        nonces.received(104, Tag::Nonce { nonce: 8, request: false });
         assert_eq!(nonces.state(), Echo::Missing);
     }
 

@@ -23,7 +23,7 @@ use xtr::config::{
     RouterConfig,
 };
 use xtr::control::ControlPlane;
-use xtr::daemon::{DaemonError, run};
+use xtr::daemon::{DaemonError, Reload, run, run_reloadable};
 use xtr::drops::DropReason;
 use xtr::host::changes::{Change, Changes};
 use xtr::host::underlay::{Path, PathAnswer, PathQuestion, answer_paths};
@@ -83,11 +83,13 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
             profile: Profile::Rfc9301,
         }],
         use_petr: Vec::new(),
+        proxy_itrs: Vec::new(),
         eids: vec![LocalEid { prefix: prefix(eid), locator_set: Vec::new() }],
         registration_interval: Duration::from_secs(60),
         probe: Some(ProbeConfig::default()),
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
+        timeout_by_ttl: false,
         proxy_reply: false,
         map_cache_limit: 1000,
         lisp_sec: None,
@@ -228,17 +230,23 @@ struct Running {
 
 impl Running {
     async fn start(config: RouterConfig) -> Self {
+        Self::start_reloadable(config).await.0
+    }
+
+    async fn start_reloadable(config: RouterConfig) -> (Self, mpsc::Sender<Reload<AdmitAll>>) {
+        let (reload, reloads) = mpsc::channel(1);
         let (requests, receiver) = mpsc::channel(4);
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, is_ready) = oneshot::channel::<()>();
         let shutdown = async {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(run(config, AdmitAll, receiver, shutdown, || {
+        let daemon = run_reloadable(config, AdmitAll, receiver, reloads, shutdown, || {
             let _ = ready.send(());
-        }));
+        });
+        let task = tokio::spawn(daemon);
         tokio::time::timeout(PATIENCE, is_ready).await.expect("in time").expect("it starts");
-        Self { requests, stop, task }
+        (Self { requests, stop, task }, reload)
     }
 
     async fn end(self) {
@@ -655,5 +663,54 @@ fn a_configuration_that_does_not_fit_the_host_is_refused() {
             assert_eq!(error.exit_code(), 78);
             assert!(error.to_string().contains(words), "{error}");
         }
+    });
+}
+
+async fn reload(
+    reloads: &mpsc::Sender<Reload<AdmitAll>>,
+    config: &RouterConfig,
+) -> Result<(), String> {
+    let (reply, taken) = oneshot::channel();
+    let reload = Reload { config: config.clone(), policy: AdmitAll, reply };
+    assert!(reloads.send(reload).await.is_ok(), "it listens");
+    taken.await.expect("an answer")
+}
+
+#[test]
+fn a_reload_takes_over_all_of_a_configuration_or_nothing() {
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let mapping_system = tokio::spawn(serve_mapping_system());
+        let mut config = router_config();
+        let (daemon, reloads) = Running::start_reloadable(config.clone()).await;
+        assert_eq!(owned(&handle).await, (6, 4));
+        let registered = |views: &Value| views[0]["state"] == "registered";
+        daemon.wait_for(Query::Registrations, registered).await;
+
+        // IPv4 alone, and another weight.
+        config.host.announce.truncate(1);
+        config.host.site_prefixes.truncate(1);
+        config.control.rlocs[0].weight = 9;
+        assert_eq!(reload(&reloads, &config).await, Ok(()));
+        assert_eq!(owned(&handle).await, (3, 2));
+
+        let mut moved = config.clone();
+        moved.control.rlocs[0].address = ip(REMOTE);
+        moved.host.announce.clear();
+        let error = reload(&reloads, &moved).await.expect_err("an own RLOC cannot change");
+        assert!(error.contains("the address of rlocs.core, 192.0.2.2, cannot change"), "{error}");
+        assert_eq!(owned(&handle).await, (3, 2));
+
+        // The kernel takes no such name for an interface: everything else of it is put back too.
+        let mut impossible = router_config();
+        impossible.host.site_interfaces.push("longer-than-fifteen".to_owned());
+        assert!(reload(&reloads, &impossible).await.is_err());
+        assert_eq!(owned(&handle).await, (3, 2));
+        assert_eq!(reload(&reloads, &router_config()).await, Ok(()));
+        assert_eq!(owned(&handle).await, (6, 4));
+        daemon.wait_for(Query::Registrations, registered).await;
+        daemon.end().await;
+        assert_eq!(owned(&handle).await, (0, 0));
+        mapping_system.abort();
     });
 }

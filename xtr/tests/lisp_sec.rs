@@ -73,6 +73,7 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
         map_resolvers: vec![endpoint],
         map_servers: eid.map(|_| server).into_iter().collect(),
         use_petr: Vec::new(),
+        proxy_itrs: Vec::new(),
         eids: eid
             .map(|eid| LocalEid { prefix: prefix(eid), locator_set: Vec::new() })
             .into_iter()
@@ -81,6 +82,7 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
         probe: None,
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
+        timeout_by_ttl: false,
         proxy_reply,
         map_cache_limit: 1000,
         lisp_sec: Some(lisp_sec),

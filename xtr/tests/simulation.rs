@@ -331,6 +331,7 @@ fn router_config(
         map_resolvers: vec![endpoint],
         map_servers: eid.map(|_| server).into_iter().collect(),
         use_petr: Vec::new(),
+        proxy_itrs: Vec::new(),
         eids: eid
             .map(|eid| LocalEid { prefix: prefix(eid), locator_set: Vec::new() })
             .into_iter()
@@ -339,6 +340,7 @@ fn router_config(
         probe: Some(ProbeConfig::default()),
         path_mtu: Default::default(),
         record_ttl_minutes: ttl_minutes,
+        timeout_by_ttl: false,
         proxy_reply,
         map_cache_limit: 1000,
         lisp_sec: None,

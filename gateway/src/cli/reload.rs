@@ -24,7 +24,7 @@ packet lost, or nothing is: a mistake, or a key that cannot change while the dae
 as SIGHUP, which says in the log what became of it.
 
 At run time may change: of an xTR [[eid]], priority, weight, mpriority and mweight of its rlocs, record-ttl,
-registration-interval, proxy-reply, merge, and what is in its key files; of a gateway the EID-prefixes of [pitr], [petr] and [rtr]."
+registration-interval, proxy-reply, merge, timeout-by-ttl, and what is in its key files; of a gateway the EID-prefixes of [pitr], [petr] and [rtr]."
 )]
 pub(crate) struct ReloadArgs {
     /// The admin socket of the daemon

@@ -18,6 +18,7 @@ pub(crate) const OF_XTR: &[&str] = &[
     "xtr.registration-interval",
     "xtr.proxy-reply",
     "xtr.merge",
+    "xtr.timeout-by-ttl",
 ];
 
 /// Keys of a gateway that may change while it runs.

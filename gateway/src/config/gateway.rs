@@ -54,6 +54,9 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
     let identity = table.as_ref().and_then(subscription::identity);
     let subscribe =
         table.as_ref().and_then(|t| subscription::subscribe(t, environment, t.has("lisp-sec")));
+    let state_dir = table.as_ref().and_then(|t| {
+        t.get("state-dir").and_then(|node| super::mapping::state_dir(&node, environment))
+    });
     let mut host = HostConfig {
         announce_table: MAIN_TABLE,
         announce_metric: DEFAULT_METRIC,
@@ -85,18 +88,20 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
     GatewayConfig {
         router: RouterConfig {
             name: name.unwrap_or_default(),
-            state_dir: None,
+            state_dir,
             control: ControlConfig {
                 role: Role::Proxy,
                 rlocs: rlocs.iter().copied().map(proxy_rloc).collect(),
                 map_resolvers,
                 map_servers: Vec::new(),
                 use_petr: Vec::new(),
+                proxy_itrs: Vec::new(),
                 eids: Vec::new(),
                 registration_interval: timers::REGISTRATION_INTERVAL,
                 probe,
                 path_mtu,
                 record_ttl_minutes: timers::RECORD_TTL_MINUTES,
+                timeout_by_ttl: false,
                 proxy_reply: false,
                 map_cache_limit,
                 lisp_sec,

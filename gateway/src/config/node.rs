@@ -175,7 +175,10 @@ impl<'a> Table<'a> {
 
     /// The value of `key`, which is a known key from now on.
     pub(crate) fn get(&self, key: &'static str) -> Option<Node<'a>> {
-        self.known.borrow_mut().push(key);
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&key) {
+            known.push(key);
+        }
         self.map.get(key).map(|value| self.child(key, value))
     }
 

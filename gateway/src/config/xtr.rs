@@ -40,6 +40,8 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.map_resolvers = router::map_resolvers(table);
         control.map_servers = map_servers(table, environment);
         control.use_petr = table.get("use-petr").map(|n| n.list_of(petr)).unwrap_or_default();
+        control.proxy_itrs =
+            table.get("proxy-itrs").map(|n| n.list_of(values::endpoint)).unwrap_or_default();
         control.proxy_reply = table.or("proxy-reply", true, Node::boolean);
         control.registration_interval =
             table.or("registration-interval", timers::REGISTRATION_INTERVAL, |node| {
@@ -48,6 +50,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.probe = router::probe(table);
         control.record_ttl_minutes = table.or("record-ttl", control.record_ttl_minutes, record_ttl);
         control.map_cache_limit = super::map_cache_limit(table);
+        control.timeout_by_ttl = table.or("timeout-by-ttl", false, Node::boolean);
         control.identity = subscription::identity(table);
         control.merge = table.or("merge", false, Node::boolean);
         control.subscribe = subscription::subscribe(table, environment, table.has("map-servers"));
@@ -101,11 +104,13 @@ fn empty_control() -> ControlConfig {
         map_resolvers: Vec::new(),
         map_servers: Vec::new(),
         use_petr: Vec::new(),
+        proxy_itrs: Vec::new(),
         eids: Vec::new(),
         registration_interval: timers::REGISTRATION_INTERVAL,
         probe: None,
         path_mtu: PathMtuConfig::default(),
         record_ttl_minutes: timers::RECORD_TTL_MINUTES,
+        timeout_by_ttl: false,
         proxy_reply: true,
         map_cache_limit: DEFAULT_MAP_CACHE_LIMIT,
         lisp_sec: None,

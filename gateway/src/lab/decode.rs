@@ -71,6 +71,8 @@ pub(crate) enum Content {
 /// A LISP-encapsulated packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lisp {
+    /// The LISP header.
+    pub(crate) header: [u8; 8],
     /// N, L, E, V, I, R, K, K.
     pub(crate) flags: u8,
     /// Without the I-bit: 0.
@@ -291,11 +293,10 @@ fn udp(packet: &Datagram, octets: &[u8]) -> Option<Udp> {
 }
 
 fn lisp(octets: &[u8]) -> Option<Lisp> {
-    let header = octets.get(..8)?;
-    let octets = &octets[8..];
-    let instance_id = if header[0] & 0x08 != 0 { u32_at(header, 4)? >> 8 } else { 0 };
+    let (&header, octets) = octets.split_first_chunk::<8>()?;
+    let instance_id = if header[0] & 0x08 != 0 { u32_at(&header, 4)? >> 8 } else { 0 };
     let inner = Box::new(datagram(octets)?);
-    Some(Lisp { flags: header[0], instance_id, inner, octets: octets.to_vec() })
+    Some(Lisp { header, flags: header[0], instance_id, inner, octets: octets.to_vec() })
 }
 
 /// RFC 9301 §5.1.

@@ -1,7 +1,7 @@
 //! Map-Requests and RLOC-probes answered: the ETR's, and the PETR's (RFC 9301 §5.5, §7.1).
-use super::ControlPlane;
 use super::limit::TokenBucket;
 use super::secure::Seal;
+use super::{ControlPlane, OwnMapping};
 use crate::config::LocalEid;
 use mapping::discard::Discard;
 use mapping::eid::EidPrefix;
@@ -215,6 +215,14 @@ impl ControlPlane {
         record
     }
 
+    /// The own EID-prefixes with this own RLOC among their locators.
+    pub(super) fn prefixes_at(&self, rloc: IpAddr) -> Vec<EidPrefix> {
+        let is_at = |own: &&OwnMapping| {
+            self.own_locators(&own.eid).iter().any(|locator| locator.address.rloc() == Some(rloc))
+        };
+        self.own_mappings().filter(is_at).map(|own| own.eid.prefix).collect()
+    }
+
     /// The locators an own EID-prefix is registered and answered with.
     pub(super) fn own_locators(&self, eid: &LocalEid) -> Vec<LocatorRecord> {
         let chosen = |name: &String| eid.locator_set.is_empty() || eid.locator_set.contains(name);
@@ -243,7 +251,8 @@ impl ControlPlane {
         seal: Option<&Seal>,
     ) {
         let asked = Some(local)
-            .filter(|local| local.is_ipv4() == destination.is_ipv4() && self.own.contains(*local));
+            .filter(|local| local.is_ipv4() == destination.is_ipv4())
+            .filter(|local| self.own.reachable().any(|own| own == *local));
         let Some(source) = asked.or_else(|| self.own.for_family(destination.ip())) else {
             return self.discard(Discard::NoItrRloc);
         };

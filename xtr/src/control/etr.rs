@@ -131,6 +131,11 @@ impl ControlPlane {
         self.run_registrations(now);
     }
 
+    /// The nonce of the last fresh Map-Register (RG-12).
+    pub const fn last_register_nonce(&self) -> u64 {
+        self.register_nonce
+    }
+
     /// Whether every Map-Server acknowledged the withdrawal.
     pub fn is_deregistered(&self) -> bool {
         self.registrations.iter().all(|registration| registration.deregistered)
@@ -183,7 +188,7 @@ impl ControlPlane {
             proxy_reply: self.config.proxy_reply,
             security_capable: self.is_protected(),
             eid_notify: false,
-            use_ttl: false,
+            use_ttl: self.config.timeout_by_ttl,
             merge: self.config.merge,
             want_map_notify: true,
             nonce,

@@ -194,8 +194,10 @@ impl ControlPlane {
         };
         let tables = &mut self.locator_tables;
         let trust = self.trust.as_deref();
+        let petrs = &self.petrs;
         let mut encapsulate = |entry: &Entry, adjacencies: Box<[Adjacency]>, to_petr| {
-            let marks = trust.map(|trust| trust.marks_of(entry, to_petr, &adjacencies, known));
+            let locators = if to_petr { petrs } else { entry.mapping.locators() };
+            let marks = trust.map(|trust| trust.marks_of(entry, to_petr, locators, known));
             let set = tables.locator_set(before.as_deref(), adjacencies, last_used);
             Verdict::Encapsulate(Arc::new(set.with_marks(marks)))
         };

@@ -571,10 +571,15 @@ impl ControlPlane {
                 .filter(|(found, _)| *found == requested || !self.has_subscription(found))
                 .collect();
             let mut expires = now + lifetime(record.ttl_minutes);
-            if was_cached && *prefix != requested && prefix.covers(&requested) {
-                for (found, _) in within {
-                    self.remove_entry(now, &found);
-                }
+            let is_wider = was_cached && *prefix != requested && prefix.covers(&requested);
+            // The record is the longest match of what was asked for: what is cached between the two is no mapping any more.
+            let (gone, within): (Vec<_>, Vec<_>) =
+                within.into_iter().partition(|(found, _)| is_wider || found.covers(&requested));
+            for (found, _) in gone {
+                self.remove_entry(now, &found);
+            }
+            if is_wider {
+                // Nothing is left inside it.
             } else if self.cache.get(prefix).is_some() {
                 // A refresh: repliers that leave out more-specifics are common, what they say of theirs still holds.
             } else if let Some(earliest) = within.iter().map(|(_, expires)| *expires).min() {

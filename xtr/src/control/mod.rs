@@ -251,7 +251,7 @@ impl ControlPlane {
             quick_until: now + timers::QUICK_REGISTRATION_PERIOD,
             shutting_down: false,
             replies: ReplyLimiter::new(now),
-            solicitor: Solicitor::default(),
+            solicitor: Solicitor::new(now),
             subscriptions: Subscriptions::new(now, register_nonce_base),
             trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core, now))),
             transmits: VecDeque::new(),
@@ -453,7 +453,8 @@ impl ControlPlane {
         if self.own.set_up(rloc, up) {
             self.own_side_changed();
             self.register_change(now);
-            self.solicit_all(now, clock);
+            let changed = self.prefixes_at(rloc);
+            self.solicit_changed(now, clock, &changed);
             self.renew_subscriptions(now);
             if up {
                 let remote: Vec<IpAddr> = self.remote_rlocs().collect();

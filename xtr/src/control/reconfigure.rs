@@ -3,7 +3,7 @@ use super::ControlPlane;
 use crate::config::ControlConfig;
 use mapping::eid::EidPrefix;
 use mapping::wire::LocatorRecord;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 impl ControlPlane {
@@ -12,13 +12,16 @@ impl ControlPlane {
     /// afterwards is registered at once (RG-03), and its correspondents are solicited (SM-01).
     pub fn reconfigure(&mut self, now: Instant, config: &ControlConfig) {
         let before = self.own_mappings_as_told();
-        let asks =
-            |config: &ControlConfig| (config.record_ttl_minutes, config.proxy_reply, config.merge);
+        let asks = |config: &ControlConfig| {
+            let flags = (config.proxy_reply, config.merge, config.timeout_by_ttl);
+            (config.record_ttl_minutes, flags)
+        };
         let asks_otherwise = asks(&self.config) != asks(config);
         let rlocs_changed = self.config.rlocs != config.rlocs;
         self.config.record_ttl_minutes = config.record_ttl_minutes;
         self.config.registration_interval = config.registration_interval;
         (self.config.proxy_reply, self.config.merge) = (config.proxy_reply, config.merge);
+        self.config.timeout_by_ttl = config.timeout_by_ttl;
         for (server, wanted) in self.config.map_servers.iter_mut().zip(&config.map_servers) {
             server.secret = wanted.secret.clone();
         }
@@ -29,15 +32,17 @@ impl ControlPlane {
             self.own_side_changed();
         }
         self.update_own_versions(now);
+        let newer = self.adopt_versions(config);
         self.set_configured_mappings(now, &config.eids);
         if asks_otherwise {
             self.register_change(now);
         }
-        let changed: Vec<EidPrefix> = self
+        let changed: BTreeSet<EidPrefix> = self
             .own_mappings_as_told()
             .into_iter()
             .filter(|(prefix, locators)| before.get(prefix).is_some_and(|old| old != locators))
             .map(|(prefix, _)| prefix)
+            .chain(newer)
             .collect();
         for prefix in changed {
             self.register_mapping(now, prefix);

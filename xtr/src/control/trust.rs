@@ -3,11 +3,10 @@
 //! Off unless configured; then nothing here exists (MV-17, DH-14 to DH-16).
 use super::ControlPlane;
 use super::echo_nonce::Peer;
-use super::locator::Locator;
+use super::locator::{Candidate, Locator};
 use super::map_cache::Entry;
 use super::version::{OwnVersion, Stale};
 use crate::config::TrustedCore;
-use crate::fib::Adjacency;
 use crate::marks::{EntryMarks, HeaderMarks, Nonces, OwnMark, Tag, TrustedMarks};
 use crate::policy::PrefixSet;
 use mapping::eid::{Eid, EidPrefix, EidTable, MapVersion};
@@ -72,24 +71,24 @@ impl Trust {
         own.into_iter().chain(echo).min()
     }
 
-    /// What the workers are to know of an entry that encapsulates to `adjacencies`, which are PETRs if `to_petr`: their mappings, if they
-    /// have any, have nothing to do with the EIDs behind them.
+    /// What the workers are to know of an entry that encapsulates to some of `locators`, which are PETRs if `to_petr`: their mappings, if
+    /// they have any, have nothing to do with the EIDs behind them.
     pub(super) fn marks_of(
         &self,
         entry: &Entry,
         to_petr: bool,
-        adjacencies: &[Adjacency],
+        locators: &[Candidate],
         known: &BTreeMap<IpAddr, Locator>,
     ) -> EntryMarks {
-        let nonces = |adjacency: &Adjacency| {
-            let peer = known.get(&adjacency.destination)?.peer.as_ref()?;
-            Some((adjacency.destination, Arc::clone(&peer.nonces)))
+        let nonces = |candidate: &Candidate| {
+            let peer = known.get(&candidate.address)?.peer.as_ref()?;
+            Some((candidate.address, Arc::clone(&peer.nonces)))
         };
         let has_version = self.core.map_versioning && !to_petr;
         EntryMarks {
             version: if has_version { entry.version } else { MapVersion::NULL },
             status_bits: self.core.status_bits.then_some(entry.status_bits).filter(|_| !to_petr),
-            trusted: adjacencies.iter().filter_map(nonces).collect(),
+            trusted: locators.iter().filter_map(nonces).collect(),
         }
     }
 }

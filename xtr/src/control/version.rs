@@ -1,8 +1,8 @@
 //! Map-Versioning: the versions of own mappings, and what headers say of versions (RFC 9302).
 use super::itr::Purpose;
 use super::map_cache::lifetime;
-use super::{ControlPlane, Event};
-use crate::config::{KeptVersion, TrustedCore};
+use super::{ControlPlane, Event, MappingOrigin};
+use crate::config::{ControlConfig, KeptVersion, TrustedCore};
 use crate::marks::StatusBits;
 use mapping::eid::{Eid, EidPrefix, MapVersion};
 use mapping::timers;
@@ -96,11 +96,14 @@ impl ControlPlane {
             .map(|(prefix, _)| (prefix, self.own_record(prefix, None).locators))
             .collect();
         let older_until = now + lifetime(self.config.record_ttl_minutes);
-        let eids = &self.config.eids;
-        let is_configured = |prefix: &EidPrefix| eids.iter().any(|eid| eid.prefix == *prefix);
+        let database = &self.database;
+        // A host that is here has been elsewhere, with versions that nobody here knows.
+        let is_configured = |prefix: &EidPrefix| {
+            database.get(prefix).is_some_and(|own| own.origin == MappingOrigin::Configured)
+        };
         let Some(trust) = &mut self.trust else { return };
         let before = trust.own.len();
-        trust.own.retain(|known, _| current.iter().any(|(prefix, _)| prefix == known));
+        trust.own.retain(|known, _| database.get(known).is_some());
         let mut changed = trust.own.len() != before;
         for (prefix, locators) in current {
             let Some(own) = trust.own.get_mut(&prefix) else {
@@ -142,6 +145,27 @@ impl ControlPlane {
         trust.versions_changed |= changed;
     }
 
+    /// Another configuration: versions newer than those there are take their place, to be told; of the rest, own mappings that come later
+    /// begin with theirs.
+    pub(super) fn adopt_versions(&mut self, config: &ControlConfig) -> Vec<EidPrefix> {
+        let (Some(trust), Some(core)) = (&mut self.trust, &config.trusted_core) else {
+            return Vec::new();
+        };
+        let mut adopted = Vec::new();
+        for (&prefix, &version) in &core.versions {
+            if let Some(own) = trust.own.get_mut(&prefix)
+                && version.is_newer_than(own.version)
+            {
+                own.version = version;
+                adopted.push(prefix);
+            }
+        }
+        trust.core.versions.clone_from(&core.versions);
+        trust.changed |= !adopted.is_empty();
+        trust.versions_changed |= !adopted.is_empty();
+        adopted
+    }
+
     /// Own mappings whose older versions are over (MV-12), or whose use-LSB timer is.
     pub(super) fn run_own_versions(&mut self, now: Instant) {
         let Some(trust) = &mut self.trust else { return };
@@ -170,9 +194,14 @@ impl ControlPlane {
         destination: Eid,
         version: MapVersion,
     ) {
-        let Some((prefix, _)) = self.database.lookup(destination) else { return };
         let Some(trust) = &mut self.trust else { return };
-        let Some(own) = trust.own.get(&prefix) else { return };
+        let covering = trust
+            .own
+            .iter()
+            .filter(|(prefix, own)| !own.version.is_null() && prefix.contains(destination));
+        let Some((&prefix, own)) = covering.max_by_key(|(prefix, _)| prefix.mask_len()) else {
+            return;
+        };
         if version.is_newer_than(own.version) {
             // MV-09.
             if trust.quiet_until.is_none_or(|until| until <= now) {

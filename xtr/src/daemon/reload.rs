@@ -90,9 +90,7 @@ fn check_fixed(before: &RouterConfig, after: &RouterConfig) -> Result<(), String
     }
     let by_ring = matches!(before.data.intake, Intake::Ring(_));
     if by_ring && before.data.intake != after.data.intake {
-        return Err(format!(
-            "with intake by ring, which prefixes and interfaces it is for {RESTART}"
-        ));
+        return Err(format!("with intake = \"ring\", EID-prefixes and interfaces {RESTART}"));
     }
     Ok(())
 }

@@ -145,7 +145,8 @@ impl Trusted {
             let has_version = self.map_versioning && !entry.version.is_null();
             has_version.then_some(Tag::Versions { source: version, destination: entry.version })
         };
-        let tag = nonces.tag(clock, is_sent).or_else(versions).unwrap_or_default();
+        let nonce = entry.nonce(nonces, clock, is_sent);
+        let tag = nonce.or_else(versions).unwrap_or_default();
         let goes_with = !self.map_versioning
             || matches!(tag, Tag::Versions { source, .. } if !source.is_null());
         let status_bits = own.and_then(|own| own.status_bits).filter(|_| goes_with);

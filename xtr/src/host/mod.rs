@@ -10,10 +10,12 @@
 //! | `udp_errors` | datagrams that the kernel refused |
 //! | `lan` | hosts of dynamic-EID ranges on the site's links |
 //! | `names` | DNS names of peers, resolved and followed |
+//! | `nonces` | what makes nonces grow over a restart |
 pub mod changes;
 pub mod lan;
 pub(crate) mod map_versions;
 pub mod names;
+pub(crate) mod nonces;
 mod route_filter;
 pub mod routing;
 pub mod sockets;

@@ -372,6 +372,8 @@ fn config_of(
         rlocs: rlocs.iter().zip('a'..).map(own).collect(),
         map_resolvers: vec![server.endpoint.clone()],
         map_servers: eid.map(|_| server).into_iter().collect(),
+        proxy_itrs: Vec::new(),
+        timeout_by_ttl: false,
         use_petr: Vec::new(),
         eids: eid.map(local).into_iter().collect(),
         registration_interval: Duration::from_secs(60),

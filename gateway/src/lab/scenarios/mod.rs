@@ -15,6 +15,7 @@ mod s2;
 mod s3;
 mod t1;
 mod traffic_engineering;
+mod trusted_core;
 mod wire;
 mod x1;
 
@@ -67,6 +68,11 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         "traffic-engineering",
         traffic_engineering::TITLE,
         (&traffic_engineering::PLAN, traffic_engineering::run),
+    ),
+    Scenario::planned(
+        "trusted-core",
+        trusted_core::TITLE,
+        (&trusted_core::PLAN, trusted_core::run),
     ),
 ];
 

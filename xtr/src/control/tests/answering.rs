@@ -54,6 +54,40 @@ fn rp_02_to_rp_17_a_map_reply_of_the_etr() {
 }
 
 #[test]
+fn rp_05_a_reply_leaves_from_an_own_rloc_of_the_destinations_family_the_one_asked_if_it_can() {
+    let rlocs = vec![own("a", OWN_V4), own("b", "192.0.2.2"), own("c", OWN_V6)];
+    let mut node = Node::new(ControlConfig { rlocs, ..config() });
+    let ask = |node: &mut Node, nonce: u64, local: &str, itr_rloc: &str| {
+        node.advance(seconds(3));
+        let mut request = request(nonce, "10.1.0.1/32");
+        request.itr_rlocs = vec![Address::from(ip(itr_rloc))];
+        let octets = Message::MapRequest(request).to_vec();
+        node.receive_octets(control_port(local), control_port(PEER), &octets);
+        node.take_one().source
+    };
+    assert_eq!(ask(&mut node, 1, "192.0.2.2", PEER), ip("192.0.2.2"));
+    assert_eq!(ask(&mut node, 2, OWN_V6, PEER), ip(OWN_V4));
+    assert_eq!(ask(&mut node, 3, OWN_V4, "2001:db8::77"), ip(OWN_V6));
+    // Its link is down: what comes there by another one is answered from an RLOC that works.
+    node.control.set_own_rloc(node.now, ip("192.0.2.2"), false, 1);
+    assert_eq!(ask(&mut node, 4, "192.0.2.2", PEER), ip(OWN_V4));
+}
+
+#[test]
+fn rp_09_rp_12_the_etr_is_authoritative_for_its_prefixes_and_says_which_locators_are_its_own() {
+    let rlocs = vec![own("a", OWN_V4), own("b", "192.0.2.2"), own("c", OWN_V6)];
+    let mut node = Node::new(ControlConfig { rlocs, ..tv_r1() });
+    node.receive(control_port(PEER), &Message::MapRequest(request(1, "2001:db8:1::/48")));
+    let records = reply_of(&node.take_one()).records;
+    assert_eq!(records.len(), 3);
+    for record in records {
+        assert!(record.authoritative, "RP-09");
+        assert_eq!(record.locators.len(), 3);
+        assert!(record.locators.iter().all(|locator| locator.local), "RP-12");
+    }
+}
+
+#[test]
 fn rp_01_a_foreign_eid_gets_no_reply() {
     let mut node = Node::new(config());
     node.receive(control_port(PEER), &Message::MapRequest(request(1, "10.9.0.1/32")));

@@ -20,6 +20,111 @@ fn rq_10_ec_01_a_lookup_is_encapsulated_to_the_map_resolver() {
     assert!(!request.pitr && !request.probe && !request.authoritative && !request.local_xtr);
 }
 
+/// What the test node asks for a packet from 10.1.0.5 to 10.2.0.9.
+fn lookup_of(config: ControlConfig) -> MapRequest {
+    let mut node = Node::new(config);
+    node.miss("10.2.0.9");
+    node.take_lookup().2
+}
+
+/// The Map-Requests sent plainly, by their destination.
+fn plain_requests(node: &mut Node) -> Vec<(SocketAddr, MapRequest)> {
+    let sent = node.take_sent().into_iter();
+    sent.filter_map(|transmit| match Message::parse(&transmit.payload) {
+        Ok(Message::MapRequest(request)) => Some((transmit.destination, request)),
+        _ => None,
+    })
+    .collect()
+}
+
+/// A node whose one mapping is in use and about to expire; the second locator is worse.
+fn refreshing() -> Node {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 10, &[PEER])]);
+    node.set("10.2.0.0/16").last_used.store(5, Ordering::Relaxed);
+    node.take_sent();
+    node.advance(seconds(9 * 60));
+    node
+}
+
+#[test]
+fn rq_02_rq_07_rq_09_a_miss_asks_for_the_destination_in_the_name_of_the_source() {
+    let request = lookup_of(config());
+    assert_eq!(request.records.len(), 1);
+    assert_eq!(request.records[0].eid, EidField::from(prefix("10.2.0.9/32")));
+    assert_eq!(request.source_eid, Address::from(ip("10.1.0.5")));
+    let mut node = Node::new(config());
+    let source = ip("2001:db8:e001::5");
+    let punt = Punt::Miss { destination: eid("2001:db8:e002::1"), source };
+    node.control.handle_punt(node.now, &punt);
+    node.drain();
+    let request = node.take_lookup().2;
+    assert_eq!(request.records.len(), 1);
+    assert_eq!(request.records[0].eid, EidField::from(prefix("2001:db8:e002::1/128")));
+    assert_eq!(request.source_eid, Address::from(source));
+}
+
+#[test]
+fn rq_05_the_itr_rlocs_are_all_own_rlocs_that_can_be_used() {
+    let rlocs = vec![own("a", OWN_V4), own("b", "192.0.2.2"), own("c", OWN_V6)];
+    let all = [OWN_V4, "192.0.2.2", OWN_V6].map(|rloc| Address::from(ip(rloc)));
+    assert_eq!(lookup_of(ControlConfig { rlocs: rlocs.clone(), ..config() }).itr_rlocs, all);
+    let mut node = Node::new(ControlConfig { rlocs, ..config() });
+    node.control.set_own_rloc(node.now, ip("192.0.2.2"), false, 1);
+    node.miss("10.2.0.9");
+    let asked = node.take_lookup().2.itr_rlocs;
+    assert_eq!(asked, [OWN_V4, OWN_V6].map(|rloc| Address::from(ip(rloc))));
+}
+
+#[test]
+fn rq_08_rq_09_rq_11_a_refresh_asks_the_site_itself_for_the_cached_prefix() {
+    let mut node = refreshing();
+    let (destination, request) = plain_requests(&mut node).remove(0);
+    assert_eq!(destination, control_port(PEER));
+    assert_eq!(request.records.len(), 1, "RQ-02");
+    assert_eq!(request.records[0].eid, EidField::from(prefix("10.2.0.0/16")));
+    assert_eq!(request.source_eid, Address::None);
+}
+
+#[test]
+fn rq_08_rq_09_rq_11_a_probe_asks_the_locator_for_the_cached_prefix() {
+    let config = ControlConfig { probe: Some(crate::config::ProbeConfig::default()), ..config() };
+    let mut node = Node::new(config);
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 1440, &[PEER])]);
+    node.advance(seconds(120));
+    let (destination, request) = plain_requests(&mut node).remove(0);
+    assert!(request.probe);
+    assert_eq!(destination, control_port(PEER));
+    assert_eq!(request.records.len(), 1, "RQ-02");
+    assert_eq!(request.records[0].eid, EidField::from(prefix("10.2.0.0/16")));
+    assert_eq!(request.source_eid, Address::None);
+}
+
+#[test]
+fn rq_16_rq_17_a_lookup_may_be_answered_by_anybody_and_claims_no_part_in_a_rloc_set() {
+    for role in [Role::Xtr, Role::Proxy] {
+        let eids = if role == Role::Xtr { config().eids } else { Vec::new() };
+        let request = lookup_of(ControlConfig { role, eids, ..config() });
+        assert!(!request.authoritative && !request.local_xtr);
+    }
+    let refresh = plain_requests(&mut refreshing()).remove(0).1;
+    assert!(!refresh.local_xtr);
+}
+
+#[test]
+fn rp_19_more_records_than_were_asked_for_are_taken_if_they_concern_the_request() {
+    let mut node = Node::new(config());
+    node.miss("10.2.0.9");
+    let inside = (0..40).map(|net| record(&format!("10.2.{net}.0/24"), 60, &[PEER]));
+    let mut records: Vec<EidRecord> = inside.collect();
+    records.push(record("10.2.0.0/16", 60, &[PEER]));
+    records.push(record("10.9.0.0/16", 60, &[PEER]));
+    node.answer(records);
+    assert_eq!(node.cached().len(), 41);
+    assert!(!node.cached().contains(&"10.9.0.0/16".to_owned()), "MC-32");
+    assert_eq!(node.discarded(Discard::ReplyPrefixMismatch), 1);
+}
+
 #[test]
 fn ec_05_the_inner_header_has_the_family_of_the_eid() {
     let mut node = Node::new(config());
@@ -212,15 +317,14 @@ fn sm_04_an_smr_is_verified_through_the_mapping_system() {
     let mut node = Node::new(config());
     node.learn("10.2.0.9", vec![record("10.2.0.0/16", 60, &[PEER])]);
     let mut smr = request(0, "10.1.0.0/16");
-    (smr.smr, smr.source_eid) = (true, Address::from(ip("10.2.0.77")));
+    (smr.smr, smr.source_eid) = (true, Address::from(ip("10.2.0.0")));
     let message = Message::MapRequest(smr);
     node.advance(seconds(1));
     node.receive(control_port("192.0.2.66"), &message);
     let (transmit, _, invoked) = node.take_lookup();
     assert_eq!(transmit.destination, control_port(RESOLVER));
     assert!(invoked.smr_invoked && !invoked.smr);
-    assert_eq!(invoked.records[0].eid, EidField::from(prefix("10.2.0.0/16")), "SM-08");
-    assert_eq!(node.destinations("10.2.0.0/16"), [PEER], "SM-07");
+    assert_eq!(invoked.records[0].eid, EidField::from(prefix("10.2.0.0/16")));
     node.reply(invoked.nonce, vec![record("10.2.0.0/16", 60, &["192.0.2.66"])]);
     assert_eq!(node.destinations("10.2.0.0/16"), ["192.0.2.66"]);
 }
@@ -253,6 +357,90 @@ fn sm_06_an_smr_for_something_not_cached_causes_nothing() {
     node.receive(control_port(PEER), &Message::MapRequest(smr));
     assert!(node.take_sent().is_empty());
     assert_eq!(node.discarded(Discard::SmrWithoutCacheEntry), 1);
+}
+
+/// An SMR for an EID by its source-EID; the record is an EID-prefix of the receiver.
+fn smr_of(source_eid: &str) -> MapRequest {
+    let mut smr = request(0, "10.1.0.0/16");
+    (smr.smr, smr.source_eid) = (true, Address::from(ip(source_eid)));
+    smr
+}
+
+#[test]
+fn sm_07_the_old_mapping_stays_in_use_until_the_reply() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 60, &[PEER])]);
+    node.advance(seconds(1));
+    let mut smr = smr_of("10.2.0.0");
+    smr.map_data = Some(record("10.2.0.0/16", 60, &["192.0.2.66"]));
+    node.receive(control_port("192.0.2.66"), &Message::MapRequest(smr));
+    let invoked = node.take_lookup().2;
+    assert_eq!(node.destinations("10.2.0.0/16"), [PEER]);
+    // No answer ever: the SMR alone does no harm.
+    node.advance(seconds(120));
+    assert_eq!(node.destinations("10.2.0.0/16"), [PEER]);
+    assert_eq!(node.cached(), ["10.2.0.0/16"]);
+    node.reply(invoked.nonce, vec![record("10.2.0.0/16", 60, &["192.0.2.66"])]);
+    assert_eq!(node.destinations("10.2.0.0/16"), [PEER], "too late: its nonce is forgotten");
+}
+
+#[test]
+fn sm_08_the_eid_is_the_source_eid_if_that_is_cached_else_the_record() {
+    for (source_eid, told, asked) in [
+        ("10.2.0.0", "10.1.0.0/16", "10.2.0.0/16"),
+        // Inside a cached mapping: it may have one of its own by now.
+        ("10.2.0.77", "10.1.0.0/16", "10.2.0.77/32"),
+        ("10.9.0.0", "10.2.0.0/16", "10.2.0.0/16"),
+        ("10.9.0.0", "10.2.128.0/17", "10.2.128.0/17"),
+    ] {
+        let mut node = Node::new(config());
+        node.learn("10.2.0.9", vec![record("10.2.0.0/16", 60, &[PEER])]);
+        node.advance(seconds(1));
+        let mut smr = smr_of(source_eid);
+        smr.records[0].eid = EidField::from(prefix(told));
+        node.receive(control_port("192.0.2.66"), &Message::MapRequest(smr));
+        assert_eq!(node.take_lookup().2.records[0].eid, EidField::from(prefix(asked)));
+    }
+}
+
+#[test]
+fn sm_08_an_eid_that_left_a_cached_prefix_gets_a_mapping_of_its_own_and_loses_it_again() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 60, &[PEER])]);
+    node.advance(seconds(1));
+    node.receive(control_port(PEER), &Message::MapRequest(smr_of("10.2.0.77")));
+    node.answer(vec![record("10.2.0.77/32", 60, &["192.0.2.66"])]);
+    assert_eq!(node.cached(), ["10.2.0.0/16", "10.2.0.77/32"]);
+    node.advance(seconds(10));
+    node.receive(control_port("192.0.2.66"), &Message::MapRequest(smr_of("10.2.0.77")));
+    node.answer(vec![record("10.2.0.0/16", 60, &[PEER])]);
+    assert_eq!(node.cached(), ["10.2.0.0/16"]);
+    assert!(!node.fib.contains_key(&prefix("10.2.0.77/32")));
+}
+
+#[test]
+fn mc_07_the_longest_match_of_an_eid_replaces_what_is_cached_between_them() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/24", 60, &[PEER])]);
+    node.learn("10.2.1.9", vec![record("10.2.1.0/24", 60, &[PEER])]);
+    node.advance(seconds(1));
+    node.receive(control_port(PEER), &Message::MapRequest(smr_of("10.2.0.77")));
+    node.answer(vec![record("10.2.0.0/16", 60, &["192.0.2.66"])]);
+    assert_eq!(node.cached(), ["10.2.0.0/16", "10.2.1.0/24"]);
+}
+
+#[test]
+fn sm_10_an_smr_that_wants_a_reply_is_looked_up_and_not_answered() {
+    let mut node = Node::new(config());
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 60, &[PEER])]);
+    node.advance(seconds(1));
+    let smr = smr_of("10.2.0.0");
+    assert!(!smr.dont_map_reply);
+    node.receive(control_port(PEER), &Message::MapRequest(smr));
+    let (transmit, _, invoked) = node.take_lookup();
+    assert_eq!(transmit.destination, control_port(RESOLVER));
+    assert!(invoked.smr_invoked);
+    assert_eq!(node.control.counters_view().get("map_replies_sent"), None);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Tests by requirement id, under a simulated clock.
 mod answering;
+mod balancing;
 mod database;
+mod echo_nonce;
 mod lookups;
 mod mappings;
 mod path_mtu;
@@ -76,6 +78,7 @@ pub(super) fn config() -> ControlConfig {
         map_resolvers: vec![Endpoint::Address(ip(RESOLVER)), Endpoint::Address(ip(RESOLVER_2))],
         map_servers: Vec::new(),
         use_petr: Vec::new(),
+        proxy_itrs: Vec::new(),
         eids: ["10.1.0.0/16", "2001:db8:e001::/48"]
             .map(|text| LocalEid { prefix: prefix(text), locator_set: Vec::new() })
             .to_vec(),
@@ -83,6 +86,7 @@ pub(super) fn config() -> ControlConfig {
         probe: None,
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
+        timeout_by_ttl: false,
         proxy_reply: false,
         map_cache_limit: 1000,
         lisp_sec: None,

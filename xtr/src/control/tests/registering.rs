@@ -90,6 +90,43 @@ fn rg_04_rg_12_the_same_octets_go_again_and_fresh_ones_have_a_higher_nonce() {
 }
 
 #[test]
+fn rg_05_every_map_register_wants_a_map_notify() {
+    let mut node = started(registering());
+    let mut seen = 0;
+    for _ in 0..60 {
+        for transmit in node.take_sent() {
+            let register = register_of(&transmit);
+            assert!(register.want_map_notify);
+            receive_notify(&mut node, &notify(register.nonce, register.records, b"site key"));
+            seen += 1;
+        }
+        node.advance(seconds(10));
+    }
+    assert!(seen > 18, "quick ones and steady ones: {seen}");
+}
+
+#[test]
+fn rg_07_timing_out_by_ttl_is_an_option() {
+    let config = ControlConfig { timeout_by_ttl: true, ..registering() };
+    for (config, expected) in [(registering(), false), (config, true)] {
+        let register = register_of(&started(config).take_one());
+        assert_eq!(register.use_ttl, expected);
+        assert_eq!(register.records[0].ttl_minutes, 1440);
+    }
+}
+
+#[test]
+fn rg_14_the_first_nonce_is_beyond_the_base_and_the_last_one_is_known() {
+    let mut node = started(registering());
+    let register = register_of(&node.take_one());
+    assert_eq!(register.nonce, NONCE_BASE + 1);
+    assert_eq!(node.control.last_register_nonce(), register.nonce);
+    node.advance(seconds(300));
+    let last = node.take_sent().iter().map(|sent| register_of(sent).nonce).max();
+    assert_eq!(Some(node.control.last_register_nonce()), last);
+}
+
+#[test]
 fn rg_15_rg_19_au_11_only_a_verified_and_matching_map_notify_counts() {
     let mut node = started(registering());
     let register = register_of(&node.take_one());

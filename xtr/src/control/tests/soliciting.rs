@@ -1,4 +1,4 @@
-//! SM-01 to SM-03, SM-09, RP-13: own locators change.
+//! SM-01 to SM-03, SM-09, RP-13: own mappings change, and RLOCs that still send for what moved.
 use super::*;
 use mapping::auth;
 use mapping::wire::{AuthenticationData, EidField, MapNotify, MapRegister};
@@ -128,4 +128,98 @@ fn sm_03_one_smr_per_rloc_in_three_seconds() {
     assert_eq!(smrs(&mut node).len(), 2, "the last change is told");
     node.advance(seconds(60));
     assert!(smrs(&mut node).is_empty());
+}
+
+#[test]
+fn sm_01_only_what_changed_is_told() {
+    let rlocs = vec![own("a", OWN_V4), own("b", SECOND)];
+    let at = |text: &str, locator: &str| LocalEid {
+        prefix: prefix(text),
+        locator_set: vec![locator.to_owned()],
+    };
+    let eids = vec![at("10.1.0.0/16", "a"), at("10.11.0.0/16", "b"), at("2001:db8:e001::/48", "a")];
+    let mut node = Node::new(ControlConfig { rlocs, eids, ..config() });
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 60, &[PEER])]);
+    node.set("10.2.0.0/16").last_used.store(CLOCK, Ordering::Relaxed);
+    node.take_sent();
+    node.control.set_own_rloc(node.now, ip(SECOND), false, CLOCK);
+    node.drain();
+    let sent = smrs(&mut node);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].1.source_eid, Address::from(ip("10.11.0.0")));
+    node.control.solicit_changed(node.now, CLOCK, &[]);
+    node.control.solicit_changed(node.now, CLOCK, &[prefix("2001:db8:e001::/48")]);
+    node.advance(seconds(30));
+    assert!(smrs(&mut node).is_empty(), "no IPv6 EID lies behind an RLOC in use");
+}
+
+#[test]
+fn sm_01_petrs_in_use_and_configured_pitrs_are_told() {
+    let proxy_itrs = vec![
+        Endpoint::Address(ip("192.0.2.210")),
+        Endpoint::Name("pitr.example.net".to_owned()),
+        Endpoint::Address(ip("2001:db8::210")),
+    ];
+    let use_petr = vec![petr("192.0.2.200")];
+    let mut node = Node::new(ControlConfig { proxy_itrs, use_petr, ..config() });
+    node.learn("8.8.8.8", vec![negative("8.0.0.0/7", 15, Action::NativelyForward)]);
+    node.set("8.0.0.0/7").last_used.store(CLOCK, Ordering::Relaxed);
+    node.control.set_name(node.now, "pitr.example.net", &[ip("192.0.2.211")]);
+    node.take_sent();
+    node.control.solicit_changed(node.now, CLOCK, &[prefix("10.1.0.0/16")]);
+    node.drain();
+    let sent = smrs(&mut node);
+    let rlocs: Vec<_> = sent.iter().map(|(transmit, _)| transmit.destination.ip()).collect();
+    assert_eq!(rlocs, ["192.0.2.200", "192.0.2.210", "192.0.2.211"].map(ip));
+    for (_, smr) in sent {
+        // What a PITR has cached is ours: either reading of the message finds it (SM-08).
+        assert_eq!(smr.source_eid, Address::from(ip("10.1.0.0")));
+        assert_eq!(smr.records[0].eid, EidField::from(prefix("10.1.0.0/16")));
+    }
+}
+
+#[test]
+fn sm_03_a_data_triggered_smr_goes_at_once_and_not_again_for_three_seconds() {
+    let mut node = Node::new(config());
+    let (moved, remote) = (prefix("10.1.0.7/32"), prefix("10.2.0.0/16"));
+    for _ in 0..100 {
+        node.control.solicit(node.now, ip(PEER), moved, remote);
+    }
+    node.drain();
+    let sent = smrs(&mut node);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].0.destination, control_port(PEER));
+    assert!(sent[0].1.dont_map_reply);
+    assert_eq!(sent[0].1.source_eid, Address::from(ip("10.1.0.7")));
+    assert_eq!(sent[0].1.records[0].eid, EidField::from(remote));
+    // Another EID has to wait for the RLOC's turn; another RLOC has not.
+    node.control.solicit(node.now, ip(PEER), prefix("10.1.0.8/32"), remote);
+    node.control.solicit(node.now, ip("192.0.2.78"), moved, moved);
+    node.drain();
+    assert_eq!(smrs(&mut node).len(), 1);
+    node.advance(Duration::from_millis(2_999));
+    assert!(smrs(&mut node).is_empty());
+    node.advance(Duration::from_millis(1));
+    assert_eq!(smrs(&mut node)[0].1.source_eid, Address::from(ip("10.1.0.8")));
+    node.advance(seconds(60));
+    assert!(smrs(&mut node).is_empty(), "what stopped needs no telling");
+    node.control.solicit(node.now, ip(PEER), moved, remote);
+    node.control.solicit(node.now, ip(OWN_V4), moved, remote);
+    node.control.solicit(node.now, ip("224.0.0.1"), moved, remote);
+    node.drain();
+    assert_eq!(smrs(&mut node).len(), 1);
+}
+
+#[test]
+fn sm_03_packets_from_spoofed_rlocs_make_no_flood_of_smrs() {
+    let mut node = Node::new(config());
+    for host in 0..100_000u32 {
+        let rloc = IpAddr::from(std::net::Ipv4Addr::from(0x3700_0000 + host));
+        node.control.solicit(node.now, rloc, prefix("10.1.0.7/32"), prefix("10.1.0.7/32"));
+    }
+    node.drain();
+    assert_eq!(smrs(&mut node).len(), 1_000);
+    assert!(node.control.counters_view()["smrs_not_sent"] > 30_000);
+    node.advance(seconds(1));
+    assert_eq!(smrs(&mut node).len(), 1_000);
 }

@@ -452,3 +452,13 @@ fn ps_21_the_one_time_key_of_the_lookup_verifies_what_is_published() {
     auth::verify(&sent[0].payload, &key, &[Algorithm::HmacSha256]).unwrap();
     assert_eq!(node.destinations("10.9.0.0/16"), ["192.0.2.78"]);
 }
+
+#[test]
+fn rg_10_nobody_goes_by_an_xtr_id_that_is_not_configured() {
+    let config = ControlConfig { map_servers: vec![server()], ..config() };
+    let mut node = Node::new(config);
+    node.control.handle_timeout(node.now);
+    node.drain();
+    let register = Message::parse(&node.take_one().payload);
+    assert!(matches!(register, Ok(Message::MapRegister(MapRegister { identity: None, .. }))));
+}

@@ -1,4 +1,4 @@
-//! A trusted core: versions of own and remote mappings (MV), Locator-Status-Bits and echo-noncing (DH-13, DH-17 to DH-27).
+//! A trusted core: versions of own and remote mappings (MV), Locator-Status-Bits (DH-17 to DH-22); `echo_nonce` has the nonces.
 use super::*;
 use crate::config::{KeptVersion, TrustedCore};
 use crate::marks::{HeaderMarks, Nonces, StatusBits, Tag, TrustedMarks};
@@ -6,13 +6,13 @@ use mapping::eid::MapVersion;
 use mapping::wire::{MapRegister, RequestedEid};
 
 /// Remote locators, both in the core.
-const A: &str = "198.51.100.20";
-const B: &str = "198.51.100.21";
-const SITE: &str = "10.2.0.0/16";
-const OWN: &str = "10.1.0.0/16";
-const SECOND: &str = "192.0.2.2";
+pub(super) const A: &str = "198.51.100.20";
+pub(super) const B: &str = "198.51.100.21";
+pub(super) const SITE: &str = "10.2.0.0/16";
+pub(super) const OWN: &str = "10.1.0.0/16";
+pub(super) const SECOND: &str = "192.0.2.2";
 
-fn core() -> TrustedCore {
+pub(super) fn core() -> TrustedCore {
     TrustedCore {
         rlocs: ["198.51.100.0/24", "192.0.2.0/24"].map(|net| net.parse().expect("prefix")).into(),
         map_versioning: true,
@@ -24,21 +24,21 @@ fn core() -> TrustedCore {
     }
 }
 
-fn version(number: u16) -> MapVersion {
+pub(super) fn version(number: u16) -> MapVersion {
     MapVersion::from_bits(number)
 }
 
-fn versions(source: u16, destination: u16) -> HeaderMarks {
+pub(super) fn versions(source: u16, destination: u16) -> HeaderMarks {
     let tag = Tag::Versions { source: version(source), destination: version(destination) };
     HeaderMarks { tag, status_bits: None }
 }
 
-fn trusting(core: TrustedCore) -> ControlConfig {
+pub(super) fn trusting(core: TrustedCore) -> ControlConfig {
     ControlConfig { trusted_core: Some(core), ..config() }
 }
 
 /// Two own RLOCs; the site at version 9 behind two locators.
-fn node_with(change: impl FnOnce(&mut ControlConfig)) -> Node {
+pub(super) fn node_with(change: impl FnOnce(&mut ControlConfig)) -> Node {
     let mut config = trusting(core());
     config.rlocs = vec![own("a", OWN_V4), own("b", SECOND)];
     change(&mut config);
@@ -47,22 +47,22 @@ fn node_with(change: impl FnOnce(&mut ControlConfig)) -> Node {
     node
 }
 
-fn node() -> Node {
+pub(super) fn node() -> Node {
     node_with(|_| {})
 }
 
-fn site(number: u16) -> EidRecord {
+pub(super) fn site(number: u16) -> EidRecord {
     EidRecord { map_version: number, ..record(SITE, 60, &[A, B]) }
 }
 
-fn learn(node: &mut Node, number: u16) {
+pub(super) fn learn(node: &mut Node, number: u16) {
     node.learn("10.2.0.9", vec![site(number)]);
     node.advance(seconds(4));
     node.sent.clear();
 }
 
 /// A header that the data plane tells of, of a packet from the site for an own EID.
-fn hear(node: &mut Node, rloc: &str, marks: HeaderMarks) {
+pub(super) fn hear(node: &mut Node, rloc: &str, marks: HeaderMarks) {
     let punt = Punt::Marked {
         rloc: ip(rloc),
         source: eid("10.2.0.9"),
@@ -74,20 +74,20 @@ fn hear(node: &mut Node, rloc: &str, marks: HeaderMarks) {
     node.drain();
 }
 
-fn bits(number: u16, bits: u32) -> HeaderMarks {
+pub(super) fn bits(number: u16, bits: u32) -> HeaderMarks {
     HeaderMarks { status_bits: Some(StatusBits::of_word(bits)), ..versions(number, 5) }
 }
 
-fn marks(node: &mut Node) -> TrustedMarks {
+pub(super) fn marks(node: &mut Node) -> TrustedMarks {
     std::iter::from_fn(|| node.control.poll_marks()).last().expect("something to tell the workers")
 }
 
-fn own_version(node: &Node, text: &str) -> u16 {
+pub(super) fn own_version(node: &Node, text: &str) -> u16 {
     let all: BTreeMap<_, _> = node.control.map_versions().collect();
     all[&prefix(text)].get()
 }
 
-fn smrs(node: &mut Node) -> Vec<(IpAddr, MapRequest)> {
+pub(super) fn smrs(node: &mut Node) -> Vec<(IpAddr, MapRequest)> {
     let sent = node.take_sent().into_iter();
     sent.filter_map(|transmit| match Message::parse(&transmit.payload) {
         Ok(Message::MapRequest(request)) if request.smr => {
@@ -98,7 +98,7 @@ fn smrs(node: &mut Node) -> Vec<(IpAddr, MapRequest)> {
     .collect()
 }
 
-fn registered(node: &mut Node) -> MapRegister {
+pub(super) fn registered(node: &mut Node) -> MapRegister {
     let mut registers = node.take_sent().into_iter().filter_map(|transmit| {
         match Message::parse(&transmit.payload) {
             Ok(Message::MapRegister(register)) => Some(register),
@@ -108,11 +108,36 @@ fn registered(node: &mut Node) -> MapRegister {
     registers.next_back().expect("a Map-Register")
 }
 
-fn nonces(node: &Node, rloc: &str) -> Arc<Nonces> {
+pub(super) fn nonces(node: &Node, rloc: &str) -> Arc<Nonces> {
     let set = node.set(SITE);
     let marks = set.marks.as_ref().expect("a trusted core");
     let found = marks.trusted.iter().find(|(trusted, _)| *trusted == ip(rloc));
     Arc::clone(&found.expect("a trusted locator").1)
+}
+
+/// Probing, with the first probes answered; whoever answers echoes nonces.
+pub(super) fn probed() -> Node {
+    let config = ControlConfig { probe: Some(Default::default()), ..trusting(core()) };
+    let mut node = Node::new(config);
+    node.learn("10.2.0.9", vec![site(9)]);
+    node.advance(seconds(1));
+    answer_probes(&mut node);
+    node.advance(seconds(3));
+    node.sent.clear();
+    node
+}
+
+pub(super) fn answer_probes(node: &mut Node) {
+    for transmit in node.take_sent() {
+        let Ok(Message::MapRequest(request)) = Message::parse(&transmit.payload) else { continue };
+        let mut record = site(9);
+        for locator in &mut record.locators {
+            locator.probed = locator.address.rloc() == Some(transmit.destination.ip());
+        }
+        let mut reply = MapReply::new(request.nonce, vec![record]);
+        (reply.probe, reply.echo_nonce) = (true, true);
+        node.receive(transmit.destination, &Message::MapReply(reply));
+    }
 }
 
 #[test]
@@ -381,7 +406,7 @@ fn dh_20_changes_of_bits_act_at_most_once_a_second() {
 
 #[test]
 fn dh_19_what_went_is_probed_at_once() {
-    let mut node = probing();
+    let mut node = probed();
     hear(&mut node, A, bits(9, 0b01));
     let sent = node.take_sent();
     assert_eq!(sent.iter().filter(|one| one.destination.ip() == ip(B)).count(), 1, "{sent:?}");
@@ -435,158 +460,6 @@ fn dh_18_dh_22_own_bits_follow_own_locators_and_rest_when_one_comes_or_goes() {
     assert_eq!(own_bits(&mut node), Some(StatusBits { bits: 0b1, known: 0b1 }));
 }
 
-/// The ETR at A answers, saying whether it echoes.
-fn answer_from(node: &mut Node, echo_nonce: bool) {
-    let mut record = site(9);
-    record.locators[0].local = true;
-    node.sent.clear();
-    let mut smr = MapRequest::new(1, vec![], vec![RequestedEid::new(prefix(OWN))]);
-    (smr.smr, smr.dont_map_reply) = (true, true);
-    smr.source_eid = Address::from(&mapping::wire::EidField::from(eid("10.2.0.9").host_prefix()));
-    node.receive(control_port(A), &Message::MapRequest(smr));
-    let (_, _, request) = node.take_lookup();
-    let mut reply = MapReply::new(request.nonce, vec![record]);
-    reply.echo_nonce = echo_nonce;
-    node.receive(control_port(A), &Message::MapReply(reply));
-    node.sent.clear();
-}
-
-fn request_of(nonces: &Nonces, clock: u32) -> Option<u32> {
-    match nonces.tag(clock, true) {
-        Some(Tag::Nonce { nonce, request: true }) => Some(nonce),
-        _ => None,
-    }
-}
-
-#[test]
-fn dh_25_only_an_etr_that_says_so_is_asked_to_echo() {
-    let mut node = node();
-    answer_from(&mut node, false);
-    node.advance(seconds(200));
-    assert_eq!(request_of(&nonces(&node, A), 1), None);
-    answer_from(&mut node, true);
-    node.advance(seconds(1));
-    assert!(request_of(&nonces(&node, A), 1).is_some());
-    assert_eq!(request_of(&nonces(&node, B), 1), None, "L=0: not the one that answered");
-    node.advance(seconds(3));
-    answer_from(&mut node, false);
-    node.advance(seconds(2));
-    assert_eq!(request_of(&nonces(&node, A), 3), None, "not any more");
-}
-
-#[test]
-fn dh_13_nonces_are_random_and_no_two_locators_have_the_same() {
-    let mut node = node();
-    let mut seen = std::collections::BTreeSet::new();
-    answer_from(&mut node, true);
-    for round in 0..20 {
-        while request_of(&nonces(&node, A), round + 1).is_none() {
-            node.advance(seconds(1));
-        }
-        let nonce = request_of(&nonces(&node, A), round + 1).expect("a request");
-        assert_eq!(node.control.trust.as_ref().expect("on").nonces.len(), 1);
-        seen.insert(nonce);
-        nonces(&node, A).echoed(nonce);
-        node.advance(seconds(1));
-        assert!(node.control.trust.as_ref().expect("on").nonces.is_empty());
-    }
-    assert_eq!(seen.len(), 20);
-    assert_eq!(node.control.counters_view()["echo_nonces_received"], 20);
-}
-
-/// Probing, with the first probes answered; whoever answers echoes nonces.
-fn probing() -> Node {
-    let config = ControlConfig { probe: Some(Default::default()), ..trusting(core()) };
-    let mut node = Node::new(config);
-    node.learn("10.2.0.9", vec![site(9)]);
-    node.advance(seconds(1));
-    answer_probes(&mut node);
-    node.advance(seconds(3));
-    node.sent.clear();
-    node
-}
-
-fn answer_probes(node: &mut Node) {
-    for transmit in node.take_sent() {
-        let Ok(Message::MapRequest(request)) = Message::parse(&transmit.payload) else { continue };
-        let mut record = site(9);
-        for locator in &mut record.locators {
-            locator.probed = locator.address.rloc() == Some(transmit.destination.ip());
-        }
-        let mut reply = MapReply::new(request.nonce, vec![record]);
-        (reply.probe, reply.echo_nonce) = (true, true);
-        node.receive(transmit.destination, &Message::MapReply(reply));
-    }
-}
-
-/// Packets keep coming from A, none with the echo.
-fn deny_echo(node: &mut Node) {
-    let nonces = nonces(node, A);
-    while request_of(&nonces, 10).is_none() {
-        node.advance(seconds(1));
-    }
-    nonces.received(20, Tag::None);
-    node.advance(seconds(1));
-}
-
-#[test]
-fn dh_26_a_missing_echo_marks_the_path_unreachable_where_nothing_else_can_tell() {
-    let mut node = node();
-    answer_from(&mut node, true);
-    deny_echo(&mut node);
-    assert!(node.events.contains(&Event::EchoMissing(ip(A))));
-    assert_eq!(node.destinations(SITE), [B]);
-    node.advance(seconds(30));
-    assert_eq!(node.destinations(SITE), [A, B], "tried again");
-    node.advance(seconds(600));
-    assert_eq!(node.destinations(SITE), [A, B], "no traffic at all says nothing");
-}
-
-#[test]
-fn dh_26_with_probing_the_probe_decides() {
-    let mut node = probing();
-    deny_echo(&mut node);
-    let probes =
-        |node: &Node| node.sent.iter().filter(|(_, t)| t.destination.ip() == ip(A)).count();
-    assert_eq!((node.destinations(SITE).len(), probes(&node)), (2, 1), "in use, but probed");
-    answer_probes(&mut node);
-    node.advance(seconds(10));
-    assert_eq!(node.destinations(SITE), [A, B]);
-    deny_echo(&mut node);
-    node.advance(seconds(10));
-    assert_eq!(node.destinations(SITE), [B], "the probe was not answered either");
-}
-
-#[test]
-fn rp_16_replies_offer_to_echo_only_if_on_and_only_within_the_core() {
-    let offers = |core: Option<TrustedCore>, to: &str| {
-        let mut node = Node::new(ControlConfig { trusted_core: core, ..config() });
-        let mut request = request(1, OWN);
-        request.itr_rlocs = vec![Address::from(ip(to))];
-        node.receive(control_port(to), &Message::MapRequest(request));
-        let transmit = node.take_one();
-        let Ok(Message::MapReply(reply)) = Message::parse(&transmit.payload) else {
-            panic!("a reply");
-        };
-        reply.echo_nonce
-    };
-    assert!(offers(Some(core()), PEER));
-    assert!(!offers(Some(core()), "203.0.113.7"), "what it sent then would not be heeded");
-    assert!(!offers(Some(TrustedCore { echo_nonce: false, ..core() }), PEER));
-    assert!(!offers(None, PEER), "the default");
-}
-
-#[test]
-fn pi_12_a_proxy_requests_no_echo() {
-    let config = ControlConfig { role: Role::Proxy, eids: vec![], ..trusting(core()) };
-    let mut node = Node::new(config);
-    learn(&mut node, 9);
-    answer_from(&mut node, true);
-    node.advance(seconds(100));
-    assert_eq!(request_of(&nonces(&node, A), 1), None);
-    assert!(marks(&mut node).own.is_empty());
-}
-
 #[test]
 fn mv_04_versions_go_on_after_a_restart() {
     let mut node = node();
@@ -610,4 +483,44 @@ fn mv_04_versions_go_on_after_a_restart() {
     let mut crashed = same;
     crashed.values_mut().for_each(|kept| kept.locators.clear());
     assert_eq!(again(crashed, 5), 21, "what a crash may have lost is skipped");
+}
+
+#[test]
+fn mv_01_a_host_that_is_here_has_no_version_of_its_own() {
+    let mut node = node();
+    let local = |text: &str| LocalEid { prefix: prefix(text), locator_set: Vec::new() };
+    for text in ["10.1.0.77/32", "10.9.0.7/32"] {
+        node.control.set_own_mapping(node.now, OwnMapping::dynamic(local(text)));
+    }
+    let own = marks(&mut node).own;
+    assert!(own.get(&prefix("10.1.0.77/32")).is_none(), "the site's mapping counts");
+    assert!(own.get(&prefix("10.9.0.7/32")).expect("no other").version.is_null(), "MV-06");
+    assert_eq!(node.control.map_version(&prefix("10.1.0.77/32")), 0, "MS-19 is for sites");
+    // An ITR that has the site's old mapping hears of it, whichever host it sends to.
+    node.take_sent();
+    let punt = Punt::Marked {
+        rloc: ip(A),
+        source: eid("10.2.0.9"),
+        destination: ip("10.1.0.77"),
+        marks: versions(9, 4),
+    };
+    node.control.handle_punt(node.now, &punt);
+    node.drain();
+    assert_eq!(smrs(&mut node).len(), 1);
+}
+
+#[test]
+fn mv_04_a_newer_version_that_is_configured_at_run_time_is_taken_over() {
+    let mut node = node();
+    let configured = |number: u16| {
+        let versions = [(prefix(OWN), version(number))].into();
+        let mut config = trusting(TrustedCore { versions, ..core() });
+        config.rlocs = vec![own("a", OWN_V4), own("b", SECOND)];
+        config
+    };
+    node.control.reconfigure(node.now, &configured(40));
+    assert_eq!(own_version(&node, OWN), 40);
+    node.control.reconfigure(node.now, &configured(30));
+    assert_eq!(own_version(&node, OWN), 40, "none goes back");
+    assert_eq!(marks(&mut node).own.get(&prefix(OWN)).expect("own").version, version(40));
 }

@@ -390,6 +390,20 @@ fn dh_23_dh_24_dh_27_requests_are_sent_and_echoed() {
 }
 
 #[test]
+fn dh_24_the_echo_goes_to_whichever_locator_of_the_site_gets_the_packet() {
+    let mut core = Core::new();
+    let sender = Arc::<Nonces>::default();
+    let trusted = [(ip("198.51.100.9"), Arc::clone(&sender)), (ip(PEER_V4), Arc::default())];
+    let marks = EntryMarks { version: version(9), status_bits: None, trusted: trusted.into() };
+    let set = LocatorSet::new([adjacency(PEER_V4, 1500)], 0).with_marks(Some(marks));
+    core.bench.verdict(0, SITE, Verdict::Encapsulate(Arc::new(set)));
+    sender.received(1, Tag::Nonce { nonce: 77, request: true });
+    assert_eq!(core.send(), tagged(Tag::Nonce { nonce: 77, request: false }));
+    core.bench.advance(Duration::from_secs(3));
+    assert_eq!(core.send().tag, versions(5, 9));
+}
+
+#[test]
 fn a_nested_header_s_marks_are_not_heeded() {
     let mut core = Core::new();
     let header = lisp::encode_marked(InstanceId::DEFAULT, &tagged(versions(9, 400)));

@@ -1,6 +1,7 @@
 //! The forwarding path against an output that only takes notes.
 
 mod agreement;
+mod arrivals;
 mod conservation;
 mod core;
 mod hold;
@@ -30,6 +31,8 @@ struct Rules {
     unknown_instances: BTreeSet<u32>,
     foreign_destinations: Vec<IpNet>,
     reencapsulate: Vec<IpNet>,
+    /// Delivered under their numbers.
+    own: Vec<IpNet>,
     native_forward: bool,
     /// Whoever sends from here is refused for this reason, on both sides.
     refused_sources: Vec<(IpAddr, DropReason)>,
@@ -69,7 +72,8 @@ impl Policy for Rules {
         } else if self.reencapsulate.iter().any(|net| net.contains(&destination)) {
             Ok(Onward::Reencapsulate)
         } else {
-            Ok(Onward::Deliver)
+            let own = self.own.iter().position(|net| net.contains(&destination));
+            Ok(own.map_or(Onward::Deliver, |number| Onward::DeliverOwn(number as u32)))
         }
     }
 

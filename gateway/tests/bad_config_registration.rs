@@ -1,0 +1,53 @@
+//! What `isthmus check` says of `proxy-itrs`, `state-dir` and `timeout-by-ttl`.
+
+use std::fs;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+const XTR: &str = r#"rlocs = { core4 = { address = "198.51.100.11" } }
+map-servers = [{ address = "198.51.100.2", key-id = 1, key-env = "PATH" }]
+map-resolvers = ["198.51.100.2"]
+
+[[eid]]
+prefix = "2001:db8:e001::/48"
+"#;
+
+/// What is said of an xTR with these lines at the head of `[xtr]`.
+fn findings(lines: &str, flags: &[&str]) -> Vec<String> {
+    let directory = TempDir::new().expect("temporary directory");
+    fs::write(directory.path().join("xtr.toml"), format!("[xtr]\n{lines}{XTR}")).expect("write");
+    let output = Command::new(env!("CARGO_BIN_EXE_isthmus"))
+        .current_dir(directory.path())
+        .arg("check")
+        .args(flags)
+        .arg("xtr.toml")
+        .output()
+        .expect("isthmus runs");
+    String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn sm_01_proxy_itrs_are_addresses_or_names() {
+    let good = "proxy-itrs = [\"198.51.100.1\", \"pitr.example.net\"]\n";
+    assert_eq!(findings(good, &["--offline"]), [""; 0]);
+    let found = findings("proxy-itrs = [7, \"bad name\"]\n", &["--offline"]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found[0], "xtr.toml:2: xtr.proxy-itrs[0]: is a number (7); write text in quotes");
+    assert!(found[1].starts_with("xtr.toml:2: xtr.proxy-itrs[1]: \"bad name\""), "{found:?}");
+}
+
+#[test]
+fn rg_07_timeout_by_ttl_is_a_switch() {
+    assert_eq!(
+        findings("timeout-by-ttl = \"24h\"\n", &["--offline"]),
+        ["xtr.toml:2: xtr.timeout-by-ttl: is text (\"24h\"); write true or false"]
+    );
+}
+
+#[test]
+fn rg_13_a_state_directory_has_to_be_there() {
+    let found = findings("state-dir = \"state\"\n", &[]);
+    let about = "xtr.toml:2: xtr.state-dir: state cannot be used: No such file or directory";
+    assert!(found.iter().any(|line| line.contains(about)), "{found:?}");
+}
