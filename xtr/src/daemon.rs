@@ -562,6 +562,7 @@ impl Daemon {
             Query::Drops => serde_json::to_value(self.drops()),
             Query::Status => serde_json::to_value(self.status(now)),
             Query::Subscriptions => serde_json::to_value(self.control.subscriptions_view(now)),
+            Query::Mobility => serde_json::to_value(self.control.mobility_view(now)),
             Query::Explain(question) => {
                 let known = self.control.known(now);
                 let explained = self.engine.explainer().explain(now, question, &known)?;

@@ -246,6 +246,7 @@ impl Daemon {
             Query::Counters => json(&self.counters()),
             Query::Drops => json(&self.server.drops_view()),
             Query::Status => json(&self.status(now)),
+            Query::Mobility => Err("this daemon is no tunnel router".to_owned()),
             Query::MapCache | Query::Locators => Err("this role has no map-cache".to_owned()),
             Query::Reload => Err(
                 "a Map-Server reads its configuration when it starts: restart it; with `state-dir` it keeps its registrations".to_owned(),

@@ -11,6 +11,7 @@ use super::database::OwnMapping;
 use super::limit::TokenBucket;
 use super::map_cache::{Mapping, lifetime};
 use crate::config::{DynamicRange, LocalEid};
+use crate::view::HostView;
 use mapping::eid::{Eid, EidPrefix, EidTable, InstanceId};
 use mapping::wire::EidRecord;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -31,6 +32,18 @@ pub enum Detection {
     Nd,
     /// A DHCP server gave it its address.
     Lease,
+}
+
+impl Detection {
+    /// As `show mobility` says it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Arp => "arp",
+            Self::Nd => "nd",
+            Self::Lease => "lease",
+        }
+    }
 }
 
 /// A host is on a link of the site.
@@ -203,6 +216,36 @@ impl ControlPlane {
         {
             self.host_left(now, prefix);
         }
+    }
+
+    /// The hosts of dynamic-EID ranges: those that are here, then those that left, each sorted by address.
+    pub fn mobility_view(&self, now: Instant) -> Vec<HostView> {
+        let seconds = |since: Instant| now.saturating_duration_since(since).as_secs();
+        let rlocs = |prefix: &EidPrefix| -> Vec<IpAddr> {
+            let entry = self.cache.get(prefix).map(|entry| entry.mapping.locators());
+            entry.unwrap_or_default().iter().map(|locator| locator.address).collect()
+        };
+        let here = self.mobility.here.iter().map(|(prefix, here)| HostView {
+            eid: prefix.prefix().addr(),
+            instance_id: prefix.instance_id().get(),
+            place: "here".to_owned(),
+            since_seconds: seconds(here.since),
+            heard_seconds: Some(seconds(here.heard)),
+            detected_by: Some(here.how.name().to_owned()),
+            interface: here.interface.clone(),
+            rlocs: self.own.reachable().collect(),
+        });
+        let away = self.mobility.away.iter().map(|(prefix, since)| HostView {
+            eid: prefix.prefix().addr(),
+            instance_id: prefix.instance_id().get(),
+            place: "away".to_owned(),
+            since_seconds: seconds(*since),
+            heard_seconds: None,
+            detected_by: None,
+            interface: None,
+            rlocs: rlocs(prefix),
+        });
+        here.chain(away).collect()
     }
 
     /// The next change that the host side is to make.
