@@ -49,6 +49,7 @@ fn the_lab_lists_its_scenarios_without_any_privilege() {
             "p1",
             "m1",
             "traffic-engineering",
+            "failover",
             "trusted-core"
         ]
     );

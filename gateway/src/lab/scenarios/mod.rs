@@ -4,6 +4,7 @@
 mod d1;
 mod f1;
 mod f2;
+mod failover;
 mod i1;
 mod i2;
 mod l1;
@@ -71,6 +72,7 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         traffic_engineering::TITLE,
         (&traffic_engineering::PLAN, traffic_engineering::run),
     ),
+    Scenario::planned("failover", failover::TITLE, (&failover::PLAN, failover::run)),
     Scenario::planned(
         "trusted-core",
         trusted_core::TITLE,
