@@ -36,9 +36,8 @@ pub(crate) fn read(
             interfaces(&node, &mut on);
         }
         let locator_set = table.get("locator-set").map(|n| locator_set(&n)).unwrap_or_default();
-        let timeout = table.or("timeout", DynamicRange::TIMEOUT, |node| {
-            values::duration(node, TIMEOUTS)
-        });
+        let timeout =
+            table.or("timeout", DynamicRange::TIMEOUT, |node| values::duration(node, TIMEOUTS));
         let limit = table.or("limit", DynamicRange::LIMIT, |node| {
             node.integer(1..=1_000_000).and_then(|limit| usize::try_from(limit).ok())
         });

@@ -17,8 +17,8 @@ use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
 use super::trusted_core::{self, Versions};
 use super::{
-    DEFAULT_MAP_CACHE_LIMIT, Environment, dynamic_eid, gateway::owned_text, lisp_sec, router, secret,
-    subscription, values,
+    DEFAULT_MAP_CACHE_LIMIT, Environment, dynamic_eid, gateway::owned_text, lisp_sec, router,
+    secret, subscription, values,
 };
 
 /// The bounds of `registration-interval`.

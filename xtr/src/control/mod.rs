@@ -59,8 +59,8 @@ mod trust;
 mod version;
 mod ways;
 
-pub use mobility::{Detection, HostChange, HostGone, HostSeen};
 pub use database::{Origin as MappingOrigin, OwnMapping};
+pub use mobility::{Detection, HostChange, HostGone, HostSeen};
 
 use crate::config::{ControlConfig, Endpoint, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
@@ -71,13 +71,13 @@ use etr::Registration;
 use itr::Lookups;
 use limit::TokenBucket;
 use locator::{Candidate, Locator, Path, Why};
-use mobility::Mobility;
 use map_cache::{Due, MapCache};
 use mapping::discard::{Discard, DiscardCounters};
 use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
 use mapping::wire::{CONTROL_PORT, Message};
+use mobility::Mobility;
 use own::OwnRlocs;
 use path_probe::PathProbes;
 use probe_schedule::Schedule;

@@ -39,7 +39,8 @@ use plan::{BRIDGE, CLIENT, MS, NEIGHBOUR, STRANGER, UPLINKS, VM, VM_PORT, XTR, X
 pub(crate) use plan::PLAN;
 
 /// In one line.
-pub(crate) const TITLE: &str = "a VM moves between data centres, IPv4 and IPv6, and keeps its sessions";
+pub(crate) const TITLE: &str =
+    "a VM moves between data centres, IPv4 and IPv6, and keeps its sessions";
 
 /// The routing protocol number of the routes to hosts.
 const PROTOCOL: u8 = 204;
@@ -57,6 +58,8 @@ const AFTER: Duration = Duration::from_millis(1500);
 /// How long a silent VM may stay registered: its timeout, and what deregistration takes.
 const WITHDRAWN: Duration = Duration::from_secs(6);
 const MOVES: usize = 10;
+/// How long one ping of several waits.
+const TRY: Duration = Duration::from_millis(100);
 
 /// Runs it.
 pub(crate) fn run(network: &mut Network, checks: &mut Checks) -> io::Result<()> {
@@ -145,12 +148,7 @@ impl Bed {
         let mark = self.core.mark();
         for (client, vm) in CLIENT.into_iter().zip(VM) {
             let answer = ping(&self.client, Header::new(client, vm), 100, FIRST_LIMIT)?;
-            checks.that(
-                format!("the very first ping to {vm}"),
-                "reply",
-                answer,
-                answer.is_reply(),
-            );
+            checks.that(format!("the very first ping to {vm}"), "reply", answer, answer.is_reply());
         }
         for prefix in ["172.16.4.0/24", "2001:db8:e004::/64"] {
             let rlocs = self.client_knows(prefix)?;
@@ -159,7 +157,8 @@ impl Bed {
         let packets = self.core.datagrams_since(mark);
         let stray = packets.iter().filter(|packet| {
             packet.lisp().is_some()
-                && ![(XTR_C, XTR[0]), (XTR[0], XTR_C)].contains(&(packet.source, packet.destination))
+                && ![(XTR_C, XTR[0]), (XTR[0], XTR_C)]
+                    .contains(&(packet.source, packet.destination))
         });
         checks.equal("LISP packets between any others", 0, stray.count());
         let streams = Streams::start(self)?;
@@ -185,13 +184,22 @@ impl Bed {
         self.notified(checks)?;
         for (prefix, family) in [("172.16.4.0/24", "IPv4"), ("2001:db8:e004::/64", "IPv6")] {
             let sources = self.registered(prefix)?;
-            checks.equal(format!("the aggregate is as it was, {family}"), XTR[0].to_string(), sources);
+            checks.equal(
+                format!("the aggregate is as it was, {family}"),
+                XTR[0].to_string(),
+                sources,
+            );
         }
         for (session, family) in [(session, "IPv4"), (session6, "IPv6")] {
             let survived = session.finish();
             let passed = survived.is_ok();
             let shown = survived.map_or_else(|error| error.to_string(), |s| s.to_string());
-            checks.that(format!("the TCP session lives on, {family}"), "every record", shown, passed);
+            checks.that(
+                format!("the TCP session lives on, {family}"),
+                "every record",
+                shown,
+                passed,
+            );
         }
         Ok(())
     }
@@ -267,7 +275,8 @@ impl Bed {
                     && packet.control() == Some(&Control::Other(MAP_REGISTER))
             })
         });
-        let after = register.zip(first).and_then(|(frame, first)| frame.time.duration_since(first).ok());
+        let after =
+            register.zip(first).and_then(|(frame, first)| frame.time.duration_since(first).ok());
         let shown = after.map_or("none".to_owned(), |d| format!("{:.1} ms", d.as_secs_f64() * 1e3));
         let passed = after.is_some_and(|after| after <= Duration::from_millis(10));
         checks.that("Map-Register after the VM's first frame", "at most 10 ms", shown, passed);
@@ -316,7 +325,12 @@ impl Bed {
     }
 
     /// There and back over long wires.
-    fn with_delay(&mut self, checks: &mut Checks, delay: Duration, limit: Duration) -> io::Result<()> {
+    fn with_delay(
+        &mut self,
+        checks: &mut Checks,
+        delay: Duration,
+        limit: Duration,
+    ) -> io::Result<()> {
         self.relays.iter().for_each(|relay| relay.delay(delay));
         let text = format!("{} ms one way", delay.as_millis());
         thread::sleep(Duration::from_secs(3));
@@ -388,12 +402,17 @@ impl Bed {
     /// Cold: the VM is in neither data centre for a while.
     fn cold(&mut self, checks: &mut Checks) -> io::Result<()> {
         self.move_vm(Duration::from_secs(4))?;
+        let begin = Instant::now();
         for (client, vm) in CLIENT.into_iter().zip(VM) {
-            let answer = ping(&self.vm, Header::new(vm, client), 100, FIRST_LIMIT)?;
+            let header = Header::new(vm, client);
+            let mut answer = ping(&self.vm, header, 100, TRY)?;
+            while !answer.is_reply() && begin.elapsed() < Duration::from_secs(1) {
+                answer = ping(&self.vm, header, 100, TRY)?;
+            }
             checks.that(
-                format!("after 4 s in no data centre, the first ping of {vm}"),
-                "reply",
-                answer,
+                format!("after 4 s in no data centre, {vm} is reached again"),
+                "within 1 s",
+                format!("{answer}, {} ms after", begin.elapsed().as_millis()),
                 answer.is_reply(),
             );
         }

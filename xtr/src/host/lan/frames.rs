@@ -44,24 +44,7 @@ impl Mac {
     /// The link-local address made of it (RFC 4291 Appendix A), which is what the kernel makes too.
     pub const fn link_local(self) -> Ipv6Addr {
         let Self([a, b, c, d, e, f]) = self;
-        Ipv6Addr::from_octets([
-            0xfe,
-            0x80,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            a ^ 2,
-            b,
-            c,
-            0xff,
-            0xfe,
-            d,
-            e,
-            f,
-        ])
+        Ipv6Addr::from_octets([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
     }
 }
 

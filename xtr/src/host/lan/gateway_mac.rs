@@ -176,7 +176,8 @@ fn set(settings: &[(&str, &str)], interface: &str) -> io::Result<Vec<(PathBuf, S
 /// What the kernel said; `NotFound` without an Ethernet address.
 pub async fn station(handle: &Handle, interface: u32) -> io::Result<(Mac, Option<IpAddr>)> {
     let mut links = handle.link().get().match_index(interface).execute();
-    let link = links.try_next().await.map_err(|error| netlink_error("read an interface", &error))?;
+    let link =
+        links.try_next().await.map_err(|error| netlink_error("read an interface", &error))?;
     let mac = link.and_then(|link| {
         link.attributes.into_iter().find_map(|attribute| match attribute {
             LinkAttribute::Address(octets) => octets.try_into().ok().map(Mac),
@@ -193,7 +194,8 @@ pub async fn station(handle: &Handle, interface: u32) -> io::Result<(Mac, Option
         IpAddr::V4(_) => false,
         IpAddr::V6(address) => address.is_unicast_link_local(),
     };
-    let own = addresses.into_iter().find(|(address, at)| *at == interface && is_link_local(address));
+    let own =
+        addresses.into_iter().find(|(address, at)| *at == interface && is_link_local(address));
     Ok((mac, own.map(|(address, _)| address)))
 }
 
@@ -207,7 +209,8 @@ pub async fn check(handle: &Handle, configs: &[GatewayMac]) -> io::Result<()> {
         let index = present.iter().find(|(_, found)| found.name == *interface).map(|(i, _)| *i);
         let Some(index) = index else { continue };
         if station(handle, index).await?.0 == *mac {
-            let text = format!("{interface} itself has the MAC {mac} of the gateway: give it another");
+            let text =
+                format!("{interface} itself has the MAC {mac} of the gateway: give it another");
             return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
         }
     }

@@ -7,9 +7,9 @@ use super::super::netlink_error;
 use super::super::routing::{PROTOCOL, SITE_TABLE, destination_of, route, table_of, unless_gone};
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
+use rtnetlink::Handle;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteProtocol, RouteType};
-use rtnetlink::Handle;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -34,10 +34,13 @@ impl HostRoutes {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut query = RouteMessage::default();
             query.header.address_family = family;
-            let routes: Vec<RouteMessage> =
-                handle.route().get(query).execute().try_collect().await.map_err(|error| {
-                    netlink_error("list routes", &error)
-                })?;
+            let routes: Vec<RouteMessage> = handle
+                .route()
+                .get(query)
+                .execute()
+                .try_collect()
+                .await
+                .map_err(|error| netlink_error("list routes", &error))?;
             for route in routes.into_iter().filter(|route| is_leftover(route, ranges)) {
                 tracing::info!("removing a host route of an earlier run");
                 let removal = handle.route().del(route).execute().await;
@@ -53,10 +56,13 @@ impl HostRoutes {
     /// What the kernel said.
     pub async fn here(&mut self, address: IpAddr, interface: u32) -> io::Result<()> {
         let host = IpNet::from(address);
-        self.replace(address, vec![
-            route(host, MAIN, RouteType::Unicast).output_interface(interface).build(),
-            route(host, SITE_TABLE, RouteType::Throw).build(),
-        ])
+        self.replace(
+            address,
+            vec![
+                route(host, MAIN, RouteType::Unicast).output_interface(interface).build(),
+                route(host, SITE_TABLE, RouteType::Throw).build(),
+            ],
+        )
         .await
     }
 

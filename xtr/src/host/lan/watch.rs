@@ -239,7 +239,8 @@ impl Watch {
         };
         let named = interfaces.unwrap_or(&range.interfaces);
         for link in self.links.iter().filter(|link| named.contains(&link.name)) {
-            let frame = link.asks_from(address).and_then(|own| frames::question(link.mac, own, address));
+            let frame =
+                link.asks_from(address).and_then(|own| frames::question(link.mac, own, address));
             if let Some(frame) = frame {
                 link.send(address, &frame);
             }
@@ -309,9 +310,7 @@ async fn open(handle: &Handle, name: &str, gateways: &Gateways) -> io::Result<Li
     };
     let gateway = gateways.links().iter().find(|gateway| gateway.config.interface == name);
     let (mac, link_local) = match gateway {
-        Some(gateway) => {
-            (gateway.config.mac, Some(IpAddr::from(gateway.config.mac.link_local())))
-        }
+        Some(gateway) => (gateway.config.mac, Some(IpAddr::from(gateway.config.mac.link_local()))),
         None => station(handle, index).await?,
     };
     Ok(Link {

@@ -70,14 +70,20 @@ fn build(network: &mut Network) -> io::Result<()> {
     let host_c = network.node("host-c")?;
     let subnets = [(v4(192, 168, 1, 1), CLIENT[0], 24), (v6(0xe00c, 1), CLIENT[1], 64)];
     network.site(&xtr_c, &host_c, &subnets)?;
-    data_centre(network, &core, ("xtr-1", "dc1", "to-dc1"), XTR[0], [
-        (v4(172, 16, 4, 2), 24),
-        (v6(0xe004, 2), 64),
-    ])?;
-    data_centre(network, &core, ("xtr-2", "dc2", "to-dc2"), XTR[1], [
-        (v4(172, 16, 9, 1), 24),
-        (v6(0xe009, 1), 64),
-    ])?;
+    data_centre(
+        network,
+        &core,
+        ("xtr-1", "dc1", "to-dc1"),
+        XTR[0],
+        [(v4(172, 16, 4, 2), 24), (v6(0xe004, 2), 64)],
+    )?;
+    data_centre(
+        network,
+        &core,
+        ("xtr-2", "dc2", "to-dc2"),
+        XTR[1],
+        [(v4(172, 16, 9, 1), 24), (v6(0xe009, 1), 64)],
+    )?;
     fabric(network)?;
     machine(network, "vm", ("fabric", VM_PORT), VM)?;
     machine(network, "stays", ("dc1", "stays"), NEIGHBOUR)?;
