@@ -171,7 +171,7 @@ fn a_packet_is_explained_before_and_after_its_mapping_is_known() {
     let stranger = site.text("explain 203.0.113.1 192.0.2.80 --from core --rloc 192.0.2.9", 1);
     assert!(stranger.contains("DROP: petr_rloc_not_accepted"), "{stranger}");
     let short = site.isthmus("explain 192.0.2.80 203.0.113.1 --length 20");
-    assert_eq!(short.status.code(), Some(1));
+    assert_eq!(short.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&short.stderr).contains("at least 28 octets"));
     let drops = site.gateway.ask(&Query::Drops).expect("drops");
     let reasons: Vec<&Value> =

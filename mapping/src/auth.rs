@@ -164,6 +164,44 @@ impl PreparedKey {
         Err(AuthError::Mismatch)
     }
 
+    /// The untruncated MAC of octets that have no field for it themselves, keyed by the secret (AU-06); octets beyond the hash are zero.
+    ///
+    /// # Errors
+    /// [`AuthError::Algorithm`] for one that makes a key per message.
+    pub fn mac_of(
+        &self,
+        octets: &[u8],
+        algorithm: Algorithm,
+    ) -> Result<[u8; UNTRUNCATED_MAC_LEN], AuthError> {
+        let mut mac = [0; UNTRUNCATED_MAC_LEN];
+        match algorithm {
+            Algorithm::HmacSha1 => mac[..UNTRUNCATED_SHA1_MAC_LEN]
+                .copy_from_slice(&self.sha1.clone().chain_update(octets).finalize().into_bytes()),
+            Algorithm::HmacSha256 => mac
+                .copy_from_slice(&self.sha256.clone().chain_update(octets).finalize().into_bytes()),
+            Algorithm::HmacSha256Hkdf => return Err(AuthError::Algorithm(algorithm.id())),
+        }
+        Ok(mac)
+    }
+
+    /// Verifies a MAC made by [`Self::mac_of`], truncated or not (AU-13, AU-14).
+    ///
+    /// # Errors
+    /// See [`AuthError`].
+    pub fn verify_mac_of(
+        &self,
+        octets: &[u8],
+        algorithm: Algorithm,
+        received: &[u8],
+    ) -> Result<(), AuthError> {
+        permitted_length(algorithm, received.len())?;
+        let computed = self.mac_of(octets, algorithm)?;
+        match bool::from(computed[..received.len()].ct_eq(received)) {
+            true => Ok(()),
+            false => Err(AuthError::Mismatch),
+        }
+    }
+
     /// The MAC with its key in: the secret itself (AU-06), or one per message (AU-07).
     fn mac(&self, algorithm: Algorithm, layout: &SignedLayout) -> KeyedMac {
         match algorithm {
@@ -261,9 +299,15 @@ fn computed<M: Mac + Clone>(
 /// RFC 9301 §5.6 leaves info, length and the order of salt and key to the reader; this is the one place that chooses.
 fn per_message_key(secret: &[u8], nonce: u64, kind: SignedKind) -> [u8; 32] {
     /// Extraction with its salt in: the salts never change.
-    static SALTED: LazyLock<[HkdfExtract<Sha256>; 3]> = LazyLock::new(|| {
-        [SignedKind::Register, SignedKind::Notify, SignedKind::NotifyAck]
-            .map(|kind| HkdfExtract::new(Some(salt(kind).as_bytes())))
+    static SALTED: LazyLock<[HkdfExtract<Sha256>; 5]> = LazyLock::new(|| {
+        [
+            SignedKind::Register,
+            SignedKind::Notify,
+            SignedKind::NotifyAck,
+            SignedKind::InfoRequest,
+            SignedKind::InfoReply,
+        ]
+        .map(|kind| HkdfExtract::new(Some(salt(kind).as_bytes())))
     });
     let mut extract = SALTED[kind as usize].clone();
     extract.input_ikm(&nonce.to_be_bytes());
@@ -280,6 +324,9 @@ const fn salt(kind: SignedKind) -> &'static str {
         SignedKind::Register => "Map-Register Authentication",
         SignedKind::Notify => "Map-Notify Authentication",
         SignedKind::NotifyAck => "Map-Notify-Ack Authentication",
+        // Named by nobody: made after the others.
+        SignedKind::InfoRequest => "Info-Request Authentication",
+        SignedKind::InfoReply => "Info-Reply Authentication",
     }
 }
 

@@ -103,6 +103,42 @@ pub struct MappingConfig {
     pub ddt: DdtConfig,
     /// LISP-SEC towards the ITRs (RFC 9303).
     pub lisp_sec: LispSec,
+    /// RTRs for xTRs behind NATs, in the order they are told; empty = Info-Requests and relayed Map-Registers are refused.
+    pub rtrs: Vec<Rtr>,
+}
+
+/// An RTR that carries xTRs through their NATs (draft-ermagan-lisp-nat-traversal).
+#[derive(Clone, Debug)]
+pub struct Rtr {
+    /// Where it is.
+    pub address: IpAddr,
+    /// What Map-Notifies to it are authenticated with; without it, only its nonces protect it (§6).
+    pub key: Option<RtrKey>,
+}
+
+/// A secret shared by a Map-Server and an RTR (draft-ermagan-lisp-nat-traversal §4.4).
+#[derive(Clone, Debug)]
+pub struct RtrKey {
+    /// Key ID.
+    pub id: u8,
+    /// The secret.
+    pub secret: Secret,
+    /// HMAC-SHA-256-128, or HMAC-SHA-1-96 for an old peer: no other is defined.
+    pub algorithm: Algorithm,
+    /// How the peer deviates; a legacy one wants untruncated MACs (AU-14).
+    pub profile: Profile,
+}
+
+impl RtrKey {
+    /// The octets of the Authentication Data that the peer expects.
+    pub const fn mac_len(&self) -> usize {
+        match self.profile {
+            Profile::Rfc9301 => self.algorithm.mac_len(),
+            Profile::Oor | Profile::LispersNet | Profile::Vpp => {
+                self.algorithm.untruncated_mac_len()
+            }
+        }
+    }
 }
 
 /// LISP-SEC of a Map-Resolver and Map-Server (RFC 9303). Towards an ETR it needs nothing: the ETR's own key wraps its one-time key.
@@ -262,6 +298,7 @@ impl MappingConfig {
             cluster: None,
             ddt: DdtConfig::default(),
             lisp_sec: LispSec::default(),
+            rtrs: Vec::new(),
         }
     }
 }

@@ -88,6 +88,8 @@ crate::named! {
     ReferralUnusable "referral_unusable" "A Map-Referral, or a configured referral, with an unassigned action or without an RLOC that can be asked (RFC 8111 §6.2).";
     ReferralNotAuthoritative "referral_not_authoritative" "A DDT node that others refer to says it is not authoritative: its parent's delegation and its own configuration differ (RFC 8111 §7.3.2).";
     DdtUnanswered "ddt_unanswered" "No DDT node of a referral set answered, so the lookup was given up without a reply (RFC 8111 §7.3.2).";
+    NatNotConfigured "nat_not_configured" "An Info-Request of an xTR that wants to know of RTRs, but there are none: add rtrs to [nat].";
+    RtrUnknown "rtr_unknown" "A Map-Register in an Encapsulated Control Message, from somebody who is none of nat.rtrs: add the router there if it is yours.";
     SendFailed "send_failed" "The kernel refused to send a control message: no route, or the interface is down.";
 }
 

@@ -69,6 +69,11 @@ pub const MAP_REQUESTS_PER_SECOND: u32 = 1_000;
 /// Outstanding lookups of one node (MC-27).
 pub const PENDING_LOOKUPS: usize = 16_384;
 
+// NAT traversal.
+
+/// For how many minutes the RTRs of an Info-Reply may be kept, and so how often an xTR asks again (draft-ermagan-lisp-nat-traversal §4.1).
+pub const RTR_LIST_TTL_MINUTES: u32 = 10;
+
 // Replies.
 
 /// Between two Map-Replies to one RLOC about one EID-prefix (RFC 9301 §5.4, RP-15).

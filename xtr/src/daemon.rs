@@ -397,6 +397,7 @@ impl Daemon {
             match &punt {
                 Punt::Miss { .. }
                 | Punt::SourceMoved { .. }
+                | Punt::SourceUnknown { .. }
                 | Punt::Marked { .. }
                 | Punt::HostSpoke { .. }
                 | Punt::Unreachable { .. } => {
@@ -569,7 +570,9 @@ impl Daemon {
                 serde_json::to_value(explained)
             }
             Query::Sites | Query::Refusals | Query::Referrals | Query::Delegations => {
-                return Err("this daemon is no Map-Server".to_owned());
+                return Err(
+                    "this daemon is no Map-Server: ask one, with `--role mapping`".to_owned()
+                );
             }
             Query::Traffic => {
                 serde_json::to_value(self.control.traffic_view(&self.engine.arrivals()))

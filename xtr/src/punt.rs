@@ -20,6 +20,13 @@ pub enum Punt {
         /// The inner source of the packet that missed.
         source: IpAddr,
     },
+    /// Packets from a source without mapping came through a tunnel, where sources are checked; packets may be held for it.
+    SourceUnknown {
+        /// The inner source, the EID to resolve.
+        source: Eid,
+        /// The inner destination of the packet.
+        destination: IpAddr,
+    },
     /// Packets of a registered source come from an RLOC that is none of its mapping: the mapping may be old.
     SourceMoved {
         /// The inner source.
@@ -68,6 +75,14 @@ pub fn queue(capacity: usize) -> (PuntSender, PuntReceiver) {
 pub struct PuntSender(Arc<Shared>);
 
 impl PuntSender {
+    /// As [`Self::send`], for what anyone in the core can bring about by lying about addresses: half of the queue is enough for that.
+    pub fn send_for_others(&self, punt: Punt) -> Result<(), Punt> {
+        if self.0.queue.len() >= self.0.queue.capacity().div_ceil(2) {
+            return Err(punt);
+        }
+        self.send(punt)
+    }
+
     /// Queues `punt` and wakes the receiver; gives it back when the queue is full.
     pub fn send(&self, punt: Punt) -> Result<(), Punt> {
         self.0.queue.push(punt)?;
@@ -117,6 +132,17 @@ mod tests {
         assert!(sender.send(miss(3)).is_err());
         assert!(receiver.pop().is_some());
         assert!(sender.send(miss(4)).is_ok());
+    }
+
+    #[test]
+    fn mc_27_what_others_bring_about_leaves_half_of_the_queue() {
+        let (sender, receiver) = queue(4);
+        assert!(sender.send_for_others(miss(1)).is_ok());
+        assert!(sender.send_for_others(miss(2)).is_ok());
+        assert!(sender.send_for_others(miss(3)).is_err());
+        assert!(sender.send(miss(4)).is_ok());
+        assert!(receiver.pop().is_some() && receiver.pop().is_some());
+        assert!(sender.send_for_others(miss(5)).is_ok());
     }
 
     #[tokio::test]

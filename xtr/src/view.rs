@@ -99,7 +99,7 @@ pub struct LocatorView {
     pub mappings: u64,
     /// Whether it belongs to the use-petr set.
     pub petr: bool,
-    /// Why it carries nothing now, in words; `None` = it may carry traffic.
+    /// Why it carries nothing now, or, while it recovers, only what no other locator can, in words; `None` = it may carry traffic.
     pub unusable: Option<String>,
 }
 

@@ -69,7 +69,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "PATH", conflicts_with = "role")]
     socket: Option<PathBuf>,
     /// The daemon's role, when several run on this host
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = show::forwarding_role())]
     role: Option<RoleName>,
 }
 
@@ -130,11 +130,24 @@ fn question(args: &ExplainArgs) -> Result<ExplainQuery, Failure> {
         }
         FromSide::Native => Side::Native,
     };
+    if args.df && args.source.is_ipv6() {
+        return usage("--df is for IPv4: IPv6 has no such bit, and is never fragmented on the way");
+    }
     let protocol = match args.proto {
         Protocol::Number(number) => number,
         Protocol::Icmp if args.source.is_ipv4() => ICMP,
         Protocol::Icmp => ICMPV6,
     };
+    let header = if args.source.is_ipv4() { 20 } else { 40 };
+    let transport = match protocol {
+        TCP => 20,
+        UDP | ICMP | ICMPV6 => 8,
+        _ => 0,
+    };
+    if args.length < header + transport {
+        let least = header + transport;
+        return usage(&format!("such a packet has at least {least} octets: --length {least}"));
+    }
     Ok(ExplainQuery {
         from,
         source: args.source,

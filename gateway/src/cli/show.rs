@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use mapping::admin::Query;
 
@@ -118,6 +119,14 @@ pub(crate) fn run(args: &ShowArgs) -> Result<(), Failure> {
     let text = render::view(&query, view)
         .map_err(|error| Failure::Failed(format!("the answer is not understood: {error}")))?;
     print(&text)
+}
+
+/// `--role` of what only those know that forward packets.
+pub(super) fn forwarding_role() -> impl TypedValueParser<Value = RoleName> {
+    PossibleValuesParser::new(["gateway", "xtr"]).map(|name| match name.as_str() {
+        "gateway" => RoleName::Gateway,
+        _ => RoleName::Xtr,
+    })
 }
 
 /// The socket that is meant.

@@ -75,12 +75,14 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
             "add [pitr] with eid-aggregates or [petr] with accept-from",
         );
     }
-    let (mut data, path_mtu) = router::data(root, table.as_ref(), (rlocs.clone(), Role::Proxy));
+    let (mut data, path_mtu) =
+        router::data(root, table.as_ref(), (rlocs.clone(), Role::Proxy), environment);
     if let Some(table) = &table {
         let is_set = root.get("pitr").is_some_and(|pitr| pitr.writes("native-interfaces"));
-        data.intake = router::intake(table, ("pitr.native-interfaces", is_set), || {
-            RingIntake::of_proxy(host.native_interfaces.clone(), &host.announce)
-        });
+        data.intake =
+            router::intake(table, ("pitr.native-interfaces", is_set), environment, || {
+                RingIntake::of_proxy(host.native_interfaces.clone(), &host.announce)
+            });
     }
     if let Some(table) = table {
         table.finish();
@@ -236,7 +238,8 @@ fn read_accept_from(node: &Node<'_>, config: &mut PetrConfig) {
         }
         return;
     }
-    let Some(accept) = node.table() else { return };
+    let instead = "write \"registered\" or { eids = [\"ADDRESS/LENGTH\"] }";
+    let Some(accept) = node.table_or(instead) else { return };
     config.registered = accept.or("registered", false, Node::boolean);
     config.accept_from_rlocs =
         accept.get("rlocs").map(|n| n.list_of(values::prefix)).unwrap_or_default();

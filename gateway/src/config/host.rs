@@ -11,6 +11,10 @@ use nix::ifaddrs::getifaddrs;
 pub struct Host {
     interfaces: BTreeSet<String>,
     addresses: Vec<(String, IpAddr)>,
+    /// Interfaces that carry no Ethernet frames.
+    not_ethernet: BTreeSet<String>,
+    /// CPUs on-line; none if that is not known.
+    cpus: BTreeSet<usize>,
 }
 
 impl Host {
@@ -18,7 +22,7 @@ impl Host {
     pub fn new(addresses: impl IntoIterator<Item = (String, IpAddr)>) -> Self {
         let addresses: Vec<_> = addresses.into_iter().collect();
         let interfaces = addresses.iter().map(|(name, _)| name.clone()).collect();
-        Self { interfaces, addresses }
+        Self { interfaces, addresses, ..Self::default() }
     }
 
     /// This host, in this network namespace, now.
@@ -33,7 +37,21 @@ impl Host {
                 host.addresses.push((entry.interface_name, address));
             }
         }
+        host.not_ethernet =
+            host.interfaces.iter().filter(|name| !carries_ethernet(name)).cloned().collect();
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+        host.cpus = numbers(&online);
         Ok(host)
+    }
+
+    /// Whether this CPU is on-line, as far as that is known.
+    pub fn has_cpu(&self, cpu: usize) -> bool {
+        self.cpus.is_empty() || self.cpus.contains(&cpu)
+    }
+
+    /// Whether an interface carries Ethernet frames, as far as that is known.
+    pub fn is_ethernet(&self, interface: &str) -> bool {
+        !self.not_ethernet.contains(interface)
     }
 
     /// Whether `address` is one of this host's; all of 127.0.0.0/8 is, listed or not.
@@ -61,6 +79,22 @@ impl Host {
     }
 }
 
+/// By the kernel's ARPHRD number; what it does not say counts as Ethernet.
+fn carries_ethernet(interface: &str) -> bool {
+    const ARPHRD_ETHER: &str = "1";
+    let kind = std::fs::read_to_string(format!("/sys/class/net/{interface}/type"));
+    kind.map_or(true, |kind| kind.trim() == ARPHRD_ETHER)
+}
+
+/// A list as the kernel writes it: `0-3,8`.
+fn numbers(list: &str) -> BTreeSet<usize> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
+    };
+    list.split(',').filter_map(range).flatten().collect()
+}
+
 fn is_local_only(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => a.is_link_local() || a.is_loopback(),
@@ -76,6 +110,14 @@ mod tests {
     fn this_host_has_loopback() {
         let host = Host::read().expect("getifaddrs");
         assert!(host.has_interface("lo"), "{host:?}");
+    }
+
+    #[test]
+    fn lists_of_cpus_are_read() {
+        assert_eq!(numbers("0-2,8\n").into_iter().collect::<Vec<_>>(), [0, 1, 2, 8]);
+        assert!(numbers("").is_empty());
+        let host = Host::read().expect("getifaddrs");
+        assert!(!host.has_cpu(100_000) && !host.is_ethernet("lo"), "{host:?}");
     }
 
     #[test]

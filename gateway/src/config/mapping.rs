@@ -13,7 +13,7 @@ use mapping::timers;
 use super::node::{Node, Table};
 use super::overlap::{Claims, Nesting};
 use super::{
-    Environment, clients, cluster, ddt, gateway::owned_text, lisp_sec, router, secret,
+    Environment, clients, cluster, ddt, gateway::owned_text, lisp_sec, nat, router, secret,
     subscription, values,
 };
 
@@ -49,6 +49,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> MappingConfig
         }
     }
     config.lisp_sec = lisp_sec::of_mapping(root, environment, &config.sites);
+    config.rtrs = nat::rtrs(root, environment);
     if let Some((first, second)) = config.shared_secret() {
         // AU-10. Which file is wrong only the operator can tell.
         let name = &config.sites[first].name;

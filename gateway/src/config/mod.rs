@@ -28,6 +28,7 @@ mod gateway;
 mod host;
 mod lisp_sec;
 mod mapping;
+mod nat;
 mod node;
 mod overlap;
 mod report;

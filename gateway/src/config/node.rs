@@ -127,6 +127,11 @@ impl<'a> Node<'a> {
 
     /// A table.
     pub(crate) fn table(&self) -> Option<Table<'a>> {
+        self.table_or("write a table")
+    }
+
+    /// A table, where something else would do as well: `instead` names all that can be written.
+    pub(crate) fn table_or(&self, instead: &str) -> Option<Table<'a>> {
         match &self.value.kind {
             ValueKind::Table(map) => Some(Table {
                 map,
@@ -135,7 +140,7 @@ impl<'a> Node<'a> {
                 known: RefCell::default(),
                 missing: RefCell::default(),
             }),
-            _ => self.wrong_type("write a table"),
+            _ => self.wrong_type(instead),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the gateway and xtr files share: `tun`, `[data]`, timers, peers, locators.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -76,6 +77,7 @@ pub(crate) fn data(
     root: &Table<'_>,
     role: Option<&Table<'_>>,
     (rlocs, kind): (Vec<IpAddr>, Role),
+    environment: &Environment,
 ) -> (DataConfig, PathMtuConfig) {
     let (tun_name, queues) = role
         .and_then(|role| role.get("tun"))
@@ -87,7 +89,7 @@ pub(crate) fn data(
             (name, queues)
         })
         .unwrap_or_else(|| (DEFAULT_TUN.to_owned(), None));
-    let (count, cpus) = role.map_or((None, Vec::new()), |role| workers(role, queues));
+    let (count, cpus) = role.map_or((None, Vec::new()), |role| workers(role, queues, environment));
     let mut config =
         DataConfig { rlocs, tun_name, queues: count.or(queues), cpus, ..DataConfig::default() };
     let mut path_mtu = PathMtuConfig { probe: true, ..PathMtuConfig::default() };
@@ -147,7 +149,7 @@ fn path_mtu_mode(node: &Node<'_>) -> Option<(bool, bool)> {
         node.error(&format!("{text:?} is no way to know the path MTU"), INSTEAD);
         return None;
     }
-    let table = node.table()?;
+    let table = node.table_or(INSTEAD)?;
     let mode = (table.or("icmp", true, Node::boolean), table.or("probe", true, Node::boolean));
     table.finish();
     Some(mode)
@@ -157,6 +159,7 @@ fn path_mtu_mode(node: &Node<'_>) -> Option<(bool, bool)> {
 pub(crate) fn intake(
     table: &Table<'_>,
     (interfaces_key, is_set): (&str, bool),
+    environment: &Environment,
     ring: impl FnOnce() -> RingIntake,
 ) -> Intake {
     let Some(node) = table.get("intake") else { return Intake::Tun };
@@ -167,6 +170,13 @@ pub(crate) fn intake(
         ),
         Some("ring") => {
             let ring = ring();
+            let is_ethernet =
+                |name: &str| environment.host.as_ref().is_none_or(|host| host.is_ethernet(name));
+            for name in ring.interfaces.iter().filter(|name| !is_ethernet(name)) {
+                let what = format!("\"ring\" takes Ethernet frames, and {name} has none");
+                let instead = format!("take {name} out of {interfaces_key}, or write \"tun\"");
+                node.error(&what, &instead);
+            }
             if ring.interfaces.len() <= RingIntake::MAX_INTERFACES {
                 return Intake::Ring(ring);
             }
@@ -185,8 +195,13 @@ pub(crate) fn intake(
 }
 
 /// `workers` of the role's table: how many, and the cores they run on. A worker has one queue: `tun.queues` may say the same.
-fn workers(role: &Table<'_>, queues: Option<usize>) -> (Option<usize>, Vec<usize>) {
-    let Some(table) = role.get("workers").and_then(|node| node.table()) else {
+fn workers(
+    role: &Table<'_>,
+    queues: Option<usize>,
+    environment: &Environment,
+) -> (Option<usize>, Vec<usize>) {
+    let example = "write a table such as { count = \"auto\", cpus = [2, 3] }";
+    let Some(table) = role.get("workers").and_then(|node| node.table_or(example)) else {
         return (None, Vec::new());
     };
     let count = table.get("count").and_then(|node| {
@@ -201,13 +216,33 @@ fn workers(role: &Table<'_>, queues: Option<usize>) -> (Option<usize>, Vec<usize
         }
         count
     });
-    let cpus = table.get("cpus").map(|node| node.list_of(cpu)).unwrap_or_default();
+    let cpus = table.get("cpus").map(|node| cpus(&node, environment)).unwrap_or_default();
     table.finish();
     (count, cpus)
 }
 
-fn cpu(node: &Node<'_>) -> Option<usize> {
-    node.integer(0..=1023).and_then(|value| usize::try_from(value).ok())
+/// Cores that are there, each once.
+fn cpus(node: &Node<'_>, environment: &Environment) -> Vec<usize> {
+    let seen = RefCell::new(Vec::new());
+    node.list_of(|node| {
+        let cpu = node.integer(0..=1023).and_then(|value| usize::try_from(value).ok())?;
+        if seen.borrow().contains(&cpu) {
+            node.error(
+                &format!("CPU {cpu} is given twice"),
+                "two workers on a core slow each other",
+            );
+            return None;
+        }
+        seen.borrow_mut().push(cpu);
+        if let Some(host) = &environment.host
+            && !host.has_cpu(cpu)
+        {
+            let instead = "write CPUs that `lscpu` lists as on-line";
+            node.error(&format!("this host has no CPU {cpu} on-line"), instead);
+            return None;
+        }
+        Some(cpu)
+    })
 }
 
 /// `"auto"` (one per core) or a number of `what`.
@@ -224,7 +259,12 @@ fn auto_or_number(node: &Node<'_>, what: &str) -> Option<Option<usize>> {
 
 /// `{ per-locator, per-site }`, packets per second.
 fn rate_limits(node: &Node<'_>) -> Option<RateLimits> {
-    let table = node.table()?;
+    const INSTEAD: &str =
+        "write { per-locator = 1000000 } or { per-site = 1000000 }, packets per second";
+    let table = node.table_or(INSTEAD)?;
+    if !table.has("per-locator") && !table.has("per-site") && table.entries().is_empty() {
+        node.error("limits nothing", INSTEAD);
+    }
     let rate = |key: &'static str| {
         table.or(key, None, |node| {
             node.integer(1..=1_000_000_000).and_then(|rate| u32::try_from(rate).ok()).map(Some)

@@ -57,7 +57,8 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.lisp_sec = lisp_sec::of_router(table, environment, &control.map_servers);
     }
     let addresses: Vec<IpAddr> = control.rlocs.iter().map(|rloc| rloc.address).collect();
-    let (mut data, path_mtu) = router::data(root, table.as_ref(), (addresses.clone(), Role::Xtr));
+    let (mut data, path_mtu) =
+        router::data(root, table.as_ref(), (addresses.clone(), Role::Xtr), environment);
     control.trusted_core.clone_from(&data.trusted_core);
     trusted_core::check_merge(root, control.trusted_core.as_ref(), control.merge);
     control.path_mtu = path_mtu;
@@ -79,7 +80,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
     }
     if let Some(table) = &table {
         let is_set = root.get("eid").is_some_and(|eids| eids.writes("interfaces"));
-        data.intake = router::intake(table, ("eid.interfaces", is_set), || {
+        data.intake = router::intake(table, ("eid.interfaces", is_set), environment, || {
             let ranges = host.ranges.iter().map(|range| range.range.prefix());
             let families: Vec<IpNet> = host.site_prefixes.iter().copied().chain(ranges).collect();
             let mut ring = RingIntake::of_site(host.site_interfaces.clone(), &families);

@@ -247,12 +247,16 @@ impl Daemon {
             Query::Drops => json(&self.server.drops_view()),
             Query::Status => json(&self.status(now)),
             Query::Mobility => Err("this daemon is no tunnel router".to_owned()),
-            Query::MapCache | Query::Locators => Err("this role has no map-cache".to_owned()),
+            Query::MapCache | Query::Locators => Err(
+                "a Map-Server has no map-cache: ask a tunnel router, with `--role gateway` or `--role xtr`".to_owned(),
+            ),
             Query::Reload => Err(
                 "a Map-Server reads its configuration when it starts: restart it; with `state-dir` it keeps its registrations".to_owned(),
             ),
             Query::Explain(_) | Query::Traffic | Query::Tap(_) | Query::TapNext { .. } => {
-                Err("this role forwards no packets".to_owned())
+                Err(
+                    "a Map-Server forwards no packets: ask a tunnel router, with `--role gateway` or `--role xtr`".to_owned(),
+                )
             }
         };
         // The operator may have gone already.

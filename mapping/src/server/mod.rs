@@ -6,6 +6,7 @@ mod durable;
 mod event;
 mod kept;
 mod names;
+mod nat;
 mod notify;
 mod refusals;
 mod register;
@@ -44,6 +45,7 @@ use admission::Admission;
 use ddt::Tree;
 use durable::Durability;
 use names::Names;
+use nat::Rtrs;
 use notify::Notifier;
 use refusals::Refusals;
 use registry::Registry;
@@ -60,6 +62,7 @@ pub struct MapServer {
     tree: Tree,
     clients: Clients,
     itr_keys: ItrKeys,
+    rtrs: Rtrs,
     sites: Sites,
     registry: Registry,
     names: Names,
@@ -104,6 +107,7 @@ impl MapServer {
             own: OwnAddresses::new(config.listen),
             clients: Clients::new(config.clients),
             itr_keys: ItrKeys::new(config.lisp_sec),
+            rtrs: Rtrs::new(config.rtrs),
             sites,
             registry: Registry::default(),
             names: Names::default(),
@@ -152,9 +156,15 @@ impl MapServer {
             Err(error) => self.discard(from.ip(), error.into()),
             Ok(Message::MapRegister(register)) => {
                 self.count(Count::MapRegisters);
-                self.handle_register(now, local.ip(), from, register, payload);
+                self.handle_register(now, local.ip(), (from, None), register, payload);
             }
             Ok(Message::MapNotifyAck(ack)) => self.handle_notify_ack(now, from, &ack, payload),
+            Ok(Message::InfoRequest(request)) => {
+                self.handle_info_request(now, local, from, request, payload);
+            }
+            Ok(Message::Encapsulated(ecm)) if ecm.carries_register() && !self.rtrs.is_empty() => {
+                self.handle_relayed_register(now, local.ip(), from, &ecm);
+            }
             Ok(Message::Encapsulated(ecm)) => {
                 self.handle_encapsulated(now, local.ip(), from, ecm);
             }
@@ -164,7 +174,7 @@ impl MapServer {
             Ok(Message::MapReferral(referral)) => {
                 self.handle_referral(now, local, from.ip(), &referral);
             }
-            Ok(Message::MapReply(_) | Message::MapNotify(_)) => {
+            Ok(Message::MapReply(_) | Message::MapNotify(_) | Message::InfoReply(_)) => {
                 self.discard(from.ip(), Discard::UnexpectedMessage);
             }
         }

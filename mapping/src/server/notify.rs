@@ -18,31 +18,35 @@ use crate::wire::{
 use super::site::Signer;
 
 /// Octets that a Map-Notify of one EID-prefix with a few locators takes.
-const USUAL_NOTIFY: usize = 192;
+pub(super) const USUAL_NOTIFY: usize = 192;
 
-/// A signed Map-Notify, as octets; `None` only if its records do not encode.
-pub(super) fn signed_notify(
-    nonce: u64,
-    records: Vec<EidRecord>,
-    identity: Option<XtrIdentity>,
-    signer: &Signer,
-) -> Option<Vec<u8>> {
-    signed_notify_in(Vec::with_capacity(USUAL_NOTIFY), nonce, records, identity, signer)
+/// What a Map-Notify says.
+#[derive(Debug)]
+pub(super) struct MapNotifyBody {
+    pub(super) nonce: u64,
+    pub(super) records: Vec<EidRecord>,
+    pub(super) identity: Option<XtrIdentity>,
+    /// Tell of the identity by the I-bit, as only NAT traversal does (draft-ermagan-lisp-nat-traversal §4.4).
+    pub(super) flagged: bool,
 }
 
-/// As [`signed_notify`], in the memory of `payload`.
+/// A signed Map-Notify, as octets, in the memory of `payload`; `None` only if its records do not encode.
 pub(super) fn signed_notify_in(
     mut payload: Vec<u8>,
-    nonce: u64,
-    records: Vec<EidRecord>,
-    identity: Option<XtrIdentity>,
+    said: MapNotifyBody,
     signer: &Signer,
 ) -> Option<Vec<u8>> {
+    const I_BIT: u8 = 0x08;
     let authentication =
         AuthenticationData::zeroed(signer.key_id, signer.algorithm.id(), signer.mac_len);
+    let MapNotifyBody { nonce, records, identity, flagged } = said;
     // Without an identity nothing follows the records: both readings of the reach are one.
     let covered = if identity.is_some() { signer.covered } else { Covered::Message };
+    let flagged = flagged && identity.is_some();
     MapNotify { nonce, authentication, records, identity }.encode(&mut payload);
+    if flagged {
+        *payload.first_mut()? |= I_BIT;
+    }
     auth::sign_covering(&mut payload, &signer.secret, signer.algorithm, covered).ok()?;
     Some(payload)
 }

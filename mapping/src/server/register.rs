@@ -10,13 +10,15 @@ use crate::config::Profile;
 use crate::discard::Discard;
 use crate::eid::{EidPrefix, MapVersion};
 use crate::timers::{RECEIVER_CHOSEN_TTL, TTL_RECEIVER_CHOOSES, control_payload_limit};
+use crate::transmit::Transmit;
 use crate::wire::{Action, EidRecord, MapNotifyAck, MapRegister, XtrIdentity};
 
 use super::event::{Event, Refusal, Subject};
-use super::notify::{Due, signed_notify, signed_notify_in, to_control_port};
+use super::nat::ThroughRtr;
+use super::notify::{Due, MapNotifyBody, USUAL_NOTIFY, signed_notify_in, to_control_port};
 use super::registry::{Locators, Outcome, Registered, Registrant, Registration};
 use super::replay::{Checked, Freshness, Nonces, Peer};
-use super::site::{Signing, SiteIndex, nobodys};
+use super::site::{Signer, Signing, SiteIndex, nobodys};
 use super::{Count, MapServer};
 
 /// Configured EID-prefixes whose sites' keys are tried on one message: a message has the records of one site, unless something is
@@ -35,6 +37,8 @@ pub(super) struct Sender {
     pub(super) registrant: Registrant,
     pub(super) from: SocketAddr,
     local: IpAddr,
+    /// The ETR's own address, if `from` is an RTR that relayed the message.
+    behind: Option<IpAddr>,
 }
 
 /// What a Map-Register says of all its records.
@@ -52,7 +56,7 @@ impl MapServer {
         &mut self,
         now: Instant,
         local: IpAddr,
-        from: SocketAddr,
+        (from, behind): (SocketAddr, Option<IpAddr>),
         mut register: MapRegister,
         octets: &[u8],
     ) {
@@ -63,7 +67,7 @@ impl MapServer {
         };
         let covered = register.identity.filter(|_| signing.covered == Covered::Message);
         let registrant = covered.map_or(Registrant::Source(from.ip()), Registrant::xtr);
-        let sender = Sender { site, signing, registrant, from, local };
+        let sender = Sender { site, signing, registrant, from, local, behind };
         let freshness = match self.judge_message(now, &sender, &register) {
             Ok(freshness) => freshness,
             Err(reason) => {
@@ -245,7 +249,7 @@ impl MapServer {
         octets: &[u8],
     ) -> Result<Signing, Discard> {
         self.admission.site(now, site, source)?;
-        self.sites.authenticate(site, register, octets)
+        self.sites.authenticate(site, &register.authentication, octets)
     }
 
     /// MS-19: a Map-Version before the registered one, of this xTR if locator-sets are merged.
@@ -450,13 +454,17 @@ impl MapServer {
             let Some(local) = self.own.source_for(other.source, other.local) else { continue };
             let nonce = self.rng.random();
             let records = vec![mapping.clone()];
-            let payload = signed_notify(nonce, records, other.identity(), &signer)
-                .filter(|payload| payload.len() <= control_payload_limit(other.source));
-            let Some(payload) = payload else {
+            // The RTR knows the ETR's own address.
+            let behind = self.rtrs.get(other.source).map(|rtr| rtr.address);
+            let memory = Vec::with_capacity(USUAL_NOTIFY);
+            let said = (nonce, records, other.identity());
+            let transmit = self.notification(memory, said, &signer, (local, other.source, behind));
+            let Some(transmit) =
+                transmit.filter(|sent| sent.payload.len() <= control_payload_limit(other.source))
+            else {
                 self.count(Count::MapNotifiesTooLong);
                 continue;
             };
-            let transmit = to_control_port(local, other.source, payload);
             self.count(Count::UnsolicitedMapNotifies);
             self.transmit_once_kept(transmit.clone());
             self.notifier.watch(now, nonce, prefix, transmit, signer);
@@ -466,17 +474,36 @@ impl MapServer {
     /// Same nonce, same accepted records (ACT aside: RP-14), signed as the Map-Register was (MS-05); never longer than it, so no CW-06 question.
     fn acknowledge(&mut self, sender: &Sender, register: &MapRegister, records: Vec<EidRecord>) {
         let memory = self.payload();
-        let payload = self.sites.signer(sender.site, sender.signing).and_then(|signer| {
-            signed_notify_in(memory, register.nonce, records, register.identity, &signer)
-        });
-        if let Some(payload) = payload {
+        let said = (register.nonce, records, register.identity);
+        let path = (sender.local, sender.from.ip(), sender.behind);
+        let transmit = self
+            .sites
+            .signer(sender.site, sender.signing)
+            .and_then(|signer| self.notification(memory, said, &signer, path));
+        if let Some(mut transmit) = transmit {
             self.count(Count::MapNotifies);
-            let mut transmit = to_control_port(sender.local, sender.from.ip(), payload);
             // lispers.net listens where it sent from (REQUIREMENTS §27 item 1).
-            if self.sites.get(sender.site).config.profile == Profile::LispersNet {
+            let direct = sender.behind.is_none();
+            if direct && self.sites.get(sender.site).config.profile == Profile::LispersNet {
                 transmit.destination = sender.from;
             }
             self.transmit_once_kept(transmit);
+        }
+    }
+
+    /// A Map-Notify of nonce, records and identity, from an own address to an ETR, which may be behind a NAT: then by its RTR.
+    fn notification(
+        &self,
+        memory: Vec<u8>,
+        (nonce, records, identity): (u64, Vec<EidRecord>, Option<XtrIdentity>),
+        signer: &Signer,
+        (local, to, behind): (IpAddr, IpAddr, Option<IpAddr>),
+    ) -> Option<Transmit> {
+        let said = MapNotifyBody { nonce, records, identity, flagged: behind.is_some() };
+        let notify = signed_notify_in(memory, said, signer)?;
+        match behind {
+            None => Some(to_control_port(local, to, notify)),
+            Some(etr) => ThroughRtr { rtr: self.rtrs.get(to)?, local, etr }.wrap(notify),
         }
     }
 

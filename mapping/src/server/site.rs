@@ -10,7 +10,7 @@ use crate::config::{Algorithm, Profile, Secret, Site, SiteKey};
 use crate::discard::Discard;
 use crate::eid::{EidPrefix, EidTable, NamePrefix, NameTable};
 use crate::resolver::negative::Occupied;
-use crate::wire::{Address, EidField, EidRecord, Lcaf, MapRegister};
+use crate::wire::{Address, AuthenticationData, EidField, EidRecord, Lcaf};
 
 use super::event::Refusal;
 
@@ -231,10 +231,9 @@ impl Sites {
     pub(super) fn authenticate(
         &self,
         site: SiteIndex,
-        register: &MapRegister,
+        authentication: &AuthenticationData,
         octets: &[u8],
     ) -> Result<Signing, Discard> {
-        let authentication = &register.authentication;
         let legacy = self.get(site).config.profile != Profile::Rfc9301;
         if authentication.algorithm_id == Algorithm::HmacSha1.id() && !legacy {
             return Err(Discard::AlgorithmRefused);
@@ -244,7 +243,7 @@ impl Sites {
             if key.id != authentication.key_id {
                 continue;
             }
-            match verify(at, key, register, octets) {
+            match verify(at, key, authentication, octets) {
                 Ok(signing) => return Ok(signing),
                 Err(reason) => outcome = reason,
             }
@@ -366,10 +365,9 @@ impl SiteState {
 fn verify(
     at: u8,
     key: &SiteKey,
-    register: &MapRegister,
+    authentication: &AuthenticationData,
     octets: &[u8],
 ) -> Result<Signing, Discard> {
-    let authentication = &register.authentication;
     let covered = auth::verify(octets, &key.secret, &key.algorithms)?;
     Ok(Signing {
         key: at,

@@ -43,6 +43,9 @@ crate::named! {
     NegativeMapReplies "negative_map_replies_sent" "Negative Map-Replies sent.";
     MapRequestsForwarded "map_requests_forwarded" "Map-Requests forwarded to an ETR.";
     DdtMapRequests "ddt_map_requests_received" "DDT Map-Requests received.";
+    InfoRequests "info_requests_received" "Info-Requests received, refused ones included.";
+    InfoReplies "info_replies_sent" "Info-Replies sent.";
+    RelayedMapRegisters "relayed_map_registers_received" "Map-Registers that an RTR relayed, among those received.";
     MapReferrals "map_referrals_sent" "Map-Referrals sent in answer to DDT Map-Requests.";
 }
 

@@ -8,6 +8,8 @@ pub(super) mod kind {
     pub(in crate::wire) const MAP_NOTIFY: u8 = 4;
     pub(in crate::wire) const MAP_NOTIFY_ACK: u8 = 5;
     pub(in crate::wire) const MAP_REFERRAL: u8 = 6;
+    /// Info-Request and Info-Reply (draft-ermagan-lisp-nat-traversal §4.1).
+    pub(in crate::wire) const INFO: u8 = 7;
     pub(in crate::wire) const ENCAPSULATED: u8 = 8;
 }
 
@@ -25,6 +27,7 @@ pub(super) mod afi {
 pub(super) mod lcaf {
     pub(in crate::wire) const AFI_LIST: u8 = 1;
     pub(in crate::wire) const INSTANCE_ID: u8 = 2;
+    pub(in crate::wire) const NAT_TRAVERSAL: u8 = 7;
     pub(in crate::wire) const VENDOR_SPECIFIC: u8 = 255;
 }
 
@@ -70,6 +73,16 @@ pub(super) mod ecm {
     pub(in crate::wire) const TO_MAP_SERVER: u8 = 0x01;
     /// AD Type of LISP-SEC (RFC 9303 §8.1).
     pub(in crate::wire) const AD_TYPE_LISP_SEC: u8 = 1;
+    /// AD Type of MS-RTR authentication data (draft-ermagan-lisp-nat-traversal §4.4).
+    pub(in crate::wire) const AD_TYPE_RTR: u8 = 2;
+    /// R and N, octet 1: where Open Overlay Router has them. The draft's "6th and 7th bit" are E and M by now (RFC 9301 §12.6).
+    pub(in crate::wire) const TO_RTR: u8 = 0x40;
+    pub(in crate::wire) const RELAYED: u8 = 0x20;
+}
+
+/// Flags of an Info-Request and Info-Reply, octet 0 (draft-ermagan-lisp-nat-traversal §4.1).
+pub(super) mod info {
+    pub(in crate::wire) const REPLY: u8 = 0x08;
 }
 
 /// EID-Record (RFC 9301 §5.4): A-bit in the octet that begins with ACT; the width of a Map-Version Number.

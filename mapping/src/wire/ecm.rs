@@ -19,7 +19,8 @@ const UDP_HEADER: usize = 8;
 /// Type 8. The inner message stays octets: a Map-Resolver forwards it unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncapsulatedControlMessage {
-    /// S-bit: LISP-SEC authentication data from its AD Type on, kept as it came (RFC 9303).
+    /// S-bit: authentication data from its AD Type on, kept as it came: LISP-SEC (RFC 9303), or MS-RTR
+    /// ([`RtrAuthentication`](super::RtrAuthentication)).
     pub security: Option<Vec<u8>>,
     /// D-bit: originated by a DDT client.
     pub ddt_originated: bool,
@@ -27,6 +28,10 @@ pub struct EncapsulatedControlMessage {
     pub to_etr: bool,
     /// M-bit: destined to the Map-Server.
     pub to_map_server: bool,
+    /// R-bit: to be processed by an RTR (draft-ermagan-lisp-nat-traversal §4.3, §4.4).
+    pub to_rtr: bool,
+    /// N-bit: a Map-Register relayed by an RTR.
+    pub relayed: bool,
     /// Inner IP source and UDP source port.
     pub source: SocketAddr,
     /// Inner IP destination and UDP destination port; of the same family as `source` (else both are encoded as IPv6, IPv4-mapped).
@@ -58,6 +63,8 @@ impl EncapsulatedControlMessage {
             ddt_originated: false,
             to_etr: false,
             to_map_server: false,
+            to_rtr: false,
+            relayed: false,
             source,
             destination,
             message,
@@ -80,6 +87,11 @@ impl EncapsulatedControlMessage {
         MapRequest::parse_with(&self.message, tolerance)
     }
 
+    /// Whether the inner message is a Map-Register, on its way through an RTR.
+    pub fn carries_register(&self) -> bool {
+        self.message.first().is_some_and(|first| first >> 4 == kind::MAP_REGISTER)
+    }
+
     /// The octets that [`Self::encode`] appends.
     pub fn encoded_len(&self) -> usize {
         let ip_header = match (self.source, self.destination) {
@@ -98,36 +110,14 @@ impl EncapsulatedControlMessage {
                 | flag(self.ddt_originated, bit::DDT_ORIGINATED)
                 | flag(self.to_etr, bit::TO_ETR)
                 | flag(self.to_map_server, bit::TO_MAP_SERVER),
-            0,
+            flag(self.to_rtr, bit::TO_RTR) | flag(self.relayed, bit::RELAYED),
             0,
             0,
         ]);
         if let Some(security) = &self.security {
             out.extend_from_slice(security);
         }
-        let udp_length = saturated(UDP_HEADER + self.message.len());
-        let pseudo = match (self.source.ip(), self.destination.ip()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                encode_ipv4(source, destination, udp_length, out);
-                pseudo_sum_v4(source, destination, udp_length)
-            }
-            (source, destination) => {
-                let (source, destination) = (as_ipv6(source), as_ipv6(destination));
-                encode_ipv6(source, destination, udp_length, out);
-                pseudo_sum_v6(source, destination, udp_length)
-            }
-        };
-        let mut udp = [0; UDP_HEADER];
-        udp[..2].copy_from_slice(&self.source.port().to_be_bytes());
-        udp[2..4].copy_from_slice(&self.destination.port().to_be_bytes());
-        udp[4..6].copy_from_slice(&udp_length.to_be_bytes());
-        let checksum = match checksum(pseudo + sum(&udp) + sum(&self.message)) {
-            0 => u16::MAX,
-            checksum => checksum,
-        };
-        udp[6..].copy_from_slice(&checksum.to_be_bytes());
-        out.extend_from_slice(&udp);
-        out.extend_from_slice(&self.message);
+        encode_datagram(self.source, self.destination, &self.message, out);
     }
 
     /// Parses a message of this type; inner lengths and checksums are verified (EC-03, EC-10; EC-04, EC-06, EC-08 refused here).
@@ -137,7 +127,7 @@ impl EncapsulatedControlMessage {
 
     /// As [`Self::parse`], with `tolerance` for a known peer.
     pub fn parse_with(octets: &[u8], tolerance: Tolerance) -> Result<Self, WireError> {
-        let (mut reader, [flags, ..]) = open(octets, kind::ENCAPSULATED)?;
+        let (mut reader, [flags, nat_flags, ..]) = open(octets, kind::ENCAPSULATED)?;
         let security = match flags & bit::SECURITY {
             0 => None,
             _ => Some(take_security(&mut reader)?.to_vec()),
@@ -150,11 +140,58 @@ impl EncapsulatedControlMessage {
             ddt_originated: flags & bit::DDT_ORIGINATED != 0,
             to_etr: flags & bit::TO_ETR != 0,
             to_map_server: flags & bit::TO_MAP_SERVER != 0,
+            to_rtr: nat_flags & bit::TO_RTR != 0,
+            relayed: nat_flags & bit::RELAYED != 0,
             source: SocketAddr::new(source, message.source_port),
             destination: SocketAddr::new(destination, message.destination_port),
             message: message.payload.to_vec(),
         })
     }
+}
+
+/// Appends an IP packet with a UDP datagram that carries `message`: lengths and checksums computed, TTL 64, no ports refused.
+///
+/// Addresses of different families are both encoded as IPv6, IPv4-mapped.
+pub fn encode_datagram(
+    source: SocketAddr,
+    destination: SocketAddr,
+    message: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let udp_length = saturated(UDP_HEADER + message.len());
+    let pseudo = match (source.ip(), destination.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            encode_ipv4(from, to, udp_length, out);
+            pseudo_sum_v4(from, to, udp_length)
+        }
+        (from, to) => {
+            let (from, to) = (as_ipv6(from), as_ipv6(to));
+            encode_ipv6(from, to, udp_length, out);
+            pseudo_sum_v6(from, to, udp_length)
+        }
+    };
+    let mut udp = [0; UDP_HEADER];
+    udp[..2].copy_from_slice(&source.port().to_be_bytes());
+    udp[2..4].copy_from_slice(&destination.port().to_be_bytes());
+    udp[4..6].copy_from_slice(&udp_length.to_be_bytes());
+    let checksum = match checksum(pseudo + sum(&udp) + sum(message)) {
+        0 => u16::MAX,
+        checksum => checksum,
+    };
+    udp[6..].copy_from_slice(&checksum.to_be_bytes());
+    out.extend_from_slice(&udp);
+    out.extend_from_slice(message);
+}
+
+/// Reads an IP packet with a UDP datagram: where it is from, where to, and what it carries, lengths and checksums verified as in an ECM.
+///
+/// # Errors
+/// [`WireError`] for anything else, a fragment and port 4341 included.
+pub fn decode_datagram(packet: &[u8]) -> Result<(SocketAddr, SocketAddr, &[u8]), WireError> {
+    let (source, destination, mut datagram) = decode_ip(&mut Reader::new(packet))?;
+    let inner = decode_udp(source, destination, &mut datagram, Tolerance::default())?;
+    let source = SocketAddr::new(source, inner.source_port);
+    Ok((source, SocketAddr::new(destination, inner.destination_port), inner.payload))
 }
 
 /// A verified UDP datagram.
@@ -174,14 +211,22 @@ fn refuse_inner(payload: &[u8]) -> Result<(), WireError> {
     }
 }
 
-/// The ECM authentication data, whose two inner lengths say where it ends (RFC 9303 §6.1).
+/// The ECM authentication data, whose inner lengths say where it ends (RFC 9303 §6.1, draft-ermagan-lisp-nat-traversal §4.4).
 fn take_security<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], WireError> {
     /// Octets before the OTK-AD that OTK Length counts.
     const FIXED: usize = 8;
+    /// Octets before the MS-RTR Authentication Data.
+    const RTR_FIXED: usize = 8;
     let mut ahead = *reader;
-    if ahead.u8("ECM AD Type")? != bit::AD_TYPE_LISP_SEC {
+    match ahead.u8("ECM AD Type")? {
+        bit::AD_TYPE_LISP_SEC => {}
+        bit::AD_TYPE_RTR => {
+            ahead.take(RTR_FIXED - 3, "MS-RTR Key ID")?;
+            let length = usize::from(ahead.u16("MS-RTR Authentication Data Length")?);
+            return reader.take(RTR_FIXED + length, "MS-RTR Authentication Data");
+        }
         // The length of another type's data is not known, so the inner header cannot be found.
-        return Err(WireError::Malformed("ECM AD Type"));
+        _ => return Err(WireError::Malformed("ECM AD Type")),
     }
     ahead.take(3, "Requested HMAC ID")?;
     let otk_length = usize::from(ahead.u16("OTK Length")?);

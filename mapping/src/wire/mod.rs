@@ -1,4 +1,4 @@
-//! LISP control messages on the wire (RFC 9301, RFC 8060, RFC 8111, RFC 9303, RFC 9304, RFC 9437).
+//! LISP control messages on the wire (RFC 9301, RFC 8060, RFC 8111, RFC 9303, RFC 9304, RFC 9437, draft-ermagan-lisp-nat-traversal).
 //!
 //! [`Message::parse`] is the single entry for what comes from the network; every message type has its own file, named as the RFC
 //! names it, with `parse` and `encode`. Code points are in one file.
@@ -25,6 +25,7 @@ mod writer;
 pub mod address;
 pub mod ecm;
 pub mod error;
+pub mod info;
 pub mod map_notify;
 pub mod map_referral;
 pub mod map_register;
@@ -39,8 +40,9 @@ mod tests;
 pub(crate) mod vectors;
 
 pub use address::{Address, Lcaf};
-pub use ecm::{EncapsulatedControlMessage, Tolerance};
+pub use ecm::{EncapsulatedControlMessage, Tolerance, decode_datagram, encode_datagram};
 pub use error::WireError;
+pub use info::{InfoReply, InfoRequest, NatTraversal, RtrAuthentication};
 pub use mac::MacField;
 pub use map_notify::{MapNotify, MapNotifyAck};
 pub use map_referral::{MapReferral, ReferralAction, ReferralRecord, ReferralSignature};
@@ -75,6 +77,10 @@ pub enum Message {
     MapNotifyAck(MapNotifyAck),
     /// Type 6.
     MapReferral(MapReferral),
+    /// Type 7, R=0.
+    InfoRequest(InfoRequest),
+    /// Type 7, R=1.
+    InfoReply(InfoReply),
     /// Type 8.
     Encapsulated(EncapsulatedControlMessage),
 }
@@ -95,6 +101,8 @@ impl Message {
             kind::MAP_NOTIFY => MapNotify::parse(octets).map(Self::MapNotify),
             kind::MAP_NOTIFY_ACK => MapNotifyAck::parse(octets).map(Self::MapNotifyAck),
             kind::MAP_REFERRAL => MapReferral::parse(octets).map(Self::MapReferral),
+            kind::INFO if info::is_reply(octets) => InfoReply::parse(octets).map(Self::InfoReply),
+            kind::INFO => InfoRequest::parse(octets).map(Self::InfoRequest),
             kind::ENCAPSULATED => {
                 EncapsulatedControlMessage::parse_with(octets, tolerance).map(Self::Encapsulated)
             }
@@ -111,6 +119,8 @@ impl Message {
             Self::MapNotify(message) => message.encode(out),
             Self::MapNotifyAck(message) => message.encode(out),
             Self::MapReferral(message) => message.encode(out),
+            Self::InfoRequest(message) => message.encode(out),
+            Self::InfoReply(message) => message.encode(out),
             Self::Encapsulated(message) => message.encode(out),
         }
     }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::WireError;
 use super::codepoints::kind;
+use super::info::is_reply;
 use super::reader::Reader;
 use super::record::skip_records;
 
@@ -13,9 +14,11 @@ pub(crate) enum SignedKind {
     Register = 0,
     Notify,
     NotifyAck,
+    InfoRequest,
+    InfoReply,
 }
 
-/// Offsets into one encoded Map-Register, Map-Notify or Map-Notify-Ack.
+/// Offsets into one encoded message of these types.
 #[derive(Clone, Debug)]
 pub(crate) struct SignedLayout {
     pub(crate) kind: SignedKind,
@@ -35,6 +38,8 @@ impl SignedLayout {
             kind::MAP_REGISTER => SignedKind::Register,
             kind::MAP_NOTIFY => SignedKind::Notify,
             kind::MAP_NOTIFY_ACK => SignedKind::NotifyAck,
+            kind::INFO if is_reply(octets) => SignedKind::InfoReply,
+            kind::INFO => SignedKind::InfoRequest,
             other => return Err(WireError::UnsupportedType(other)),
         };
         let nonce = reader.u64("nonce")?;
@@ -45,8 +50,11 @@ impl SignedLayout {
         Ok(Self { kind, nonce, algorithm_id, mac: start..start + length, record_count })
     }
 
-    /// Where the last RLOC-Record of `octets`, those of [`Self::of`], ends.
+    /// Where the last RLOC-Record of `octets`, those of [`Self::of`], ends; a message without any is covered whole.
     pub(crate) fn records_end(&self, octets: &[u8]) -> Result<usize, WireError> {
+        if matches!(self.kind, SignedKind::InfoRequest | SignedKind::InfoReply) {
+            return Ok(octets.len());
+        }
         let mut reader = Reader::new(octets);
         reader.take(self.mac.end, "Authentication Data")?;
         skip_records(&mut reader, self.record_count)?;

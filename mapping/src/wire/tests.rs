@@ -1,6 +1,7 @@
 //! The messages against the specification's vectors and rules; random ones are in `properties`.
 
 mod malformed;
+mod nat;
 mod properties;
 mod vectors;
 

@@ -84,13 +84,16 @@ impl ControlPlane {
     /// Who may send for an EID-prefix: any locator of its mapping, whether we could send there or not.
     fn update_source(&mut self, prefix: EidPrefix) {
         let Some(updates) = &mut self.source_updates else { return };
-        let Some(entry) = self.cache.get(&prefix) else { return };
+        let Some(entry) = self.cache.get_mut(&prefix) else { return };
+        let last_used = entry.last_used();
         let verdict = match &entry.mapping {
             Mapping::Locators(locators) => {
                 let senders: Vec<_> =
                     locators.iter().map(|locator| locator::sender(locator.address)).collect();
                 // All weigh the same, so sets of one size share their table.
-                Verdict::Encapsulate(Arc::new(self.locator_tables.locator_set(None, senders, 0)))
+                let set = Arc::new(self.locator_tables.locator_set(None, senders, last_used));
+                entry.senders = Some(Arc::clone(&set));
+                Verdict::Encapsulate(set)
             }
             Mapping::Negative(_) => Verdict::Drop(DropReason::PetrSourceNotRegistered),
         };

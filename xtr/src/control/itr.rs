@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Refreshes sent to the locators themselves (RQ-11) before the Map-Resolvers are asked: a site may let its Map-Server answer.
 const DIRECT_TRIES: u32 = 3;
+/// Lookups outstanding for others' sake: at one Map-Request each per second they leave half of the total rate to packets that go out.
+const PENDING_FOR_OTHERS: usize = timers::MAP_REQUESTS_PER_SECOND as usize / 2;
 /// Most ITR-RLOCs of one Map-Request (RQ-04).
 const MAX_ITR_RLOCS: usize = 32;
 
@@ -27,6 +29,10 @@ const MAX_ITR_RLOCS: usize = 32;
 pub(super) enum Purpose {
     /// A packet from this source missed (RQ-07, RQ-09).
     Miss(IpAddr),
+    /// A packet to this destination came through a tunnel from an EID that is to be verified (PE-04).
+    Verify(IpAddr),
+    /// Packets from an EID come from another RLOC than its mapping's.
+    Moved,
     /// The entry is in use and about to expire (MC-25).
     Refresh,
     /// An SMR came (SM-04).
@@ -39,9 +45,16 @@ impl Purpose {
     /// Between two Map-Requests for the same EID-prefix (RQ-12, SM-05).
     fn interval(self) -> Duration {
         match self {
-            Self::Miss(_) | Self::Refresh | Self::Subscribe => timers::MAP_REQUEST_INTERVAL,
+            Self::Miss(_) | Self::Verify(_) | Self::Moved | Self::Refresh | Self::Subscribe => {
+                timers::MAP_REQUEST_INTERVAL
+            }
             Self::SmrInvoked => timers::SMR_INVOKED_INTERVAL,
         }
+    }
+
+    /// Whether anyone in the core can bring it about, by lying about addresses.
+    const fn is_for_others(self) -> bool {
+        matches!(self, Self::Verify(_) | Self::Moved | Self::SmrInvoked)
     }
 }
 
@@ -91,6 +104,8 @@ pub(super) struct Lookups {
     lookups: BTreeMap<EidPrefix, Lookup>,
     timers: BTreeSet<(Instant, EidPrefix)>,
     nonces: HashMap<u64, EidPrefix>,
+    /// What is being asked for others' sake.
+    for_others: BTreeSet<EidPrefix>,
     bucket: TokenBucket,
     /// No Map-Request before: the bucket was empty.
     blocked: Option<Instant>,
@@ -106,6 +121,7 @@ impl Lookups {
             lookups: BTreeMap::new(),
             timers: BTreeSet::new(),
             nonces: HashMap::new(),
+            for_others: BTreeSet::new(),
             bucket: TokenBucket::new(now, timers::MAP_REQUESTS_PER_SECOND),
             blocked: None,
             preferred: 0,
@@ -201,6 +217,7 @@ impl Lookups {
 
     fn remove(&mut self, prefix: &EidPrefix) {
         self.forget_nonces(prefix);
+        self.for_others.remove(prefix);
         if let Some(lookup) = self.lookups.remove(prefix) {
             self.timers.remove(&(lookup.due, *prefix));
         }
@@ -220,7 +237,15 @@ impl ControlPlane {
     /// Somebody sends from an RLOC that is none of the mapping's: it may have changed.
     pub(super) fn handle_moved(&mut self, now: Instant, source: Eid) {
         if let Some((prefix, _)) = self.cache.lookup(source) {
-            self.start_lookup(now, prefix, Purpose::Refresh);
+            self.start_lookup(now, prefix, Purpose::Moved);
+        }
+    }
+
+    /// A packet for `destination` came through a tunnel from `source`, of which nothing is known.
+    pub(super) fn handle_unknown_source(&mut self, now: Instant, source: Eid, destination: IpAddr) {
+        if self.cache.lookup(source).is_none_or(|(_, entry)| matches!(entry.verdict, Verdict::Miss))
+        {
+            self.start_lookup(now, source.host_prefix(), Purpose::Verify(destination));
         }
     }
 
@@ -251,6 +276,12 @@ impl ControlPlane {
         if self.lookups.lookups.len() >= timers::PENDING_LOOKUPS {
             return self.discard(Discard::PendingFull);
         }
+        if purpose.is_for_others() {
+            if self.lookups.for_others.len() >= PENDING_FOR_OTHERS {
+                return self.discard(Discard::PendingFull);
+            }
+            self.lookups.for_others.insert(prefix);
+        }
         let resolver = self.lookups.preferred;
         self.lookups.lookups.insert(prefix, Lookup::new(purpose, now, resolver));
         self.lookups.timers.insert((now, prefix));
@@ -274,6 +305,9 @@ impl ControlPlane {
                     continue;
                 };
                 *lookup = Lookup::new(purpose, due, self.lookups.preferred);
+                if purpose.is_for_others() {
+                    self.lookups.for_others.insert(prefix);
+                }
             }
             if let Err(later) = self.lookups.bucket.take(now) {
                 self.lookups.blocked = Some(later);
@@ -289,6 +323,7 @@ impl ControlPlane {
         let Some(lookup) = self.lookups.lookups.get_mut(&prefix) else { return };
         if lookup.sent > timers::MAP_REQUEST_RETRIES {
             lookup.phase = Phase::Resting;
+            self.lookups.for_others.remove(&prefix);
             let until = lookup.last_sent.unwrap_or(now) + timers::MAP_REQUEST_PAUSE;
             self.lookups.forget_nonces(&prefix);
             self.lookups.reschedule(prefix, until);
@@ -301,7 +336,7 @@ impl ControlPlane {
         let subscribe = !plain && self.subscribes();
         // What an ETR says directly proves nothing: with LISP-SEC the Map-Resolvers are asked.
         // A subscription goes through the mapping system; where nobody is there, the ETRs know their mapping still.
-        let direct = purpose == Purpose::Refresh
+        let direct = matches!(purpose, Purpose::Refresh | Purpose::Moved)
             && !self.is_protected()
             && match subscribe {
                 true => sent > DIRECT_TRIES && sent % 2 == 0,
@@ -398,7 +433,7 @@ impl ControlPlane {
         request.smr_invoked = purpose == Purpose::SmrInvoked;
         let eid = prefix.first();
         let mut inner_source = self.own.for_family(eid.address);
-        if let Purpose::Miss(packet_source) = purpose {
+        if let Purpose::Miss(packet_source) | Purpose::Verify(packet_source) = purpose {
             let source_eid = Eid::new(eid.instance_id, packet_source).host_prefix();
             request.source_eid = Address::from(&EidField::from(source_eid));
             if packet_source.is_ipv4() == eid.address.is_ipv4() {
@@ -545,6 +580,7 @@ impl ControlPlane {
         lookup.sent = 0;
         let rest = lookup.purpose.interval();
         let until = lookup.last_sent.map_or(lookup.due, |sent| sent + rest);
+        self.lookups.for_others.remove(&requested);
         self.lookups.forget_nonces(&requested);
         self.lookups.reschedule(requested, until);
     }

@@ -4,7 +4,7 @@ use super::own::OwnRlocs;
 use super::status_bits;
 use crate::counters::TrafficCounters;
 use crate::drops::DropReason;
-use crate::fib::Verdict;
+use crate::fib::{LocatorSet, Verdict};
 use crate::marks::StatusBits;
 use mapping::eid::{Eid, EidPrefix, EidTable, MapVersion};
 use mapping::timers;
@@ -71,6 +71,8 @@ pub(super) struct Entry {
     pub(super) expires: Instant,
     /// What the forwarding table was told.
     pub(super) verdict: Verdict,
+    /// What the table of sources was told, if there is one.
+    pub(super) senders: Option<Arc<LocatorSet>>,
     /// Whether the mapping came protected by LISP-SEC.
     pub(super) secured: bool,
     /// Whether `verdict` leads to the use-petr set.
@@ -91,12 +93,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The engine's coarse clock at the last packet; 0 = none, or not encapsulated.
+    /// The engine's coarse clock at the last packet sent by it, or verified with it; 0 = none.
     pub(super) fn last_used(&self) -> u32 {
-        match &self.verdict {
+        let sent = match &self.verdict {
             Verdict::Encapsulate(set) => set.last_used.load(Ordering::Relaxed),
             _ => 0,
-        }
+        };
+        let verified = self.senders.as_ref().map_or(0, |set| set.last_used.load(Ordering::Relaxed));
+        sent.max(verified)
     }
 
     /// Whether a packet used the entry since the mapping was last confirmed.
@@ -235,6 +239,7 @@ impl MapCache {
                 learned: now,
                 expires,
                 verdict: Verdict::Drop(DropReason::NoUsableLocator),
+                senders: None,
                 secured: false,
                 to_petr: false,
                 version: MapVersion::NULL,

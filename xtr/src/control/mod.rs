@@ -316,7 +316,13 @@ impl ControlPlane {
             Ok(Message::MapNotify(notify)) => {
                 self.handle_map_notify(now, local, from, &notify, payload);
             }
-            Ok(Message::MapRegister(_) | Message::MapNotifyAck(_) | Message::MapReferral(_)) => {
+            Ok(
+                Message::MapRegister(_)
+                | Message::MapNotifyAck(_)
+                | Message::MapReferral(_)
+                | Message::InfoRequest(_)
+                | Message::InfoReply(_),
+            ) => {
                 self.discard(Discard::UnexpectedMessage);
             }
         }
@@ -327,6 +333,9 @@ impl ControlPlane {
         match punt {
             Punt::Miss { destination, source } => self.handle_miss(now, *destination, *source),
             Punt::SourceMoved { source } => self.handle_moved(now, *source),
+            Punt::SourceUnknown { source, destination } => {
+                self.handle_unknown_source(now, *source, *destination);
+            }
             Punt::Marked { rloc, source, destination, marks } => {
                 self.handle_marked(now, *rloc, *source, *destination, marks);
             }

@@ -90,6 +90,8 @@ impl Gate {
         let explain = |error| explain("select packets for the ring", error);
         let filter = load(SOCKET_FILTER, &selection.program(FOR_SOCKET)?).map_err(explain)?;
         let gate = load(SCHED_CLS, &selection.program(FOR_GATE)?).map_err(explain)?;
+        // Until all of it is done nothing counts as done: the next call begins anew.
+        self.selection = None;
         for interface in &mut self.interfaces {
             // First the gate: for a moment a packet is rather lost than sent twice.
             match &interface.link {
@@ -119,6 +121,9 @@ fn explain(what: &str, error: io::Error) -> io::Error {
             "use Linux 6.6 or later with CONFIG_NET_XGRESS, or intake = \"tun\""
         }
         Some(libc::ENODEV) => "no such interface",
+        Some(libc::ENOMEM) => {
+            "raise net.core.optmem_max: the program does not fit into a socket's option memory"
+        }
         Some(libc::EAFNOSUPPORT) => "this kernel has no packet sockets: CONFIG_PACKET",
         _ => "the kernel refused",
     };

@@ -44,11 +44,6 @@ impl<P: Policy> Forwarder<P> {
             Ok(route) => route,
             Err(reason) => return self.discard(reason, work.traffic.packets, out),
         };
-        if let Err(reason) =
-            self.limit_outgoing(now, set, adjacency.destination, work.traffic.packets)
-        {
-            return self.discard(reason, work.traffic.packets, out);
-        }
         let mtu = self.path_mtus.effective(now, &adjacency.destination, adjacency.mtu);
         let limit = mtu::inner_limit(mtu, Family::of(&adjacency.destination));
         let segments = match self.prepare(&mut work) {
@@ -61,6 +56,12 @@ impl<P: Policy> Forwarder<P> {
         if let Fit::TooBig(mtu) = fit {
             self.answer(now, &work, IcmpError::TooBig(mtu), out);
             return self.discard(DropReason::PacketTooBig, work.traffic.packets, out);
+        }
+        // What does not go out counts for nothing.
+        if let Err(reason) =
+            self.limit_outgoing(now, set, adjacency.destination, work.traffic.packets)
+        {
+            return self.discard(reason, work.traffic.packets, out);
         }
         let to = (set, adjacency.destination);
         let lisp = self.lisp_header(to, instance_id, work.inner.source, out);

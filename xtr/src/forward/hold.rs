@@ -55,6 +55,8 @@ pub struct Held {
     pub(super) from_core: bool,
     /// It waits for the mapping of its source, not of its destination.
     pub(super) arrival: Option<Arrival>,
+    /// On whose share it counts.
+    pub(super) payer: IpAddr,
     /// When it came.
     pub(super) since: Instant,
 }
@@ -95,7 +97,7 @@ pub(super) struct Hold {
 struct Waiting {
     frames: VecDeque<Held>,
     punted: Instant,
-    /// Whose share it counts on: the place of the source that missed first.
+    /// Whose share the EID counts on: the place of who missed first. Each packet counts on that of its own sender.
     share: usize,
 }
 
@@ -127,7 +129,11 @@ const SHARE: usize = 8;
 const LOOKUPS_PER_TURN: usize = 64;
 
 impl Hold {
+    /// Shares are counted in 16 bits, and so is what there can be of either.
     pub(super) fn new(limits: HoldLimits) -> Self {
+        let most = usize::from(u16::MAX);
+        let limits =
+            HoldLimits { packets: limits.packets.min(most), eids: limits.eids.min(most), ..limits };
         Self {
             limits,
             eids: BTreeMap::new(),
@@ -154,7 +160,8 @@ impl Hold {
             && self.eids.get(eid).is_some_and(|wait| !wait.frames.is_empty())
     }
 
-    /// Whether a punt for `eid` is due now: the first, or the last is long enough ago. Says why not when nobody may be added.
+    /// Whether a punt for `eid` is due now: the first, or the last is long enough ago. Says why not when nobody may be added. `source` is
+    /// who pays for it.
     pub(super) fn punt_due(
         &self,
         now: Instant,
@@ -183,11 +190,11 @@ impl Hold {
         self.expire_at(now + self.limits.punt_interval);
     }
 
-    /// Holds a copy of `parts`, one frame, for an EID that was punted.
+    /// Holds a copy of `parts`, one frame, for an EID that was punted; it counts on the share of `payer`.
     pub(super) fn push(
         &mut self,
         now: Instant,
-        eid: Eid,
+        (eid, payer): (Eid, IpAddr),
         parts: [&[u8]; 2],
         traffic: Traffic,
         from: Waits,
@@ -196,7 +203,7 @@ impl Hold {
         let Some(waiting) = self.eids.get_mut(&eid) else {
             return Err(DropReason::MapCacheMissHoldFull);
         };
-        let share = &mut self.shares[waiting.share];
+        let share = &mut self.shares[share(payer)];
         if waiting.frames.len() >= self.limits.packets_per_eid
             || usize::from(share.packets) >= part(self.limits.packets)
             || self.buffers >= self.limits.packets
@@ -212,7 +219,15 @@ impl Hold {
         };
         self.places[place(&eid)] += u16::from(waiting.frames.is_empty());
         share.packets += 1;
-        waiting.frames.push_back(Held { eid, frame, traffic, from_core, arrival, since: now });
+        waiting.frames.push_back(Held {
+            eid,
+            frame,
+            traffic,
+            from_core,
+            arrival,
+            payer,
+            since: now,
+        });
         self.buffers += 1;
         self.octets += len;
         self.packets += traffic.packets;
@@ -263,7 +278,9 @@ impl Hold {
     pub(super) fn release_one(&mut self, eid: &Eid) {
         let Some(mut waiting) = self.eids.remove(eid) else { return };
         self.shares[waiting.share].eids -= 1;
-        self.shares[waiting.share].packets -= waiting.frames.len() as u16;
+        for held in &waiting.frames {
+            self.shares[share(held.payer)].packets -= 1;
+        }
         self.places[place(eid)] -= u16::from(!waiting.frames.is_empty());
         self.released.append(&mut waiting.frames);
     }
@@ -292,8 +309,10 @@ impl Hold {
         self.eids.retain(|eid, waiting| {
             let due = |held: &Held| held.since + limits.timeout <= now;
             let count = waiting.frames.iter().take_while(|held| due(held)).count();
-            expired.extend(waiting.frames.drain(..count));
-            shares[waiting.share].packets -= count as u16;
+            for held in waiting.frames.drain(..count) {
+                shares[share(held.payer)].packets -= 1;
+                expired.push(held);
+            }
             places[place(eid)] -= u16::from(count > 0 && waiting.frames.is_empty());
             let until = match waiting.frames.front() {
                 Some(held) => held.since + limits.timeout,
@@ -386,7 +405,18 @@ mod tests {
     }
 
     fn push(hold: &mut Hold, now: Instant, eid: Eid, octet: u8) -> Result<(), DropReason> {
-        hold.push(now, eid, [&[0; 10], &[octet; 90]], Traffic::packet(90), Waits::FromNative)
+        push_from(hold, now, eid, SOURCE, octet)
+    }
+
+    fn push_from(
+        hold: &mut Hold,
+        now: Instant,
+        eid: Eid,
+        payer: IpAddr,
+        octet: u8,
+    ) -> Result<(), DropReason> {
+        let parts: [&[u8]; 2] = [&[0; 10], &[octet; 90]];
+        hold.push(now, (eid, payer), parts, Traffic::packet(90), Waits::FromNative)
     }
 
     #[test]
@@ -469,7 +499,7 @@ mod tests {
         for last in 0..200 {
             let source = Ipv4Addr::new(198, 51, 100, last).into();
             hold.punted(now, eid(last), source);
-            push(&mut hold, now, eid(last), last).expect("room");
+            push_from(&mut hold, now, eid(last), source, last).expect("room");
         }
         hold.table_changed();
         let (mut turns, mut seen) = (0, Vec::new());
@@ -513,11 +543,32 @@ mod tests {
         assert_eq!(hold.punt_due(now, &eid(100), SOURCE), Err(DropReason::MapCacheMissHoldFull));
         assert_eq!(hold.punt_due(now, &eid(100), other), Ok(true));
         hold.punted(now, eid(100), other);
-        assert!(push(&mut hold, now, eid(100), 0).is_ok());
+        assert!(push_from(&mut hold, now, eid(100), other, 0).is_ok());
         // All of a /64 are one.
         assert_eq!(
             share("2001:db8::1".parse().expect("an address")),
             share("2001:db8::ffff:1".parse().expect("an address"))
         );
+    }
+
+    #[test]
+    fn mc_27_everybody_pays_for_their_own_packets_to_an_eid() {
+        let now = Instant::now();
+        let mut hold =
+            Hold::new(HoldLimits { packets_per_eid: 64, ..hold(64, 100_000, 64).limits });
+        let other = Ipv4Addr::new(198, 51, 100, 8).into();
+        hold.punted(now, eid(1), SOURCE);
+        while push_from(&mut hold, now, eid(1), other, 0).is_ok() {}
+        assert_eq!(hold.shares[share(other)].packets, 8);
+        assert!(push(&mut hold, now, eid(1), 0).is_ok(), "who missed first has a share still");
+        hold.release_one(&eid(1));
+        while hold.pop_released().is_some() {}
+        assert!(hold.shares.iter().all(|share| share.packets == 0));
+    }
+
+    #[test]
+    fn limits_beyond_what_shares_count_are_cut() {
+        let hold = hold(1 << 20, 1, 1 << 20);
+        assert_eq!((hold.limits.packets, hold.limits.eids), (65_535, 65_535));
     }
 }

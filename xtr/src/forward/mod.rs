@@ -127,6 +127,8 @@ struct Work<'a> {
     /// What it stands for: itself, or the segments of a super-packet.
     traffic: Traffic,
     from_core: bool,
+    /// On whose share it waits: who sent it, which in a packet from the core its inner source may lie about.
+    payer: IpAddr,
 }
 
 impl Work<'_> {
@@ -373,13 +375,14 @@ impl<P: Policy> Forwarder<P> {
         frame: &mut [u8],
         out: &mut impl Output,
     ) {
-        let Resumed { eid, traffic, from_core, arrival } = held;
+        let Resumed { eid, traffic, from_core, arrival, payer } = held;
         let Some((virtio, packet)) = split(frame) else {
             return self.discard(DropReason::InnerMalformed, traffic.packets, out);
         };
         match Inner::parse(packet) {
             Ok(inner) => {
-                let work = Work { frame, start: HEADROOM, inner, virtio, traffic, from_core };
+                let work =
+                    Work { frame, start: HEADROOM, inner, virtio, traffic, from_core, payer };
                 match arrival {
                     Some(arrival) => self.pass(now, fib, &arrival, work, false, out),
                     None => self.dispatch(now, fib, eid, work, out),
@@ -464,7 +467,8 @@ impl<P: Policy> Forwarder<P> {
             traffic.packets = segments.remaining() as u64;
             traffic.octets += (traffic.packets - 1) * segments.headers_len() as u64;
         }
-        Ok(Work { frame, start: HEADROOM, inner, virtio, traffic, from_core: false })
+        let payer = inner.source;
+        Ok(Work { frame, start: HEADROOM, inner, virtio, traffic, from_core: false, payer })
     }
 
     fn drop_unparsed(&self, reason: DropReason, out: &mut impl Output) {
@@ -537,7 +541,7 @@ impl<P: Policy> Forwarder<P> {
         let traffic = Traffic::packet(inner.total_len);
         let (start, virtio) = (lisp::HEADER_LEN, VirtioNetHeader::default());
         let frame = &mut datagram[..end];
-        let work = Work { frame, start, inner, virtio, traffic, from_core: true };
+        let work = Work { frame, start, inner, virtio, traffic, from_core: true, payer: sender };
         self.pass(now, fib, &arrival, work, true, out);
         Ok(())
     }
@@ -688,10 +692,10 @@ impl<P: Policy> Forwarder<P> {
 
     /// Punts the EID if that is due and holds the packet.
     fn hold_back(&mut self, now: Instant, eid: Eid, work: &Work<'_>, out: &mut impl Output) {
-        let held = self.punt_miss(now, eid, work.inner.source).and_then(|()| {
+        let held = self.punt_miss(now, eid, work).and_then(|()| {
             let parts = [work.virtio.as_bytes(), work.packet()];
             let from = if work.from_core { Waits::FromCore } else { Waits::FromNative };
-            self.hold.push(now, eid, parts, work.traffic, from)
+            self.hold.push(now, (eid, work.payer), parts, work.traffic, from)
         });
         match held {
             Ok(()) => {
@@ -702,12 +706,12 @@ impl<P: Policy> Forwarder<P> {
         }
     }
 
-    fn punt_miss(&mut self, now: Instant, eid: Eid, source: IpAddr) -> Result<(), DropReason> {
-        if self.hold.punt_due(now, &eid, source)? {
+    fn punt_miss(&mut self, now: Instant, eid: Eid, work: &Work<'_>) -> Result<(), DropReason> {
+        if self.hold.punt_due(now, &eid, work.payer)? {
             self.punts
-                .send(Punt::Miss { destination: eid, source })
+                .send(Punt::Miss { destination: eid, source: work.inner.source })
                 .map_err(|_| DropReason::PuntQueueFull)?;
-            self.hold.punted(now, eid, source);
+            self.hold.punted(now, eid, work.payer);
         }
         Ok(())
     }
@@ -737,6 +741,7 @@ pub struct Resumed {
     traffic: Traffic,
     from_core: bool,
     arrival: Option<Arrival>,
+    payer: IpAddr,
 }
 
 impl Resumed {
@@ -749,8 +754,8 @@ impl Resumed {
 impl Held {
     /// The frame, to be put where it stays until it is sent, and the rest.
     pub fn into_parts(self) -> (Box<[u8]>, Resumed) {
-        let Self { eid, frame, traffic, from_core, arrival, .. } = self;
-        (frame, Resumed { eid, traffic, from_core, arrival })
+        let Self { eid, frame, traffic, from_core, arrival, payer, .. } = self;
+        (frame, Resumed { eid, traffic, from_core, arrival, payer })
     }
 }
 

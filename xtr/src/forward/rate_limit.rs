@@ -70,12 +70,16 @@ impl<P: Policy> Forwarder<P> {
         let Some(limiter) = &mut self.limiter else { return Ok(()) };
         let place = limiter.hasher.hash_address(rloc);
         let site = site(set);
-        take(&mut limiter.to_site, now, place_of(site), site, packets)
-            .then_some(())
-            .ok_or(DropReason::SiteRateLimited)?;
-        take(&mut limiter.to_locator, now, place, rloc, packets)
-            .then_some(())
-            .ok_or(DropReason::LocatorRateLimited)
+        // What one bucket refuses costs nothing of the other.
+        let (to_site, to_locator) = (&mut limiter.to_site, &mut limiter.to_locator);
+        if !is_open(to_locator, now, place, rloc) {
+            return Err(DropReason::LocatorRateLimited);
+        }
+        if !take(to_site, now, place_of(site), site, packets) {
+            return Err(DropReason::SiteRateLimited);
+        }
+        take(to_locator, now, place, rloc, packets);
+        Ok(())
     }
 
     /// One packet from an outer source.
@@ -112,6 +116,11 @@ fn take<K: Copy + Eq>(
     buckets.as_mut().is_none_or(|buckets| buckets.take(now, place, key, packets))
 }
 
+/// Whether a bucket would give something.
+fn is_open<K: Copy + Eq>(buckets: &Option<Buckets<K>>, now: Instant, place: u64, key: K) -> bool {
+    buckets.as_ref().is_none_or(|buckets| buckets.is_open(now, place, key))
+}
+
 /// A mapping is known by where it lies: its next version starts with a full bucket.
 pub(super) fn site(set: &LocatorSet) -> usize {
     std::ptr::from_ref(set).addr()
@@ -146,6 +155,14 @@ impl<K: Copy + Eq> Buckets<K> {
         let per_packet = 1_000_000_000 / u64::from(rate.max(1));
         let burst = (BURST.as_nanos() as u64).max(MIN_BURST * per_packet);
         Self { per_packet, burst, started, table: vec![[None; WAYS]; SETS].into() }
+    }
+
+    /// Whether [`Self::take`] would take something.
+    fn is_open(&self, now: Instant, place: u64, key: K) -> bool {
+        let now = now.saturating_duration_since(self.started).as_nanos() as u64;
+        let mut set = self.table[place as usize % SETS].iter().flatten();
+        let full_at = set.find(|(known, _)| *known == key).map_or(0, |&(_, full_at)| full_at);
+        full_at.saturating_sub(now) < self.burst
     }
 
     /// Takes tokens for all of `packets` if the bucket is not empty.
@@ -201,6 +218,18 @@ mod tests {
         let mut buckets = Buckets::new(1000, start);
         let allowed = (0..10).filter(|_| buckets.take(start, 1, 'a', 64)).count();
         assert_eq!(allowed, 2);
+    }
+
+    #[test]
+    fn to_ask_takes_nothing() {
+        let start = Instant::now();
+        let mut buckets = Buckets::new(1000, start);
+        assert!(buckets.is_open(start, 1, 'a'));
+        while buckets.take(start, 1, 'a', 1) {
+            assert!(buckets.is_open(start, 1, 'b'));
+        }
+        assert!(!buckets.is_open(start, 1, 'a'));
+        assert!(buckets.is_open(start + Duration::from_millis(2), 1, 'a'));
     }
 
     #[test]

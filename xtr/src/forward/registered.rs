@@ -10,6 +10,7 @@ use crate::policy::{Onward, Policy};
 use crate::punt::Punt;
 use mapping::eid::{Eid, InstanceId};
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 use zerocopy::IntoBytes;
 
@@ -46,12 +47,17 @@ impl Sources {
         Self { reader, waiting: Hold::new(limits) }
     }
 
-    fn standing(&mut self, eid: Eid, arrival: &Arrival) -> Standing {
+    /// `clock` is the coarse clock: an entry that packets are verified with is in use.
+    fn standing(&mut self, eid: Eid, arrival: &Arrival, clock: u32) -> Standing {
         match self.reader.enter().lookup(eid.instance_id, eid.address) {
             Verdict::Encapsulate(set) => {
                 let has = |rloc| set.adjacencies.iter().any(|one| one.destination == rloc);
                 // What is inside the tunnel cannot vouch for whoever sent the packet.
                 if has(arrival.source) && has(arrival.sender) {
+                    // Workers share it: written once a second, not per packet.
+                    if set.last_used.load(Ordering::Relaxed) != clock {
+                        set.last_used.store(clock, Ordering::Relaxed);
+                    }
                     Standing::Registered(rate_limit::site(set))
                 } else {
                     Standing::ElsewhereRegistered
@@ -111,7 +117,7 @@ impl<P: Policy> Forwarder<P> {
             }
             return held.map(|()| false);
         }
-        match sources.standing(eid, arrival) {
+        match sources.standing(eid, arrival, self.clock) {
             Standing::Registered(site) => {
                 let destination = Eid::new(arrival.instance_id, work.inner.destination);
                 if arrival.onward == Onward::Deliver && sources.is_registered(destination) {
@@ -142,12 +148,13 @@ impl<P: Policy> Forwarder<P> {
         if sources.waiting.punt_due(now, &eid, arrival.sender)? {
             let source = work.inner.destination;
             self.punts
-                .send(Punt::Miss { destination: eid, source })
+                .send_for_others(Punt::SourceUnknown { source: eid, destination: source })
                 .map_err(|_| DropReason::PuntQueueFull)?;
             sources.waiting.punted(now, eid, arrival.sender);
         }
         let parts = [work.virtio.as_bytes(), work.packet()];
-        sources.waiting.push(now, eid, parts, work.traffic, Waits::Unverified(*arrival))?;
+        let waits = Waits::Unverified(*arrival);
+        sources.waiting.push(now, (eid, arrival.sender), parts, work.traffic, waits)?;
         out.step(Step::Held);
         self.counters.set_held(self.held());
         Ok(())
@@ -158,7 +165,7 @@ impl<P: Policy> Forwarder<P> {
     fn punt_moved(&mut self, now: Instant, eid: Eid, sender: IpAddr) {
         let Some(sources) = &mut self.sources else { return };
         if sources.waiting.punt_due(now, &eid, sender) == Ok(true)
-            && self.punts.send(Punt::SourceMoved { source: eid }).is_ok()
+            && self.punts.send_for_others(Punt::SourceMoved { source: eid }).is_ok()
         {
             sources.waiting.punted(now, eid, sender);
         }

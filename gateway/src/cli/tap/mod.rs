@@ -66,7 +66,7 @@ pub(crate) struct TapArgs {
     #[arg(long, value_name = "PATH", conflicts_with = "role")]
     socket: Option<PathBuf>,
     /// The daemon's role, when several run on this host
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = show::forwarding_role())]
     role: Option<RoleName>,
 }
 

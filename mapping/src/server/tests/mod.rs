@@ -2,6 +2,7 @@
 
 mod durable;
 mod names;
+mod nat;
 mod notify;
 mod policy;
 mod random;

@@ -261,6 +261,32 @@ fn any_reply_security() -> impl Strategy<Value = ReplySecurity> {
     )
 }
 
+fn any_info_request() -> impl Strategy<Value = InfoRequest> {
+    (any::<u64>(), any_authentication(), any::<u32>(), any_eid()).prop_map(
+        |(nonce, authentication, ttl_minutes, eid)| InfoRequest {
+            nonce,
+            authentication,
+            ttl_minutes,
+            eid,
+        },
+    )
+}
+
+fn any_info_reply() -> impl Strategy<Value = InfoReply> {
+    let nat = (any::<[u16; 2]>(), vec(any_address(), 3), vec(any_address(), 0..4));
+    (any_info_request(), nat).prop_map(|(request, ([ms_port, etr_port], mut fixed, rtrs))| {
+        let mut next = || fixed.pop().unwrap_or(Address::None);
+        let (global_etr, ms, private_etr) = (next(), next(), next());
+        let nat = NatTraversal { ms_port, etr_port, global_etr, ms, private_etr, rtrs };
+        let InfoRequest { nonce, authentication, ttl_minutes, eid } = request;
+        InfoReply { nonce, authentication, ttl_minutes, eid, nat }
+    })
+}
+
+fn any_rtr_authentication() -> impl Strategy<Value = Vec<u8>> {
+    any_authentication().prop_map(|authentication| RtrAuthentication { authentication }.to_vec())
+}
+
 fn any_ecm() -> impl Strategy<Value = EncapsulatedControlMessage> {
     let port = || any::<u16>().prop_filter("data port", |&port| port != DATA_PORT);
     let v4 = (any::<[u8; 4]>(), any::<[u8; 4]>()).prop_map(|(a, b)| (a.into(), b.into()));
@@ -270,14 +296,17 @@ fn any_ecm() -> impl Strategy<Value = EncapsulatedControlMessage> {
         message[0] = 0x10 | message[0] & 0x0d;
         message
     });
-    (option::of(any_security()), any::<[bool; 3]>(), addresses, (port(), port()), message).prop_map(
+    let security = prop_oneof![any_security(), any_rtr_authentication()];
+    (option::of(security), any::<[bool; 5]>(), addresses, (port(), port()), message).prop_map(
         |(security, flags, (source, destination), ports, message)| {
-            let [ddt_originated, to_etr, to_map_server] = flags;
+            let [ddt_originated, to_etr, to_map_server, to_rtr, relayed] = flags;
             EncapsulatedControlMessage {
                 security,
                 ddt_originated,
                 to_etr,
                 to_map_server,
+                to_rtr,
+                relayed,
                 source: SocketAddr::new(source, ports.0),
                 destination: SocketAddr::new(destination, ports.1),
                 message,
@@ -294,6 +323,8 @@ fn any_message() -> impl Strategy<Value = Message> {
         any_notify().prop_map(Message::MapNotify),
         any_notify().prop_map(|notify| Message::MapNotifyAck(MapNotifyAck(notify))),
         any_referral().prop_map(Message::MapReferral),
+        any_info_request().prop_map(Message::InfoRequest),
+        any_info_reply().prop_map(Message::InfoReply),
         any_ecm().prop_map(Message::Encapsulated),
     ]
 }
@@ -332,7 +363,7 @@ fn normalise(message: &mut Message) {
             }
             &mut []
         }
-        Message::Encapsulated(_) => &mut [],
+        Message::InfoRequest(_) | Message::InfoReply(_) | Message::Encapsulated(_) => &mut [],
     };
     for record in records {
         record.locators.sort_by(|a, b| a.address.cmp(&b.address));

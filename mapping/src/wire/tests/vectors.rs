@@ -395,7 +395,8 @@ fn cw_12_reserved_bits_are_ignored() {
     register.extend(record(32).into_iter().chain(locator(48)));
     let mut notify = vec![(0, 0x0f), (1, 0xff), (2, 0xff)];
     notify.extend(record(32).into_iter().chain(locator(48)));
-    let ecm = vec![(1, 0xff), (2, 0xff), (3, 0xff)];
+    // R and N of NAT traversal are in the second octet.
+    let ecm = vec![(1, 0x9f), (2, 0xff), (3, 0xff)];
     for (vector, reserved) in [
         (C4, &request),
         (C5, &ecm),

@@ -322,3 +322,53 @@ fn pe_04_a_source_that_moved_has_its_mapping_looked_up_anew() {
     node.drain();
     assert!(node.take_sent().is_empty(), "nothing is known of it, so nothing can be old");
 }
+
+#[test]
+fn mc_27_a_mapping_that_verifies_sources_is_in_use() {
+    let mut node = Node::new(ControlConfig { map_cache_limit: 3, ..config() });
+    node.control.track_sources();
+    for net in 2..=4 {
+        node.learn(
+            &format!("10.{net}.0.9"),
+            vec![record(&format!("10.{net}.0.0/16"), 60, &[PEER])],
+        );
+    }
+    while let Some(FibUpdate::Insert(verified, Verdict::Encapsulate(set))) =
+        node.control.poll_source_update()
+    {
+        let used = if verified == prefix("10.3.0.0/16") { 0 } else { 9 };
+        set.last_used.store(used, Ordering::Relaxed);
+    }
+    node.learn("10.5.0.9", vec![record("10.5.0.0/16", 60, &[PEER])]);
+    assert_eq!(node.cached(), ["10.2.0.0/16", "10.4.0.0/16", "10.5.0.0/16"]);
+}
+
+#[test]
+fn mc_27_lies_about_sources_leave_half_of_the_map_requests_to_packets_that_go_out() {
+    let mut node = Node::new(config());
+    node.control.track_sources();
+    for host in 0..10_000u32 {
+        let source = IpAddr::from(std::net::Ipv4Addr::from(0x0a09_0000 + host));
+        let source = Eid::new(InstanceId::DEFAULT, source);
+        let punt = Punt::SourceUnknown { source, destination: ip("203.0.113.7") };
+        node.control.handle_punt(node.now, &punt);
+    }
+    node.drain();
+    assert_eq!(node.take_sent().len(), 500);
+    assert_eq!(node.discarded(Discard::PendingFull), 9_500);
+    node.advance(seconds(5));
+    node.take_sent();
+    node.miss("10.2.0.9");
+    let asked = node.take_sent().into_iter().any(|sent| {
+        let Ok(Message::Encapsulated(ecm)) = Message::parse(&sent.payload) else { return false };
+        ecm.destination == control_port("10.2.0.9")
+    });
+    assert!(asked, "at once");
+    // Those without an answer make room in the end.
+    node.advance(seconds(60));
+    node.take_sent();
+    let punt = Punt::SourceUnknown { source: eid("10.77.0.1"), destination: ip("203.0.113.7") };
+    node.control.handle_punt(node.now, &punt);
+    node.drain();
+    assert_eq!(node.take_sent().len(), 1);
+}

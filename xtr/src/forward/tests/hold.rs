@@ -105,3 +105,25 @@ fn last_used_follows_the_coarse_clock() {
     bench.native(&packet(1));
     assert_eq!(set.last_used.load(std::sync::atomic::Ordering::Relaxed), 6);
 }
+
+#[test]
+fn mc_27_what_is_reencapsulated_waits_on_the_share_of_its_sender() {
+    let mut bench = Bench::with(Rules {
+        reencapsulate: vec!["203.0.113.0/24".parse().expect("a prefix")],
+        ..Rules::default()
+    });
+    let lying = |host: u32, destination: u8| Build {
+        source: IpAddr::from(std::net::Ipv4Addr::from(0xc633_6400 + host % 250 + 1)),
+        destination: ip(&format!("203.0.113.{destination}")),
+        ..Build::v4(udp(), payload(50))
+    };
+    // Each with another inner source: all of them are one sender's.
+    for number in 0..2000u32 {
+        let packet = lying(number, (number % 200) as u8 + 1);
+        bench.core(PEER_V4, FIELDS, &lisp(0, &packet.bytes()));
+    }
+    assert!(bench.counters().held <= 128, "an eighth of the room: {}", bench.counters().held);
+    bench.misses();
+    bench.core("198.51.100.200", FIELDS, &lisp(0, &lying(1, 250).bytes()));
+    assert_eq!(bench.counters().held, 129, "another sender has room");
+}

@@ -270,6 +270,7 @@ impl Bench {
         std::iter::from_fn(|| self.punts.pop())
             .filter_map(|punt| match punt {
                 Punt::Miss { destination, .. } => Some(destination),
+                Punt::SourceUnknown { source, .. } => Some(source),
                 _ => None,
             })
             .collect()

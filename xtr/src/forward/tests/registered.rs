@@ -265,3 +265,31 @@ fn a_site_gets_and_sends_what_its_rate_allows() {
     let counters = checking.bench.counters();
     assert_eq!((counters.decapsulated, counters.dropped(DropReason::SiteRateLimited)), (128, 872));
 }
+
+#[test]
+fn what_one_bucket_or_the_mtu_refuses_costs_nothing_of_the_other() {
+    let mut bench = limited(RateLimits { per_locator: Some(10), per_site: Some(1000) });
+    bench.map("203.0.113.0/24", PEER_V4, 1500);
+    // The locator's bucket is empty after 128 packets; the site's would be half empty after as many more.
+    (0..5000).for_each(|_| bench.native(&packet().bytes()));
+    assert_eq!(bench.counters().dropped(DropReason::LocatorRateLimited), 5000 - 128);
+    assert_eq!(bench.counters().dropped(DropReason::SiteRateLimited), 0);
+    let mut bench = limited(RateLimits { per_locator: Some(1000), per_site: None });
+    bench.map("203.0.113.0/24", PEER_V4, 600);
+    let large = Build { flags_offset: 0x4000, ..Build::v4(udp(), payload(700)) };
+    (0..200).for_each(|_| bench.native(&large.bytes()));
+    assert_eq!(bench.counters().dropped(DropReason::PacketTooBig), 200);
+    bench.native(&packet().bytes());
+    assert_eq!(bench.counters().encapsulated, 1);
+}
+
+#[test]
+fn a_mapping_that_verifies_packets_is_in_use() {
+    let mut checking = Checking::new();
+    let set = Arc::new(LocatorSet::new(vec![adjacency(PEER_V4, 0)], 0));
+    checking.say(SITE, Verdict::Encapsulate(Arc::clone(&set)));
+    checking.send(FORGER, &packet());
+    assert_eq!(set.last_used.load(std::sync::atomic::Ordering::Relaxed), 0, "it verified nothing");
+    checking.send(PEER_V4, &packet());
+    assert_eq!(set.last_used.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
