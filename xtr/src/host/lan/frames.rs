@@ -44,7 +44,24 @@ impl Mac {
     /// The link-local address made of it (RFC 4291 Appendix A), which is what the kernel makes too.
     pub const fn link_local(self) -> Ipv6Addr {
         let Self([a, b, c, d, e, f]) = self;
-        Ipv6Addr::from_octets([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+        Ipv6Addr::from_bits(u128::from_be_bytes([
+            0xfe,
+            0x80,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            a ^ 2,
+            b,
+            c,
+            0xff,
+            0xfe,
+            d,
+            e,
+            f,
+        ]))
     }
 }
 
@@ -194,7 +211,7 @@ fn option(message: &[u8], kind: u8) -> Result<Option<Mac>, NotSane> {
 /// The multicast group that asks for `address` (RFC 4291 §2.7.1).
 fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., d, e, f] = address.octets();
-    Ipv6Addr::from_octets([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, d, e, f])
+    Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, d, e, f])
 }
 
 /// Says that `address` is at `mac`: to `asker` who has asked, or to everybody whose table says otherwise.

@@ -97,13 +97,12 @@ fn dnsmasq(line: &str) -> Option<(IpAddr, String)> {
 /// Blocks `lease ADDRESS { .. }` and, in blocks of IPv6, `iaaddr ADDRESS { .. }`; the last one of an address counts.
 fn isc(text: &str) -> BTreeMap<IpAddr, String> {
     let mut leases = BTreeMap::new();
-    let mut words = Words { rest: text };
     let mut open: Option<(IpAddr, usize)> = None;
     let mut depth = 0usize;
     let mut statement: Vec<&str> = Vec::new();
     let mut written = String::new();
     let mut active = true;
-    while let Some(word) = words.next() {
+    for word in (Words { rest: text }) {
         match word {
             "{" => {
                 depth += 1;

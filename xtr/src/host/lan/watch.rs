@@ -363,18 +363,18 @@ async fn read(
 ) {
     let mut buffer = [0; FRAME];
     loop {
-        match socket.receive(&mut buffer).await {
-            Ok(length) => match frames::parse(&buffer[..length]) {
-                Some(Ok(saying)) => {
-                    if queue.send((interface, saying)).await.is_err() {
-                        return;
-                    }
-                }
-                Some(Err(_)) => Counters::count(&counters.not_sane),
-                None => {}
-            },
+        let Ok(length) = socket.receive(&mut buffer).await else {
             // The interface is down; it may come back.
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let Some(said) = frames::parse(&buffer[..length]) else { continue };
+        let Ok(saying) = said else {
+            Counters::count(&counters.not_sane);
+            continue;
+        };
+        if queue.send((interface, saying)).await.is_err() {
+            return;
         }
     }
 }
