@@ -10,3 +10,4 @@ pub mod daemon;
 pub mod etcd;
 pub mod load;
 pub mod mutate;
+pub mod site;

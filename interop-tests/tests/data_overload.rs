@@ -14,14 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gateway::lab::link;
 use gateway::lab::namespace::Namespace;
 use interop_tests::daemon::Daemon;
 use interop_tests::load::meter::{resident, waiting_time};
+use interop_tests::site::{Hosts, or_skip, wait_for_registrations};
 use mapping::admin::Query;
 use mapping::timers;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Hits per second.
 const HITS: u32 = 200;
 /// Octets that a flood may add to the gateway's memory: its map-cache and its lookups are bounded.
@@ -85,22 +84,9 @@ struct Site {
 
 impl Site {
     fn build() -> io::Result<Self> {
-        let native = Namespace::create("native")?;
-        let site = Namespace::create("site")?;
-        link::up(&native, "lo")?;
-        link::up(&site, "lo")?;
-        link::connect(1500, (&native, "core0"), (&site, "core1"))?;
-        link::up(&native, "core0")?;
-        link::up(&site, "core1")?;
-        let net = |text: &str| text.parse().map_err(io::Error::other);
-        link::address(&native, "core0", net("198.51.100.1/24")?)?;
-        for address in ["192.0.2.80/32", "192.0.2.81/32"] {
-            link::address(&native, "lo", net(address)?)?;
-        }
-        for address in ["198.51.100.11/24", "198.51.100.12/24", "198.51.100.2/24"] {
-            link::address(&site, "core1", net(address)?)?;
-        }
-        link::address(&site, "lo", net("203.0.113.1/32")?)?;
+        let hosts = ["192.0.2.80/32", "192.0.2.81/32"];
+        let rlocs = ["198.51.100.11/24", "198.51.100.12/24", "198.51.100.2/24"];
+        let Hosts { native, site } = Hosts::build(&hosts, &rlocs)?;
         let mapping = Daemon::start(&site, "mapping", MAPPING)?;
         let dead = Daemon::start(&site, "xtr", DEAD)?;
         wait_for_registrations(&mapping, 1)?;
@@ -119,26 +105,9 @@ impl Site {
     }
 }
 
-fn wait_for_registrations(mapping: &Daemon, count: usize) -> io::Result<()> {
-    let start = Instant::now();
-    while mapping.ask(&Query::Registrations)?.as_array().map_or(0, Vec::len) < count {
-        if start.elapsed() > PATIENCE {
-            return Err(io::Error::other(mapping.log()));
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
 #[test]
 fn rq_23_a_scan_of_eid_space_costs_neither_hits_nor_probes_nor_registrations() {
-    let site = match Site::build() {
-        Ok(site) => site,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return println!("SKIP: {error}");
-        }
-        Err(error) => panic!("{error}"),
-    };
+    let Some(site) = or_skip(Site::build()) else { return };
     scan(&site).expect("everything answers");
 }
 

@@ -10,9 +10,9 @@ use std::net::UdpSocket;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use gateway::lab::link;
 use gateway::lab::namespace::Namespace;
 use interop_tests::daemon::{Daemon, program};
+use interop_tests::site::{Hosts, or_skip, wait_for_registrations};
 use mapping::admin::Query;
 use serde_json::Value;
 
@@ -60,37 +60,13 @@ struct Site {
 
 impl Site {
     fn build() -> io::Result<Self> {
-        let native = Namespace::create("native")?;
-        let site = Namespace::create("site")?;
-        link::up(&native, "lo")?;
-        link::up(&site, "lo")?;
-        link::connect(1500, (&native, "core0"), (&site, "core1"))?;
-        link::up(&native, "core0")?;
-        link::up(&site, "core1")?;
-        let net = |text: &str| text.parse().map_err(io::Error::other);
-        link::address(&native, "core0", net("198.51.100.1/24")?)?;
-        link::address(&native, "lo", net("192.0.2.80/32")?)?;
-        for address in ["198.51.100.11/24", "198.51.100.2/24"] {
-            link::address(&site, "core1", net(address)?)?;
-        }
-        link::address(&site, "lo", net("203.0.113.1/32")?)?;
+        let rlocs = ["198.51.100.11/24", "198.51.100.2/24"];
+        let Hosts { native, site } = Hosts::build(&["192.0.2.80/32"], &rlocs)?;
         let mapping = Daemon::start(&site, "mapping", MAPPING)?;
         let xtr = Daemon::start(&site, "xtr", XTR)?;
         let gateway = Daemon::start(&native, "gateway", GATEWAY)?;
-        let this = Self { gateway, _xtr: xtr, _mapping: mapping, native, _site: site };
-        this.wait_for_registration()?;
-        Ok(this)
-    }
-
-    fn wait_for_registration(&self) -> io::Result<()> {
-        let start = Instant::now();
-        while self._mapping.ask(&Query::Registrations)?.as_array().is_none_or(Vec::is_empty) {
-            if start.elapsed() > PATIENCE {
-                return Err(io::Error::other(self._xtr.log()));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        wait_for_registrations(&mapping, 1)?;
+        Ok(Self { gateway, _xtr: xtr, _mapping: mapping, native, _site: site })
     }
 
     /// A socket of a host on the native side.
@@ -118,20 +94,9 @@ impl Site {
     }
 }
 
-fn site() -> Option<Site> {
-    match Site::build() {
-        Ok(site) => Some(site),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            println!("SKIP: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
-
 #[test]
 fn a_packet_is_explained_before_and_after_its_mapping_is_known() {
-    let Some(site) = site() else { return };
+    let Some(site) = or_skip(Site::build()) else { return };
     let packet = "explain 192.0.2.80 203.0.113.1 --sport 5000 --dport 7000 --length 60";
     let miss = site.text(packet, 0);
     assert!(miss.contains("would ask Map-Resolver 198.51.100.2"), "{miss}");
@@ -194,7 +159,7 @@ fn tap_while(site: &Site, line: &str, send: impl Fn()) -> Output {
 
 #[test]
 fn a_dropped_packet_is_caught_with_its_reason() {
-    let Some(site) = site() else { return };
+    let Some(site) = or_skip(Site::build()) else { return };
     let host = site.host().expect("a socket");
     // Nobody registered it: the mapping says natively, which would lead back here.
     let send = || {
@@ -228,7 +193,7 @@ fn a_capture_shows_both_sides_to_a_foreign_dissector() {
         println!("SKIP: tshark is not installed");
         return;
     }
-    let Some(site) = site() else { return };
+    let Some(site) = or_skip(Site::build()) else { return };
     let directory = tempfile::tempdir().expect("temporary directory");
     let file = directory.path().join("tap.pcapng");
     let host = site.host().expect("a socket");
