@@ -70,7 +70,7 @@ pub(crate) fn run(network: &mut Network, checks: &mut Checks) -> io::Result<()> 
     bed.across(checks)?;
     bed.with_delay(checks, Duration::from_millis(25), Duration::from_millis(300))?;
     bed.with_delay(checks, Duration::from_millis(100), Duration::from_secs(1))?;
-    bed.to_and_fro(checks)?;
+    bed.ten_moves(checks)?;
     bed.notify_lost(checks)?;
     bed.cold(checks)?;
     bed.powered_off(checks)
@@ -345,7 +345,7 @@ impl Bed {
     }
 
     /// Row 9.
-    fn to_and_fro(&mut self, checks: &mut Checks) -> io::Result<()> {
+    fn ten_moves(&mut self, checks: &mut Checks) -> io::Result<()> {
         let session = Session::start((&self.client, CLIENT[0]), (&self.vm, VM[0]))?;
         let streams = Streams::start(self)?;
         let begin = Instant::now();
