@@ -23,6 +23,7 @@ mod changes;
 mod clients;
 mod cluster;
 mod ddt;
+mod dynamic_eid;
 mod gateway;
 mod host;
 mod lisp_sec;
