@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{Profile, Rtr, RtrKey};
+use crate::wire::vectors::octets;
 use crate::wire::{InfoReply, InfoRequest, MacField, RtrAuthentication};
 
 const RTR: &str = "198.51.100.50";
@@ -195,4 +196,41 @@ fn nt_07_a_proxy_reply_names_the_rtr() {
     bench.input(RTR, CONTROL_PORT, &relayed(&behind).to_octets());
     let told = bench.reply_to(5, "10.1.2.3/32");
     assert_eq!(rlocs_of(&told[0]), [ip(RTR)]);
+}
+
+// An xTR of Open Overlay Router behind a NAT, its RTR, and this Map-Server, all of whose messages were accepted.
+const OOR_INFO_REQUEST: &str = "700000007733ae7be334101100010014de484fa7a046faeb8a21c654c53bd47612a127a000000000001a0001cb0071000000";
+const INFO_REPLY_TO_OOR: &str = "780000007733ae7be3341011000100147d69b7f281c700faa4efc748cbdb543391f451470000000a001a0001cb0071004003 \
+    00000700001810f6a0080001c633644d0001c633640200000001c6336409";
+const OOR_RELAYED_REGISTER: &str = "802000004500008000024000ff1146d00a630002c633640210f610f6006cac6a3b000101bf3bbf6b1624399500010014e394 \
+    098141d41d62460ffc019ef2d00b1dfc132d0000000a021a100000000001cb0071000164ff00000400010a6300020164ff00 \
+    00010001c633640954370e38095a863b2ccf977ce280a6bd0000000000000000";
+const NOTIFY_BY_OOR_RTR: &str = "884000000200000000010014cd38cb334e8463cb0aa3cf36f6fd5bab2220a1894500008000000000401145d3c63364020a63 \
+    000210f610f6006c623548000001bf3bbf6b1624399500010014c31687b139675130bdd50c5666efa76440d77e030000000a \
+    021a100000000001cb0071000164ff00000400010a6300020164ff0000010001c633640954370e38095a863b2ccf977ce280 \
+    a6bd0000000000000000";
+
+#[test]
+fn nt_02_nt_07_open_overlay_router_registers_through_its_rtr() {
+    let key = |secret: &[u8]| Secret::new(secret.to_vec());
+    let site_key =
+        SiteKey { id: 0, secret: key(b"sitekey"), algorithms: vec![Algorithm::HmacSha1] };
+    let prefix = SitePrefix { prefix: eid_prefix("203.0.113.0/26"), accept_more_specifics: false };
+    let mut config = MappingConfig::new("ms", vec![ip(OWN)]);
+    config.sites =
+        vec![Site { profile: Profile::Oor, ..Site::new("x", vec![site_key], vec![prefix]) }];
+    let rtr = "198.51.100.9";
+    let shared = RtrKey {
+        id: 0,
+        secret: key(b"rtrkey"),
+        algorithm: Algorithm::HmacSha1,
+        profile: Profile::Oor,
+    };
+    config.rtrs = vec![Rtr { address: ip(rtr), key: Some(shared) }];
+    let mut bench = Bench::with(config);
+    let sent = bench.input("198.51.100.77", 40_968, &octets(OOR_INFO_REQUEST));
+    assert_eq!(sent[0].payload, octets(INFO_REPLY_TO_OOR));
+    let sent = bench.input(rtr, CONTROL_PORT, &octets(OOR_RELAYED_REGISTER));
+    assert_eq!(sent[0].payload, octets(NOTIFY_BY_OOR_RTR));
+    assert_eq!(bench.prefixes(), ["203.0.113.0/26"]);
 }
