@@ -121,7 +121,9 @@ impl Policy for ProxyPolicy {
         }
         let destination =
             match self.admit_decapsulated(outer_source, instance_id, source, destination) {
-                Ok(Onward::Reencapsulate) => format!("{destination} is in rtr.eid-prefixes"),
+                Ok(Onward::Reencapsulate | Onward::Follow) => {
+                    format!("{destination} is in rtr.eid-prefixes")
+                }
                 Ok(Onward::Deliver | Onward::DeliverOwn(_)) => format!("{destination} is no EID"),
                 Err(DropReason::PetrDestinationIsEid) => {
                     format!("but {destination} is an EID outside of rtr.eid-prefixes")

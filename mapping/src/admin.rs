@@ -22,6 +22,8 @@ pub enum Query {
     Subscriptions,
     /// Locators with reachability, RTT, counters (xtr, gateway).
     Locators,
+    /// Hosts of dynamic-EID ranges, here and away (xtr).
+    Mobility,
     /// The referral cache and the lookups under way (mapping).
     Referrals,
     /// What a DDT node is authoritative for and has delegated (mapping).

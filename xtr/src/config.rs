@@ -1,5 +1,6 @@
 //! What a tunnel router is configured with, after parsing and validation.
 use crate::forward::RateLimits;
+use crate::host::lan::Mac;
 use crate::packet::Dscp;
 use crate::packet::icmp::Rate;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -391,4 +392,45 @@ pub struct HostConfig {
     pub site_interfaces: Vec<String>,
     /// xTR: own EID-prefixes, which stay in the site.
     pub site_prefixes: Vec<IpNet>,
+    /// xTR: ranges of EIDs whose hosts come and go; no two share an address.
+    pub ranges: Vec<DynamicRange>,
+    /// xTR: gateways that are the same at every site, at most one per interface.
+    pub gateways: Vec<GatewayMac>,
+    /// xTR: files of DHCP leases: hosts of dynamic-EID ranges that get one are here.
+    pub leases: Vec<PathBuf>,
+}
+
+/// A range of EIDs whose hosts come and go (draft-ietf-lisp-eid-mobility).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DynamicRange {
+    /// The range.
+    pub range: EidPrefix,
+    /// Names of the locators its hosts are registered with; empty = all.
+    pub locator_set: Vec<String>,
+    /// The site interfaces on which its hosts may be.
+    pub interfaces: Vec<String>,
+    /// A host that gave no sign of life for so long is gone (DY-05).
+    pub timeout: Duration,
+    /// Most of its hosts that are registered at once.
+    pub limit: usize,
+    /// Its links reach other sites as well, so that only a packet sent through this router tells where a host is.
+    pub extended_subnet: bool,
+}
+
+impl DynamicRange {
+    /// The timeout, unless configured otherwise.
+    pub const TIMEOUT: Duration = Duration::from_secs(15);
+    /// The limit, unless configured otherwise.
+    pub const LIMIT: usize = 4_096;
+}
+
+/// A default gateway that hosts find at every site with the same MAC and addresses, so that they keep it when they move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayMac {
+    /// The site interface.
+    pub interface: String,
+    /// The MAC.
+    pub mac: Mac,
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
 }

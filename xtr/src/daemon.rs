@@ -4,11 +4,12 @@
 //! kernel, or a timer; lets the control plane handle it; and carries out what the control plane wants: datagrams, changes of the
 //! forwarding table, path look-ups. The data plane never waits for it.
 use crate::config::{Endpoint, HostConfig, Intake, Role, RouterConfig};
-use crate::control::{ControlPlane, Event};
+use crate::control::{ControlPlane, Event, HostSeen};
 use crate::drops::DropReason;
 use crate::engine::Engine;
 use crate::fib::FibWriter;
 use crate::host::changes::{Change, Changes};
+use crate::host::lan::{Gateways, Lan};
 use crate::host::map_versions::{self, MapVersions};
 use crate::host::names::{Names, Resolved};
 use crate::host::nonces::Nonces;
@@ -36,6 +37,7 @@ use tokio::task::JoinHandle;
 use underlay_watch::Watch;
 
 mod health;
+mod lan;
 mod underlay_watch;
 
 mod reload;
@@ -161,19 +163,54 @@ struct Daemon {
     reports: ReportWatch,
     nonces: Nonces,
     map_versions: MapVersions,
+    gateways: Gateways,
+    lan: Option<Lan>,
 }
 
 impl Daemon {
-    async fn start<P: Policy>(config: RouterConfig, policy: Arc<P>) -> Result<Self, DaemonError> {
+    async fn start<P: Policy>(
+        mut config: RouterConfig,
+        policy: Arc<P>,
+    ) -> Result<Self, DaemonError> {
         check_privileges()
             .map_err(|name| DaemonError::MissingPrivilege(format!("{name} is needed")))?;
         let netlink = Netlink::open()?;
         check_host(&netlink, &config).await?;
+        let mut gateways = lan::gateways(&netlink, &mut config).await?;
+        match Self::start_on(netlink, config, policy).await {
+            Ok(mut daemon) => {
+                let tun = daemon.engine.tun_index();
+                match lan::start(&daemon.netlink, &daemon.config, &gateways, tun).await {
+                    Ok(lan) => {
+                        (daemon.lan, daemon.gateways) = (lan, gateways);
+                        Ok(daemon)
+                    }
+                    Err(error) => {
+                        daemon.gateways = gateways;
+                        daemon.finish().await;
+                        Err(error.into())
+                    }
+                }
+            }
+            Err(error) => {
+                gateways.remove().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// On a host that has everything that is configured.
+    async fn start_on<P: Policy>(
+        netlink: Netlink,
+        config: RouterConfig,
+        policy: Arc<P>,
+    ) -> Result<Self, DaemonError> {
         let refused = underlay_without_native(&netlink, &config).await?;
         let changes = Changes::listen()?;
         let rlocs: Vec<IpAddr> = config.control.rlocs.iter().map(|rloc| rloc.address).collect();
         let (sockets, datagrams) = ControlSockets::bind(&rlocs).await?;
         let icmp = IcmpSockets::open()?;
+        let gateways = Gateways::none(netlink.handle());
         let (mut fib, readers) = FibWriter::new();
         let (sender, punts) = punt::queue(punt::DEFAULT_CAPACITY);
         let now = Instant::now();
@@ -200,6 +237,7 @@ impl Daemon {
             sender,
         )?;
         control.set_clock_zero(engine.started());
+        control.set_dynamic_ranges(now, &config.host.ranges);
         let mut routing = Routing::new(netlink.handle());
         let installed = routing.install(&config.host, engine.tun_index(), &refused).await;
         if let Err(error) = installed {
@@ -250,6 +288,8 @@ impl Daemon {
             notes,
             nonces,
             map_versions,
+            gateways,
+            lan: None,
         };
         if daemon.watches_health() {
             daemon.control.watch_resolvers(now);
@@ -297,6 +337,7 @@ impl Daemon {
             () = self.punts.notified() => Input::Punts,
             Some(answer) = self.path_answers.recv() => Input::Path(answer),
             resolved = self.names.next() => Input::Name(resolved),
+            host = lan::next(&mut self.lan) => Input::Host(host),
             change = self.changes.next() => Input::HostChanged(change),
             () = tokio::time::sleep_until(next.into()) => Input::Timeout,
         }
@@ -320,6 +361,7 @@ impl Daemon {
                 }
                 self.control.set_name(now, &name, &addresses);
             }
+            Input::Host(host) => self.control.handle_host(now, &host),
             Input::HostChanged(change) => self.watch.changed(now, change),
             Input::Timeout => {}
         }
@@ -357,6 +399,7 @@ impl Daemon {
                 | Punt::SourceMoved { .. }
                 | Punt::SourceUnknown { .. }
                 | Punt::Marked { .. }
+                | Punt::HostSpoke { .. }
                 | Punt::Unreachable { .. } => {
                     self.control.handle_punt(now, &punt);
                 }
@@ -388,6 +431,11 @@ impl Daemon {
                 let destination = transmit.destination;
                 tracing::debug!(%destination, %error, "control message not sent");
                 self.control.count_send_failure();
+            }
+        }
+        while let Some(change) = self.control.poll_host_change() {
+            if let Some(lan) = &mut self.lan {
+                lan.apply(lan::change(change));
             }
         }
         while let Some(probe) = self.control.poll_path_probe() {
@@ -515,6 +563,7 @@ impl Daemon {
             Query::Drops => serde_json::to_value(self.drops()),
             Query::Status => serde_json::to_value(self.status(now)),
             Query::Subscriptions => serde_json::to_value(self.control.subscriptions_view(now)),
+            Query::Mobility => serde_json::to_value(self.control.mobility_view(now)),
             Query::Explain(question) => {
                 let known = self.control.known(now);
                 let explained = self.engine.explainer().explain(now, question, &known)?;
@@ -552,6 +601,7 @@ impl Daemon {
             }
         }
         counters.extend(self.control.counters_view());
+        counters.extend(self.lan.iter().flat_map(Lan::counters));
         let kernel = UdpErrors::read().since(self.udp_errors);
         counters.insert("kernel_udp_checksum_errors".to_owned(), kernel.checksum);
         counters.insert("kernel_udp_buffer_errors".to_owned(), kernel.buffer);
@@ -645,11 +695,15 @@ impl Daemon {
             }
             self.carry_out();
         }
+        if let Some(lan) = self.lan.take() {
+            lan.finish().await;
+        }
         self.routing.remove().await;
         self.path_task.abort();
         self.nonces.close(Instant::now(), unix_nanos(), self.control.last_register_nonce());
         self.map_versions.close();
         self.engine.stop();
+        self.gateways.remove().await;
         tracing::info!("stopped");
     }
 }
@@ -678,6 +732,7 @@ struct EcnWatch {
 /// What wakes the daemon.
 enum Input {
     Datagram(Datagram),
+    Host(HostSeen),
     Punts,
     Path(PathAnswer),
     Name(Resolved),

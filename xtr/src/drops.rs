@@ -11,6 +11,7 @@ mapping::named! {
     NativeRingFull "native_ring_full" "The ring of a native interface was full (intake = \"ring\"): the worker is overloaded, or the kernel could not describe a super-packet.";
     HopLimitExceeded "hop_limit_exceeded" "TTL or Hop Limit ran out (RFC 9300 §5.3).";
     SourceNotEid "source_not_eid" "The packet came from the site side with a source outside every configured EID-prefix: check [[eid]] or the host's address.";
+    DynEidNotAllowed "dyn_eid_not_allowed" "The packet came from the site side with a source outside every [[eid]] and every [[dynamic-eid]] range: a host that is not allowed to move here.";
     DestinationNotAggregate "destination_not_aggregate" "The destination lies in no configured EID aggregate, so the PITR must not encapsulate it (RFC 6832 §5).";
     SourceInAggregate "source_in_aggregate" "A LISP site's source arrived from the native side (RFC 3704 §2): a spoofed packet or a routing loop.";
     MapCacheMissHoldFull "miss_hold_full" "The mapping is being resolved and the packets held for it are at their bound (RFC 9300 §6, RFC 7835 §3.7).";

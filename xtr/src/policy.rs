@@ -31,6 +31,11 @@ pub trait Policy: Send + Sync + 'static {
         false
     }
 
+    /// Whether a host with this address comes and goes: the forwarding table knows where it is (DY-01).
+    fn roams(&self, _address: IpAddr) -> bool {
+        false
+    }
+
     /// What `Verdict::Native` means here: `Ok` = hand it to the kernel, `Err` = drop.
     fn admit_native_forward(&self) -> Result<(), DropReason>;
 
@@ -76,6 +81,10 @@ impl Policy for Arc<dyn Policy> {
         (**self).checks_registration()
     }
 
+    fn roams(&self, address: IpAddr) -> bool {
+        (**self).roams(address)
+    }
+
     fn admit_native_forward(&self) -> Result<(), DropReason> {
         (**self).admit_native_forward()
     }
@@ -108,4 +117,6 @@ pub enum Onward {
     DeliverOwn(u32),
     /// Back into the forwarding table and out encapsulated (RTR).
     Reencapsulate,
+    /// To a host that comes and goes: to the kernel if it is here, after it if it is not (DY-04).
+    Follow,
 }

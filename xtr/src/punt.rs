@@ -43,6 +43,11 @@ pub enum Punt {
         /// What the header says.
         marks: HeaderMarks,
     },
+    /// A host of a dynamic-EID range that is not known to be here has sent a packet through this router (DY-01).
+    HostSpoke {
+        /// Its address.
+        source: IpAddr,
+    },
     /// An ICMP error came about a LISP packet of ours: a hint about the RLOC that it was sent to.
     Unreachable {
         /// The remote RLOC.

@@ -319,3 +319,24 @@ pub struct SentView {
     /// Their inner octets.
     pub octets: u64,
 }
+
+/// A host of a dynamic-EID range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostView {
+    /// Its address.
+    pub eid: IpAddr,
+    /// Its instance, 0 to 16 777 215.
+    pub instance_id: u32,
+    /// `here`, or `away`: at another site.
+    pub place: String,
+    /// For how many seconds.
+    pub since_seconds: u64,
+    /// Seconds since its last sign of life; `None` of one that is away.
+    pub heard_seconds: Option<u64>,
+    /// `data`, `arp`, `nd` or `lease`; `None` of one that is away.
+    pub detected_by: Option<String>,
+    /// The site interface it was seen on, if that is known.
+    pub interface: Option<String>,
+    /// Where packets for it go: own RLOCs, or those of the other site.
+    pub rlocs: Vec<IpAddr>,
+}

@@ -124,6 +124,7 @@ fn router_config() -> RouterConfig {
                 .map(|text| text.parse().expect("prefix"))
                 .to_vec(),
             native_interfaces: Vec::new(),
+            ..HostConfig::default()
         },
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Failure, complain, print};
+use super::{Failure, complain, print, print_json};
 use crate::bench::{
     self, Extent, Family, LARGEST_MAP_CACHE, MEASUREMENTS, Measurement, Method, Plan,
     VARIABLE_PREFIX, Variant,
@@ -90,14 +90,25 @@ struct Workers(Option<u16>);
 
 /// Runs the benchmarks. Call it while the process has one thread only.
 pub(crate) fn run(args: BenchArgs) -> ExitCode {
-    let done = if args.list { list() } else { args.plan().map(|plan| bench::run(&plan)) };
+    let done = if args.list { list(args.json) } else { args.plan().map(|plan| bench::run(&plan)) };
     done.unwrap_or_else(|failure| {
         failure.print();
         ExitCode::from(failure.status())
     })
 }
 
-fn list() -> Result<ExitCode, Failure> {
+fn list(json: bool) -> Result<ExitCode, Failure> {
+    if json {
+        let listed = MEASUREMENTS.iter().map(|measurement| {
+            serde_json::json!({
+                "name": measurement.name,
+                "title": measurement.title,
+                "usual": measurement.is_usual(),
+            })
+        });
+        print_json(&listed.collect::<Vec<_>>())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     for measurement in MEASUREMENTS {
         let when = if measurement.is_usual() { "" } else { " (only when asked for)" };
         print(&format!("{:<13} {}{when}\n", measurement.name, measurement.title))?;
@@ -170,6 +181,12 @@ impl BenchArgs {
                 _ => match peers.get(name) {
                     Some(command) => Method::Peer(command.clone()),
                     None => {
+                        let known = ["plain", "vxlan", "isthmus", "ring"];
+                        if let Some(meant) = crate::config::nearest(name, known.into_iter()) {
+                            let text =
+                                format!("no contender is called {name}: did you mean {meant}?");
+                            return Err(Failure::Usage(text));
+                        }
                         complain(format_args!(
                             "SKIP: {name}: set {VARIABLE_PREFIX}{} to a command that runs it in a gateway; \
                              see README.md",
@@ -292,6 +309,7 @@ mod tests {
             "--program|old",
             "--rounds|0",
             "--map-cache|5000000",
+            "--contenders|plain,isthmsu",
         ] {
             assert!(plan(line).is_err(), "{line}");
         }

@@ -49,6 +49,8 @@ enum What {
     Subscriptions,
     /// Locators with reachability, round-trip time and counters (xtr, gateway)
     Locators,
+    /// Hosts of dynamic-EID ranges: which are here, which are at another site (xtr)
+    Mobility,
     /// Referrals of the Delegated Database Tree, and lookups on their way through it (mapping)
     Referrals,
     /// What a DDT node is authoritative for and has delegated (mapping)
@@ -71,6 +73,7 @@ impl What {
             Self::Registrations => Query::Registrations,
             Self::Subscriptions => Query::Subscriptions,
             Self::Locators => Query::Locators,
+            Self::Mobility => Query::Mobility,
             Self::Referrals => Query::Referrals,
             Self::Delegations => Query::Delegations,
             Self::Traffic => Query::Traffic,

@@ -10,7 +10,7 @@ use crate::config::{self, RoleConfig};
 pub(crate) fn run(args: &daemon::DaemonArgs) -> Result<(), Failure> {
     let read = |config| match config {
         RoleConfig::Xtr(config) => {
-            let policy = SitePolicy::new(&config.control.eids);
+            let policy = SitePolicy::new(&config.control.eids).with_ranges(&config.host.ranges);
             Some((*config, policy))
         }
         _ => None,

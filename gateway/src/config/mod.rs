@@ -23,6 +23,7 @@ mod changes;
 mod clients;
 mod cluster;
 mod ddt;
+mod dynamic_eid;
 mod gateway;
 mod host;
 mod lisp_sec;
@@ -38,6 +39,7 @@ mod trusted_core;
 mod values;
 mod xtr;
 
+pub(crate) use node::nearest;
 pub(crate) use values::parse_duration;
 
 pub(crate) use changes::{OF_GATEWAY, OF_XTR, changed_keys, refused_keys};

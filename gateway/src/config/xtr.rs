@@ -17,8 +17,8 @@ use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
 use super::trusted_core::{self, Versions};
 use super::{
-    DEFAULT_MAP_CACHE_LIMIT, Environment, gateway::owned_text, lisp_sec, router, secret,
-    subscription, values,
+    DEFAULT_MAP_CACHE_LIMIT, Environment, dynamic_eid, gateway::owned_text, lisp_sec, router,
+    secret, subscription, values,
 };
 
 /// The bounds of `registration-interval`.
@@ -68,13 +68,28 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
     let mut host = HostConfig::default();
     let mut configured = BTreeMap::new();
     control.eids = read_eids(root, &sites, &mut host, &mut configured);
+    dynamic_eid::read(
+        root,
+        &addresses,
+        &mut host,
+        |node, interfaces| site_interfaces(node, &sites, interfaces),
+        |node| locator_set(node, &names),
+    );
     if let Some(core) = &mut control.trusted_core {
         core.versions = configured;
     }
     if let Some(table) = &table {
         let is_set = root.get("eid").is_some_and(|eids| eids.writes("interfaces"));
         data.intake = router::intake(table, ("eid.interfaces", is_set), environment, || {
-            RingIntake::of_site(host.site_interfaces.clone(), &host.site_prefixes)
+            let ranges = host.ranges.iter().map(|range| range.range.prefix());
+            let families: Vec<IpNet> = host.site_prefixes.iter().copied().chain(ranges).collect();
+            let mut ring = RingIntake::of_site(host.site_interfaces.clone(), &families);
+            // Which hosts of a range stay in the site, only the forwarding table knows.
+            ring.leave.retain(|left| {
+                host.site_prefixes.contains(left)
+                    || host.ranges.iter().all(|range| range.range.prefix() != *left)
+            });
+            ring
         });
     }
     if let Some(table) = table {

@@ -14,7 +14,7 @@ use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute};
-use rtnetlink::{IpVersion, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{IpVersion, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::namespace::Namespace;
 
@@ -102,6 +102,34 @@ pub(crate) fn hand_over(from: &Namespace, name: &'static str, to: &Namespace) ->
     from.netlink(move |netlink| async move {
         let moved = LinkUnspec::new_with_name(name).setns_by_fd(file).build();
         netlink.link().set(moved).execute().await
+    })
+}
+
+/// Makes an Ethernet bridge, which is up.
+pub(crate) fn bridge(namespace: &Namespace, name: &'static str) -> io::Result<()> {
+    namespace.netlink(move |netlink| async move {
+        netlink.link().add(LinkBridge::new(name).up().build()).execute().await
+    })
+}
+
+/// Plugs a link into a bridge of its namespace and sets it up.
+pub(crate) fn plug(
+    namespace: &Namespace,
+    name: &'static str,
+    bridge: &'static str,
+) -> io::Result<()> {
+    let index = index(namespace, bridge)?;
+    namespace.netlink(move |netlink| async move {
+        let plugged = LinkUnspec::new_with_name(name).controller(index).up().build();
+        netlink.link().set(plugged).execute().await
+    })
+}
+
+/// Takes a link out of its bridge; it stays up, and its peer keeps the carrier.
+pub(crate) fn unplug(namespace: &Namespace, name: &'static str) -> io::Result<()> {
+    namespace.netlink(move |netlink| async move {
+        let unplugged = LinkUnspec::new_with_name(name).nocontroller().build();
+        netlink.link().set(unplugged).execute().await
     })
 }
 

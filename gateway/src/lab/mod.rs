@@ -74,7 +74,7 @@ pub fn run(args: LabArgs) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if args.list {
-        list();
+        list(args.json);
         return ExitCode::SUCCESS;
     }
     let chosen = match choose(&args.scenarios) {
@@ -175,7 +175,17 @@ fn choose(names: &[String]) -> Result<Vec<&'static Scenario>, String> {
     names.iter().map(find).collect()
 }
 
-fn list() {
+fn list(json: bool) {
+    if json {
+        let listed = SCENARIOS.iter().map(|scenario| {
+            serde_json::json!({
+                "name": scenario.name,
+                "network": scenario.network(),
+                "title": scenario.title,
+            })
+        });
+        return show(&format!("{:#}\n", serde_json::Value::from_iter(listed)));
+    }
     let width =
         |of: fn(&Scenario) -> &str| SCENARIOS.iter().map(|s| of(s).len()).max().unwrap_or(0);
     let (names, networks) = (width(|s| s.name), width(Scenario::network));

@@ -118,6 +118,13 @@ impl Notifier {
         self.pending.insert(nonce, Pending { prefix, transmit, signer, retries: 0, wait, due });
     }
 
+    /// Stops telling `etr` of a mapping that it replaced itself: the old news would have it give up an EID that came back.
+    pub(super) fn forget_target(&mut self, etr: IpAddr, prefix: &EidPrefix) {
+        if let Some(&nonce) = self.by_target.get(&(etr, *prefix)) {
+            self.forget(nonce);
+        }
+    }
+
     /// Stops the retransmission that `ack` answers.
     ///
     /// # Errors

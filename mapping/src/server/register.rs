@@ -336,6 +336,7 @@ impl MapServer {
         let limit = limit.saturating_sub(self.names.len_of(sender.site));
         let Registered { outcome, replaced, keep } =
             self.registry.register(now, prefix, registration, limit)?;
+        let took_over = !replaced.is_empty();
         for other in replaced {
             self.forget_registration(&prefix, other);
         }
@@ -343,6 +344,10 @@ impl MapServer {
             self.keep_registration(&prefix, sender.registrant);
         }
         let (site, source) = (sender.site, sender.from.ip());
+        if took_over {
+            // What it was to hear of the others is over: it says itself that the EID-prefix is there.
+            self.notifier.forget_target(source, &prefix);
+        }
         match outcome {
             Outcome::Refreshed => {}
             Outcome::New => {
@@ -356,7 +361,12 @@ impl MapServer {
                 let site = self.sites.get(site).name.clone();
                 self.event(Event::Changed { site, prefix, source });
                 self.mapping_changed(now, prefix);
-                self.notify_others(now, prefix, sender.registrant, &others);
+                // Whoever has the covering prefix sends after the EID where it is now, not where it was.
+                let mut affected = self.covering_registrations(&prefix);
+                affected
+                    .retain(|one| !others.iter().any(|other| other.registrant == one.registrant));
+                affected.extend(others);
+                self.notify_others(now, prefix, sender.registrant, &affected);
             }
         }
         Ok(())

@@ -356,7 +356,12 @@ impl ControlPlane {
         match outstanding {
             Some(index) => self.acknowledged(now, index, from.ip(), notify),
             None if self.is_own_nonce(notify.nonce) => self.discard(Discard::NonceUnknown),
-            None => self.acknowledge(local, from, server, notify),
+            None => {
+                self.acknowledge(local, from, server, notify);
+                for record in &notify.records {
+                    self.host_registered(now, record);
+                }
+            }
         }
     }
 

@@ -20,6 +20,10 @@ impl ControlPlane {
         mapping: Mapping,
         expires: Instant,
     ) {
+        if self.database.get(&prefix).is_some() {
+            // Others learn it from the mapping system; here it is the own mapping that counts.
+            return;
+        }
         if self.cache.get(&prefix).is_none() && self.cache.is_full() {
             for victim in self.cache.least_recently_used() {
                 // A covering entry would take its traffic.

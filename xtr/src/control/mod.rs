@@ -14,6 +14,7 @@
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `reconfigure` | another configuration of the own side, in one step |
 //! | `database` | own mappings, which come and go |
+//! | `mobility` | hosts of dynamic-EID ranges that come and go |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
@@ -37,6 +38,7 @@ mod itr;
 mod limit;
 mod locator;
 mod map_cache;
+mod mobility;
 mod own;
 mod path_mtu;
 mod path_probe;
@@ -58,6 +60,7 @@ mod version;
 mod ways;
 
 pub use database::{Origin as MappingOrigin, OwnMapping};
+pub use mobility::{Detection, HostChange, HostGone, HostSeen};
 
 use crate::config::{ControlConfig, Endpoint, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
@@ -74,6 +77,7 @@ use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
 use mapping::wire::{CONTROL_PORT, Message};
+use mobility::Mobility;
 use own::OwnRlocs;
 use path_probe::PathProbes;
 use probe_schedule::Schedule;
@@ -177,6 +181,7 @@ pub struct ControlPlane {
     config: ControlConfig,
     own: OwnRlocs,
     database: Database,
+    mobility: Mobility,
     /// Addresses of the configured names.
     names: BTreeMap<String, Vec<IpAddr>>,
     /// The zero of the engine's coarse clock.
@@ -225,6 +230,7 @@ impl ControlPlane {
         let mut control = Self {
             own: OwnRlocs::new(config.rlocs.clone()),
             database: Database::new(&config.eids),
+            mobility: Mobility::new(now, &[]),
             clock_zero: now,
             names: BTreeMap::new(),
             rng: StdRng::from_seed(seed),
@@ -339,6 +345,10 @@ impl ControlPlane {
             Punt::Unreachable { rloc, by_host: true } => {
                 self.handle_hint(now, *rloc, Why::NotLisp);
             }
+            Punt::HostSpoke { source } => self.handle_host(
+                now,
+                &HostSeen { interface: None, address: *source, how: Detection::Data },
+            ),
             Punt::IcmpError { .. } => {}
         }
     }
@@ -361,6 +371,7 @@ impl ControlPlane {
         self.run_resolver_watch(now);
         self.run_probes(now);
         self.run_path_probes(now);
+        self.run_mobility(now);
         self.run_registrations(now);
         self.run_smrs(now);
         self.replies.purge(now);
@@ -375,6 +386,7 @@ impl ControlPlane {
             self.next_probe(),
             self.next_watch(),
             self.path_probes.next_timeout(),
+            self.mobility.next_timeout(),
             self.next_registration(),
             self.solicitor.next_timeout(),
             self.subscriptions.next_timeout(),

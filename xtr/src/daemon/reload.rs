@@ -1,5 +1,5 @@
 //! Another configuration while packets flow: all of it is taken over, or nothing changes.
-use super::{Daemon, underlay_without_native};
+use super::{Daemon, lan, underlay_without_native};
 use crate::config::{HostConfig, Intake, OwnRloc, RouterConfig};
 use crate::policy::Policy;
 use std::collections::BTreeSet;
@@ -23,7 +23,8 @@ pub struct Reload<P> {
 impl Daemon {
     /// Takes over what differs; `policy` is the one in force, before and after.
     pub(super) async fn reload<P: Policy>(&mut self, policy: &mut Arc<P>, reload: Reload<P>) {
-        let Reload { config, policy: wanted, reply } = reload;
+        let Reload { mut config, policy: wanted, reply } = reload;
+        lan::include(&self.gateways, &mut config);
         let outcome = self.take_over(policy, Arc::new(wanted), config).await;
         // Whoever asked may be gone by now.
         let _ = reply.send(outcome);
@@ -82,6 +83,10 @@ fn check_fixed(before: &RouterConfig, after: &RouterConfig) -> Result<(), String
     check_rlocs(&before.control.rlocs, &after.control.rlocs)?;
     if before.data.rlocs != after.data.rlocs {
         return Err(format!("the order of the own RLOCs {RESTART}"));
+    }
+    let (old, new) = (&before.host, &after.host);
+    if (&old.ranges, &old.gateways, &old.leases) != (&new.ranges, &new.gateways, &new.leases) {
+        return Err(format!("what the sections [[dynamic-eid]] say {RESTART}"));
     }
     let by_ring = matches!(before.data.intake, Intake::Ring(_));
     if by_ring && before.data.intake != after.data.intake {

@@ -9,6 +9,7 @@
 //! | `datagram` | what a receive completion holds |
 //! | `packet_ring` | frames from native interfaces without the TUN |
 //! | `udp`, `tun` | sockets and device; `sys`: raw system calls |
+//! | `link_socket` | ARP and Neighbor Discovery for the control plane |
 //! | `prefetch` | the processor's hint, for the forwarding table |
 //! | `arrivals` | what arrived by own EID-prefix and RLOC |
 //! | `steer` | which worker receives a packet; `affinity`: which core a worker runs on |
@@ -59,6 +60,7 @@ mod arrivals;
 mod buffers;
 mod datagram;
 mod exclusive;
+pub(crate) mod link_socket;
 mod outbound;
 mod packet_ring;
 mod packet_ring_filter;

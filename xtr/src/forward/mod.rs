@@ -29,7 +29,7 @@ use mapping::eid::{Eid, InstanceId};
 use registered::Arrival;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use zerocopy::{FromBytes, IntoBytes};
 
 mod encapsulate;
@@ -101,7 +101,12 @@ pub struct Forwarder<P> {
     worker: usize,
     /// While somebody taps.
     tap: Option<Box<Tap>>,
+    /// The host that the control plane was told of last, and when.
+    spoke: Option<(Eid, Instant)>,
 }
+
+/// How often the control plane is told of the same host.
+const SPOKE_AGAIN: Duration = Duration::from_millis(100);
 
 /// What a LISP header came behind.
 #[derive(Clone, Copy)]
@@ -165,6 +170,7 @@ impl<P: Policy> Forwarder<P> {
             tap_switch: Arc::default(),
             worker: 0,
             tap: None,
+            spoke: None,
             settings,
         }
     }
@@ -235,9 +241,23 @@ impl<P: Policy> Forwarder<P> {
         match admitted {
             Ok(instance_id) => {
                 out.step(Step::Admitted(instance_id));
+                if self.policy.roams(inner.source) {
+                    self.host_spoke(now, fib, Eid::new(instance_id, inner.source));
+                }
                 self.look_up(now, fib, instance_id, work, out);
             }
             Err(reason) => self.discard(reason, work.traffic.packets, out),
+        }
+    }
+
+    /// A host that comes and goes has sent a packet: the control plane learns of it unless it is known to be here (DY-01).
+    #[cold]
+    fn host_spoke(&mut self, now: Instant, fib: &mut FibView<'_>, host: Eid) {
+        let is_known = matches!(fib.lookup(host.instance_id, host.address), Verdict::Native)
+            || self.spoke.is_some_and(|(last, at)| last == host && now < at + SPOKE_AGAIN);
+        // If there is no room, the next packet tells.
+        if !is_known && self.punts.send(Punt::HostSpoke { source: host.address }).is_ok() {
+            self.spoke = Some((host, now));
         }
     }
 
@@ -551,6 +571,15 @@ impl<P: Policy> Forwarder<P> {
                 }
             }
             Onward::Reencapsulate => self.reencapsulate(now, fib, arrival.instance_id, work, out),
+            Onward::Follow => {
+                let destination = work.inner.destination;
+                match fib.lookup(arrival.instance_id, destination) {
+                    Verdict::Native => {
+                        self.deliver(&work, out);
+                    }
+                    _ => self.reencapsulate(now, fib, arrival.instance_id, work, out),
+                }
+            }
         }
     }
 

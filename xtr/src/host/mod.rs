@@ -8,9 +8,11 @@
 //! | `sysctl` | switches without which nothing is forwarded |
 //! | `sockets` | UDP sockets of the control plane, raw sockets for ICMP errors |
 //! | `udp_errors` | datagrams that the kernel refused |
+//! | `lan` | hosts of dynamic-EID ranges on the site's links |
 //! | `names` | DNS names of peers, resolved and followed |
 //! | `nonces` | what makes nonces grow over a restart |
 pub mod changes;
+pub mod lan;
 pub(crate) mod map_versions;
 pub mod names;
 pub(crate) mod nonces;

@@ -207,7 +207,7 @@ async fn remove_routes(handle: &Handle, routes: &mut Vec<RouteMessage>) {
 }
 
 /// A predecessor that is still dying takes its TUN, and the routes into it, along.
-fn unless_gone(removal: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
+pub(super) fn unless_gone(removal: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
     match removal {
         Err(rtnetlink::Error::NetlinkError(message))
             if [-libc::ESRCH, -libc::ENOENT].contains(&message.raw_code()) =>
@@ -253,7 +253,7 @@ fn table_routes(config: &HostConfig, tun: u32, refused: &BTreeSet<String>) -> Ve
         for prefix in &config.site_prefixes {
             routes.push(route(*prefix, SITE_TABLE, RouteType::Throw).build());
         }
-        for everything in families(&config.site_prefixes).into_iter().map(default_of) {
+        for everything in site_families(config).into_iter().map(default_of) {
             let into_tun = route(everything, SITE_TABLE, RouteType::Unicast);
             routes.push(into_tun.output_interface(tun).build());
         }
@@ -268,7 +268,7 @@ fn planned_rules(config: &HostConfig, refused: &BTreeSet<String>) -> Vec<RuleMes
             rules.push(rule(ipv4, UNDERLAY_TABLE, RuleAttribute::Iifname(interface.clone())));
         }
     }
-    for ipv4 in families(&config.site_prefixes) {
+    for ipv4 in site_families(config) {
         for interface in &config.site_interfaces {
             rules.push(rule(ipv4, SITE_TABLE, RuleAttribute::Iifname(interface.clone())));
         }
@@ -288,13 +288,20 @@ fn families(prefixes: &[IpNet]) -> BTreeSet<bool> {
     prefixes.iter().map(|prefix| prefix.addr().is_ipv4()).collect()
 }
 
+/// The families that the site has EIDs of, or may have.
+fn site_families(config: &HostConfig) -> BTreeSet<bool> {
+    let mut families = families(&config.site_prefixes);
+    families.extend(config.ranges.iter().map(|range| range.range.prefix().addr().is_ipv4()));
+    families
+}
+
 fn default_of(ipv4: bool) -> IpNet {
     let unspecified =
         if ipv4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
     IpNet::new_assert(unspecified, 0)
 }
 
-fn route(prefix: IpNet, table: u32, kind: RouteType) -> RouteMessageBuilder<IpAddr> {
+pub(super) fn route(prefix: IpNet, table: u32, kind: RouteType) -> RouteMessageBuilder<IpAddr> {
     let mut builder = RouteMessageBuilder::<IpAddr>::new()
         .table_id(table)
         .protocol(RouteProtocol::Other(PROTOCOL))
@@ -347,7 +354,7 @@ fn is_own_route(config: &HostConfig, route: &RouteMessage) -> bool {
     route.header.protocol == RouteProtocol::Other(PROTOCOL) && (in_own_table || announced)
 }
 
-fn table_of(route: &RouteMessage) -> u32 {
+pub(super) fn table_of(route: &RouteMessage) -> u32 {
     route
         .attributes
         .iter()
@@ -358,7 +365,7 @@ fn table_of(route: &RouteMessage) -> u32 {
         .unwrap_or(u32::from(route.header.table))
 }
 
-fn destination_of(route: &RouteMessage) -> Option<IpNet> {
+pub(super) fn destination_of(route: &RouteMessage) -> Option<IpNet> {
     let length = route.header.destination_prefix_length;
     let address = route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(address) => super::underlay::ip_of(address),

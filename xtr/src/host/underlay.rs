@@ -61,7 +61,7 @@ pub async fn interfaces_of(handle: &Handle, rlocs: &[IpAddr]) -> io::Result<BTre
 }
 
 /// Every assignment of an address to an interface (index); an address may be assigned to several.
-async fn assigned_addresses(handle: &Handle) -> io::Result<Vec<(IpAddr, u32)>> {
+pub(super) async fn assigned_addresses(handle: &Handle) -> io::Result<Vec<(IpAddr, u32)>> {
     let mut addresses = Vec::new();
     let mut answers = handle.address().get().execute();
     while let Some(message) =

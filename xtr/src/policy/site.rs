@@ -1,6 +1,6 @@
 //! What an xTR of a LISP site lets through: its own EIDs out, its own EIDs in (RFC 9300 §4).
 use super::{Onward, Policy};
-use crate::config::LocalEid;
+use crate::config::{DynamicRange, LocalEid};
 use crate::drops::DropReason;
 use mapping::eid::{Eid, EidPrefix, EidTable, InstanceId};
 use std::net::IpAddr;
@@ -16,6 +16,9 @@ pub struct SitePolicy {
     instance_of: EidTable<InstanceId>,
     /// Own instances, sorted.
     instances: Box<[InstanceId]>,
+    /// Ranges of which hosts may be here.
+    ranges: EidTable<()>,
+    has_ranges: bool,
 }
 
 impl SitePolicy {
@@ -32,7 +35,30 @@ impl SitePolicy {
         instances.sort_unstable();
         instances.dedup();
         let prefixes = eids.iter().map(|eid| eid.prefix).collect();
-        Self { own, prefixes, instance_of, instances: instances.into_boxed_slice() }
+        let (instances, ranges) = (instances.into_boxed_slice(), EidTable::default());
+        Self { own, prefixes, instance_of, instances, ranges, has_ranges: false }
+    }
+
+    /// Hosts of these ranges are let through as well (DY-01); the forwarding table knows which of them are here.
+    #[must_use]
+    pub fn with_ranges(mut self, ranges: &[DynamicRange]) -> Self {
+        let mut instances = self.instances.to_vec();
+        for DynamicRange { range, .. } in ranges {
+            let untagged = EidPrefix::new(InstanceId::DEFAULT, range.prefix());
+            self.instance_of.insert(untagged, range.instance_id());
+            self.ranges.insert(*range, ());
+            instances.push(range.instance_id());
+        }
+        instances.sort_unstable();
+        instances.dedup();
+        self.instances = instances.into_boxed_slice();
+        self.has_ranges = !ranges.is_empty();
+        self
+    }
+
+    /// A host of a range, whose instance its address tells.
+    fn is_roaming(&self, instance_id: InstanceId, address: IpAddr) -> bool {
+        self.has_ranges && self.ranges.lookup(Eid::new(instance_id, address)).is_some()
     }
 }
 
@@ -40,7 +66,17 @@ impl Policy for SitePolicy {
     /// The source must be an own EID; its prefix says the instance.
     fn admit_native(&self, source: IpAddr, _destination: IpAddr) -> Result<InstanceId, DropReason> {
         let source = Eid::new(InstanceId::DEFAULT, source);
-        self.instance_of.lookup(source).map(|(_, &id)| id).ok_or(DropReason::SourceNotEid)
+        let refused =
+            if self.has_ranges { DropReason::DynEidNotAllowed } else { DropReason::SourceNotEid };
+        self.instance_of.lookup(source).map(|(_, &id)| id).ok_or(refused)
+    }
+
+    fn roams(&self, address: IpAddr) -> bool {
+        if !self.has_ranges {
+            return false;
+        }
+        let instance = self.instance_of.lookup(Eid::new(InstanceId::DEFAULT, address));
+        instance.is_some_and(|(_, &id)| self.is_roaming(id, address))
     }
 
     /// The instance must be configured (DE-16), the destination an own EID in that instance (DE-18, DE-19).
@@ -53,6 +89,9 @@ impl Policy for SitePolicy {
     ) -> Result<Onward, DropReason> {
         if self.instances.binary_search(&instance_id).is_err() {
             return Err(DropReason::InstanceUnknown);
+        }
+        if self.is_roaming(instance_id, destination) {
+            return Ok(Onward::Follow);
         }
         match self.own.lookup(Eid::new(instance_id, destination)) {
             Some((_, &number)) => Ok(Onward::DeliverOwn(number)),

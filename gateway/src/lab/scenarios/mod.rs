@@ -9,6 +9,7 @@ mod i1;
 mod i2;
 mod l1;
 mod m1;
+mod mobility;
 mod mtu;
 mod p1;
 mod s1;
@@ -65,6 +66,7 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
     Scenario::of_migration("p1", p1::TITLE, p1::run),
     // The last of its network: what routers said of the paths holds for ten minutes.
     Scenario::of_migration("m1", m1::TITLE, m1::run),
+    Scenario::planned("mobility", mobility::TITLE, (&mobility::PLAN, mobility::run)),
     Scenario::planned(
         "traffic-engineering",
         traffic_engineering::TITLE,

@@ -149,3 +149,33 @@ fn ms_08_rg_06_nobody_is_told_of_the_same_mapping_from_another_etr() {
     assert!(bench.events().is_empty());
     assert_eq!(bench.server.registry.len(), 1, "it was replaced all the same");
 }
+
+#[test]
+fn dy_02_the_covering_registration_follows_an_eid_from_site_to_site() {
+    const THIRD_ETR: &str = "198.51.100.13";
+    let mut bench = Bench::new();
+    bench.register(&register(1, vec![record("10.1.0.0/16", &[ETR])]).xtr(1));
+    let vm = |xtr, nonce, at| register(nonce, vec![record("10.1.0.7/32", &[at])]).xtr(xtr).from(at);
+    bench.register(&vm(2, 1, OTHER_ETR));
+    let sent = bench.register(&vm(3, 1, THIRD_ETR));
+    for told in [ETR, OTHER_ETR] {
+        let told = to(&sent, told);
+        assert_eq!(told.len(), 1);
+        assert_eq!(rlocs_of(&notify(&told[0]).records[0]), [ip(THIRD_ETR)]);
+    }
+    // Home again: whoever has the covering prefix registered the EID itself.
+    let sent = bench.register(&vm(1, 2, ETR));
+    assert_eq!(rlocs_of(&notify(&to(&sent, THIRD_ETR)[0]).records[0]), [ip(ETR)]);
+    assert_eq!(to(&sent, ETR).len(), 1, "the acknowledgement alone");
+}
+
+#[test]
+fn dy_02_an_etr_that_got_the_eid_back_hears_no_more_of_its_leaving() {
+    let (mut bench, sent) = moved();
+    let left = to(&sent, ETR).remove(0);
+    let back = register(2, vec![record("10.1.0.7/32", &[ETR])]).xtr(1);
+    bench.register(&back);
+    for _ in 0..60 {
+        assert!(!bench.advance(1).contains(&left), "old news");
+    }
+}

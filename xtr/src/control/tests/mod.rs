@@ -5,6 +5,7 @@ mod database;
 mod echo_nonce;
 mod lookups;
 mod mappings;
+mod mobility;
 mod path_mtu;
 mod probing;
 mod reachability;

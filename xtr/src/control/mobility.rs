@@ -1,0 +1,365 @@
+//! EID mobility: hosts of the dynamic-EID ranges come, are registered as host prefixes while they are here, and go (DY-01 to DY-05).
+//!
+//! A host of a range that is part of an own EID-prefix is at home, and needs no registration of its own, unless it comes back from
+//! elsewhere. Where a host went is what the Map-Server says of it: that is a map-cache entry like any other, and the data plane sends what
+//! still comes for the host after it.
+//!
+//! Whoever watches the site's links tells of hosts with [`ControlPlane::handle_host`] and [`ControlPlane::handle_host_gone`]; the data plane
+//! tells of packets. What the host's routing is to do about it comes out of [`ControlPlane::poll_host_change`].
+use super::ControlPlane;
+use super::database::OwnMapping;
+use super::limit::TokenBucket;
+use super::map_cache::{Mapping, lifetime};
+use crate::config::{DynamicRange, LocalEid};
+use crate::view::HostView;
+use mapping::eid::{Eid, EidPrefix, EidTable, InstanceId};
+use mapping::wire::EidRecord;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Hosts seen per second that are looked at; a burst beyond it is heard when the hosts speak again.
+const SIGHTINGS_PER_SECOND: u32 = 1_000;
+
+/// How a host was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detection {
+    /// It sent a packet through this router.
+    Data,
+    /// ARP (RFC 826), gratuitous or not.
+    Arp,
+    /// Neighbor Discovery (RFC 4861), solicited or not.
+    Nd,
+    /// A DHCP server gave it its address.
+    Lease,
+}
+
+impl Detection {
+    /// As `show mobility` says it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Arp => "arp",
+            Self::Nd => "nd",
+            Self::Lease => "lease",
+        }
+    }
+}
+
+/// A host is on a link of the site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSeen {
+    /// The site interface, if it is known.
+    pub interface: Option<String>,
+    /// Its address.
+    pub address: IpAddr,
+    /// How it was found.
+    pub how: Detection,
+}
+
+/// A host is on a link of the site no longer: its link went, or it does not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostGone {
+    /// The site interface, if it is known.
+    pub interface: Option<String>,
+    /// Its address.
+    pub address: IpAddr,
+}
+
+/// What the host side is to do about an EID of a dynamic-EID range. The last word about an EID counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostChange {
+    /// It is here: a host route leads to it, on the first of these interfaces if the host side knows no better; packets of the site to it stay
+    /// in the site.
+    Here {
+        /// The EID.
+        eid: Eid,
+        /// Where it may be.
+        interfaces: Vec<String>,
+    },
+    /// It is at another site: packets of this site to it go into the TUN, and ARP and ND for it are answered on these interfaces.
+    Away {
+        /// The EID.
+        eid: Eid,
+        /// Where it is asked for.
+        interfaces: Vec<String>,
+    },
+    /// Neither: whatever was installed for it is taken out.
+    Forget {
+        /// The EID.
+        eid: Eid,
+    },
+    /// Ask it for a sign of life on these interfaces (ARP or ND), and tell of the answer as of any other host.
+    Probe {
+        /// The EID.
+        eid: Eid,
+        /// Where it may be.
+        interfaces: Vec<String>,
+    },
+}
+
+/// The dynamic-EID ranges and their hosts.
+#[derive(Debug)]
+pub(super) struct Mobility {
+    ranges: Vec<DynamicRange>,
+    /// Indexes of `ranges`; what is seen of a host does not say its instance, and no two ranges share an address.
+    by_address: EidTable<usize>,
+    here: BTreeMap<EidPrefix, Here>,
+    /// Hosts that left, and when.
+    away: BTreeMap<EidPrefix, Instant>,
+    timers: BTreeSet<(Instant, EidPrefix)>,
+    changes: VecDeque<HostChange>,
+    sightings: TokenBucket,
+}
+
+/// A host that is here.
+#[derive(Debug)]
+struct Here {
+    range: usize,
+    since: Instant,
+    how: Detection,
+    heard: Instant,
+    interface: Option<String>,
+    /// Its timer.
+    due: Instant,
+}
+
+impl Mobility {
+    pub(super) fn new(now: Instant, ranges: &[DynamicRange]) -> Self {
+        let mut by_address = EidTable::default();
+        for (index, range) in ranges.iter().enumerate() {
+            by_address.insert(untagged(range.range), index);
+        }
+        Self {
+            ranges: ranges.to_vec(),
+            by_address,
+            here: BTreeMap::new(),
+            away: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            changes: VecDeque::new(),
+            sightings: TokenBucket::new(now, SIGHTINGS_PER_SECOND),
+        }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|&(due, _)| due)
+    }
+
+    /// The range that an address is in, and its EID.
+    fn range_of(&self, address: IpAddr) -> Option<(usize, Eid)> {
+        let (_, &index) = self.by_address.lookup(Eid::new(InstanceId::DEFAULT, address))?;
+        Some((index, Eid::new(self.ranges[index].range.instance_id(), address)))
+    }
+
+    fn reschedule(&mut self, prefix: EidPrefix, due: Instant) {
+        if let Some(here) = self.here.get_mut(&prefix) {
+            self.timers.remove(&(here.due, prefix));
+            here.due = due;
+            self.timers.insert((due, prefix));
+        }
+    }
+
+    /// The interfaces to look for a host on, the likeliest first.
+    fn interfaces(&self, here: &Here) -> Vec<String> {
+        let others = self.ranges[here.range].interfaces.iter();
+        let others = others.filter(|name| Some(*name) != here.interface.as_ref());
+        here.interface.iter().chain(others).cloned().collect()
+    }
+}
+
+/// How long a host may be silent before it is asked for a sign of life.
+fn patience(range: &DynamicRange) -> Duration {
+    range.timeout / 3
+}
+
+fn untagged(prefix: EidPrefix) -> EidPrefix {
+    EidPrefix::new(InstanceId::DEFAULT, prefix.prefix())
+}
+
+impl ControlPlane {
+    /// A host was seen. It is registered if it is in a dynamic-EID range, on one of its interfaces, and was not here (DY-01).
+    pub fn handle_host(&mut self, now: Instant, host: &HostSeen) {
+        let Some((index, eid)) = self.mobility.range_of(host.address) else { return };
+        let range = &self.mobility.ranges[index];
+        if host.interface.as_ref().is_some_and(|name| !range.interfaces.contains(name)) {
+            return self.count("hosts_on_other_interfaces");
+        }
+        if self.mobility.sightings.take(now).is_err() {
+            return self.count("hosts_ignored_rate_limited");
+        }
+        let prefix = eid.host_prefix();
+        let due = now + patience(range);
+        if let Some(here) = self.mobility.here.get_mut(&prefix) {
+            here.heard = now;
+            if host.interface.is_some() && here.interface != host.interface {
+                here.interface.clone_from(&host.interface);
+                self.tell_host_here(prefix);
+            }
+            return self.mobility.reschedule(prefix, due);
+        }
+        if self.is_at_home(&prefix) && !self.mobility.away.contains_key(&prefix) {
+            return;
+        }
+        // On a link that reaches other sites only a packet to this router tells on which side the host is.
+        if range.extended_subnet && host.how != Detection::Data {
+            return;
+        }
+        self.host_arrived(now, index, prefix, host);
+    }
+
+    /// A host is gone from where it was.
+    pub fn handle_host_gone(&mut self, now: Instant, host: &HostGone) {
+        let Some((_, eid)) = self.mobility.range_of(host.address) else { return };
+        let prefix = eid.host_prefix();
+        let Some(here) = self.mobility.here.get(&prefix) else { return };
+        if host.interface.is_none() || here.interface.is_none() || here.interface == host.interface
+        {
+            self.host_left(now, prefix);
+        }
+    }
+
+    /// The hosts of dynamic-EID ranges: those that are here, then those that left, each sorted by address.
+    pub fn mobility_view(&self, now: Instant) -> Vec<HostView> {
+        let seconds = |since: Instant| now.saturating_duration_since(since).as_secs();
+        let rlocs = |prefix: &EidPrefix| -> Vec<IpAddr> {
+            let entry = self.cache.get(prefix).map(|entry| entry.mapping.locators());
+            entry.unwrap_or_default().iter().map(|locator| locator.address).collect()
+        };
+        let here = self.mobility.here.iter().map(|(prefix, here)| HostView {
+            eid: prefix.prefix().addr(),
+            instance_id: prefix.instance_id().get(),
+            place: "here".to_owned(),
+            since_seconds: seconds(here.since),
+            heard_seconds: Some(seconds(here.heard)),
+            detected_by: Some(here.how.name().to_owned()),
+            interface: here.interface.clone(),
+            rlocs: self.own.reachable().collect(),
+        });
+        let away = self.mobility.away.iter().map(|(prefix, since)| HostView {
+            eid: prefix.prefix().addr(),
+            instance_id: prefix.instance_id().get(),
+            place: "away".to_owned(),
+            since_seconds: seconds(*since),
+            heard_seconds: None,
+            detected_by: None,
+            interface: None,
+            rlocs: rlocs(prefix),
+        });
+        here.chain(away).collect()
+    }
+
+    /// The next change that the host side is to make.
+    pub fn poll_host_change(&mut self) -> Option<HostChange> {
+        self.mobility.changes.pop_front()
+    }
+
+    fn host_arrived(&mut self, now: Instant, range: usize, prefix: EidPrefix, host: &HostSeen) {
+        let config = &self.mobility.ranges[range];
+        let present = self.mobility.here.values().filter(|here| here.range == range).count();
+        if present >= config.limit {
+            return self.count("dynamic_eids_over_limit");
+        }
+        let eid = LocalEid { prefix, locator_set: config.locator_set.clone() };
+        let due = now + patience(config);
+        let here = Here {
+            range,
+            since: now,
+            how: host.how,
+            heard: now,
+            interface: host.interface.clone(),
+            due,
+        };
+        self.mobility.away.remove(&prefix);
+        self.mobility.here.insert(prefix, here);
+        self.mobility.timers.insert((due, prefix));
+        self.count("dynamic_eids_detected");
+        self.tell_host_here(prefix);
+        self.set_own_mapping(now, OwnMapping::dynamic(eid));
+    }
+
+    /// From now on hosts of these ranges are looked after.
+    pub fn set_dynamic_ranges(&mut self, now: Instant, ranges: &[DynamicRange]) {
+        self.mobility = Mobility::new(now, ranges);
+    }
+
+    /// Whether the host is in an own EID-prefix that is always here.
+    fn is_at_home(&self, prefix: &EidPrefix) -> bool {
+        self.config.eids.iter().any(|own| own.prefix.covers(prefix))
+    }
+
+    /// A Map-Server says who has registered a host now (DY-03): another site, or nobody any more.
+    pub(super) fn host_registered(&mut self, now: Instant, record: &EidRecord) {
+        let Some(prefix) = record.eid.prefix() else { return };
+        let eid = prefix.first();
+        if prefix != eid.host_prefix() {
+            return;
+        }
+        let Some((index, known)) = self.mobility.range_of(eid.address) else { return };
+        if known != eid {
+            return;
+        }
+        let is_own = |locator: &mapping::wire::LocatorRecord| {
+            locator.address.rloc().is_some_and(|rloc| self.own.contains(rloc))
+        };
+        if record.locators.iter().any(is_own) {
+            return;
+        }
+        if record.ttl_minutes == 0 || record.locators.is_empty() {
+            if self.mobility.away.remove(&prefix).is_some() {
+                self.count("dynamic_eids_away_removed");
+                self.remove_entry(now, &prefix);
+                self.mobility.changes.push_back(HostChange::Forget { eid });
+            }
+            return;
+        }
+        if let Some(here) = self.mobility.here.remove(&prefix) {
+            self.mobility.timers.remove(&(here.due, prefix));
+            self.forget_own_mapping(now, &prefix);
+        }
+        let since = self.mobility.away.insert(prefix, now);
+        self.mobility.away.insert(prefix, since.unwrap_or(now));
+        self.count("dynamic_eids_moved_away");
+        let mapping = Mapping::from_record(record, &self.own);
+        self.install_entry(now, prefix, mapping, now + lifetime(record.ttl_minutes));
+        let interfaces = self.mobility.ranges[index].interfaces.clone();
+        self.mobility.changes.push_back(HostChange::Away { eid, interfaces });
+        self.solicit_correspondents(now, prefix);
+    }
+
+    /// DY-05: it is withdrawn.
+    fn host_left(&mut self, now: Instant, prefix: EidPrefix) {
+        let Some(here) = self.mobility.here.remove(&prefix) else { return };
+        self.mobility.timers.remove(&(here.due, prefix));
+        self.count("dynamic_eids_expired");
+        self.mobility.changes.push_back(HostChange::Forget { eid: prefix.first() });
+        self.remove_own_mapping(now, &prefix);
+    }
+
+    fn tell_host_here(&mut self, prefix: EidPrefix) {
+        let Some(here) = self.mobility.here.get(&prefix) else { return };
+        let interfaces = self.mobility.interfaces(here);
+        self.mobility.changes.push_back(HostChange::Here { eid: prefix.first(), interfaces });
+    }
+
+    /// Asks silent hosts for a sign of life, and gives up those that were silent for too long.
+    pub(super) fn run_mobility(&mut self, now: Instant) {
+        while let Some(&(due, prefix)) = self.mobility.timers.first() {
+            if due > now {
+                return;
+            }
+            let Some(here) = self.mobility.here.get(&prefix) else {
+                self.mobility.timers.pop_first();
+                continue;
+            };
+            let range = &self.mobility.ranges[here.range];
+            if now >= here.heard + range.timeout {
+                self.host_left(now, prefix);
+                continue;
+            }
+            let next = (now + patience(range)).min(here.heard + range.timeout);
+            let interfaces = self.mobility.interfaces(here);
+            self.mobility.changes.push_back(HostChange::Probe { eid: prefix.first(), interfaces });
+            self.mobility.reschedule(prefix, next);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Hosts of dynamic-EID ranges: seen, registered, withdrawn, gone elsewhere.
+use super::*;
+use crate::config::DynamicRange;
+
+fn range(extended_subnet: bool) -> DynamicRange {
+    DynamicRange {
+        range: "172.16.4.0/24".parse::<ipnet::IpNet>().map(prefix_of).expect("prefix"),
+        locator_set: Vec::new(),
+        interfaces: vec!["lan0".to_owned()],
+        timeout: DynamicRange::TIMEOUT,
+        limit: 2,
+        extended_subnet,
+    }
+}
+
+fn prefix_of(prefix: ipnet::IpNet) -> EidPrefix {
+    EidPrefix::new(InstanceId::DEFAULT, prefix)
+}
+
+fn control(extended_subnet: bool) -> (Instant, ControlPlane) {
+    let now = Instant::now();
+    let mut control = ControlPlane::new(config(), now, [7; 32], 1);
+    control.set_dynamic_ranges(now, &[range(extended_subnet)]);
+    (now, control)
+}
+
+fn seen(address: &str, how: Detection) -> HostSeen {
+    let address = address.parse().expect("address");
+    HostSeen { interface: Some("lan0".to_owned()), address, how }
+}
+
+fn is_here(control: &ControlPlane, host: &str) -> bool {
+    control.own_mappings().any(|own| own.eid.prefix.prefix().to_string() == host)
+}
+
+#[test]
+fn dy_01_a_host_of_a_range_is_registered_as_a_host_route_at_once() {
+    let (now, mut control) = control(false);
+    control.handle_host(now, &seen("172.16.4.7", Detection::Arp));
+    assert!(is_here(&control, "172.16.4.7/32"));
+    assert!(matches!(control.poll_host_change(), Some(HostChange::Here { .. })));
+    // Neither outside the range nor on another interface, and no more than the limit.
+    control.handle_host(now, &seen("172.16.5.9", Detection::Data));
+    let elsewhere =
+        HostSeen { interface: Some("lan1".to_owned()), ..seen("172.16.4.8", Detection::Arp) };
+    control.handle_host(now, &elsewhere);
+    assert!(!is_here(&control, "172.16.5.9/32") && !is_here(&control, "172.16.4.8/32"));
+    for host in ["172.16.4.8", "172.16.4.9"] {
+        control.handle_host(now, &seen(host, Detection::Arp));
+    }
+    assert!(is_here(&control, "172.16.4.8/32") && !is_here(&control, "172.16.4.9/32"));
+}
+
+#[test]
+fn dy_01_on_an_extended_subnet_only_a_packet_tells_where_a_host_is() {
+    let (now, mut control) = control(true);
+    control.handle_host(now, &seen("172.16.4.7", Detection::Arp));
+    assert!(!is_here(&control, "172.16.4.7/32"));
+    control.handle_host(now, &seen("172.16.4.7", Detection::Data));
+    assert!(is_here(&control, "172.16.4.7/32"));
+}
+
+#[test]
+fn dy_05_a_host_that_is_not_heard_is_asked_and_then_withdrawn() {
+    let (now, mut control) = control(false);
+    control.handle_host(now, &seen("172.16.4.7", Detection::Arp));
+    control.handle_timeout(now + DynamicRange::TIMEOUT / 2);
+    let changes: Vec<HostChange> = std::iter::from_fn(|| control.poll_host_change()).collect();
+    assert!(changes.iter().any(|change| matches!(change, HostChange::Probe { .. })));
+    assert!(is_here(&control, "172.16.4.7/32"));
+    control.handle_timeout(now + DynamicRange::TIMEOUT);
+    assert!(!is_here(&control, "172.16.4.7/32"));
+    let changes: Vec<HostChange> = std::iter::from_fn(|| control.poll_host_change()).collect();
+    assert!(changes.iter().any(|change| matches!(change, HostChange::Forget { .. })));
+}
+
+#[test]
+fn dy_03_a_host_that_another_site_registered_is_away_and_comes_back() {
+    let (now, mut control) = control(false);
+    control.handle_host(now, &seen("172.16.4.7", Detection::Arp));
+    let eid = EidPrefix::new(InstanceId::DEFAULT, "172.16.4.7/32".parse().expect("prefix"));
+    let locator = mapping::wire::LocatorRecord::new(
+        "198.51.100.77".parse::<IpAddr>().expect("address"),
+        1,
+        100,
+    );
+    let record = mapping::wire::EidRecord::new(eid, 1440, vec![locator]);
+    control.host_registered(now, &record);
+    assert!(!is_here(&control, "172.16.4.7/32"));
+    let changes: Vec<HostChange> = std::iter::from_fn(|| control.poll_host_change()).collect();
+    assert!(matches!(changes.last(), Some(HostChange::Away { .. })), "{changes:?}");
+    let view = control.mobility_view(now);
+    assert_eq!((view.len(), view[0].place.as_str()), (1, "away"));
+    control.handle_host(now, &seen("172.16.4.7", Detection::Data));
+    assert!(is_here(&control, "172.16.4.7/32"));
+    assert_eq!(control.mobility_view(now)[0].place, "here");
+}

@@ -1,0 +1,218 @@
+//! The well-known gateway MAC: a MACVLAN on a site interface that has the same MAC and the same addresses at every site, so that a host
+//! that moves keeps its default gateway, and what it has in its ARP or neighbor table stays right. The kernel answers for the gateway.
+use super::super::netlink_error;
+use super::super::underlay::interfaces;
+use super::frames::Mac;
+use crate::config::GatewayMac;
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, MacVlanMode};
+use rtnetlink::{Handle, LinkMacVlan, LinkUnspec};
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// What is set on ours: no reverse-path filter, for hosts come whose addresses are still routed elsewhere; only its own addresses are
+/// answered for; no duplicate address detection, for the same gateway is at other sites too (RFC 4862 §5.4 does not know such an address).
+const OWN_SETTINGS: [(&str, &str); 9] = [
+    ("ipv4/conf/NAME/rp_filter", "0"),
+    ("ipv4/conf/NAME/arp_ignore", "1"),
+    ("ipv4/conf/NAME/arp_announce", "2"),
+    ("ipv4/conf/NAME/forwarding", "1"),
+    ("ipv6/conf/NAME/accept_dad", "0"),
+    ("ipv6/conf/NAME/dad_transmits", "0"),
+    ("ipv6/conf/NAME/addr_gen_mode", "0"),
+    ("ipv6/conf/NAME/forwarding", "1"),
+    ("ipv6/conf/NAME/accept_ra", "0"),
+];
+
+/// What the interface itself must not do, or hosts would learn its MAC for the gateway's addresses.
+const PARENT_SETTINGS: [(&str, &str); 2] =
+    [("ipv4/conf/NAME/arp_ignore", "1"), ("ipv4/conf/NAME/arp_announce", "2")];
+
+/// The gateways, as long as they are there.
+#[derive(Debug)]
+pub struct Gateways {
+    handle: Handle,
+    links: Vec<GatewayLink>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub struct GatewayLink {
+    /// The index of its interface.
+    pub index: u32,
+    /// The name of its interface.
+    pub name: String,
+    /// What it is.
+    pub config: GatewayMac,
+    /// The parent's settings as they were.
+    before: Vec<(PathBuf, String)>,
+}
+
+impl Gateways {
+    /// None.
+    pub const fn none(handle: Handle) -> Self {
+        Self { handle, links: Vec::new() }
+    }
+
+    /// Makes them, instead of those that an earlier run left.
+    ///
+    /// # Errors
+    /// What the kernel said; then none is left.
+    pub async fn install(handle: Handle, configs: &[GatewayMac]) -> io::Result<Self> {
+        let mut gateways = Self { handle, links: Vec::new() };
+        for config in configs {
+            if let Err(error) = gateways.add(config).await {
+                gateways.remove().await;
+                return Err(error);
+            }
+        }
+        Ok(gateways)
+    }
+
+    /// Every gateway.
+    pub fn links(&self) -> &[GatewayLink] {
+        &self.links
+    }
+
+    /// Removes them, and gives the interfaces their settings back.
+    pub async fn remove(&mut self) {
+        for link in self.links.drain(..) {
+            if let Err(error) = self.handle.link().del(link.index).execute().await {
+                tracing::debug!(%error, link.name, "gateway was gone");
+            }
+            for (path, value) in link.before {
+                // The interface may be gone too.
+                let _ = fs::write(path, value);
+            }
+        }
+    }
+
+    async fn add(&mut self, config: &GatewayMac) -> io::Result<()> {
+        let GatewayMac { interface, mac, addresses } = config;
+        let parent = nix::net::if_::if_nametoindex(interface.as_str())?;
+        let name = format!("isthmus-gw{parent}");
+        self.remove_leftover(&name, &alias(interface)).await?;
+        let what = format!("make the gateway {mac} on {interface}");
+        let link = LinkMacVlan::new(&name, parent, MacVlanMode::Private);
+        let link = link.address(mac.0.to_vec()).build();
+        self.handle.link().add(link).execute().await.map_err(|e| netlink_error(&what, &e))?;
+        let index = nix::net::if_::if_nametoindex(name.as_str())?;
+        let before = set(&PARENT_SETTINGS, interface)?;
+        let config = config.clone();
+        self.links.push(GatewayLink { index, name: name.clone(), config, before });
+        set(&OWN_SETTINGS, &name)?;
+        let up = LinkUnspec::new_with_index(index).alias(alias(interface)).up().build();
+        self.handle.link().set(up).execute().await.map_err(|e| netlink_error(&what, &e))?;
+        for &address in addresses {
+            self.assign(index, address).await.map_err(|e| netlink_error(&what, &e))?;
+        }
+        Ok(())
+    }
+
+    /// The address alone: its subnet is where it is, not where this gateway is.
+    async fn assign(&self, index: u32, address: IpAddr) -> Result<(), rtnetlink::Error> {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        let mut request = self.handle.address().add(index, address, length).replace();
+        if address.is_ipv6() {
+            let flags = AddressAttribute::Flags(AddressFlags::Nodad);
+            request.message_mut().attributes.push(flags);
+        }
+        request.execute().await
+    }
+
+    async fn remove_leftover(&self, name: &str, alias: &str) -> io::Result<()> {
+        let mut links = self.handle.link().get().execute();
+        let mut found: Option<LinkMessage> = None;
+        while let Some(link) =
+            links.try_next().await.map_err(|error| netlink_error("list interfaces", &error))?
+        {
+            if link.attributes.contains(&LinkAttribute::IfName(name.to_owned())) {
+                found = Some(link);
+            }
+        }
+        let Some(link) = found else { return Ok(()) };
+        let is_ours = link.attributes.contains(&LinkAttribute::IfAlias(alias.to_owned()))
+            || !link.header.flags.contains(LinkFlags::Up);
+        if !is_ours {
+            let text = format!("an interface {name} exists that is none of ours");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        tracing::info!(name, "removing a gateway of an earlier run");
+        let removed = self.handle.link().del(link.header.index).execute().await;
+        removed.map_err(|error| netlink_error(&format!("remove {name}"), &error))
+    }
+}
+
+/// How a later run recognises what this one left.
+fn alias(interface: &str) -> String {
+    format!("Isthmus gateway on {interface}")
+}
+
+/// Changes settings of an interface; returns what they were before.
+fn set(settings: &[(&str, &str)], interface: &str) -> io::Result<Vec<(PathBuf, String)>> {
+    let mut before = Vec::new();
+    for (setting, value) in settings {
+        let path = PathBuf::from("/proc/sys/net").join(setting.replace("NAME", interface));
+        let Ok(was) = fs::read_to_string(&path) else {
+            // A kernel without IPv6 has none of its settings.
+            continue;
+        };
+        if was.trim() != *value {
+            fs::write(&path, value).map_err(|error| {
+                io::Error::new(error.kind(), format!("set {} to {value}: {error}", path.display()))
+            })?;
+            before.push((path, was));
+        }
+    }
+    Ok(before)
+}
+
+/// The Ethernet address of an interface, and its own link-local address if it has one.
+///
+/// # Errors
+/// What the kernel said; `NotFound` without an Ethernet address.
+pub async fn station(handle: &Handle, interface: u32) -> io::Result<(Mac, Option<IpAddr>)> {
+    let mut links = handle.link().get().match_index(interface).execute();
+    let link =
+        links.try_next().await.map_err(|error| netlink_error("read an interface", &error))?;
+    let mac = link.and_then(|link| {
+        link.attributes.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::Address(octets) => octets.try_into().ok().map(Mac),
+            _ => None,
+        })
+    });
+    let mac = mac.ok_or_else(|| {
+        let name = nix::net::if_::if_indextoname(interface).unwrap_or_default();
+        let text = format!("{} is no Ethernet interface", name.to_string_lossy());
+        io::Error::new(io::ErrorKind::NotFound, text)
+    })?;
+    let addresses = super::super::underlay::assigned_addresses(handle).await?;
+    let is_link_local = |address: &IpAddr| match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    let own =
+        addresses.into_iter().find(|(address, at)| *at == interface && is_link_local(address));
+    Ok((mac, own.map(|(address, _)| address)))
+}
+
+/// Whether every gateway's MAC is one that its interface does not have itself.
+///
+/// # Errors
+/// Which has.
+pub async fn check(handle: &Handle, configs: &[GatewayMac]) -> io::Result<()> {
+    let present = interfaces(handle).await?;
+    for GatewayMac { interface, mac, .. } in configs {
+        let index = present.iter().find(|(_, found)| found.name == *interface).map(|(i, _)| *i);
+        let Some(index) = index else { continue };
+        if station(handle, index).await?.0 == *mac {
+            let text =
+                format!("{interface} itself has the MAC {mac} of the gateway: give it another");
+            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! Hosts of dynamic-EID ranges on the site's links: who is there, and what the host's routing does about it (DY-01).
+//!
+//! | file | what |
+//! |---|---|
+//! | `frames` | ARP and Neighbor Discovery, read and written |
+//! | `sightings` | which signs of hosts are passed on |
+//! | `responder` | for whom the gateway answers |
+//! | `leases` | the files of DHCP servers |
+//! | `neighbours` | what the kernel finds out |
+//! | `host_routes` | routes to hosts that are here, and to those that left |
+//! | `gateway_mac` | the gateway that is the same at every site |
+//! | `watch` | the task that owns all of it |
+//!
+//! A host that arrives is seen by its first frame: neighbour tables alone would miss it, for the kernel learns nothing from an announcement
+//! of somebody it does not know.
+pub mod frames;
+pub mod gateway_mac;
+pub mod host_routes;
+pub mod leases;
+pub mod neighbours;
+pub mod responder;
+pub mod sightings;
+mod watch;
+
+pub use frames::Mac;
+pub use gateway_mac::Gateways;
+
+use ipnet::IpNet;
+use rtnetlink::Handle;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Hosts seen that wait for the control plane; what comes beyond is counted, and seen again.
+const SEEN: usize = 1024;
+/// Changes under way to the kernel.
+const CHANGES: usize = 256;
+
+/// How a host was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// A frame of ARP or Neighbor Discovery, or the kernel's neighbour table.
+    Neighbour,
+    /// A lease of a DHCP server.
+    Lease,
+}
+
+/// A host was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The site interface, if it is known.
+    pub interface: Option<String>,
+    /// Its address.
+    pub address: IpAddr,
+    /// How.
+    pub sign: Sign,
+}
+
+/// What is known of a host now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is at this site, on the first of these interfaces that exists.
+    Here(IpAddr, Vec<String>),
+    /// It is at another site.
+    Away(IpAddr),
+    /// Nothing.
+    Forget(IpAddr),
+    /// It is asked for a sign of life, on these interfaces.
+    Probe(IpAddr, Vec<String>),
+}
+
+/// A dynamic-EID range on the site's links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Its addresses.
+    pub prefix: IpNet,
+    /// The site interfaces on which its hosts may be.
+    pub interfaces: Vec<String>,
+    /// The links reach other sites.
+    pub extended: bool,
+    /// It is the site's own: a host that is not known to be elsewhere is here.
+    pub at_home: bool,
+}
+
+/// What is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LanConfig {
+    /// The ranges.
+    pub ranges: Vec<Range>,
+    /// Files of DHCP leases.
+    pub leases: Vec<PathBuf>,
+}
+
+/// What happened on the links.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    heard: AtomicU64,
+    not_sane: AtomicU64,
+    too_many: AtomicU64,
+    answers: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Counters {
+    fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The links, watched.
+#[derive(Debug)]
+pub struct Lan {
+    seen: mpsc::Receiver<Seen>,
+    changes: mpsc::Sender<Change>,
+    /// Changes that wait until the kernel has made those before.
+    backlog: VecDeque<Change>,
+    counters: Arc<Counters>,
+    task: JoinHandle<()>,
+}
+
+impl Lan {
+    /// Starts to watch; what an earlier run left behind is removed. `tun` is the index of the TUN.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn start(
+        handle: Handle,
+        config: &LanConfig,
+        gateways: &Gateways,
+        tun: u32,
+    ) -> io::Result<Self> {
+        let (seen_sender, seen) = mpsc::channel(SEEN);
+        let (changes, change_receiver) = mpsc::channel(CHANGES);
+        let counters = Arc::new(Counters::default());
+        let ends = watch::Ends {
+            seen: seen_sender,
+            changes: change_receiver,
+            counters: Arc::clone(&counters),
+        };
+        let watch = watch::Watch::begin(handle, config, gateways, (tun, ends)).await?;
+        let task = tokio::spawn(watch.run());
+        Ok(Self { seen, changes, backlog: VecDeque::new(), counters, task })
+    }
+
+    /// The next host seen. Cancel-safe.
+    pub async fn next(&mut self) -> Seen {
+        loop {
+            tokio::select! {
+                seen = self.seen.recv() => match seen {
+                    Some(seen) => return seen,
+                    None => std::future::pending().await,
+                },
+                permit = self.changes.reserve(), if !self.backlog.is_empty() => {
+                    let (Ok(permit), Some(change)) = (permit, self.backlog.pop_front()) else {
+                        self.backlog.clear();
+                        continue;
+                    };
+                    permit.send(change);
+                }
+            }
+        }
+    }
+
+    /// Has the host's routing follow, soon; changes are made in order.
+    pub fn apply(&mut self, change: Change) {
+        if !self.backlog.is_empty() {
+            return self.backlog.push_back(change);
+        }
+        if let Err(mpsc::error::TrySendError::Full(change)) = self.changes.try_send(change) {
+            self.backlog.push_back(change);
+        }
+    }
+
+    /// By name, for `show counters`.
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let Counters { heard, not_sane, too_many, answers, failures } = &*self.counters;
+        [
+            ("hosts_heard", heard),
+            ("host_frames_not_sane", not_sane),
+            ("host_frames_rate_limited", too_many),
+            ("proxy_answers_sent", answers),
+            ("host_changes_failed", failures),
+        ]
+        .into_iter()
+        .map(|(name, counter)| (name.to_owned(), counter.load(Ordering::Relaxed)))
+        .collect()
+    }
+
+    /// Stops watching and removes every route to a host.
+    pub async fn finish(self) {
+        drop((self.changes, self.seen));
+        // A panic of the task has been printed.
+        let _ = self.task.await;
+    }
+}

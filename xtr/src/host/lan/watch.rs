@@ -1,0 +1,380 @@
+//! The task that watches the links: sockets, kernel and lease files in, hosts seen out; routes and answers as it is told.
+use super::frames::{self, Mac, Saying};
+use super::gateway_mac::{Gateways, station};
+use super::host_routes::HostRoutes;
+use super::leases::LeaseFile;
+use super::neighbours::{self, Neighbours, Reachable};
+use super::responder::{Action, Place, Responder, Segment};
+use super::sightings::{Sightings, Verdict, Watched};
+use super::{Change, Counters, LanConfig, Range, Seen, Sign};
+use crate::engine::link_socket::{LinkProtocol, LinkSocket};
+use ipnet::IpNet;
+use rtnetlink::Handle;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// Octets of a frame that are read; ARP and Neighbor Discovery need less.
+const FRAME: usize = 512;
+/// Frames waiting; what comes beyond waits, and is dropped, in the sockets.
+const QUEUE: usize = 512;
+/// After an error of a socket: its interface is down.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How often files of leases are looked at.
+const LEASE_INTERVAL: Duration = Duration::from_secs(1);
+/// How many hosts that were here before us are asked whether they still are.
+const MAX_REMEMBERED: usize = 1024;
+
+/// The other sides of the channels.
+pub(super) struct Ends {
+    pub(super) seen: mpsc::Sender<Seen>,
+    pub(super) changes: mpsc::Receiver<Change>,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// A site interface.
+#[derive(Debug)]
+struct Link {
+    index: u32,
+    name: String,
+    /// Where routes to its hosts lead: its gateway, or itself.
+    towards_hosts: u32,
+    /// What we speak as.
+    mac: Mac,
+    /// The addresses we ask from.
+    own: Vec<IpAddr>,
+    link_local: Option<IpAddr>,
+    arp: Arc<LinkSocket>,
+    discovery: Arc<LinkSocket>,
+}
+
+/// Everything that the task owns.
+pub(super) struct Watch {
+    links: Vec<Link>,
+    ranges: Vec<Range>,
+    sightings: Sightings,
+    responder: Responder,
+    routes: HostRoutes,
+    leases: Vec<LeaseFile>,
+    frames: mpsc::Receiver<(u32, Saying)>,
+    neighbours: Neighbours,
+    remembered: Vec<Reachable>,
+    ends: Ends,
+    _readers: JoinSet<()>,
+}
+
+impl Watch {
+    pub(super) async fn begin(
+        handle: Handle,
+        config: &LanConfig,
+        gateways: &Gateways,
+        (tun, ends): (u32, Ends),
+    ) -> io::Result<Self> {
+        let mut links = Vec::new();
+        for range in &config.ranges {
+            for name in &range.interfaces {
+                if links.iter().all(|link: &Link| link.name != *name) {
+                    links.push(open(&handle, name, gateways).await?);
+                }
+            }
+        }
+        let (sender, frames) = mpsc::channel(QUEUE);
+        let mut readers = JoinSet::new();
+        for link in &links {
+            for socket in [&link.arp, &link.discovery] {
+                let (socket, counters) = (Arc::clone(socket), Arc::clone(&ends.counters));
+                readers.spawn(read(socket, link.index, sender.clone(), counters));
+            }
+        }
+        let indexes: Vec<u32> =
+            links.iter().flat_map(|link| [link.index, link.towards_hosts]).collect();
+        let prefixes: Vec<IpNet> = config.ranges.iter().map(|range| range.prefix).collect();
+        Ok(Self {
+            sightings: Sightings::new(
+                config.ranges.iter().map(|range| watched(range, &links)).collect(),
+                gateways.links().iter().map(|gateway| gateway.config.mac).collect(),
+            ),
+            responder: Responder::new(segments(config, &links, gateways)),
+            routes: HostRoutes::begin(handle.clone(), tun, &prefixes).await?,
+            leases: config.leases.iter().map(|path| LeaseFile::new(path)).collect(),
+            neighbours: Neighbours::listen(indexes.clone())?,
+            remembered: neighbours::remembered(&handle, &indexes).await?,
+            ranges: config.ranges.clone(),
+            links,
+            frames,
+            ends,
+            _readers: readers,
+        })
+    }
+
+    /// Until nobody sends changes any more; then every route is removed.
+    pub(super) async fn run(mut self) {
+        let mut leases = tokio::time::interval(LEASE_INTERVAL);
+        leases.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for host in std::mem::take(&mut self.remembered).into_iter().take(MAX_REMEMBERED) {
+            self.ask(host.address, None);
+        }
+        loop {
+            let due = self.responder.poll_timeout();
+            let timeout = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                change = self.ends.changes.recv() => match change {
+                    Some(change) => self.apply(change).await,
+                    None => break,
+                },
+                Some((interface, saying)) = self.frames.recv() => self.heard(interface, &saying),
+                reachable = self.neighbours.next() => self.reachable(reachable),
+                _ = leases.tick(), if !self.leases.is_empty() => self.read_leases(),
+                () = timeout => self.responder.handle_timeout(Instant::now()),
+            }
+            self.act();
+        }
+        self.routes.remove_all().await;
+    }
+
+    fn heard(&mut self, interface: u32, saying: &Saying) {
+        let now = Instant::now();
+        self.responder.handle_input(now, interface, saying);
+        let host = (saying.has, Some(saying.mac));
+        let verdict = self.sightings.handle_input(now, interface, host, saying.to_one);
+        self.pass_on(verdict, interface, saying.has);
+    }
+
+    /// The kernel asked the host itself, which answered.
+    fn reachable(&mut self, Reachable { interface, address }: Reachable) {
+        let of = |link: &&Link| link.index == interface || link.towards_hosts == interface;
+        let Some(interface) = self.links.iter().find(of).map(|link| link.index) else { return };
+        self.responder.heard(address);
+        let now = Instant::now();
+        let verdict = self.sightings.handle_input(now, interface, (address, None), true);
+        self.pass_on(verdict, interface, address);
+    }
+
+    fn pass_on(&mut self, verdict: Verdict, interface: u32, address: IpAddr) {
+        let counters = &self.ends.counters;
+        match verdict {
+            Verdict::Seen => {
+                let link = self.links.iter().find(|link| link.index == interface);
+                let interface = link.map(|link| link.name.clone());
+                let seen = Seen { interface, address, sign: Sign::Neighbour };
+                match self.ends.seen.try_send(seen) {
+                    Ok(()) => Counters::count(&counters.heard),
+                    Err(_) => {
+                        Counters::count(&counters.too_many);
+                        self.sightings.forget(address);
+                    }
+                }
+            }
+            Verdict::TooMany => Counters::count(&counters.too_many),
+            Verdict::Other | Verdict::Known => {}
+        }
+    }
+
+    async fn apply(&mut self, change: Change) {
+        let now = Instant::now();
+        let outcome = match change {
+            Change::Here(address, interfaces) => {
+                self.responder.set_place(now, address, Some(Place::Here));
+                let at = interfaces.iter().find_map(|name| {
+                    let link = self.links.iter().find(|link| link.name == *name)?;
+                    Some(link.towards_hosts)
+                });
+                match at {
+                    Some(interface) => self.routes.here(address, interface).await,
+                    None => Ok(()),
+                }
+            }
+            Change::Away(address) => {
+                self.sightings.forget(address);
+                let routed = self.routes.away(address).await;
+                self.responder.set_place(now, address, Some(Place::Away));
+                routed
+            }
+            Change::Forget(address) => {
+                self.sightings.forget(address);
+                self.responder.set_place(now, address, None);
+                self.routes.remove(address).await;
+                Ok(())
+            }
+            Change::Probe(address, interfaces) => {
+                self.ask(address, Some(&interfaces));
+                Ok(())
+            }
+        };
+        if let Err(error) = outcome {
+            Counters::count(&self.ends.counters.failures);
+            tracing::warn!(%error, "cannot follow a host");
+        }
+    }
+
+    /// Does what the responder wants done.
+    fn act(&mut self) {
+        while let Some(action) = self.responder.poll_action() {
+            match action {
+                Action::Look(address) => self.ask(address, None),
+                Action::Answer { interface, gateway, address, asker } => {
+                    let link = self.links.iter().find(|link| link.index == interface);
+                    let frame = frames::answer(gateway, address, asker);
+                    if let (Some(link), Some(frame)) = (link, frame) {
+                        link.send(address, &frame);
+                        Counters::count(&self.ends.counters.answers);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks for a host: on these interfaces, or wherever it may be.
+    fn ask(&self, address: IpAddr, interfaces: Option<&[String]>) {
+        let Some(range) = self.ranges.iter().find(|range| range.prefix.contains(&address)) else {
+            return;
+        };
+        let named = interfaces.unwrap_or(&range.interfaces);
+        for link in self.links.iter().filter(|link| named.contains(&link.name)) {
+            let frame =
+                link.asks_from(address).and_then(|own| frames::question(link.mac, own, address));
+            if let Some(frame) = frame {
+                link.send(address, &frame);
+            }
+        }
+    }
+
+    fn read_leases(&mut self) {
+        for at in 0..self.leases.len() {
+            match self.leases[at].poll() {
+                Ok(news) => {
+                    for address in news.found.into_iter().take(MAX_REMEMBERED) {
+                        self.ask(address, None);
+                    }
+                    for address in news.granted {
+                        self.granted(address);
+                    }
+                }
+                Err(error) => {
+                    Counters::count(&self.ends.counters.failures);
+                    tracing::warn!(%error, "cannot read the leases of the DHCP server");
+                }
+            }
+        }
+    }
+
+    fn granted(&mut self, address: IpAddr) {
+        let Some(range) = self.ranges.iter().find(|range| range.prefix.contains(&address)) else {
+            return;
+        };
+        let interface = match range.interfaces.as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        };
+        let seen = Seen { interface, address, sign: Sign::Lease };
+        if self.ends.seen.try_send(seen).is_err() {
+            Counters::count(&self.ends.counters.too_many);
+        }
+    }
+}
+
+impl Link {
+    fn send(&self, about: IpAddr, frame: &[u8]) {
+        let socket = if about.is_ipv4() { &self.arp } else { &self.discovery };
+        // What does not go is asked or answered again.
+        if let Err(error) = socket.send(frame) {
+            tracing::debug!(%error, interface = self.name, "frame not sent");
+        }
+    }
+
+    /// The address that a question for `target` comes from; an IPv4 one may be missing.
+    fn asks_from(&self, target: IpAddr) -> Option<IpAddr> {
+        if target.is_ipv6() {
+            return self.link_local;
+        }
+        let own = self.own.iter().copied().find(IpAddr::is_ipv4);
+        Some(own.unwrap_or(Ipv4Addr::UNSPECIFIED.into()))
+    }
+}
+
+async fn open(handle: &Handle, name: &str, gateways: &Gateways) -> io::Result<Link> {
+    let index = nix::net::if_::if_nametoindex(name)?;
+    let socket = |protocol| -> io::Result<_> {
+        let socket = LinkSocket::open(index, protocol).map_err(|error| {
+            io::Error::new(error.kind(), format!("listen for hosts on {name}: {error}"))
+        })?;
+        Ok(Arc::new(socket))
+    };
+    let gateway = gateways.links().iter().find(|gateway| gateway.config.interface == name);
+    let (mac, link_local) = match gateway {
+        Some(gateway) => (gateway.config.mac, Some(IpAddr::from(gateway.config.mac.link_local()))),
+        None => station(handle, index).await?,
+    };
+    Ok(Link {
+        index,
+        name: name.to_owned(),
+        towards_hosts: gateway.map_or(index, |gateway| gateway.index),
+        mac,
+        own: gateway.map(|gateway| gateway.config.addresses.clone()).unwrap_or_default(),
+        link_local,
+        arp: socket(LinkProtocol::Arp)?,
+        discovery: socket(LinkProtocol::NeighbourDiscovery)?,
+    })
+}
+
+fn watched(range: &Range, links: &[Link]) -> Watched {
+    let on = links.iter().filter(|link| range.interfaces.contains(&link.name));
+    Watched {
+        range: range.prefix,
+        interfaces: on.map(|link| link.index).collect(),
+        extended: range.extended,
+    }
+}
+
+fn segments(config: &LanConfig, links: &[Link], gateways: &Gateways) -> Vec<Segment> {
+    let mut segments = Vec::new();
+    for range in config.ranges.iter().filter(|range| !range.extended) {
+        for gateway in gateways.links() {
+            let name = &gateway.config.interface;
+            let link = links.iter().find(|link| link.name == *name);
+            if let Some(link) = link.filter(|_| range.interfaces.contains(name)) {
+                segments.push(Segment {
+                    range: range.prefix,
+                    interface: link.index,
+                    gateway: gateway.config.mac,
+                    addresses: gateway.config.addresses.clone(),
+                    at_home: range.at_home,
+                });
+            }
+        }
+    }
+    segments
+}
+
+/// Reads a socket as long as anybody wants what it says.
+async fn read(
+    socket: Arc<LinkSocket>,
+    interface: u32,
+    queue: mpsc::Sender<(u32, Saying)>,
+    counters: Arc<Counters>,
+) {
+    let mut buffer = [0; FRAME];
+    loop {
+        let Ok(length) = socket.receive(&mut buffer).await else {
+            // The interface is down; it may come back.
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let Some(said) = frames::parse(&buffer[..length]) else { continue };
+        let Ok(saying) = said else {
+            Counters::count(&counters.not_sane);
+            continue;
+        };
+        if queue.send((interface, saying)).await.is_err() {
+            return;
+        }
+    }
+}
