@@ -10,4 +10,5 @@ pub mod daemon;
 pub mod etcd;
 pub mod load;
 pub mod mutate;
+pub mod simulation;
 pub mod site;

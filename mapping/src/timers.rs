@@ -78,6 +78,9 @@ pub const RTR_LIST_TTL_MINUTES: u32 = 10;
 
 /// Between two Map-Replies to one RLOC about one EID-prefix (RFC 9301 §5.4, RP-15).
 pub const MAP_REPLY_INTERVAL: Duration = Duration::from_secs(3);
+/// Map-Replies to one RLOC about one EID-prefix that may go ahead of [`MAP_REPLY_INTERVAL`]: an ITR whose answers are lost asks that often,
+/// once per second, before it pauses (RFC 9301 §5.3, RQ-12, RQ-13), and over that pause the interval holds.
+pub const MAP_REPLY_BURST: u32 = MAP_REQUEST_RETRIES + 1;
 /// Record TTL in minutes of a Negative Map-Reply for an EID of no site (RFC 9301 §8.1, MS-10).
 pub const NEGATIVE_TTL_MINUTES: u32 = 15;
 /// Record TTL in minutes of a Negative Map-Reply for a configured but unregistered EID-prefix (RFC 9301 §8.1, MS-11).

@@ -117,6 +117,7 @@ impl MapServer {
             replies: ScatteredBuckets::new(replies, timers::TRACKED_SOURCES, scatter),
             recent_replies: Recent::new(
                 timers::MAP_REPLY_INTERVAL,
+                timers::MAP_REPLY_BURST,
                 timers::TRACKED_REPLIES,
                 scatter,
             ),

@@ -14,12 +14,13 @@ use std::time::Instant;
 
 /// Probes answered per second in total.
 const PROBE_REPLIES_PER_SECOND: u32 = 2_000;
-/// (RLOC, EID-prefix) pairs remembered; beyond it nothing is answered until the oldest is 3 s old.
+/// (RLOC, EID-prefix) pairs remembered; beyond it no other is answered until the oldest is forgotten.
 const TRACKED_REPLIES: usize = 65_536;
 
-/// One Map-Reply per destination RLOC and EID-prefix in 3 s (RP-15, §27 item 19).
+/// One Map-Reply per destination RLOC and EID-prefix in 3 s on average, with a burst for an ITR whose answers are lost (RP-15, §27 item 19).
 #[derive(Debug)]
 pub(super) struct ReplyLimiter {
+    /// When what was sent is paid for.
     until: BTreeMap<(IpAddr, EidPrefix), Instant>,
     order: BTreeSet<(Instant, IpAddr, EidPrefix)>,
     probes: TokenBucket,
@@ -36,10 +37,15 @@ impl ReplyLimiter {
 
     fn admit(&mut self, now: Instant, rloc: IpAddr, prefix: EidPrefix) -> bool {
         self.purge(now);
-        if self.until.contains_key(&(rloc, prefix)) || self.until.len() >= TRACKED_REPLIES {
+        let before = self.until.get(&(rloc, prefix)).copied();
+        let most = timers::MAP_REPLY_INTERVAL * (timers::MAP_REPLY_BURST - 1);
+        if before.map_or(self.until.len() >= TRACKED_REPLIES, |until| until > now + most) {
             return false;
         }
-        let until = now + timers::MAP_REPLY_INTERVAL;
+        if let Some(before) = before {
+            self.order.remove(&(before, rloc, prefix));
+        }
+        let until = before.unwrap_or(now) + timers::MAP_REPLY_INTERVAL;
         self.until.insert((rloc, prefix), until);
         self.order.insert((until, rloc, prefix));
         true

@@ -292,9 +292,15 @@ fn se_03_a_map_server_without_keys_answers_as_one_without_lisp_sec() {
 fn rp_15_a_forged_request_does_not_take_the_protected_answer_away() {
     let mut bench = secured(false);
     registered(&mut bench, 1, true, true, record("10.1.0.0/16", &[ETR]));
-    assert_eq!(bench.ask_for(1, "10.1.2.3/32").len(), 1, "anybody, in the ITR's name");
-    Protected::new(9, &["10.1.2.3/32"]).answer(&mut bench);
-    assert!(Protected::new(10, &["10.1.2.3/32"]).ask(&mut bench).is_empty());
+    for nonce in 1..20 {
+        let answered = nonce <= u64::from(timers::MAP_REPLY_BURST);
+        let sent = bench.ask_for(nonce, "10.1.2.3/32").len();
+        assert_eq!(sent, usize::from(answered), "anybody, in the ITR's name");
+    }
+    for nonce in 0..u64::from(timers::MAP_REPLY_BURST) {
+        Protected::new(30 + nonce, &["10.1.2.3/32"]).answer(&mut bench);
+    }
+    assert!(Protected::new(60, &["10.1.2.3/32"]).ask(&mut bench).is_empty());
 }
 
 #[test]

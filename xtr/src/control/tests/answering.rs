@@ -107,16 +107,18 @@ fn rp_04_an_encapsulated_request_is_answered_at_its_inner_port() {
 }
 
 #[test]
-fn rp_15_one_reply_in_three_seconds_per_rloc_and_prefix() {
+fn rp_15_one_reply_in_three_seconds_per_rloc_and_prefix_but_for_a_burst() {
     let mut node = Node::new(config());
-    for nonce in 0..5 {
+    for nonce in 0..15 {
         node.receive(control_port(PEER), &Message::MapRequest(request(nonce, "10.1.0.1/32")));
     }
-    node.receive(control_port(PEER), &Message::MapRequest(request(9, "2001:db8:e001::1/128")));
-    assert_eq!(node.take_sent().len(), 2);
+    node.receive(control_port(PEER), &Message::MapRequest(request(19, "2001:db8:e001::1/128")));
+    assert_eq!(node.take_sent().len(), 12, "eleven, as often as an ITR asks in a row");
     assert_eq!(node.discarded(Discard::ReplyRateLimited), 4);
     node.advance(seconds(3));
-    node.receive(control_port(PEER), &Message::MapRequest(request(5, "10.1.0.1/32")));
+    for nonce in 20..22 {
+        node.receive(control_port(PEER), &Message::MapRequest(request(nonce, "10.1.0.1/32")));
+    }
     assert_eq!(node.take_sent().len(), 1);
 }
 
