@@ -171,8 +171,11 @@ impl Observer {
         }
     }
 
-    /// RQ-12, RQ-13, SM-05.
+    /// RQ-12, RQ-13, SM-05. The end of a subscription asks for nothing, and comes at its own pace (RFC 9437 §5).
     fn request(&mut self, now: Duration, id: NodeId, request: &MapRequest) {
+        if request.unsubscribes() {
+            return;
+        }
         let Some(prefix) = request.records.first().and_then(|record| record.eid.prefix()) else {
             return self.violation(now, id, format_args!("a Map-Request for nothing"));
         };

@@ -1,6 +1,6 @@
 //! Fate: partitions, crashes and broken links at random, each over after a while.
 use super::node::Restart;
-use super::world::{Task, World, random_below};
+use super::world::{SETTLING, Task, World, random_below};
 use rand::RngExt;
 use std::time::Duration;
 
@@ -133,9 +133,8 @@ impl World {
                 if let Some(server) = server {
                     let node = self.servers[server];
                     self.network.nodes[node as usize].island = 0;
-                    self.server_trouble.depth -= 1;
                     // What expired meanwhile is registered again soon.
-                    self.server_trouble.until = self.network.now + super::world::SETTLING;
+                    self.server_trouble.relieve(self.network.now + SETTLING);
                 }
             }
             Mend::StartSite(site) => self.start_site(site),
@@ -156,9 +155,8 @@ impl World {
     }
 
     fn relieve(&mut self, site: u32) {
-        let now = self.network.now;
-        let trouble = &mut self.sites[site as usize].trouble;
-        (trouble.depth, trouble.until) = (trouble.depth.saturating_sub(1), now);
+        let settled = self.network.now + SETTLING;
+        self.sites[site as usize].trouble.relieve(settled);
     }
 
     /// A site that nothing ails.

@@ -73,6 +73,12 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
+    /// One of its causes is over, and at `until` what it leaves behind.
+    pub(super) fn relieve(&mut self, until: Duration) {
+        self.depth = self.depth.saturating_sub(1);
+        self.until = self.until.max(until);
+    }
+
     fn touches(&self, since: Duration) -> bool {
         self.depth > 0 || (self.until > Duration::ZERO && self.until >= since)
     }
@@ -241,9 +247,9 @@ impl World {
 
     /// The xTR of a site starts anew, with an empty map-cache.
     pub fn start_site(&mut self, site: u32) {
-        let until = self.network.now;
+        let settled = self.network.now + SETTLING;
         let site = &mut self.sites[site as usize];
-        site.trouble = Trouble { depth: site.trouble.depth.saturating_sub(1), until };
+        site.trouble.relieve(settled);
         site.down.clear();
         site.locator_set.clear();
         self.network.start(site.node, Restart::Empty);
@@ -258,8 +264,7 @@ impl World {
     /// A Map-Server starts anew.
     pub fn start_server(&mut self, server: usize, how: Restart) {
         let settling = if how == Restart::Empty { SETTLING } else { Duration::ZERO };
-        let depth = self.server_trouble.depth.saturating_sub(1);
-        self.server_trouble = Trouble { depth, until: self.network.now + settling };
+        self.server_trouble.relieve(self.network.now + settling);
         self.network.start(self.servers[server], how);
     }
 
