@@ -48,6 +48,7 @@ fn the_lab_lists_its_scenarios_without_any_privilege() {
             "f2",
             "p1",
             "m1",
+            "mobility",
             "traffic-engineering",
             "failover",
             "trusted-core"

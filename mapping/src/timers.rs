@@ -117,7 +117,7 @@ pub const IDLE_PROBE_INTERVAL: Duration = Duration::from_secs(60);
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 /// Jitter of [`PROBE_INTERVAL`] and [`IDLE_PROBE_INTERVAL`], in percent either way (PB-10).
 pub const PROBE_JITTER_PERCENT: u32 = 10;
-/// Before an unanswered RLOC-probe is repeated, while its round-trip time is not known (PB-10).
+/// Before an unanswered RLOC-probe is repeated, while its round-trip time is not known; at most the interval (PB-10).
 pub const PROBE_RETRY: Duration = Duration::from_secs(1);
 /// RLOC-probes that a locator that was down has to answer before it takes traffic from another one.
 pub const PROBE_HOLD_DOWN: u32 = 3;

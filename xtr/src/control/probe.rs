@@ -170,7 +170,8 @@ impl ControlPlane {
             self.jittered(self.probes.interval(Class::Background, wait))
         } else {
             let least = timers::PROBE_RETRY.min(config.interval / 2);
-            locator.round_trip.map_or(timers::PROBE_RETRY, |rtt| rtt.timeout().max(least))
+            let unknown = timers::PROBE_RETRY.min(config.interval);
+            locator.round_trip.map_or(unknown, |rtt| rtt.timeout().max(least))
         };
         self.schedule_probe(rloc, class, now + wait);
         if let Some(locator) = self.locators.get_mut(&rloc) {

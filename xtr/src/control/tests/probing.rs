@@ -74,6 +74,17 @@ fn pb_10_three_unanswered_tries_declare_a_locator_down_and_one_answer_brings_it_
 }
 
 #[test]
+fn pb_10_a_locator_that_never_answered_is_given_up_at_the_pace_of_its_probes() {
+    let interval = Duration::from_millis(500);
+    let probe = ProbeConfig { interval, idle_interval: interval, ..ProbeConfig::default() };
+    let mut node = Node::new(ControlConfig { probe: Some(probe), ..config() });
+    node.learn("10.2.0.9", vec![record("10.2.0.0/16", 1440, &[PEER])]);
+    // The first probe within half a second, then three tries.
+    node.advance(4 * interval);
+    assert!(node.events.contains(&Event::LocatorDown(ip(PEER))));
+}
+
+#[test]
 fn pb_10_the_interval_is_jittered() {
     let mut gaps = BTreeSet::new();
     let (mut node, mut nonce) = probed_once();
