@@ -48,6 +48,13 @@ pub enum Punt {
         /// Its address.
         source: IpAddr,
     },
+    /// Data for an own EID came from an RLOC; once in a while ([`HEARD_AGAIN`](crate::forward::HEARD_AGAIN)) for each.
+    Heard {
+        /// The remote RLOC.
+        rloc: IpAddr,
+        /// The inner source.
+        source: Eid,
+    },
     /// An ICMP error came about a LISP packet of ours: a hint about the RLOC that it was sent to.
     Unreachable {
         /// The remote RLOC.

@@ -1,4 +1,5 @@
 //! One node: a state machine, and what its host would give it.
+use super::movers::asked;
 use mapping::clock::Epoch;
 use mapping::config::MappingConfig;
 use mapping::eid::{Eid, EidPrefix, EidTable};
@@ -7,7 +8,7 @@ use mapping::transmit::Transmit;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use xtr::config::ControlConfig;
+use xtr::config::{ControlConfig, DynamicRange};
 use xtr::control::{ControlPlane, Event};
 use xtr::fib::{FibUpdate, Verdict};
 
@@ -33,7 +34,7 @@ pub(super) enum Machine {
 #[derive(Debug)]
 pub(super) enum Config {
     Server(Box<MappingConfig>),
-    Router(Box<ControlConfig>),
+    Router(Box<ControlConfig>, Vec<DynamicRange>),
 }
 
 /// Something that a node did beside sending.
@@ -43,6 +44,8 @@ pub(super) enum Notice {
     Installed(EidPrefix, bool),
     /// A lookup was given up.
     Unanswered(EidPrefix),
+    /// A host of a dynamic-EID range is asked for a sign of life.
+    HostAsked(Eid),
 }
 
 #[derive(Debug)]
@@ -86,9 +89,11 @@ impl Node {
         self.stop();
         self.boots += 1;
         self.machine = match &self.config {
-            Config::Router(config) => {
+            Config::Router(config, ranges) => {
                 let config = ControlConfig::clone(config);
-                Machine::Router(Box::new(ControlPlane::new(config, now, seed, nanoseconds)))
+                let mut control = ControlPlane::new(config, now, seed, nanoseconds);
+                control.set_dynamic_ranges(now, ranges);
+                Machine::Router(Box::new(control))
             }
             Config::Server(config) => {
                 let mut server = MapServer::durable(MappingConfig::clone(config), seed, epoch);
@@ -116,6 +121,13 @@ impl Node {
 
     pub(super) fn router(&mut self) -> Option<&mut ControlPlane> {
         match &mut self.machine {
+            Machine::Router(control) => Some(control),
+            Machine::Server(_) | Machine::Off => None,
+        }
+    }
+
+    pub(super) fn control(&self) -> Option<&ControlPlane> {
+        match &self.machine {
             Machine::Router(control) => Some(control),
             Machine::Server(_) | Machine::Off => None,
         }
@@ -185,6 +197,9 @@ impl Node {
                         }
                         FibUpdate::Remove(prefix) => drop(self.fib.remove(&prefix)),
                     }
+                }
+                while let Some(change) = control.poll_host_change() {
+                    notices.extend(asked(&change));
                 }
                 while let Some(event) = control.poll_event() {
                     if let Event::LookupUnanswered(prefix) = event {

@@ -3,7 +3,7 @@ use super::network::NodeId;
 use super::oracle::Oracle;
 use mapping::eid::EidPrefix;
 use mapping::transmit::Transmit;
-use mapping::wire::{EidRecord, MapRegister, MapReply, MapRequest, Message};
+use mapping::wire::{EidRecord, MapNotify, MapRegister, MapReply, MapRequest, Message};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
@@ -46,6 +46,8 @@ pub(super) struct Observer {
     /// What was not right, in words.
     pub(super) violations: Vec<String>,
     pub(super) violation_count: u64,
+    /// When a Map-Server acknowledged an EID-prefix last.
+    acknowledged: HashMap<(NodeId, EidPrefix), Duration>,
 }
 
 /// What one node sent lately.
@@ -100,6 +102,16 @@ impl Observer {
         *self.watched(id) = Watched { is_server, ..Watched::default() };
     }
 
+    /// A Map-Server starts with nothing.
+    pub(super) fn forget_registrations(&mut self, server: NodeId) {
+        self.acknowledged.retain(|(at, _), _| *at != server);
+    }
+
+    /// When a Map-Server acknowledged an EID-prefix last.
+    pub(super) fn acknowledged(&self, server: NodeId, prefix: &EidPrefix) -> Option<Duration> {
+        self.acknowledged.get(&(server, *prefix)).copied()
+    }
+
     pub(super) fn sent(&mut self, now: Duration, id: NodeId, transmit: &Transmit) {
         let payload = transmit.payload.as_slice();
         if payload.len() > LARGEST {
@@ -136,7 +148,7 @@ impl Observer {
             Ok(Message::MapReply(reply)) => self.reply(now, id, transmit.destination.ip(), &reply),
             Ok(Message::MapRegister(register)) => self.register(now, id, transmit, register),
             Ok(Message::MapNotify(notify)) if is_server => {
-                self.notify(now, id, transmit, notify.nonce);
+                self.notify(now, id, transmit, &notify);
             }
             Ok(_) => self.violation(now, id, format_args!("sends a {name}")),
             Err(error) => self.violation(now, id, format_args!("{name}: {error}")),
@@ -283,11 +295,13 @@ impl Observer {
     }
 
     /// MS-08: only what answers no Map-Register. The last word to a subscriber (PS-08) has the nonce of the publication before.
-    fn notify(&mut self, now: Duration, id: NodeId, transmit: &Transmit, nonce: u64) {
-        let watched = self.watched(id);
-        if watched.register_nonces.contains(&nonce) {
+    fn notify(&mut self, now: Duration, id: NodeId, transmit: &Transmit, notify: &MapNotify) {
+        if self.watched(id).register_nonces.contains(&notify.nonce) {
+            let prefixes = notify.records.iter().filter_map(|record| record.eid.prefix());
+            self.acknowledged.extend(prefixes.map(|prefix| ((id, prefix), now)));
             return;
         }
+        let watched = self.watched(id);
         let destination = transmit.destination;
         let key = (destination, digest(&transmit.payload));
         let copies = watched.notifies.entry(key).or_insert(Copies { last: now, sent: 0 });
