@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use xtr::config::{ControlConfig, DynamicRange};
 use xtr::control::{ControlPlane, Event};
+use xtr::drops::DropReason;
 use xtr::fib::{FibUpdate, Verdict};
 
 /// How a Map-Server comes back.
@@ -40,7 +41,7 @@ pub(super) enum Config {
 /// Something that a node did beside sending.
 #[derive(Debug)]
 pub(super) enum Notice {
-    /// The forwarding table has an answer for this EID-prefix: a locator-set, or something else.
+    /// The forwarding table has an answer for this EID-prefix: a mapping with locators, or something else.
     Installed(EidPrefix, bool),
     /// A lookup was given up.
     Unanswered(EidPrefix),
@@ -190,7 +191,7 @@ impl Node {
                     match update {
                         FibUpdate::Insert(prefix, verdict) => {
                             if !verdict.is_miss() {
-                                let found = matches!(verdict, Verdict::Encapsulate(_));
+                                let found = is_mapping(&verdict);
                                 notices.push(Notice::Installed(prefix, found));
                             }
                             self.fib.insert(prefix, verdict);
@@ -214,4 +215,13 @@ impl Node {
     pub(super) fn forward(&self, destination: Eid) -> Option<&Verdict> {
         self.fib.lookup(destination).map(|(_, verdict)| verdict).filter(|v| !v.is_miss())
     }
+}
+
+/// Whether it comes of a mapping with locators, be they usable or not.
+fn is_mapping(verdict: &Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::Encapsulate(_)
+            | Verdict::Drop(DropReason::NoUsableLocator | DropReason::NoCommonRlocFamily)
+    )
 }

@@ -57,7 +57,10 @@ struct Watched {
     requests: HashMap<EidPrefix, Requests>,
     nonces: HashMap<u64, EidPrefix>,
     smrs: HashMap<IpAddr, Duration>,
-    registers: HashMap<(IpAddr, EidPrefix), Registers>,
+    /// By Map-Server and what was said.
+    registers: HashMap<(IpAddr, u64), Registers>,
+    /// The last that was said of an EID-prefix to a Map-Server.
+    said: HashMap<(IpAddr, EidPrefix), u64>,
     register_nonces: HashSet<u64>,
     notifies: HashMap<(SocketAddr, u64), Copies>,
     /// When the Map-Replies in a row would be forgiven.
@@ -75,7 +78,6 @@ struct Requests {
 #[derive(Debug)]
 struct Registers {
     octets: u64,
-    records: Vec<EidRecord>,
     nonce: u64,
     last: Duration,
     last_fresh: Duration,
@@ -88,6 +90,15 @@ struct Registers {
 struct Copies {
     last: Duration,
     sent: u32,
+}
+
+impl Watched {
+    /// Somebody else may have registered these EID-prefixes: to register them again is another word, even if it is the same.
+    fn taken_over(&mut self, payload: &[u8]) {
+        let Ok(Message::MapNotify(notify)) = Message::parse(payload) else { return };
+        let prefixes: Vec<_> = notify.records.iter().filter_map(|r| r.eid.prefix()).collect();
+        self.said.retain(|(_, prefix), _| !prefixes.contains(prefix));
+    }
 }
 
 impl Observer {
@@ -171,10 +182,15 @@ impl Observer {
                     requests.tries = 0;
                 }
                 if kind == 4 {
+                    let mut asked_for = false;
                     for registers in watched.registers.values_mut() {
                         if registers.nonce == nonce {
                             (registers.answered, registers.wait) = (true, REGISTER_RETRY);
+                            asked_for = true;
                         }
+                    }
+                    if !asked_for {
+                        watched.taken_over(payload);
                     }
                 }
             }
@@ -252,39 +268,40 @@ impl Observer {
         let Some(first) = register.records.first().and_then(|record| record.eid.prefix()) else {
             return self.violation(now, id, format_args!("registers nothing"));
         };
-        let octets = digest(&transmit.payload);
-        let key = (transmit.destination.ip(), first);
+        let octets = digest(&transmit.payload[..]);
+        let server = transmit.destination.ip();
+        let prefixes = register.records.iter().filter_map(|record| record.eid.prefix());
+        let said = digest(&register.records);
         let watched = self.watched(id);
-        let Some(before) = watched.registers.get_mut(&key) else {
-            let registers = Registers {
-                octets,
-                records: register.records,
-                nonce: register.nonce,
-                last: now,
-                last_fresh: now,
-                wait: REGISTER_RETRY,
-                answered: false,
-            };
-            watched.registers.insert(key, registers);
+        let mut changed = false;
+        for prefix in prefixes {
+            changed |= watched.said.insert((server, prefix), said) != Some(said);
+        }
+        let fresh = Registers {
+            octets,
+            nonce: register.nonce,
+            last: now,
+            last_fresh: now,
+            wait: REGISTER_RETRY,
+            answered: false,
+        };
+        let Some(before) = watched.registers.get_mut(&(server, said)).filter(|_| !changed) else {
+            watched.registers.insert((server, said), fresh);
             return;
         };
         let gap = now - before.last;
         let is_copy = before.octets == octets;
-        let changed = before.records != register.records;
         let in_time = !before.answered && gap >= before.wait;
         let fresh_in_time = now - before.last_fresh >= QUICK_REGISTRATION;
         let wait = before.wait;
         before.last = now;
-        if changed {
-            before.wait = REGISTER_RETRY;
-        } else if is_copy || !fresh_in_time {
+        if is_copy || !fresh_in_time {
             before.wait = (wait * 2).min(REGISTER_RETRY_MAX);
         }
         if !is_copy {
-            (before.octets, before.nonce, before.answered) = (octets, register.nonce, false);
-            (before.records, before.last_fresh) = (register.records, now);
+            *before = Registers { wait: before.wait, ..fresh };
         }
-        let is_right = in_time || (!is_copy && (changed || fresh_in_time));
+        let is_right = in_time || (!is_copy && fresh_in_time);
         if !is_right {
             self.violation(
                 now,
@@ -303,7 +320,7 @@ impl Observer {
         }
         let watched = self.watched(id);
         let destination = transmit.destination;
-        let key = (destination, digest(&transmit.payload));
+        let key = (destination, digest(&transmit.payload[..]));
         let copies = watched.notifies.entry(key).or_insert(Copies { last: now, sent: 0 });
         let (gap, sent) = (now - copies.last, copies.sent + 1);
         (copies.last, copies.sent) = (now, sent);
@@ -332,8 +349,8 @@ impl Observer {
     }
 }
 
-fn digest(octets: &[u8]) -> u64 {
+fn digest(what: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
-    octets.hash(&mut hasher);
+    what.hash(&mut hasher);
     hasher.finish()
 }
