@@ -17,7 +17,8 @@ const PROBE_REPLIES_PER_SECOND: u32 = 2_000;
 /// (RLOC, EID-prefix) pairs remembered; beyond it no other is answered until the oldest is forgotten.
 const TRACKED_REPLIES: usize = 65_536;
 
-/// One Map-Reply per destination RLOC and EID-prefix in 3 s on average, with a burst for an ITR whose answers are lost (RP-15, §27 item 19).
+/// One Map-Reply per destination RLOC and EID-prefix in 3 s on average, with a burst of [`timers::MAP_REPLY_BURST`] for an ITR whose answers are
+/// lost (RP-15, §27 item 19); the arithmetic is there.
 #[derive(Debug)]
 pub(super) struct ReplyLimiter {
     /// When what was sent is paid for.
