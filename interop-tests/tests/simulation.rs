@@ -153,6 +153,20 @@ fn a_locator_that_goes_dead_is_found_by_probing_and_comes_back() {
 }
 
 #[test]
+fn hosts_that_move_are_followed_and_leave_nothing_stale_behind() {
+    let mut world = World::new(Plan { movers: 8, ..Plan::new(seed(6)) });
+    world.run(Duration::from_secs(120));
+    world.let_hosts_move(Duration::from_secs(600));
+    world.run(Duration::from_secs(600 + 30));
+    let report = world.report();
+    println!("{} moves, packets to the hosts: {:?}", report.host_moves, report.to_hosts);
+    let astray = world.astray();
+    assert!(astray.is_empty(), "{} hosts, such as {:#?}", astray.len(), astray.first());
+    assert!(report.host_moves > 50, "{report}");
+    assert_by_the_rules(&report);
+}
+
+#[test]
 fn map_servers_and_xtrs_that_crash_leave_nothing_wrong_behind() {
     let mut world = settled(seed(5));
     for how in [Restart::Kept, Restart::Empty] {

@@ -38,10 +38,18 @@ impl World {
         for index in 0..self.plan.movers as usize {
             let site = roaming[index % roaming.len()];
             self.movers.push(Mover { eid: plan::mover(index), site });
-            for (life, within) in [(Life::Speaks(index), SPEAKS), (Life::Moves(index), STAY)] {
-                let at = self.plan.quiet + random_below(&mut self.rng, within);
-                self.network.schedule(at, Task::Host(life));
-            }
+            let at = self.plan.quiet + random_below(&mut self.rng, SPEAKS);
+            self.network.schedule(at, Task::Host(Life::Speaks(index)));
+        }
+    }
+
+    /// Lets the hosts move between sites for that long.
+    pub fn let_hosts_move(&mut self, duration: Duration) {
+        self.moving_until = self.network.now + duration;
+        for index in 0..self.movers.len() {
+            let begin = self.network.now.max(self.plan.quiet);
+            let at = begin + random_below(&mut self.rng, STAY);
+            self.network.schedule(at, Task::Host(Life::Moves(index)));
         }
     }
 
@@ -52,7 +60,7 @@ impl World {
     pub(super) fn host_lives(&mut self, life: Life) {
         let every = match life {
             Life::Moves(host) => {
-                if self.network.now >= self.storm_until {
+                if self.network.now >= self.moving_until {
                     return;
                 }
                 self.host_moves(host);
@@ -106,15 +114,18 @@ impl World {
             let punt = Punt::HostSpoke { source: eid.address };
             self.tell(site, |control, now| control.handle_punt(now, &punt));
         }
-        let others = |from: u32| (0..self.plan.sites).filter(move |other| *other != from);
-        let (to, peer) = (self.rng.random_range(0..self.plan.sites - 1), others(site));
-        let to = peer.clone().nth(to as usize).unwrap_or_default();
-        self.packet(site, eid.address, to, self.sites[to as usize].host);
-        let peer = self.rng.random_range(0..self.plan.sites);
-        if peer != site {
-            let source = self.sites[peer as usize].host.address;
-            let fate = self.packet(peer, source, site, eid);
-            *self.report.to_hosts.entry(fate).or_default() += 1;
+        for is_to_host in [false, true] {
+            let peer = self.rng.random_range(0..self.plan.sites);
+            let other = self.sites[peer as usize].host;
+            if peer == site || other.address.is_ipv4() != eid.address.is_ipv4() {
+                continue;
+            }
+            if is_to_host {
+                let fate = self.packet(peer, other.address, site, eid);
+                *self.report.to_hosts.entry(fate).or_default() += 1;
+            } else {
+                self.packet(site, eid.address, peer, other);
+            }
         }
     }
 

@@ -3,7 +3,7 @@ use super::network::NodeId;
 use super::oracle::Oracle;
 use mapping::eid::EidPrefix;
 use mapping::transmit::Transmit;
-use mapping::wire::{EidRecord, MapNotify, MapRegister, MapReply, MapRequest, Message};
+use mapping::wire::{MapNotify, MapRegister, MapReply, MapRequest, Message};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};

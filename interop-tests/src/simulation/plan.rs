@@ -19,7 +19,7 @@ pub struct Plan {
     pub seed: u64,
     /// Sites, each with one xTR; at most 4096.
     pub sites: u32,
-    /// Sites that each site talks to, fewer than there are.
+    /// Sites that each site talks to, fewer than half of them.
     pub correspondents: u32,
     /// Hosts that move between sites.
     pub movers: u32,
@@ -164,6 +164,11 @@ pub(super) fn has_proxy_reply(site: u32) -> bool {
 /// Whether its xTR subscribes to what it looks up.
 pub(super) fn subscribes(site: u32) -> bool {
     site % 10 == 9
+}
+
+/// Whether there are packets between two sites: their EIDs are of one family.
+pub(super) fn can_talk(one: u32, other: u32) -> bool {
+    one != other && prefix(one).prefix().addr().is_ipv4() == prefix(other).prefix().addr().is_ipv4()
 }
 
 /// Every other four sites have IPv6 EIDs.

@@ -23,8 +23,9 @@ pub(super) enum Mend {
 }
 
 impl World {
-    /// Lets fate strike from now on, for that long; all is mended within three minutes after.
+    /// Lets fate strike and hosts move from now on, for that long; all is mended within three minutes after.
     pub fn storm(&mut self, duration: Duration) {
+        self.let_hosts_move(duration);
         self.storm_until = self.network.now + duration;
         self.network.schedule(self.network.now, Task::Strike);
     }

@@ -44,6 +44,8 @@ pub struct World {
     /// Strikes that a Map-Server suffers from.
     pub(super) server_strikes: u32,
     pub(super) movers: Vec<Mover>,
+    /// Until when they move.
+    pub(super) moving_until: Duration,
     /// When the data plane of a site told last that data came from an RLOC.
     heard: HashMap<(u32, IpAddr), Duration>,
     /// For what sites and fate do; the network has its own.
@@ -84,9 +86,9 @@ impl World {
     /// Starts every node of `plan`.
     ///
     /// # Panics
-    /// The plan has more correspondents than sites.
+    /// The plan has more correspondents than sites with EIDs of one family.
     pub fn new(plan: Plan) -> Self {
-        assert!(plan.correspondents < plan.sites && plan.sites <= 4_096);
+        assert!(plan.sites <= 4_096);
         let mut network = Network::new(plan.seed, plan.weather.clone());
         let mut rng = StdRng::seed_from_u64(plan.seed ^ 0x5175_6573);
         let servers: Vec<NodeId> = (0..plan.servers)
@@ -101,9 +103,9 @@ impl World {
             let config = Box::new(plan.router_config(site));
             let config = Config::Router(config, plan::dynamic_ranges(site));
             let addresses = rlocs.iter().map(|rloc| rloc.address).collect();
-            let others =
-                index::sample(&mut rng, plan.sites as usize - 1, plan.correspondents as usize);
-            let skip_self = |other: usize| other as u32 + u32::from(other as u32 >= site);
+            let kin: Vec<u32> =
+                (0..plan.sites).filter(|other| plan::can_talk(site, *other)).collect();
+            let others = index::sample(&mut rng, kin.len(), plan.correspondents as usize);
             sites.push(Site {
                 node: network.add(config, addresses),
                 prefix: plan::prefix(site),
@@ -111,7 +113,7 @@ impl World {
                 rlocs,
                 locator_set: Vec::new(),
                 down: BTreeSet::new(),
-                correspondents: others.into_iter().map(skip_self).collect(),
+                correspondents: others.into_iter().map(|other| kin[other]).collect(),
                 talked_to: 0,
                 pending: BTreeMap::new(),
                 strikes: 0,
@@ -136,6 +138,7 @@ impl World {
             site_of,
             server_strikes: 0,
             movers: Vec::new(),
+            moving_until: Duration::ZERO,
             heard: HashMap::new(),
             rng,
             storm_until: Duration::ZERO,
