@@ -1,0 +1,33 @@
+//! lispers.net.
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gateway::lab::namespace::Namespace;
+
+use super::Peer;
+use super::process::Process;
+use crate::matrix::plan::{Plan, Role};
+
+pub(super) struct LispersNet;
+
+impl Peer for LispersNet {
+    fn name(&self) -> &'static str {
+        "lispers.net"
+    }
+    fn variable(&self) -> &'static str {
+        "ISTHMUS_LISPERS"
+    }
+    fn locate(&self, said: Option<&Path>) -> Option<PathBuf> {
+        let _ = said;
+        None
+    }
+    fn how_to_provide(&self) -> &'static str {
+        "clone github.com/farinacci/lispers.net"
+    }
+    fn plays(&self, _: Role) -> bool {
+        true
+    }
+    fn start(&self, _: &Path, _: &Namespace, _: Role, _: &Plan) -> io::Result<Process> {
+        Err(io::Error::other("no"))
+    }
+}
