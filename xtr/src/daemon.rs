@@ -400,6 +400,7 @@ impl Daemon {
                 | Punt::SourceUnknown { .. }
                 | Punt::Marked { .. }
                 | Punt::HostSpoke { .. }
+                | Punt::Left { .. }
                 | Punt::Unreachable { .. } => {
                     self.control.handle_punt(now, &punt);
                 }
