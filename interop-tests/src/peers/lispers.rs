@@ -1,4 +1,5 @@
-//! lispers.net.
+//! lispers.net: not run yet.
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,20 +15,24 @@ impl Peer for LispersNet {
     fn name(&self) -> &'static str {
         "lispers.net"
     }
+
     fn variable(&self) -> &'static str {
         "ISTHMUS_LISPERS"
     }
-    fn locate(&self, said: Option<&Path>) -> Option<PathBuf> {
-        let _ = said;
+
+    fn locate(&self, _: Option<&Path>) -> Option<PathBuf> {
         None
     }
+
     fn how_to_provide(&self) -> &'static str {
-        "clone github.com/farinacci/lispers.net"
+        "its adapter runs nothing yet"
     }
+
     fn plays(&self, _: Role) -> bool {
-        true
+        false
     }
+
     fn start(&self, _: &Path, _: &Namespace, _: Role, _: &Plan) -> io::Result<Process> {
-        Err(io::Error::other("no"))
+        Err(io::Error::other(self.how_to_provide()))
     }
 }
