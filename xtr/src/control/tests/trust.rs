@@ -524,3 +524,19 @@ fn mv_04_a_newer_version_that_is_configured_at_run_time_is_taken_over() {
     assert_eq!(own_version(&node, OWN), 40, "none goes back");
     assert_eq!(marks(&mut node).own.get(&prefix(OWN)).expect("own").version, version(40));
 }
+
+#[test]
+fn mv_12_own_mappings_that_come_and_go_leave_no_timers_behind() {
+    let mut node = node();
+    let host = LocalEid { prefix: prefix("10.9.0.7/32"), locator_set: Vec::new() };
+    for round in 0..50 {
+        node.control.set_own_mapping(node.now, OwnMapping::dynamic(host.clone()));
+        node.control.set_own_rloc(node.now, ip(SECOND), round % 2 == 1, 0);
+        node.control.update_own_versions(node.now);
+        node.advance(seconds(1));
+        node.control.remove_own_mapping(node.now, &host.prefix);
+        node.drain();
+    }
+    let trust = node.control.trust.as_ref().expect("a trusted core");
+    assert_eq!(trust.own_timers.len(), trust.own.len(), "one timer for each mapping");
+}
