@@ -540,3 +540,29 @@ fn mv_12_own_mappings_that_come_and_go_leave_no_timers_behind() {
     let trust = node.control.trust.as_ref().expect("a trusted core");
     assert_eq!(trust.own_timers.len(), trust.own.len(), "one timer for each mapping");
 }
+
+#[test]
+fn mv_15_an_etr_that_answers_a_probe_with_an_older_mapping_changes_nothing() {
+    let mut node = probed();
+    let answered = |node: &mut Node, number: u16, weight: u8| {
+        node.control.verify_locator(node.now, ip(A));
+        node.advance(Duration::ZERO);
+        for transmit in node.take_sent() {
+            let Ok(Message::MapRequest(request)) = Message::parse(&transmit.payload) else {
+                continue;
+            };
+            let mut record = site(number);
+            for locator in &mut record.locators {
+                locator.weight = weight;
+                locator.probed = locator.address.rloc() == Some(transmit.destination.ip());
+            }
+            let mut reply = MapReply::new(request.nonce, vec![record]);
+            reply.probe = true;
+            node.receive(transmit.destination, &Message::MapReply(reply));
+        }
+        let entry = node.control.cache.get(&prefix(SITE)).expect("cached");
+        (entry.version, entry.mapping.locators()[0].weight)
+    };
+    assert_eq!(answered(&mut node, 10, 70), (version(10), 70));
+    assert_eq!(answered(&mut node, 9, 30), (version(10), 70), "a change is not taken back");
+}
