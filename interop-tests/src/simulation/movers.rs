@@ -151,14 +151,30 @@ impl World {
             if gone || !self.network.connects(source, rloc) || !self.network.node(id).is_on() {
                 return "lost: the site is down or cut off";
             }
-            self.hear(site, source, sender);
             let hash = self.rng.random();
             match self.network.node(id).forward(host) {
-                Some(Verdict::Native) if self.is_host_at(host, site) => return "delivered",
-                Some(Verdict::Native) => return "delivered where the host was",
+                Some(Verdict::Native) => {
+                    self.hear(site, source, sender);
+                    return match self.is_host_at(host, site) {
+                        true => "delivered",
+                        false => "delivered where the host was",
+                    };
+                }
                 Some(Verdict::Encapsulate(set)) => {
-                    let Some(next) = select(set, hash) else { return "dropped: no locator" };
-                    (source, rloc) = (next.source, next.destination);
+                    let returns = set.adjacencies.iter().any(|one| one.destination == source);
+                    let next = select(set, hash).map(|next| (next.source, next.destination));
+                    let left = Punt::Left {
+                        destination: host,
+                        source: sender.address,
+                        rloc: source,
+                        returns,
+                    };
+                    self.tell(site, |control, now| control.handle_punt(now, &left));
+                    match next {
+                        Some(_) if returns => return "dropped: it would go back",
+                        Some(next) => (source, rloc) = next,
+                        None => return "dropped: no locator",
+                    }
                 }
                 Some(_) => return "dropped where the host was",
                 None => {
