@@ -228,11 +228,23 @@ impl World {
                 (site != holder).then(|| "thinks it is here".to_owned())
             }
             Some(view) => {
-                let right = |rloc: &IpAddr| self.site_at(*rloc) == Some(holder);
-                (site == holder || !view.rlocs.iter().all(right))
-                    .then(|| format!("thinks it is away, at {:?}", view.rlocs))
+                (site == holder).then(|| format!("thinks it is away, at {:?}", view.rlocs))
             }
         }
+    }
+
+    /// Sites that a host left some moves ago, and that would send packets for it after it over a site that it left later.
+    pub fn roundabouts(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for &Mover { eid, site: holder } in &self.movers {
+            for site in self.roaming() {
+                let mut path = vec![site];
+                if self.path(site, eid, &mut path) == Some(holder) && path.len() > 2 {
+                    found.push(format!("{}, by sites {path:?}", eid.address));
+                }
+            }
+        }
+        found
     }
 
     /// Where packets from a site to a host end; `None` where somebody would ask. `path` gets every site that they pass.

@@ -61,6 +61,8 @@ struct Watched {
     registers: HashMap<(IpAddr, u64), Registers>,
     /// The last that was said of an EID-prefix to a Map-Server.
     said: HashMap<(IpAddr, EidPrefix), u64>,
+    /// Nonces of Map-Registers sent.
+    asked: HashSet<u64>,
     register_nonces: HashSet<u64>,
     notifies: HashMap<(SocketAddr, u64), Copies>,
     /// When the Map-Replies in a row would be forgiven.
@@ -182,14 +184,12 @@ impl Observer {
                     requests.tries = 0;
                 }
                 if kind == 4 {
-                    let mut asked_for = false;
                     for registers in watched.registers.values_mut() {
                         if registers.nonce == nonce {
                             (registers.answered, registers.wait) = (true, REGISTER_RETRY);
-                            asked_for = true;
                         }
                     }
-                    if !asked_for {
+                    if !watched.asked.contains(&nonce) {
                         watched.taken_over(payload);
                     }
                 }
@@ -273,6 +273,7 @@ impl Observer {
         let prefixes = register.records.iter().filter_map(|record| record.eid.prefix());
         let said = digest(&register.records);
         let watched = self.watched(id);
+        watched.asked.insert(register.nonce);
         let mut changed = false;
         for prefix in prefixes {
             changed |= watched.said.insert((server, prefix), said) != Some(said);
