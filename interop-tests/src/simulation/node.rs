@@ -45,6 +45,8 @@ pub(super) enum Notice {
     Installed(EidPrefix, bool),
     /// A lookup was given up.
     Unanswered(EidPrefix),
+    /// A host came or left: own mappings are others now.
+    OwnMappings,
     /// A host of a dynamic-EID range is asked for a sign of life.
     HostAsked(Eid),
 }
@@ -188,6 +190,7 @@ impl Node {
                     sent.push_back(transmit);
                 }
                 while let Some(update) = control.poll_fib_update() {
+                    notices.extend(own_changed(&self.fib, &update));
                     match update {
                         FibUpdate::Insert(prefix, verdict) => {
                             if !verdict.is_miss() {
@@ -224,4 +227,15 @@ fn is_mapping(verdict: &Verdict) -> bool {
         Verdict::Encapsulate(_)
             | Verdict::Drop(DropReason::NoUsableLocator | DropReason::NoCommonRlocFamily)
     )
+}
+
+/// Whether an own mapping of a single host comes or goes with an update.
+fn own_changed(fib: &EidTable<Verdict>, update: &FibUpdate) -> Option<Notice> {
+    let (prefix, is_own) = match update {
+        FibUpdate::Insert(prefix, verdict) => (prefix, matches!(verdict, Verdict::Native)),
+        FibUpdate::Remove(prefix) => (prefix, false),
+    };
+    let was_own = matches!(fib.get(prefix), Some(Verdict::Native));
+    let is_host = *prefix == prefix.first().host_prefix();
+    (is_host && was_own != is_own).then_some(Notice::OwnMappings)
 }

@@ -115,6 +115,11 @@ impl Observer {
         *self.watched(id) = Watched { is_server, ..Watched::default() };
     }
 
+    /// The own mappings of a node changed: it may register at once (RG-03), even what it has said before.
+    pub(super) fn own_mappings_changed(&mut self, id: NodeId) {
+        self.watched(id).said.clear();
+    }
+
     /// A Map-Server starts with nothing.
     pub(super) fn forget_registrations(&mut self, server: NodeId) {
         self.acknowledged.retain(|(at, _), _| *at != server);

@@ -491,6 +491,7 @@ impl World {
             let (prefix, found) = match notice {
                 Notice::Installed(prefix, found) => (prefix, Some(found)),
                 Notice::Unanswered(prefix) => (prefix, None),
+                Notice::OwnMappings => continue,
                 Notice::HostAsked(eid) => {
                     self.host_asked(from, eid);
                     continue;
