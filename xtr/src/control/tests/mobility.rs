@@ -85,7 +85,7 @@ fn dy_03_a_host_that_another_site_registered_is_away_and_comes_back() {
         100,
     );
     let record = mapping::wire::EidRecord::new(eid, 1440, vec![locator]);
-    control.host_registered(now, &record);
+    control.host_registered(now, 0, &record);
     assert!(!is_here(&control, "172.16.4.7/32"));
     let changes: Vec<HostChange> = std::iter::from_fn(|| control.poll_host_change()).collect();
     assert!(matches!(changes.last(), Some(HostChange::Away { .. })), "{changes:?}");
@@ -108,7 +108,7 @@ fn departed(rloc: &str) -> Node {
 
 /// A Map-Server says that 172.16.4.7 is at `rloc` now.
 fn moved(node: &mut Node, rloc: &str) {
-    node.control.host_registered(node.now, &record("172.16.4.7/32", 1440, &[rloc]));
+    node.control.host_registered(node.now, 0, &record("172.16.4.7/32", 1440, &[rloc]));
     node.control.handle_timeout(node.now);
     node.drain();
 }
