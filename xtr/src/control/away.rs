@@ -58,11 +58,8 @@ impl ControlPlane {
             return;
         }
         self.count("moved_hosts_sent_to");
-        let behind = if self.is_pitr(rloc) {
-            prefix
-        } else {
-            Eid { address: source, ..host }.host_prefix()
-        };
+        let behind =
+            if self.is_pitr(rloc) { prefix } else { Eid { address: source, ..host }.host_prefix() };
         self.solicit(now, rloc, prefix, behind);
         if returns {
             self.count("moved_hosts_sent_back");

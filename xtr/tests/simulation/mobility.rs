@@ -96,8 +96,7 @@ impl World {
         let end = self.network.now + by;
         while self.network.now < end {
             let step = if by > Duration::from_secs(5) { 250 } else { 20 };
-            self.network
-                .run(Duration::from_millis(step).min(end.duration_since(self.network.now)));
+            self.network.run(Duration::from_millis(step).min(end.duration_since(self.network.now)));
             for site in 0..SITES.len() {
                 let control = self.network.router(SITES[site]).0;
                 let changes = std::iter::from_fn(|| control.poll_host_change());
@@ -168,7 +167,8 @@ impl World {
         let mut found = Vec::new();
         for (number, site) in SITES.iter().enumerate() {
             let hosts = self.network.router(site).0.mobility_view(now);
-            found.extend(hosts.into_iter().filter(|h| h.place == "away").map(|h| (number, h.rlocs)));
+            found
+                .extend(hosts.into_iter().filter(|h| h.place == "away").map(|h| (number, h.rlocs)));
         }
         found
     }
@@ -197,9 +197,7 @@ impl World {
             self.send(site);
             self.pass(Duration::from_secs(15));
             let fate = self.send(site);
-            let now = self.network.now;
-            let dump: Vec<_> = SITES.iter().map(|s| { let c = self.network.router(s).0; (c.map_cache_view(now), c.mobility_view(now), c.counters_view()) }).collect();
-            assert_eq!(fate, Fate::Delivered(at), "{what}: a packet to site {site}: {:#?} {dump:#?}", self.verdict(site));
+            assert_eq!(fate, Fate::Delivered(at), "{what}: a packet to site {site}");
         }
     }
 
@@ -252,6 +250,13 @@ fn dy_03_dy_04_wherever_a_host_ends_all_agree() {
         for (what, mut world) in worlds(seed) {
             let moves = 1 + world.random(6);
             world.wander(moves);
+            if !what.contains("foul true") {
+                // Without losses it takes no time.
+                world.pass(Duration::from_secs(1));
+                let at = world.at.expect("it runs");
+                assert_eq!(world.here(), [at], "{what}: who has it");
+                assert_eq!(world.registrants(), [ip(SITES[at])], "{what}: who has registered it");
+            }
             world.pass(SETTLED);
             world.assert_settled(&what);
         }
@@ -272,7 +277,7 @@ fn dy_05_of_a_host_that_ends_nothing_stays() {
 }
 
 /// Runs of each mixture.
-const SEEDS: u8 = 6;
+const SEEDS: u8 = 4;
 /// Everything that is lost has been said again by then, and hosts that are away were asked for twice.
 const SETTLED: Duration = Duration::from_secs(150);
 
