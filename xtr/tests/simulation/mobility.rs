@@ -97,8 +97,8 @@ impl World {
         while self.network.now < end {
             let step = if by > Duration::from_secs(5) { 250 } else { 20 };
             self.network.run(Duration::from_millis(step).min(end.duration_since(self.network.now)));
-            for site in 0..SITES.len() {
-                let control = self.network.router(SITES[site]).0;
+            for (site, router) in SITES.iter().enumerate() {
+                let control = self.network.router(router).0;
                 let changes = std::iter::from_fn(|| control.poll_host_change());
                 let probed = changes.filter(|one| matches!(one, HostChange::Probe { .. })).count();
                 if probed > 0 && self.at == Some(site) {
@@ -203,8 +203,8 @@ impl World {
 
     /// Nobody knows it any more.
     fn assert_forgotten(&mut self, what: &str) {
-        assert_eq!(self.here(), [0; 0], "{what}: who has it");
-        assert_eq!(self.registrants(), [ip("::"); 0], "{what}: who has registered it");
+        assert_eq!(self.here(), Vec::<usize>::new(), "{what}: who has it");
+        assert_eq!(self.registrants(), Vec::<IpAddr>::new(), "{what}: who has registered it");
         assert_eq!(self.away(), [], "{what}: who says that it is away");
     }
 
