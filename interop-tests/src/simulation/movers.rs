@@ -209,7 +209,11 @@ impl World {
                 let mut path = vec![from];
                 let end = self.path(from, eid, &mut path);
                 if end.is_some_and(|end| end != holder) {
-                    wrong.push(format!("{host} is at site {holder}; packets pass sites {path:?}"));
+                    let last = path.last().map(|site| self.sites[*site as usize].node);
+                    let verdict = last.and_then(|node| self.network.node(node).forward(eid));
+                    wrong.push(format!(
+                        "{host} is at site {holder}; packets pass sites {path:?}, there {verdict:?}"
+                    ));
                 }
             }
         }

@@ -61,8 +61,6 @@ struct Watched {
     registers: HashMap<(IpAddr, u64), Registers>,
     /// The last that was said of an EID-prefix to a Map-Server.
     said: HashMap<(IpAddr, EidPrefix), u64>,
-    /// Nonces of Map-Registers sent.
-    asked: HashSet<u64>,
     register_nonces: HashSet<u64>,
     notifies: HashMap<(SocketAddr, u64), Copies>,
     /// When the Map-Replies in a row would be forgiven.
@@ -92,15 +90,6 @@ struct Registers {
 struct Copies {
     last: Duration,
     sent: u32,
-}
-
-impl Watched {
-    /// Somebody else may have registered these EID-prefixes: to register them again is another word, even if it is the same.
-    fn taken_over(&mut self, payload: &[u8]) {
-        let Ok(Message::MapNotify(notify)) = Message::parse(payload) else { return };
-        let prefixes: Vec<_> = notify.records.iter().filter_map(|r| r.eid.prefix()).collect();
-        self.said.retain(|(_, prefix), _| !prefixes.contains(prefix));
-    }
 }
 
 impl Observer {
@@ -194,9 +183,6 @@ impl Observer {
                             (registers.answered, registers.wait) = (true, REGISTER_RETRY);
                         }
                     }
-                    if !watched.asked.contains(&nonce) {
-                        watched.taken_over(payload);
-                    }
                 }
             }
             3 => drop(watched.register_nonces.insert(nonce)),
@@ -278,7 +264,6 @@ impl Observer {
         let prefixes = register.records.iter().filter_map(|record| record.eid.prefix());
         let said = digest(&register.records);
         let watched = self.watched(id);
-        watched.asked.insert(register.nonce);
         let mut changed = false;
         for prefix in prefixes {
             changed |= watched.said.insert((server, prefix), said) != Some(said);
