@@ -44,16 +44,8 @@ pub(crate) fn patiently(
         let waited = watch.end();
         let is_scarce = waited.is_none_or(|(waited, all)| waited * SCARCE >= all);
         if seen.failed() == 0 || attempt == ATTEMPTS || !is_scarce {
-            for acceptance in seen.acceptances {
-                let earlier = before.iter().filter(|(text, _)| *text == acceptance.text);
-                let earlier: Vec<&str> = earlier.map(|(_, said)| said.as_str()).collect();
-                let observed = match earlier.is_empty() {
-                    true => acceptance.observed,
-                    false => format!("{} (before: {})", acceptance.observed, earlier.join("; ")),
-                };
-                checks.that(acceptance.text, acceptance.expected, observed, acceptance.passed);
-            }
-            return Ok(());
+            record(checks, seen, before);
+            break;
         }
         let why = match waited {
             Some((waited, all)) => format!(
@@ -67,6 +59,29 @@ pub(crate) fn patiently(
         before.extend(failed.map(|it| (it.text, format!("{}, while {why}", it.observed))));
     }
     Ok(())
+}
+
+/// Records the last attempt, with what failed `before` it: beside the same acceptance, or else beside the last one.
+fn record(checks: &mut Checks, seen: Checks, mut before: Vec<(String, String)>) {
+    let last = seen.acceptances.len().saturating_sub(1);
+    for (at, acceptance) in seen.acceptances.into_iter().enumerate() {
+        let mut earlier = Vec::new();
+        before.retain(|(text, said)| {
+            let is_same = *text == acceptance.text;
+            if is_same {
+                earlier.push(said.clone());
+            }
+            !is_same
+        });
+        if at == last {
+            earlier.extend(before.drain(..).map(|(text, said)| format!("{text}: {said}")));
+        }
+        let observed = match earlier.is_empty() {
+            true => acceptance.observed,
+            false => format!("{} (before: {})", acceptance.observed, earlier.join("; ")),
+        };
+        checks.that(acceptance.text, acceptance.expected, observed, acceptance.passed);
+    }
 }
 
 fn waited() -> Option<Duration> {
@@ -91,6 +106,20 @@ mod tests {
         assert_eq!(total(text), Some(Duration::from_micros(19_391_235_538)));
         assert_eq!(total("full total=0\n"), None);
         assert_eq!(total(""), None);
+    }
+
+    #[test]
+    fn what_failed_before_is_said_wherever_it_belongs() {
+        let mut checks = Checks::begin("t", "", false);
+        let mut seen = checks.apart();
+        seen.equal("outage", 1, 1);
+        seen.equal("session", 1, 1);
+        let before = [("outage", "9"), ("move to DC1", "never")];
+        let before = before.map(|(text, said)| (text.to_owned(), said.to_owned()));
+        record(&mut checks, seen, before.to_vec());
+        let observed: Vec<&str> =
+            checks.acceptances.iter().map(|acceptance| acceptance.observed.as_str()).collect();
+        assert_eq!(observed, ["1 (before: 9)", "1 (before: move to DC1: never)"]);
     }
 
     #[test]

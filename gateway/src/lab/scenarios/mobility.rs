@@ -168,7 +168,17 @@ impl Streams {
     }
 
     fn finish(self) -> io::Result<Vec<(String, Seen)>> {
-        self.0.into_iter().map(|(name, stream)| Ok((name, stream.finish()?))).collect()
+        // All at once: each waits for what is under way.
+        let finishing = self.0.into_iter().map(|(name, stream)| {
+            let seen = thread::spawn(move || stream.finish());
+            (name, seen)
+        });
+        let finishing: Vec<_> = finishing.collect();
+        let panicked = |_| io::Error::other("a stream's thread panicked");
+        finishing
+            .into_iter()
+            .map(|(name, seen)| Ok((name, seen.join().map_err(panicked)??)))
+            .collect()
     }
 }
 
@@ -274,11 +284,6 @@ impl<'a> Bed<'a> {
         let sources: Vec<String> =
             views.iter().filter(is_it).map(|view| view.source.to_string()).collect();
         Ok(sources.join(" "))
-    }
-
-    /// So that the RLOCs that were solicited may be solicited again.
-    fn rest(&self) {
-        thread::sleep(Duration::from_secs(3));
     }
 }
 

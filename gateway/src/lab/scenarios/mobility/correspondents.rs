@@ -43,7 +43,8 @@ impl Bed<'_> {
         let frames = self.core.since(mark);
         for (n, (name, seen)) in seen.into_iter().enumerate() {
             let (vm, d) = (VM[n], self.d.rloc);
-            let replies = wire::replies(&frames, d, host(vm).into());
+            let replies = wire::replies(&frames, d, host(vm).into(), false);
+            let replies: Vec<Vec<IpAddr>> = replies.into_iter().map(|(_, rlocs)| rlocs).collect();
             let direct = replies.iter().all(|rlocs| *rlocs == [XTR[self.at]]);
             checks.that(
                 format!("a new site asks for {vm}: Map-Replies with exactly it"),
@@ -74,7 +75,6 @@ impl Bed<'_> {
 
     /// Row 7b.
     fn silent_move(&mut self, checks: &mut Checks) -> io::Result<()> {
-        self.rest();
         let former = self.at;
         let streams = Streams::one_way(self, &self.d)?;
         thread::sleep(Duration::from_millis(300));

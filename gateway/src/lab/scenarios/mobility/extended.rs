@@ -32,7 +32,6 @@ impl Bed<'_> {
             patiently(checks, |checks| self.extended_move(checks))?;
         }
         if self.at == 0 {
-            self.rest();
             self.move_vm()?;
             self.announce()?;
             self.speak()?;
@@ -57,7 +56,6 @@ impl Bed<'_> {
     }
 
     fn extended_move(&mut self, checks: &mut Checks) -> io::Result<()> {
-        self.rest();
         let session = Session::start((&self.c.host, CLIENT[0]), (&self.vm, VM[0]))?;
         let streams = Streams::start(self)?;
         thread::sleep(Duration::from_millis(300));

@@ -62,7 +62,6 @@ impl Bed<'_> {
         patiently(checks, |checks| self.timed_move(checks))?;
         if self.at == 0 {
             // The figures were taken again an even number of times.
-            self.rest();
             self.move_vm()?;
             self.speak()?;
             self.settled(checks, "once more")?;
@@ -203,7 +202,6 @@ impl Bed<'_> {
         self.relays.iter().for_each(|relay| relay.delay(delay));
         let text = format!("at {} ms one way", delay.as_millis());
         patiently(checks, |checks| {
-            self.rest();
             let streams = Streams::start(self)?;
             thread::sleep(Duration::from_millis(300) + 4 * delay);
             let begin = self.move_vm()?;

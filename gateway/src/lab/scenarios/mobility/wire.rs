@@ -45,14 +45,22 @@ pub(super) fn lookups(frames: &[Frame], xtr: IpAddr, prefix: IpNet) -> usize {
         .count()
 }
 
-/// Map-Replies to `xtr` with a record of exactly `prefix`: the locators that they say.
-pub(super) fn replies(frames: &[Frame], xtr: IpAddr, prefix: IpNet) -> Vec<Vec<IpAddr>> {
-    let to_it = packets(frames).filter(|(_, packet)| packet.destination == xtr);
-    let records = to_it.filter_map(|(_, packet)| match packet.control() {
-        Some(Control::MapReply { probe: false, records }) => rlocs_of(records, prefix),
-        _ => None,
-    });
-    records.collect()
+/// Map-Replies to `xtr`, those to RLOC-probes if `probe`, with a record of exactly `prefix`: when, and the locators that they say.
+pub(super) fn replies(
+    frames: &[Frame],
+    xtr: IpAddr,
+    prefix: IpNet,
+    probe: bool,
+) -> Vec<(SystemTime, Vec<IpAddr>)> {
+    packets(frames)
+        .filter(|(_, packet)| packet.destination == xtr)
+        .filter_map(|(time, packet)| match packet.control() {
+            Some(Control::MapReply { probe: is_probe, records }) if *is_probe == probe => {
+                Some((time, rlocs_of(records, prefix)?))
+            }
+            _ => None,
+        })
+        .collect()
 }
 
 /// When `from` registered exactly `prefix`.
@@ -99,7 +107,7 @@ pub(super) fn data(frames: &[Frame], from: IpAddr, to: IpAddr, eid: IpAddr) -> V
         .collect()
 }
 
-/// The time from one moment to a later one, for people: `none` if one of them is missing.
+/// The time from one moment to a later one; `None` if one of them is missing, or the other way round.
 pub(super) fn between(from: Option<SystemTime>, to: Option<SystemTime>) -> Option<Duration> {
     to?.duration_since(from?).ok()
 }
