@@ -347,7 +347,7 @@ fn authenticated_records(octets: &[u8]) -> Vec<Record> {
 }
 
 /// The records of a message (RFC 9301 §5.4), which begin with `rest`, until one that cannot be read.
-fn records<'a>(message: &[u8], mut rest: &'a [u8]) -> Vec<Record> {
+fn records(message: &[u8], mut rest: &[u8]) -> Vec<Record> {
     let count = message.get(3).copied().unwrap_or(0);
     let mut found = Vec::new();
     for _ in 0..count {

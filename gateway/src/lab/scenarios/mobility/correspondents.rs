@@ -6,8 +6,6 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use ipnet::IpNet;
-
 use super::plan::{VM, XTR};
 use super::{AFTER, Bed, FAMILIES, LIMIT, SECOND, SOLICITED, Site, Streams, ms, wire};
 use crate::lab::addresses::host;
@@ -43,7 +41,7 @@ impl Bed<'_> {
         let frames = self.core.since(mark);
         for (n, (name, seen)) in seen.into_iter().enumerate() {
             let (vm, d) = (VM[n], self.d.rloc);
-            let replies = wire::replies(&frames, d, host(vm).into(), false);
+            let replies = wire::replies(&frames, d, host(vm), false);
             let replies: Vec<Vec<IpAddr>> = replies.into_iter().map(|(_, rlocs)| rlocs).collect();
             let direct = replies.iter().all(|rlocs| *rlocs == [XTR[self.at]]);
             checks.that(
@@ -100,7 +98,7 @@ impl Bed<'_> {
         let frames = self.core.since(mark);
         let mut smrs: Vec<SystemTime> = Vec::new();
         for (vm, family) in VM.into_iter().zip(FAMILIES) {
-            let prefix = host(vm).into();
+            let prefix = host(vm);
             let told = wire::notifies(&frames, XTR[former], prefix).first().map(|(time, _)| *time);
             let first = told.and_then(|told| {
                 let data = wire::data(&frames, self.d.rloc, XTR[former], vm);
@@ -180,7 +178,7 @@ impl Bed<'_> {
         }
         let frames = self.core.since(mark);
         for (vm, family) in VM.into_iter().zip(FAMILIES) {
-            let prefix: IpNet = host(vm).into();
+            let prefix = host(vm);
             let register = wire::registers(&frames, XTR[self.at], prefix).first().copied();
             let published = wire::notifies(&frames, self.e.rloc, prefix);
             let right = published.iter().find(|(_, rlocs)| *rlocs == [XTR[self.at]]);
@@ -226,7 +224,7 @@ impl Bed<'_> {
         self.outages(checks, &text, streams.finish()?, (begin, SECOND));
         let frames = self.core.since(mark);
         for (vm, family) in VM.into_iter().zip(FAMILIES) {
-            let published = wire::notifies(&frames, self.e.rloc, host(vm).into());
+            let published = wire::notifies(&frames, self.e.rloc, host(vm));
             let right = published.iter().find(|(_, rlocs)| *rlocs == [XTR[self.at]]);
             let published = right.map(|(time, _)| *time);
             let former = wire::data(&frames, self.e.rloc, XTR[1 - self.at], vm);

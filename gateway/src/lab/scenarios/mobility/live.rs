@@ -113,7 +113,7 @@ impl Bed<'_> {
     /// Row 4: from the VM's first frame at its new place to the Map-Register in the core.
     fn registered_at_once(&self, checks: &mut Checks, frames: &[Frame], lan_mark: Mark) {
         let first = self.lan_captures[self.at].since(lan_mark).first().map(|frame| frame.time);
-        let registers = VM.map(|vm| wire::registers(frames, XTR[self.at], host(vm).into()));
+        let registers = VM.map(|vm| wire::registers(frames, XTR[self.at], host(vm)));
         let register = registers.iter().flatten().min().copied();
         let after = wire::between(first, register);
         let shown = after.map_or("none".to_owned(), ms);
@@ -124,7 +124,7 @@ impl Bed<'_> {
     /// Rows 5 and 6: the former site was told, said so, and sends on what still comes.
     fn notified(&self, checks: &mut Checks, frames: &[Frame]) {
         for (vm, family) in VM.into_iter().zip(FAMILIES) {
-            let prefix = host(vm).into();
+            let prefix = host(vm);
             let register = wire::registers(frames, XTR[self.at], prefix).first().copied();
             let whom = [("former", XTR[1 - self.at]), ("new", XTR[self.at])];
             for (which, rloc) in whom {
@@ -151,7 +151,7 @@ impl Bed<'_> {
     /// Row 7a.
     fn solicited(&self, checks: &mut Checks, frames: &[Frame]) {
         for (vm, family) in VM.into_iter().zip(FAMILIES) {
-            let prefix = host(vm).into();
+            let prefix = host(vm);
             let smrs = wire::solicitations(frames, XTR_C, prefix);
             let lookups = wire::lookups(frames, XTR_C, prefix);
             let text = format!("the client's router was solicited and asked, {family}");
