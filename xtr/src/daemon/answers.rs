@@ -5,7 +5,8 @@ use crate::drops::DropReason;
 use crate::host::lan::Lan;
 use crate::host::sysctl;
 use crate::host::udp_errors::UdpErrors;
-use mapping::admin::{DropCount, Query, Request};
+use mapping::admin::{DropCount, PART, Part, Query, Request};
+use mapping::eid::EidPrefix;
 use mapping::view::{CountersView, StatusView};
 use serde_json::Value;
 use std::time::Instant;
@@ -13,11 +14,18 @@ use std::time::Instant;
 impl Daemon {
     /// Answers one question.
     pub(super) fn answer(&mut self, request: Request) {
+        let mut next = None;
+        let view = self.view(&request.query, request.after, &mut next);
         // Whoever asked may be gone by now.
-        let _ = request.reply.send(self.view(&request.query));
+        let _ = request.reply.send(view.map(|view| Part { view, next }));
     }
 
-    fn view(&mut self, query: &Query) -> Result<Value, String> {
+    fn view(
+        &mut self,
+        query: &Query,
+        after: Option<EidPrefix>,
+        next: &mut Option<EidPrefix>,
+    ) -> Result<Value, String> {
         let now = Instant::now();
         let json = match query {
             Query::Tap(query) => {
@@ -26,7 +34,11 @@ impl Daemon {
             Query::TapNext { session, stop } => {
                 serde_json::to_value(self.tapper.fetch(now, *session, *stop)?)
             }
-            Query::MapCache => serde_json::to_value(self.control.map_cache_view(now)),
+            Query::MapCache => {
+                let (views, goes_on) = self.control.map_cache_part(now, after, PART);
+                *next = goes_on;
+                serde_json::to_value(views)
+            }
             Query::Locators => serde_json::to_value(self.control.locators_view(now)),
             Query::Registrations if self.config.control.role == Role::Proxy => {
                 return Err("a gateway registers no EID-prefixes and keeps no registrations: ask a tunnel router or a Map-Server".to_owned());
