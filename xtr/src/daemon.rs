@@ -3,7 +3,7 @@
 //! One task owns everything. It waits for a control message, a punt of the data plane, a question of the operator, news of DNS or of the
 //! kernel, or a timer; lets the control plane handle it; and carries out what the control plane wants: datagrams, changes of the
 //! forwarding table, path look-ups. The data plane never waits for it.
-use crate::config::{Endpoint, HostConfig, Intake, Role, RouterConfig};
+use crate::config::{Endpoint, HostConfig, Intake, NatPlane, Role, RouterConfig};
 use crate::control::{ControlPlane, Event, HostSeen};
 use crate::drops::DropReason;
 use crate::engine::Engine;
@@ -40,6 +40,7 @@ mod health;
 mod lan;
 mod underlay_watch;
 
+mod nat;
 mod reload;
 
 pub use reload::Reload;
@@ -208,7 +209,7 @@ impl Daemon {
         let refused = underlay_without_native(&netlink, &config).await?;
         let changes = Changes::listen()?;
         let rlocs: Vec<IpAddr> = config.control.rlocs.iter().map(|rloc| rloc.address).collect();
-        let (sockets, datagrams) = ControlSockets::bind(&rlocs).await?;
+        let (sockets, datagrams) = ControlSockets::bind(&rlocs, config.data.nat == NatPlane::Rtr).await?;
         let icmp = IcmpSockets::open()?;
         let gateways = Gateways::none(netlink.handle());
         let (mut fib, readers) = FibWriter::new();
@@ -400,6 +401,7 @@ impl Daemon {
                 | Punt::SourceUnknown { .. }
                 | Punt::Marked { .. }
                 | Punt::HostSpoke { .. }
+                | Punt::ControlInData { .. }
                 | Punt::Unreachable { .. } => {
                     self.control.handle_punt(now, &punt);
                 }
@@ -427,7 +429,7 @@ impl Daemon {
             self.engine.set_marks(marks);
         }
         while let Some(transmit) = self.control.poll_transmit() {
-            if let Err(error) = self.sockets.send(&transmit) {
+            if let Err(error) = self.send(&transmit) {
                 let destination = transmit.destination;
                 tracing::debug!(%destination, %error, "control message not sent");
                 self.control.count_send_failure();
@@ -501,6 +503,14 @@ impl Daemon {
                 let (version, own) = (version.get(), own.get());
                 tracing::warn!(%prefix, %rloc, version, own, "packets with a newer version of our mapping than there is are dropped");
             }
+            Event::NatFound { .. }
+            | Event::NatGone(_)
+            | Event::NatUnknown(_)
+            | Event::RtrAnswered { .. }
+            | Event::RtrUnanswered { .. }
+            | Event::NotifyOfOther { .. }
+            | Event::NatSiteMoved { .. }
+            | Event::NatSiteGone(_) => nat::log(event),
             Event::MapCacheFull => {
                 tracing::debug!("map-cache full: the least recently used entries made room");
             }
@@ -564,6 +574,7 @@ impl Daemon {
             Query::Status => serde_json::to_value(self.status(now)),
             Query::Subscriptions => serde_json::to_value(self.control.subscriptions_view(now)),
             Query::Mobility => serde_json::to_value(self.control.mobility_view(now)),
+            Query::Nat => serde_json::to_value(nat::view(&self.control, now)?),
             Query::Explain(question) => {
                 let known = self.control.known(now);
                 let explained = self.engine.explainer().explain(now, question, &known)?;

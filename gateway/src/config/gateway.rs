@@ -111,6 +111,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
                 merge: false,
                 subscribe,
                 trusted_core: data.trusted_core.clone(),
+                nat: None,
             },
             data,
             host,

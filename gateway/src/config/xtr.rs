@@ -119,6 +119,7 @@ fn empty_control() -> ControlConfig {
         merge: false,
         subscribe: None,
         trusted_core: None,
+        nat: None,
     }
 }
 

@@ -385,6 +385,7 @@ fn encapsulate(destinations: &[&str]) -> Verdict {
             weight: 50,
             mtu: 1500,
             traffic: Arc::default(),
+            ports: Default::default(),
             used: Arc::default(),
         })
         .collect();

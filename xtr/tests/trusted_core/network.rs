@@ -328,6 +328,7 @@ impl Network {
     fn carry(&mut self, message: Transmit) {
         let port = match message.source_port {
             SourcePort::Control => CONTROL_PORT,
+            SourcePort::Data => 4341,
             SourcePort::Ephemeral => 40_000,
         };
         let (from, to) = (SocketAddr::new(message.source, port), message.destination);
