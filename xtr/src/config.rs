@@ -6,7 +6,7 @@ use crate::packet::icmp::Rate;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mapping::auth::Covered;
 use mapping::config::{Algorithm, Profile, RtrKey, Secret};
-use mapping::eid::{EidPrefix, MapVersion};
+use mapping::eid::{EidPrefix, InstanceId, MapVersion};
 use mapping::timers;
 use mapping::wire::XtrIdentity;
 use std::collections::BTreeMap;
@@ -95,6 +95,8 @@ pub struct NatXtr {
 pub struct NatRtr {
     /// To whom Map-Registers are relayed, and who answers them.
     pub map_servers: Vec<RtrMapServer>,
+    /// The instance of their EIDs.
+    pub instance_id: InstanceId,
     /// EID-prefixes that xTRs behind NATs may have.
     pub eid_prefixes: Vec<IpNet>,
     /// How long an xTR is served after its last Map-Register, if its Record TTL is not shorter.

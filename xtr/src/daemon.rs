@@ -209,7 +209,8 @@ impl Daemon {
         let refused = underlay_without_native(&netlink, &config).await?;
         let changes = Changes::listen()?;
         let rlocs: Vec<IpAddr> = config.control.rlocs.iter().map(|rloc| rloc.address).collect();
-        let (sockets, datagrams) = ControlSockets::bind(&rlocs, config.data.nat == NatPlane::Rtr).await?;
+        let (sockets, datagrams) =
+            ControlSockets::bind(&rlocs, config.data.nat == NatPlane::Rtr).await?;
         let icmp = IcmpSockets::open()?;
         let gateways = Gateways::none(netlink.handle());
         let (mut fib, readers) = FibWriter::new();

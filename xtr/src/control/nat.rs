@@ -14,8 +14,8 @@ use mapping::eid::{EidPrefix, InstanceId};
 use mapping::timers;
 use mapping::transmit::SourcePort;
 use mapping::wire::{
-    Address, AuthenticationData, CONTROL_PORT, EidField, EncapsulatedControlMessage, InfoReply, InfoRequest,
-    LocatorRecord, Message, NatTraversal,
+    Address, AuthenticationData, CONTROL_PORT, EidField, EncapsulatedControlMessage, InfoReply,
+    InfoRequest, LocatorRecord, Message, NatTraversal,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -233,13 +233,8 @@ impl ControlPlane {
             sender: Address::None,
         };
         let mut octets = Message::InfoRequest(request).to_vec();
-        auth::sign_covering(
-            &mut octets,
-            &server.secret,
-            server.algorithm,
-            auth::Covered::Message,
-        )
-        .ok()?;
+        auth::sign_covering(&mut octets, &server.secret, server.algorithm, auth::Covered::Message)
+            .ok()?;
         Some(octets)
     }
 
@@ -326,7 +321,8 @@ impl ControlPlane {
         let unknown = |finding: &&Finding| finding.place == Place::Unknown;
         let is_hopeful = |finding: &Finding| finding.tries <= UNANSWERED;
         nat.rlocs.values().filter(unknown).any(is_hopeful)
-            || (!nat.rlocs.is_empty() && nat.rlocs.values().filter(unknown).count() == nat.rlocs.len())
+            || (!nat.rlocs.is_empty()
+                && nat.rlocs.values().filter(unknown).count() == nat.rlocs.len())
     }
 
     /// Whether an own RLOC is behind a NAT.
@@ -385,7 +381,8 @@ impl ControlPlane {
         }
         let inner_port = nat.inner_port;
         let is_behind = self.is_behind_nat();
-        for (rloc, rtr) in ways.into_iter().filter(|(rloc, _)| rloc.is_ipv4() == map_server.is_ipv4())
+        for (rloc, rtr) in
+            ways.into_iter().filter(|(rloc, _)| rloc.is_ipv4() == map_server.is_ipv4())
         {
             let ecm = EncapsulatedControlMessage {
                 to_rtr: true,
@@ -452,7 +449,9 @@ impl ControlPlane {
             Err(error) => return self.discard(error.into()),
         };
         let own_id = self.config.identity.map(|own| own.xtr_id);
-        if let Some(other) = notify.identity.filter(|of| of.xtr_id != 0 && Some(of.xtr_id) != own_id) {
+        if let Some(other) =
+            notify.identity.filter(|of| of.xtr_id != 0 && Some(of.xtr_id) != own_id)
+        {
             self.event(Event::NotifyOfOther { rtr: rloc, identity: other });
             return self.discard(Discard::XtrOther);
         }
@@ -460,7 +459,12 @@ impl ControlPlane {
     }
 
     /// A Map-Notify through the RTR of an own RLOC answered the Map-Register with this nonce.
-    pub(super) fn rtr_answered(&mut self, now: Instant, (local, rtr): (IpAddr, IpAddr), nonce: u64) {
+    pub(super) fn rtr_answered(
+        &mut self,
+        now: Instant,
+        (local, rtr): (IpAddr, IpAddr),
+        nonce: u64,
+    ) {
         let Some(behind) = self.nat.as_mut().and_then(|nat| nat.behind_mut(local)) else { return };
         if behind.rtr() != Some(rtr) {
             return;

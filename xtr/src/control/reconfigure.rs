@@ -25,6 +25,7 @@ impl ControlPlane {
         for (server, wanted) in self.config.map_servers.iter_mut().zip(&config.map_servers) {
             server.secret = wanted.secret.clone();
         }
+        self.reconfigure_rtr(config.nat.as_ref());
         self.config.rlocs.clone_from(&config.rlocs);
         self.config.eids.clone_from(&config.eids);
         if rlocs_changed {

@@ -10,7 +10,7 @@ use crate::packet::lisp;
 use mapping::config::Algorithm;
 use mapping::discard::Discard;
 use mapping::eid::{EidPrefix, InstanceId};
-use mapping::limits::{KeyedBuckets, Rate};
+use mapping::limits::{Rate, Scatter, ScatteredBuckets};
 use mapping::timers;
 use mapping::transmit::SourcePort;
 use mapping::wire::{
@@ -21,14 +21,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// Addresses whose share of Map-Registers is remembered.
+/// Buckets that addresses share.
 const SOURCES: usize = 4096;
 
 /// The xTRs behind NATs.
 #[derive(Debug)]
 pub(super) struct Rtr {
     config: NatRtr,
-    sources: KeyedBuckets<IpAddr>,
+    sources: ScatteredBuckets,
     /// Map-Registers relayed, unverified.
     pending: BTreeMap<Key, Pending>,
     /// When they were, oldest first.
@@ -83,11 +83,12 @@ pub(super) struct Way {
 }
 
 impl Rtr {
-    pub(super) fn new(config: NatRtr) -> Self {
-        let rate = Rate::new(timers::RTR_REGISTERS_PER_SECOND, 2 * timers::RTR_REGISTERS_PER_SECOND);
+    pub(super) fn new(config: NatRtr, seed: [u64; 2]) -> Self {
+        let rate =
+            Rate::new(timers::RTR_REGISTERS_PER_SECOND, 2 * timers::RTR_REGISTERS_PER_SECOND);
         Self {
             config,
-            sources: KeyedBuckets::new(rate, SOURCES),
+            sources: ScatteredBuckets::new(rate, SOURCES, Scatter::new(seed)),
             pending: BTreeMap::new(),
             order: VecDeque::new(),
             sites: BTreeMap::new(),
@@ -111,7 +112,7 @@ impl Rtr {
     }
 
     fn serves(&self, prefix: &EidPrefix) -> bool {
-        prefix.instance_id() == InstanceId::DEFAULT
+        prefix.instance_id() == self.config.instance_id
             && self.config.eid_prefixes.iter().any(|served| served.contains(&prefix.prefix()))
     }
 
@@ -127,7 +128,7 @@ impl Rtr {
         ecm: &EncapsulatedControlMessage,
         register: &MapRegister,
     ) -> Result<(Key, Pending), Discard> {
-        if !self.sources.take(now, from.ip()) {
+        if !self.sources.take(now, &from.ip()) {
             return Err(Discard::SourceRateLimited);
         }
         let (map_server, private) = (ecm.destination.ip(), ecm.source.ip());
@@ -156,7 +157,8 @@ impl Rtr {
             _ => timers::RTR_PENDING_LIMIT,
         };
         let fresh = records.iter().filter(|claim| !self.sites.contains_key(&claim.prefix)).count();
-        if self.pending.len() >= limit || self.sites.len() + fresh > timers::RTR_REGISTRATIONS_LIMIT {
+        if self.pending.len() >= limit || self.sites.len() + fresh > timers::RTR_REGISTRATIONS_LIMIT
+        {
             return Err(Discard::NatFull);
         }
         let listed = private_locators(&register.records);
@@ -225,8 +227,13 @@ impl Rtr {
             return;
         }
         let gone = |key: &&WayKey| key.0 == xtr_id && !listed.contains(&key.1);
-        let gone: Vec<WayKey> =
-            self.sites.get(prefix).into_iter().flat_map(|ways| ways.keys().filter(gone)).copied().collect();
+        let gone: Vec<WayKey> = self
+            .sites
+            .get(prefix)
+            .into_iter()
+            .flat_map(|ways| ways.keys().filter(gone))
+            .copied()
+            .collect();
         for key in gone {
             self.close(prefix, key);
         }
@@ -320,8 +327,16 @@ impl ControlPlane {
     }
 
     pub(super) fn make_rtr(&mut self) {
-        if let Some(config::Nat::Rtr(config)) = &self.config.nat {
-            self.rtr = Some(Box::new(Rtr::new(config.clone())));
+        if let Some(config::Nat::Rtr(config)) = self.config.nat.clone() {
+            let seed = [self.next_nonce(), self.next_nonce()];
+            self.rtr = Some(Box::new(Rtr::new(config, seed)));
+        }
+    }
+
+    /// Other EID-prefixes may be served from now on; those that are, stay until they end.
+    pub(super) fn reconfigure_rtr(&mut self, wanted: Option<&config::Nat>) {
+        if let (Some(rtr), Some(config::Nat::Rtr(wanted))) = (&mut self.rtr, wanted) {
+            rtr.config.eid_prefixes.clone_from(&wanted.eid_prefixes);
         }
     }
 
@@ -352,7 +367,9 @@ impl ControlPlane {
             return self.discard(Discard::UnexpectedInner);
         }
         match Message::parse(&ecm.message) {
-            Ok(Message::MapRegister(register)) => self.relay_register(now, local, from, ecm, &register),
+            Ok(Message::MapRegister(register)) => {
+                self.relay_register(now, local, from, ecm, &register)
+            }
             Ok(Message::MapNotify(notify)) => self.relay_notify(now, from.ip(), ecm, &notify),
             Ok(_) => self.discard(Discard::UnexpectedInner),
             Err(error) => self.discard(error.into()),
@@ -481,7 +498,8 @@ impl ControlPlane {
         translated: SocketAddr,
         ecm: &EncapsulatedControlMessage,
     ) {
-        let plain = EncapsulatedControlMessage::new(ecm.source, ecm.destination, ecm.message.clone());
+        let plain =
+            EncapsulatedControlMessage::new(ecm.source, ecm.destination, ecm.message.clone());
         let mut octets = Vec::with_capacity(plain.encoded_len());
         plain.encode(&mut octets);
         let Some(control) = InstanceId::new(InstanceId::MAX) else { return };
@@ -494,7 +512,8 @@ impl ControlPlane {
     fn show_ways(&mut self, now: Instant, prefix: EidPrefix) {
         let Some(rtr) = &self.rtr else { return };
         let candidates = rtr.candidates(&prefix);
-        let ends = rtr.sites.get(&prefix).into_iter().flat_map(BTreeMap::values).map(|way| way.ends);
+        let ends =
+            rtr.sites.get(&prefix).into_iter().flat_map(BTreeMap::values).map(|way| way.ends);
         match ends.max() {
             Some(ends) => {
                 // The end of the way is what ends the entry.

@@ -289,9 +289,10 @@ impl Engine {
         destination: SocketAddr,
         payload: &[u8],
     ) -> io::Result<()> {
-        let sent = self.workers.iter().find_map(|worker| {
-            worker.data_ports.send(source, destination, payload)
-        });
+        let sent = self
+            .workers
+            .iter()
+            .find_map(|worker| worker.data_ports.send(source, destination, payload));
         sent.unwrap_or_else(|| Err(io::ErrorKind::AddrNotAvailable.into()))
     }
 

@@ -102,7 +102,8 @@ impl Bursts {
         }
         let socket = self.sockets.of(outer);
         // The slot of the flow even if this packet takes another socket: it ends the burst before it, which nothing may join any more.
-        let flow_socket = self.sockets.of_flow(outer) ^ usize::from(outer.translated.unwrap_or(0)) << 16;
+        let flow_socket =
+            self.sockets.of_flow(outer) ^ usize::from(outer.translated.unwrap_or(0)) << 16;
         let slot = open_slot(flow_socket, outer.destination);
         let open = self.open[slot];
         let max_segments = if outer.may_fragment { 1 } else { self.max_segments };

@@ -66,7 +66,6 @@ impl Sockets {
         }
         Ok(sockets)
     }
-
 }
 
 /// The sockets to send from, per own RLOC: one for each port of the pool, then one whose packets may be fragmented outside (MT-08); in an

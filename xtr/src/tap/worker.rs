@@ -54,7 +54,8 @@ impl Tap {
     ) {
         self.begin(now, Side::Core);
         self.came.rloc = Some(remote);
-        self.came.outer = Some(OuterRecord { own_rloc: None, remote, port: None, translated: None, fields });
+        self.came.outer =
+            Some(OuterRecord { own_rloc: None, remote, port: None, translated: None, fields });
         self.came.keep([datagram, &[]]);
     }
 
