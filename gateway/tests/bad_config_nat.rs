@@ -101,7 +101,7 @@ fn nt_08_an_rtr_needs_map_servers_with_secrets() {
     for (nat, about) in [
         ("true".to_owned(), "rtr.nat"),
         ("{ }".to_owned(), "map-servers"),
-        ("{ map-servers = [] }".to_owned(), "names no Map-Server"),
+        ("{ map-servers = [] }".to_owned(), "is an empty list"),
         (
             "{ map-servers = [{ address = \"198.51.100.2\", key-id = 1 }] }".to_owned(),
             "has no secret",

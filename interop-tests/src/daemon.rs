@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use mapping::admin::Query;
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// What is in the file that `KEY` becomes; peers get the same.
+pub const SECRET: &str = "a secret for tests only";
 /// How long a daemon may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -64,12 +66,9 @@ impl Daemon {
     ) -> io::Result<Self> {
         let directory = TempDir::new()?;
         let path = |name: &str| directory.path().join(name);
-        fs::write(path("site.key"), "a secret for tests only")?;
+        fs::write(path("site.key"), SECRET)?;
         DirBuilder::new().mode(0o700).create(path("state"))?;
-        let config = config
-            .replace("KEY", &path("site.key").to_string_lossy())
-            .replace("STATE", &path("state").to_string_lossy());
-        fs::write(path("daemon.toml"), config)?;
+        fs::write(path("daemon.toml"), complete(config, directory.path()))?;
         let log = File::create(path("log"))?;
         let mut command = Command::new(program()?);
         command
@@ -83,6 +82,16 @@ impl Daemon {
             .stderr(log);
         let child = spawn(command)?;
         Ok(Self { child, directory })
+    }
+
+    /// Gives it another configuration, as an operator would: `config` as for [`Self::start`].
+    ///
+    /// # Errors
+    /// What it has against it.
+    pub fn reload(&self, config: &str) -> io::Result<()> {
+        let config = complete(config, self.directory.path());
+        fs::write(self.directory.path().join("daemon.toml"), config)?;
+        self.ask(&Query::Reload).map(drop)
     }
 
     /// The id of the process.
@@ -122,6 +131,12 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The configuration with the paths of this daemon.
+fn complete(config: &str, directory: &Path) -> String {
+    let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
+    config.replace("KEY", &path("site.key")).replace("STATE", &path("state"))
 }
 
 /// `isthmus` of the same build: beside the directory of the test programs.

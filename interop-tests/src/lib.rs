@@ -2,13 +2,15 @@
 //!
 //! The tests themselves are in `tests/`, one file per question: do the messages of real peers parse (`captures`), does damaged
 //! input stay harmless to the parsers (`mutations`) and to running daemons (`flood`), does an independent dissector agree with what
-//! the lab sends (`dissection`).
+//! the lab sends (`dissection`), do other implementations work with this one (`matrix`).
 
 pub mod captures;
 pub mod corpus;
 pub mod daemon;
 pub mod etcd;
 pub mod load;
+pub mod matrix;
 pub mod mutate;
+pub mod peers;
 pub mod simulation;
 pub mod site;

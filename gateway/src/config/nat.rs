@@ -52,13 +52,7 @@ pub(crate) fn of_rtr(
     let own = table.get("nat")?.table_or(INSTEAD)?;
     let servers = own
         .require("map-servers", "[{ address = \"ADDRESS\", key-id = 1, key-file = \"PATH\" }]")
-        .map(|node| {
-            let servers = node.list_of(|node| keyed(node, environment));
-            if servers.is_empty() && node.list().is_some_and(|list| list.is_empty()) {
-                node.error("names no Map-Server", INSTEAD);
-            }
-            servers
-        })
+        .map(|node| node.list_of(|node| keyed(node, environment)))
         .unwrap_or_default();
     router::check_distinct(
         &servers.iter().map(|(node, address, _)| (node.clone(), *address)).collect::<Vec<_>>(),

@@ -15,7 +15,7 @@
 //! | `reconfigure` | another configuration of the own side, in one step |
 //! | `database` | own mappings, which come and go |
 //! | `nat` | whether own RLOCs are behind NATs, and the RTR that carries through; `rtr`: carrying others through theirs |
-//! | `mobility` | hosts of dynamic-EID ranges that come and go |
+//! | `mobility`, `away` | hosts of dynamic-EID ranges that come and go; those that are elsewhere |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
@@ -29,6 +29,7 @@
 //! [`ControlPlane::handle_timeout`] at [`ControlPlane::poll_timeout`], and after each of them drain the three queues
 //! ([`ControlPlane::poll_transmit`], [`ControlPlane::poll_fib_update`], [`ControlPlane::poll_event`]).
 mod answer;
+mod away;
 mod database;
 mod echo_nonce;
 mod etr;
@@ -415,6 +416,9 @@ impl ControlPlane {
             ),
             Punt::ControlInData { local, rloc, packet } => {
                 self.handle_control_in_data(now, *local, *rloc, packet);
+            }
+            Punt::Left { destination, source, rloc, returns } => {
+                self.handle_left(now, (*destination, *rloc), *source, *returns);
             }
             Punt::IcmpError { .. } => {}
         }

@@ -136,6 +136,7 @@ impl Router {
             seed: [seed; 32],
             icmp_rate: Rate::default(),
             started: now,
+            control_in_data: false,
         };
         let shared = Arc::clone(&counters);
         let mut forwarder =
@@ -388,5 +389,6 @@ fn config_of(
         merge: false,
         subscribe: None,
         trusted_core: Some(core),
+        nat: None,
     }
 }
