@@ -313,7 +313,7 @@ impl ControlPlane {
 
     /// Through another RTR after so many tries: the locators are others then, so the Map-Registers are too.
     fn watch_rtr(&mut self, now: Instant, index: usize) {
-        if self.registrations[index].unanswered % (UNANSWERED + 1) != 0 {
+        if !self.registrations[index].unanswered.is_multiple_of(UNANSWERED + 1) {
             return;
         }
         self.rtr_is_silent(now);

@@ -368,7 +368,7 @@ impl ControlPlane {
         }
         match Message::parse(&ecm.message) {
             Ok(Message::MapRegister(register)) => {
-                self.relay_register(now, local, from, ecm, &register)
+                self.relay_register(now, local, from, ecm, &register);
             }
             Ok(Message::MapNotify(notify)) => self.relay_notify(now, from.ip(), ecm, &notify),
             Ok(_) => self.discard(Discard::UnexpectedInner),
