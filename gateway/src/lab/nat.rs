@@ -181,7 +181,7 @@ mod tests {
     fn a_binding_that_is_not_used_is_forgotten_and_the_next_has_another_port() {
         let now = Instant::now();
         let mut nat = Nat::new(INSIDE, OUTSIDE, IDLE);
-        let mut out = || frame((INSIDE, 4341), (RTR, 4342), true);
+        let out = || frame((INSIDE, 4341), (RTR, 4342), true);
         assert!(nat.translate(now, Way::ToCore, &mut out()));
         let first = nat.port_of(4341, (RTR, 4342)).expect("a binding");
         let mut late = frame((RTR, 4342), (OUTSIDE, first), true);

@@ -333,10 +333,13 @@ impl ControlPlane {
         }
     }
 
-    /// Other EID-prefixes may be served from now on; those that are, stay until they end.
+    /// Other EID-prefixes may be served from now on, those that are stay until they end; the Map-Servers' secrets may be others.
     pub(super) fn reconfigure_rtr(&mut self, wanted: Option<&config::Nat>) {
         if let (Some(rtr), Some(config::Nat::Rtr(wanted))) = (&mut self.rtr, wanted) {
             rtr.config.eid_prefixes.clone_from(&wanted.eid_prefixes);
+            for (server, wanted) in rtr.config.map_servers.iter_mut().zip(&wanted.map_servers) {
+                server.key.secret = wanted.key.secret.clone();
+            }
         }
     }
 
