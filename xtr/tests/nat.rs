@@ -747,3 +747,18 @@ fn an_rloc_that_leaves_its_nat_is_registered_as_it_is() {
     assert_eq!(rlocs(&world), [ip(XTR)]);
     assert!(world.xtr.events.contains(&Event::NatGone(ip(XTR))));
 }
+
+#[test]
+fn nt_05_map_registers_through_an_rtr_fit_any_path() {
+    let mut config = xtr();
+    config.eids = (0..64u8)
+        .map(|n| LocalEid { prefix: prefix(&format!("203.0.113.{n}/32")), locator_set: Vec::new() })
+        .collect();
+    let mut world = World::new();
+    world.xtr = Router::new(config, world.now);
+    world.seen.clear();
+    world.run(seconds(5));
+    let registers = world.seen.iter().filter(|seen| seen.to == at(RTR, CONTROL_PORT));
+    let lengths: Vec<usize> = registers.map(|seen| seen.payload.len()).collect();
+    assert!(lengths.len() > 4 && lengths.iter().all(|&len| len <= 548), "{lengths:?}");
+}

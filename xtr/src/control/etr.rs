@@ -3,7 +3,6 @@ use super::{ControlPlane, Event};
 use crate::config::MapServer;
 use crate::view::RegistrationState;
 use mapping::auth;
-use mapping::config::Profile;
 use mapping::discard::Discard;
 use mapping::eid::EidPrefix;
 use mapping::timers;
@@ -19,8 +18,8 @@ use std::time::{Duration, Instant};
 const UNANSWERED: u64 = 3;
 /// Unanswered Map-Registers after which a withdrawal is left to the registration's expiry at the Map-Server.
 const WITHDRAWAL_TRIES: u64 = 6;
-/// Octets of an ECM before its message, at most, and of a locator in a record.
-const ECM_OVERHEAD: usize = 52;
+/// Octets of an ECM before its message, at most, with the authentication data of a Map-Notify to an RTR; and of a locator in a record.
+const ECM_OVERHEAD: usize = 92;
 const LOCATOR: usize = 24;
 
 /// What one Map-Register carries to one Map-Server.
@@ -172,16 +171,13 @@ impl ControlPlane {
     pub(super) fn fits(&self, server: usize, prefixes: &[EidPrefix]) -> bool {
         let server = &self.config.map_servers[server];
         let mut limit = timers::control_payload_limit(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let mut most = 255;
         if self.nat().is_some() {
             // As many RTRs may come in as there are own RLOCs, and an ECM around it.
-            limit -= ECM_OVERHEAD + prefixes.len() * self.config.rlocs.len() * LOCATOR;
-            if server.profile == Profile::Oor {
-                most = 1;
-            }
+            let rtrs = prefixes.len() * self.config.rlocs.len() * LOCATOR;
+            limit = limit.saturating_sub(ECM_OVERHEAD + rtrs);
         }
         let register = self.map_register(server, prefixes, 0);
-        prefixes.len() <= most && Message::MapRegister(register).to_vec().len() <= limit
+        prefixes.len() <= 255 && Message::MapRegister(register).to_vec().len() <= limit
     }
 
     fn map_register(&self, server: &MapServer, prefixes: &[EidPrefix], nonce: u64) -> MapRegister {

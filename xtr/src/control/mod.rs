@@ -322,10 +322,10 @@ impl ControlPlane {
         };
         control.install_own_prefixes();
         control.update_own_versions(now);
-        control.registrations = control.plan_registrations(now);
-        control.refresh_petrs(now);
         control.make_nat(now);
         control.make_rtr();
+        control.registrations = control.plan_registrations(now);
+        control.refresh_petrs(now);
         control
     }
 
