@@ -15,7 +15,7 @@
 //! | `reconfigure` | another configuration of the own side, in one step |
 //! | `database` | own mappings, which come and go |
 //! | `nat` | whether own RLOCs are behind NATs, and the RTR that carries through; `rtr`: carrying others through theirs |
-//! | `mobility`, `away` | hosts of dynamic-EID ranges that come and go; those that are elsewhere |
+//! | `mobility`, `away`, `moves` | hosts of dynamic-EID ranges that come and go; those that are elsewhere; how often they may move |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
@@ -41,6 +41,7 @@ mod limit;
 mod locator;
 mod map_cache;
 mod mobility;
+mod moves;
 mod nat;
 mod nat_view;
 mod own;
@@ -223,6 +224,9 @@ pub enum Event {
     },
     /// To an RTR, nobody keeps the way to an EID-prefix behind a NAT open any more.
     NatSiteGone(EidPrefix),
+    /// A host of a dynamic-EID range came back too often in a short time: perhaps two hosts have its address. It is left where it is for a
+    /// while.
+    HostHeldDown(EidPrefix),
     /// The map-cache is at its bound: the least recently used entries made room (MC-27).
     MapCacheFull,
 }

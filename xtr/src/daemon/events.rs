@@ -60,6 +60,10 @@ impl Daemon {
             | Event::NotifyOfOther { .. }
             | Event::NatSiteMoved { .. }
             | Event::NatSiteGone(_) => nat::log(event),
+            Event::HostHeldDown(prefix) => tracing::warn!(
+                %prefix,
+                "seen here and elsewhere in turns: do two hosts have this address? It stays where it is for 10 s"
+            ),
             Event::MapCacheFull => {
                 tracing::debug!("map-cache full: the least recently used entries made room");
             }
