@@ -436,7 +436,7 @@ impl ControlPlane {
             None => {
                 self.count("map_notifies_unsolicited");
                 for record in &notify.records {
-                    self.host_registered(now, record);
+                    self.host_registered(now, server, record);
                 }
             }
         }
