@@ -18,6 +18,7 @@ mod nat;
 pub(crate) mod network;
 pub(crate) mod offload;
 mod pcap;
+pub(crate) mod pressure;
 pub(crate) mod privilege;
 pub(crate) mod probe;
 pub(crate) mod processes;
