@@ -266,6 +266,7 @@ impl Daemon {
                 | Punt::SourceUnknown { .. }
                 | Punt::Marked { .. }
                 | Punt::HostSpoke { .. }
+                | Punt::Heard { .. }
                 | Punt::Left { .. }
                 | Punt::Unreachable { .. } => {
                     self.control.handle_punt(now, &punt);

@@ -11,6 +11,7 @@
 //! | `resolver_watch` | whether any Map-Resolver answers |
 //! | `hint` | what ICMP says of an RLOC, until a probe says better |
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
+//! | `heard` | remote ITRs that send to us |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `reconfigure` | another configuration of the own side, in one step |
 //! | `database` | own mappings, which come and go |
@@ -34,6 +35,7 @@ mod echo_nonce;
 mod etr;
 mod explain;
 mod forwarding;
+mod heard;
 mod hint;
 mod itr;
 mod limit;
@@ -70,6 +72,7 @@ use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
 use database::Database;
 use etr::Registration;
+use heard::Heard;
 use itr::Lookups;
 use limit::TokenBucket;
 use locator::{Candidate, Locator, Path, Why};
@@ -211,6 +214,7 @@ pub struct ControlPlane {
     shutting_down: bool,
     replies: ReplyLimiter,
     solicitor: Solicitor,
+    heard: Heard,
     subscriptions: Subscriptions,
     /// In a trusted core.
     trust: Option<Box<Trust>>,
@@ -257,6 +261,7 @@ impl ControlPlane {
             shutting_down: false,
             replies: ReplyLimiter::new(now),
             solicitor: Solicitor::new(now),
+            heard: Heard::default(),
             subscriptions: Subscriptions::new(now, register_nonce_base),
             trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core, now))),
             transmits: VecDeque::new(),
@@ -354,6 +359,7 @@ impl ControlPlane {
                 now,
                 &HostSeen { interface: None, address: *source, how: Detection::Data },
             ),
+            Punt::Heard { rloc, source } => self.handle_heard(now, *rloc, *source),
             Punt::Left { destination, source, rloc, returns } => {
                 self.handle_left(now, (*destination, *rloc), *source, *returns);
             }
