@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use interop_tests::matrix::network::Network;
 use interop_tests::matrix::plan::{Family, Plan, Role};
 use interop_tests::matrix::{Cell, exchange};
-use interop_tests::peers::Program::{self, Isthmus, Oor};
+use interop_tests::peers::Program::{self, Isthmus, LispersNet, Oor};
 use interop_tests::site::or_skip;
 use ipnet::IpNet;
 use mapping::admin::Query;
@@ -177,4 +177,9 @@ over_both_cores! {
     oor_site_and_non_lisp(Isthmus, Oor, Isthmus) = non_lisp;
     oor_moves(Isthmus, [Oor, Isthmus]) = site_moves;
     isthmus_moves_away_from_oor(Isthmus, [Isthmus, Oor]) = site_moves;
+    lispers_site(Isthmus, [LispersNet, Isthmus]) = sites;
+    lispers_map_server(LispersNet, [Isthmus, Isthmus]) = sites;
+    lispers_site_and_map_server(LispersNet, [LispersNet, Isthmus]) = sites;
+    lispers_site_and_non_lisp(Isthmus, LispersNet, Isthmus) = non_lisp;
+    lispers_proxy(Isthmus, Isthmus, LispersNet) = non_lisp;
 }

@@ -26,7 +26,7 @@ pub const LAN_LINK: &str = "lan0";
 const HOST_LINK: &str = "eth0";
 const CORE_MTU: u32 = 1500;
 /// How long registrations may take.
-const REGISTRATIONS: Duration = Duration::from_secs(30);
+const REGISTRATIONS: Duration = Duration::from_secs(75);
 /// Peers that cannot be asked are given this long to register with each other.
 const BLIND: Duration = Duration::from_secs(10);
 
