@@ -154,6 +154,12 @@ impl Plan {
         local(role, family, 10)
     }
 
+    /// Why somebody who plays here cannot carry `inner` through this core, if that is known.
+    pub fn limitation(&self, inner: Family) -> Option<&'static str> {
+        let roles = self.roles();
+        roles.into_iter().find_map(|(role, program)| program.limitation(role, self.core, inner))
+    }
+
     /// Whether it is an EID.
     pub fn is_eid(&self, address: IpAddr) -> bool {
         let aggregates = EID_AGGREGATES.iter().filter_map(|text| text.parse::<IpNet>().ok());

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -18,10 +19,10 @@ use super::Peer;
 use super::process::{Isolation, Process, receives};
 use crate::daemon::SECRET;
 use crate::matrix::network::CORE_LINK;
-use crate::matrix::plan::{Family, Plan, Role};
+use crate::matrix::plan::{EID_AGGREGATES, Family, Plan, Role};
 
-/// The program that starts the others.
-const CORE: &str = "lisp-core.pyc";
+/// The program that starts the others: of an installation for Python 2.7, and of one for Python 3.8.
+const CORES: [&str; 2] = ["lisp-core.pyo", "lisp-core.pyc"];
 /// It does not start on a machine that has no IPv4 address; nobody has a route to this one.
 const UNUSED: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1));
 /// Its processes tell each other the configuration for so long after they have come up.
@@ -38,6 +39,7 @@ chmod +x bin/sudo
 printf 'NAME="Ubuntu"\nID=ubuntu\n' > os-release
 mount --bind os-release /etc/os-release
 export PATH="$PWD/bin:$PATH" LISP_ADDR_SELECT=core0 LISP_PCAP_THREADS=1 LISP_WORKER_THREADS=0
+[ ! -f lisp-core.pyo ] || exec python -O lisp-core.pyo 8080
 exec python3.8 -O lisp-core.pyc 8080
 "#;
 
@@ -53,16 +55,24 @@ impl Peer for LispersNet {
     }
 
     fn locate(&self, said: Option<&Path>) -> Option<PathBuf> {
-        said.filter(|directory| directory.join(CORE).is_file()).map(Path::to_owned)
+        let is_there = |directory: &&Path| CORES.iter().any(|core| directory.join(core).is_file());
+        said.filter(is_there).map(Path::to_owned)
     }
 
     fn how_to_provide(&self) -> &'static str {
-        "install lispers.net (github.com/farinacci/lispers.net) and set ISTHMUS_LISPERS=/path/to/the/directory/of/lisp-core.pyc, \
-         with a python3.8 in PATH that has its modules"
+        "install lispers.net (github.com/farinacci/lispers.net) and set ISTHMUS_LISPERS to the directory of its \
+         lisp-core.pyo, with a python (2.7) in PATH that has its modules"
     }
 
-    fn plays(&self, _: Role) -> bool {
-        true
+    fn limitation(&self, role: Role, core: Family, inner: Family) -> Option<&'static str> {
+        let lost = role != Role::Mapping && core == Family::V6 && inner == Family::V4;
+        lost.then_some(
+            "lispers.net sends IPv4 in IPv6 to port 62736, which is 4341 with its octets swapped",
+        )
+    }
+
+    fn answers_probes(&self, core: Family) -> bool {
+        core == Family::V4
     }
 
     fn start(
@@ -74,6 +84,9 @@ impl Peer for LispersNet {
     ) -> io::Result<Process> {
         if plan.core == Family::V6 {
             link::address(namespace, CORE_LINK, IpNet::from(UNUSED))?;
+        }
+        if role == Role::Proxy {
+            keep_from_kernel(namespace)?;
         }
         let directory = TempDir::new()?;
         fs::write(directory.path().join("new.config"), configuration(plan, role))?;
@@ -89,6 +102,19 @@ impl Peer for LispersNet {
         thread::sleep(SETTLING);
         Ok(process)
     }
+}
+
+/// A PITR of it copies packets for EIDs from the wire; the kernel must not forward them too.
+fn keep_from_kernel(namespace: &Namespace) -> io::Result<()> {
+    for aggregate in EID_AGGREGATES {
+        let mut command = Command::new("ip");
+        command.args(["route", "add", "blackhole", aggregate]);
+        let status = namespace.start(command)?.wait()?;
+        if !status.success() {
+            return Err(io::Error::other(format!("ip route add blackhole: {status}")));
+        }
+    }
+    Ok(())
 }
 
 fn configuration(plan: &Plan, role: Role) -> String {

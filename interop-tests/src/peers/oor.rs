@@ -46,10 +46,6 @@ impl Peer for Oor {
         "build Open Overlay Router (github.com/OpenOverlayRouter/oor) and set ISTHMUS_OOR=/path/to/oor"
     }
 
-    fn plays(&self, role: Role) -> bool {
-        role != Role::Proxy
-    }
-
     fn start(
         &self,
         place: &Path,
