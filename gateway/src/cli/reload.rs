@@ -6,7 +6,7 @@ use ::xtr::config::RouterConfig;
 use ::xtr::daemon::Reload;
 use ::xtr::policy::Policy;
 use clap::Args;
-use mapping::admin::{Query, Request};
+use mapping::admin::{Part, Query, Request};
 use serde_json::{Value, json};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +24,8 @@ packet lost, or nothing is: a mistake, or a key that cannot change while the dae
 as SIGHUP, which says in the log what became of it.
 
 At run time may change: of an xTR [[eid]], priority, weight, mpriority and mweight of its rlocs, record-ttl,
-registration-interval, proxy-reply, merge, timeout-by-ttl, and what is in its key files; of a gateway the EID-prefixes of [pitr], [petr] and [rtr]."
+registration-interval, proxy-reply, merge, timeout-by-ttl; of a gateway the EID-prefixes of [pitr], [petr] and [rtr], and whose packets
+it takes; of both, what is in the key files."
 )]
 pub(crate) struct ReloadArgs {
     /// The admin socket of the daemon
@@ -44,7 +45,7 @@ pub(crate) fn run(args: &ReloadArgs) -> Result<(), Failure> {
     })?;
     let changed = answer["changed"].as_array().map(Vec::as_slice).unwrap_or_default();
     if changed.is_empty() {
-        return print("nothing changed\n");
+        return print("nothing changed; what is in the key files is in force\n");
     }
     let keys: Vec<_> = changed.iter().filter_map(Value::as_str).collect();
     print(&format!("taken over: {}\n", keys.join(", ")))
@@ -99,9 +100,9 @@ impl<P: Policy> Reloader<P> {
             };
             match request {
                 None => return,
-                Some(Request { query: Query::Reload, reply }) => {
+                Some(Request { query: Query::Reload, reply, .. }) => {
                     // Whoever asked may be gone by now.
-                    let _ = reply.send(self.reload().await);
+                    let _ = reply.send(self.reload().await.map(Part::from));
                 }
                 Some(request) => {
                     if daemon.send(request).await.is_err() {

@@ -5,7 +5,8 @@ use crate::drops::DropReason;
 use crate::host::lan::Lan;
 use crate::host::sysctl;
 use crate::host::udp_errors::UdpErrors;
-use mapping::admin::{DropCount, Query, Request};
+use mapping::admin::{DropCount, PART, Part, Query, Request};
+use mapping::eid::EidPrefix;
 use mapping::view::{CountersView, StatusView};
 use serde_json::Value;
 use std::time::Instant;
@@ -13,11 +14,18 @@ use std::time::Instant;
 impl Daemon {
     /// Answers one question.
     pub(super) fn answer(&mut self, request: Request) {
+        let mut next = None;
+        let view = self.view(&request.query, request.after, &mut next);
         // Whoever asked may be gone by now.
-        let _ = request.reply.send(self.view(&request.query));
+        let _ = request.reply.send(view.map(|view| Part { view, next }));
     }
 
-    fn view(&mut self, query: &Query) -> Result<Value, String> {
+    fn view(
+        &mut self,
+        query: &Query,
+        after: Option<EidPrefix>,
+        next: &mut Option<EidPrefix>,
+    ) -> Result<Value, String> {
         let now = Instant::now();
         let json = match query {
             Query::Tap(query) => {
@@ -26,7 +34,11 @@ impl Daemon {
             Query::TapNext { session, stop } => {
                 serde_json::to_value(self.tapper.fetch(now, *session, *stop)?)
             }
-            Query::MapCache => serde_json::to_value(self.control.map_cache_view(now)),
+            Query::MapCache => {
+                let (views, goes_on) = self.control.map_cache_part(now, after, PART);
+                *next = goes_on;
+                serde_json::to_value(views)
+            }
             Query::Locators => serde_json::to_value(self.control.locators_view(now)),
             Query::Registrations if self.config.control.role == Role::Proxy => {
                 return Err("a gateway registers no EID-prefixes and keeps no registrations: ask a tunnel router or a Map-Server".to_owned());
@@ -36,6 +48,9 @@ impl Daemon {
             Query::Drops => serde_json::to_value(self.drops()),
             Query::Status => serde_json::to_value(self.status(now)),
             Query::Subscriptions => serde_json::to_value(self.control.subscriptions_view(now)),
+            Query::Mobility if self.config.control.role == Role::Proxy => {
+                return Err("a gateway has no hosts behind it: ask a site's tunnel router, with `--role xtr`".to_owned());
+            }
             Query::Mobility => serde_json::to_value(self.control.mobility_view(now)),
             Query::Explain(question) => {
                 let known = self.control.known(now);
@@ -128,6 +143,7 @@ impl Daemon {
         notes.extend(self.nonces.notes(now, unix_nanos()));
         notes.extend(self.map_versions.notes());
         notes.extend(self.control.notes());
+        notes.extend(self.lan.as_ref().and_then(Lan::note));
         StatusView {
             role: role_name(self.config.control.role).to_owned(),
             name: self.config.name.clone(),
