@@ -28,7 +28,7 @@ fn network(plan: Plan) -> Option<Network> {
 }
 
 fn plan(core: Family, mapping: Program, sites: [Program; 2]) -> Plan {
-    Plan { core, mapping, sites: sites.map(Some), proxy: None, mover: None }
+    Plan { core, mapping, sites: sites.map(Some), proxy: None, mover: None, embellished: false }
 }
 
 /// Both inner families between the hosts of two roles.
@@ -44,7 +44,8 @@ fn sites(core: Family, mapping: Program, xtrs: [Program; 2]) {
 
 /// A site and a host that knows nothing of LISP, for so long that whoever probes its PETR has done so twice.
 fn non_lisp(core: Family, mapping: Program, site: Program, proxy: Program) {
-    let plan = Plan { core, mapping, sites: [Some(site), None], proxy: Some(proxy), mover: None };
+    let sites = [Some(site), None];
+    let plan = Plan { sites, proxy: Some(proxy), ..plan(core, mapping, [site, site]) };
     let Some(mut network) = network(plan) else { return };
     let mark = network.core().mark();
     both_families(&network, (ONE, Role::Proxy));
@@ -147,6 +148,13 @@ fn site_moves(core: Family, mapping: Program, xtrs: [Program; 2]) {
     moves(&mut network, (ONE, TWO));
 }
 
+/// Locators with LCAFs of every kind that the peer has, and the address that all of them are about.
+fn embellished_sites(core: Family, mapping: Program, xtrs: [Program; 2]) {
+    let embellished = Plan { embellished: true, ..plan(core, mapping, xtrs) };
+    let Some(network) = network(embellished) else { return };
+    both_families(&network, (ONE, TWO));
+}
+
 /// A test for each of the two cores.
 macro_rules! over_both_cores {
     ($($name:ident($($argument:expr),*) = $test:ident;)*) => { $(
@@ -177,6 +185,7 @@ over_both_cores! {
     oor_moves(Isthmus, [Oor, Isthmus]) = site_moves;
     isthmus_moves_away_from_oor(Isthmus, [Isthmus, Oor]) = site_moves;
     lispers_site(Isthmus, [LispersNet, Isthmus]) = sites;
+    lispers_site_with_everything(Isthmus, [LispersNet, Isthmus]) = embellished_sites;
     lispers_map_server(LispersNet, [Isthmus, Isthmus]) = sites;
     lispers_site_and_map_server(LispersNet, [LispersNet, Isthmus]) = sites;
     lispers_site_and_non_lisp(Isthmus, LispersNet, Isthmus) = non_lisp;

@@ -82,6 +82,8 @@ pub struct Plan {
     pub proxy: Option<Program>,
     /// A site of ours that has two RLOCs, so that it can move from one to the other.
     pub mover: Option<Role>,
+    /// Sites of lispers.net register with everything that it has for a locator: a name, geo-coordinates, telemetry.
+    pub embellished: bool,
 }
 
 impl Plan {
@@ -207,6 +209,7 @@ mod tests {
             sites: [Some(Program::Isthmus); 2],
             proxy: Some(Program::Isthmus),
             mover: None,
+            embellished: false,
         };
         for family in Family::BOTH {
             for role in [Role::Site(1), Role::Site(2)] {

@@ -27,6 +27,18 @@ const CORES: [&str; 2] = ["lisp-core.pyo", "lisp-core.pyc"];
 const UNUSED: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1));
 /// Its processes tell each other the configuration for so long after they have come up.
 const SETTLING: Duration = Duration::from_secs(3);
+/// What else a locator can be registered with; [`DEFINITIONS`] says what the names mean.
+const EVERYTHING: &str =
+    "        rloc-record-name = west\n        geo-name = here\n        json-name = telemetry\n";
+const DEFINITIONS: &str = r#"lisp geo-coordinates {
+    geo-name = here
+    geo-tag = 48-8-15-N-11-34-30-E-519
+}
+lisp json {
+    json-name = telemetry
+    json-string = { "type" : "telemetry", "sub-type" : "timestamps", "itr-out" : "?", "etr-in" : "?", "etr-out" : "?", "itr-in" : "?" }
+}
+"#;
 /// It runs in a copy of its directory, where its sockets and logs are. It looks for its own processes by name, calls
 /// `sudo`, which nobody needs here, and starts its processes only on systems that it knows.
 const SCRIPT: &str = r#"
@@ -174,6 +186,9 @@ fn map_server(text: &mut String, plan: &Plan) {
 fn site(text: &mut String, plan: &Plan, role: Role) {
     let ms = plan.rloc(Role::Mapping).to_string();
     tunnel_router(text, plan);
+    if plan.embellished {
+        text.push_str(DEFINITIONS);
+    }
     section(
         text,
         "lisp map-server",
@@ -184,7 +199,8 @@ fn site(text: &mut String, plan: &Plan, role: Role) {
             ("want-map-notify", "yes"),
         ],
     );
-    database(text, &Family::BOTH.map(|family| plan.network(role, family)), plan.rloc(role));
+    let prefixes = Family::BOTH.map(|family| plan.network(role, family));
+    database(text, &prefixes, plan.rloc(role), if plan.embellished { EVERYTHING } else { "" });
     if plan.proxy.is_some() {
         for family in Family::BOTH {
             // Writing to a String cannot fail.
@@ -202,7 +218,7 @@ fn site(text: &mut String, plan: &Plan, role: Role) {
 /// To it, a PITR is an ITR of everything.
 fn proxy(text: &mut String, plan: &Plan) {
     tunnel_router(text, plan);
-    database(text, &["0.0.0.0/0", "0::/0"], plan.rloc(Role::Proxy));
+    database(text, &["0.0.0.0/0", "0::/0"], plan.rloc(Role::Proxy), "");
 }
 
 /// It answers no probe over IPv6 (it never sees them), so nobody may send any there.
@@ -223,7 +239,7 @@ fn tunnel_router(text: &mut String, plan: &Plan) {
     section(text, "lisp map-resolver", &[("address", &plan.rloc(Role::Mapping).to_string())]);
 }
 
-fn database(text: &mut String, prefixes: &[impl std::fmt::Display], rloc: IpAddr) {
+fn database(text: &mut String, prefixes: &[impl std::fmt::Display], rloc: IpAddr, more: &str) {
     text.push_str("lisp database-mapping {\n");
     for prefix in prefixes {
         // Writing to a String cannot fail.
@@ -234,7 +250,7 @@ fn database(text: &mut String, prefixes: &[impl std::fmt::Display], rloc: IpAddr
     }
     let _ = write!(
         text,
-        "    rloc {{\n        address = {rloc}\n        priority = 1\n        weight = 100\n    }}\n}}\n"
+        "    rloc {{\n        address = {rloc}\n        priority = 1\n        weight = 100\n{more}    }}\n}}\n"
     );
 }
 
