@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// What is in the file that `KEY` becomes; peers get the same.
-pub const SECRET: &str = "a secret for tests only";
+pub const SECRET: &str = "a-secret-for-tests-only";
 /// How long a daemon may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
 

@@ -10,6 +10,7 @@ use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::wire::XtrIdentity;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -223,6 +224,15 @@ pub enum Endpoint {
     Name(String),
 }
 
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
 /// A Map-Server to register with.
 #[derive(Clone, Debug)]
 pub struct MapServer {
@@ -241,6 +251,19 @@ pub struct MapServer {
 }
 
 impl MapServer {
+    /// What its profile relaxes, for those who allow it; `None` of the rules as they are.
+    pub const fn loosened(&self) -> Option<&'static str> {
+        match self.profile {
+            Profile::Rfc9301 => None,
+            Profile::Oor | Profile::Vpp => {
+                Some("its MACs are not truncated, and HMAC-SHA-1 will do")
+            }
+            Profile::LispersNet => Some(
+                "its MACs are not truncated, HMAC-SHA-1 will do, and Map-Requests that it forwards need no inner checksum",
+            ),
+        }
+    }
+
     /// The octets of the Authentication Data that the Map-Server expects.
     pub const fn mac_len(&self) -> usize {
         match self.profile {

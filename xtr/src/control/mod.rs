@@ -66,7 +66,7 @@ mod ways;
 pub use database::{Origin as MappingOrigin, OwnMapping};
 pub use mobility::{Detection, HostChange, HostGone, HostSeen};
 
-use crate::config::{ControlConfig, Endpoint, Role};
+use crate::config::{ControlConfig, Endpoint, MapServer, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
 use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
@@ -77,11 +77,12 @@ use itr::Lookups;
 use limit::TokenBucket;
 use locator::{Candidate, Locator, Path, Why};
 use map_cache::{Due, MapCache};
+use mapping::config::Profile;
 use mapping::discard::{Discard, DiscardCounters};
 use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
-use mapping::wire::{CONTROL_PORT, Message};
+use mapping::wire::{CONTROL_PORT, Message, Tolerance};
 use mobility::Mobility;
 use own::OwnRlocs;
 use path_probe::PathProbes;
@@ -299,7 +300,8 @@ impl ControlPlane {
         if self.own.is_martian(from.ip()) {
             return self.discard(Discard::SourceMartian);
         }
-        match Message::parse(payload) {
+        let tolerance = self.tolerance(from.ip());
+        match Message::parse_with(payload, tolerance) {
             Err(error) => self.discard(error.into()),
             Ok(Message::MapRequest(request)) if request.smr => self.handle_smr(now, &request),
             Ok(Message::MapRequest(request)) if !request.probe && self.requires_protection() => {
@@ -556,6 +558,19 @@ impl ControlPlane {
             Endpoint::Name(name) => {
                 self.names.get(name).into_iter().flatten().filter(reachable).copied().collect()
             }
+        }
+    }
+
+    /// What is relaxed for whoever sends from there: a Map-Server of lispers.net forwards Map-Requests without inner checksum (EC-03).
+    fn tolerance(&self, from: IpAddr) -> Tolerance {
+        let is_lispers_net = |server: &MapServer| {
+            server.profile == Profile::LispersNet
+                && self.addresses_of(&server.endpoint).contains(&from)
+        };
+        if self.config.map_servers.iter().any(is_lispers_net) {
+            Tolerance { zero_inner_checksum: true, ..Tolerance::default() }
+        } else {
+            Tolerance::default()
         }
     }
 
