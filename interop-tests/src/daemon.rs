@@ -3,13 +3,15 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use gateway::admin::client;
 use gateway::lab::namespace::Namespace;
 use mapping::admin::Query;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -66,10 +68,7 @@ impl Daemon {
         let path = |name: &str| directory.path().join(name);
         fs::write(path("site.key"), "a secret for tests only")?;
         DirBuilder::new().mode(0o700).create(path("state"))?;
-        let config = config
-            .replace("KEY", &path("site.key").to_string_lossy())
-            .replace("STATE", &path("state").to_string_lossy());
-        fs::write(path("daemon.toml"), config)?;
+        fs::write(path("daemon.toml"), with_paths(directory.path(), config))?;
         let log = File::create(path("log"))?;
         let mut command = Command::new(program()?);
         command
@@ -105,6 +104,40 @@ impl Daemon {
         Ok(self.ask(&Query::Counters)?[name].as_u64().unwrap_or_default())
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let process = i32::try_from(self.child.id()).map_err(io::Error::other)?;
+        kill(Pid::from_raw(process), signal).map_err(io::Error::from)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
+    }
+
+    /// Has it reload another configuration, with `isthmus reload`; what that printed.
+    ///
+    /// # Errors
+    /// It refuses; with what it said.
+    pub fn reload(&self, config: &str) -> io::Result<String> {
+        fs::write(
+            self.directory.path().join("daemon.toml"),
+            with_paths(self.directory.path(), config),
+        )?;
+        let output =
+            Command::new(program()?).args(["reload", "--socket"]).arg(self.socket()).output()?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
     /// Whether the process is gone.
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
@@ -122,6 +155,12 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn with_paths(directory: &Path, config: &str) -> String {
+    config
+        .replace("KEY", &directory.join("site.key").to_string_lossy())
+        .replace("STATE", &directory.join("state").to_string_lossy())
 }
 
 /// `isthmus` of the same build: beside the directory of the test programs.

@@ -2,7 +2,7 @@
 //!
 //! The tests themselves are in `tests/`, one file per question: do the messages of real peers parse (`captures`), does damaged
 //! input stay harmless to the parsers (`mutations`) and to running daemons (`flood`), does an independent dissector agree with what
-//! the lab sends (`dissection`).
+//! the lab sends (`dissection`), do FRR and BIRD take the EID aggregates over (`routing`).
 
 pub mod captures;
 pub mod corpus;
@@ -10,5 +10,6 @@ pub mod daemon;
 pub mod etcd;
 pub mod load;
 pub mod mutate;
+pub mod routing;
 pub mod simulation;
 pub mod site;
