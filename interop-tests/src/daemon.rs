@@ -4,7 +4,11 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+<<<<<<< HEAD
 use std::process::{Child, Command, ExitStatus, Stdio};
+=======
+use std::process::{Child, Command, Stdio};
+>>>>>>> main
 use std::time::{Duration, Instant};
 
 use gateway::admin::client;
@@ -15,6 +19,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// What is in the file that `KEY` becomes; peers get the same.
+pub const SECRET: &str = "a secret for tests only";
 /// How long a daemon may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -66,9 +72,13 @@ impl Daemon {
     ) -> io::Result<Self> {
         let directory = TempDir::new()?;
         let path = |name: &str| directory.path().join(name);
-        fs::write(path("site.key"), "a secret for tests only")?;
+        fs::write(path("site.key"), SECRET)?;
         DirBuilder::new().mode(0o700).create(path("state"))?;
+<<<<<<< HEAD
         fs::write(path("daemon.toml"), with_paths(directory.path(), config))?;
+=======
+        fs::write(path("daemon.toml"), complete(config, directory.path()))?;
+>>>>>>> main
         let log = File::create(path("log"))?;
         let mut command = Command::new(program()?);
         command
@@ -82,6 +92,16 @@ impl Daemon {
             .stderr(log);
         let child = spawn(command)?;
         Ok(Self { child, directory })
+    }
+
+    /// Gives it another configuration, as an operator would: `config` as for [`Self::start`].
+    ///
+    /// # Errors
+    /// What it has against it.
+    pub fn reload(&self, config: &str) -> io::Result<()> {
+        let config = complete(config, self.directory.path());
+        fs::write(self.directory.path().join("daemon.toml"), config)?;
+        self.ask(&Query::Reload).map(drop)
     }
 
     /// The id of the process.
@@ -157,10 +177,17 @@ impl Drop for Daemon {
     }
 }
 
+<<<<<<< HEAD
 fn with_paths(directory: &Path, config: &str) -> String {
     config
         .replace("KEY", &directory.join("site.key").to_string_lossy())
         .replace("STATE", &directory.join("state").to_string_lossy())
+=======
+/// The configuration with the paths of this daemon.
+fn complete(config: &str, directory: &Path) -> String {
+    let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
+    config.replace("KEY", &path("site.key")).replace("STATE", &path("state"))
+>>>>>>> main
 }
 
 /// `isthmus` of the same build: beside the directory of the test programs.

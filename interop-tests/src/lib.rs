@@ -2,14 +2,20 @@
 //!
 //! The tests themselves are in `tests/`, one file per question: do the messages of real peers parse (`captures`), does damaged
 //! input stay harmless to the parsers (`mutations`) and to running daemons (`flood`), does an independent dissector agree with what
-//! the lab sends (`dissection`), do FRR and BIRD take the EID aggregates over (`routing`).
+//! the lab sends (`dissection`), do FRR and BIRD take the EID aggregates over (`routing`), do other implementations work with this one
+//! (`matrix`).
 
 pub mod captures;
 pub mod corpus;
 pub mod daemon;
 pub mod etcd;
 pub mod load;
+pub mod matrix;
 pub mod mutate;
+<<<<<<< HEAD
 pub mod routing;
+=======
+pub mod peers;
+>>>>>>> main
 pub mod simulation;
 pub mod site;

@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use crate::eid::EidPrefix;
+
+/// Entries in a part of a long list, so that a daemon with a million of them does its work in between.
+pub const PART: usize = 1_000;
+
 /// A question or an order from the operator: one line of JSON on the admin socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "query", rename_all = "kebab-case")]
@@ -223,8 +228,25 @@ impl Side {
 pub struct Request {
     /// What is asked.
     pub query: Query,
-    /// Where the answer goes: the view as JSON, or why there is none.
-    pub reply: oneshot::Sender<Result<Value, String>>,
+    /// Where a list that comes in parts goes on; `None` = at its beginning.
+    pub after: Option<EidPrefix>,
+    /// Where the answer goes, or why there is none.
+    pub reply: oneshot::Sender<Result<Part, String>>,
+}
+
+/// An answer, or some entries of a long list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// The view as JSON.
+    pub view: Value,
+    /// What to ask for next; `None` = this was all.
+    pub next: Option<EidPrefix>,
+}
+
+impl From<Value> for Part {
+    fn from(view: Value) -> Self {
+        Self { view, next: None }
+    }
 }
 
 /// One drop counter, as `show drops` prints it in every role.

@@ -24,6 +24,7 @@ mapping::named! {
     NativeWouldLoop "native_would_loop" "The mapping says forward natively, but the native route leads back to this proxy (RFC 6832 §5.2).";
     NoCommonRlocFamily "no_common_rloc_family" "The destination has locators, none in an address family of ours, and no PETR/RTR bridges them (RFC 9301 §7): configure use-petr.";
     NoUsableLocator "no_usable_locator" "Every locator of the mapping is down, unreachable or has priority 255 (RFC 9301 §7).";
+    FollowedToSender "followed_to_sender" "The packet's host, of a [[dynamic-eid]] range, is said to be at the tunnel router that sent the packet here: two routers have it at the other, until the mapping system tells both.";
     EncapsulationLoop "encapsulation_loop" "The chosen locator is one of our own addresses (RFC 2473 §4.1.2).";
     NestedTooDeep "nested_too_deep" "The packet already carries two LISP headers (RFC 9300 §4).";
     PacketTooBig "packet_too_big" "Larger than the path allows and not to be fragmented; the source is told by ICMP (RFC 9300 §7.1).";

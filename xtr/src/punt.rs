@@ -48,6 +48,18 @@ pub enum Punt {
         /// Its address.
         source: IpAddr,
     },
+    /// A packet from the core was for a host of a dynamic-EID range that is at another site (DY-04). At most once a second for the same
+    /// sender and host.
+    Left {
+        /// The host.
+        destination: Eid,
+        /// Inner source.
+        source: IpAddr,
+        /// Outer source.
+        rloc: IpAddr,
+        /// The host is said to be just there: the packet was dropped.
+        returns: bool,
+    },
     /// An ICMP error came about a LISP packet of ours: a hint about the RLOC that it was sent to.
     Unreachable {
         /// The remote RLOC.

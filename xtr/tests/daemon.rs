@@ -258,8 +258,8 @@ impl Running {
 
     async fn ask(&self, query: Query) -> Value {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { query, reply }).await.expect("it listens");
-        answer.await.expect("an answer").expect("a view")
+        self.requests.send(Request { query, after: None, reply }).await.expect("it listens");
+        answer.await.expect("an answer").expect("a view").view
     }
 
     /// Asks until the answer is as wanted.

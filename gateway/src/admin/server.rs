@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mapping::admin::{Query, Request};
+use mapping::admin::{Part, Query, Request};
+use mapping::eid::EidPrefix;
 use nix::unistd::{Gid, Uid, User, getgrouplist};
+use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::UCred;
+use tokio::net::unix::{OwnedWriteHalf, UCred};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
@@ -105,7 +107,13 @@ async fn converse(stream: UnixStream, requests: &mpsc::Sender<Request>) -> io::R
         let answer = match timeout(IDLE, read_line(&mut reader)).await {
             Err(_) | Ok(Ok(None)) => return Ok(()),
             Ok(Err(error)) => return Err(error),
-            Ok(Ok(Some(Line::Whole(line)))) => answer(&line, &peer, requests).await,
+            Ok(Ok(Some(Line::Whole(line)))) => match understood(&line, &peer) {
+                Ok(query) => {
+                    answer(query, requests, &mut writer).await?;
+                    continue;
+                }
+                Err(text) => Answer::Error(text),
+            },
             Ok(Ok(Some(Line::TooLong))) => {
                 let refusal =
                     Answer::Error(format!("the question is longer than {LONGEST_QUERY} octets"));
@@ -117,13 +125,14 @@ async fn converse(stream: UnixStream, requests: &mpsc::Sender<Request>) -> io::R
     }
 }
 
-async fn write_answer(
-    writer: &mut tokio::net::unix::OwnedWriteHalf,
-    answer: &Answer,
-) -> io::Result<()> {
+async fn write_answer(writer: &mut OwnedWriteHalf, answer: &Answer) -> io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
-    match timeout(IDLE, writer.write_all(&line)).await {
+    write(writer, &line).await
+}
+
+async fn write(writer: &mut OwnedWriteHalf, octets: &[u8]) -> io::Result<()> {
+    match timeout(IDLE, writer.write_all(octets)).await {
         Ok(written) => written,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
@@ -156,21 +165,51 @@ async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Optio
     }
 }
 
-/// Passes a question to the daemon and waits for its answer, but not for ever.
-async fn answer(line: &[u8], peer: &UCred, requests: &mpsc::Sender<Request>) -> Answer {
-    let query: Query = match serde_json::from_slice(line) {
-        Ok(query) => query,
-        Err(error) => return Answer::Error(format!("not a question this daemon knows: {error}")),
-    };
+/// The question in a line, if whoever wrote it may ask that.
+fn understood(line: &[u8], peer: &UCred) -> Result<Query, String> {
+    let query: Query = serde_json::from_slice(line)
+        .map_err(|error| format!("not a question this daemon knows: {error}"))?;
     if query.is_privileged() && !is_administrator(peer) {
-        return Answer::Error(NOT_ADMINISTRATOR.to_owned());
+        return Err(NOT_ADMINISTRATOR.to_owned());
     }
-    match timeout(PATIENCE, ask(query, requests)).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            Answer::Error(format!("the daemon did not answer within {} s", PATIENCE.as_secs()))
+    Ok(query)
+}
+
+/// Passes a question to the daemon and writes its answer. A list that comes in parts is one list in the answer, and is never held whole.
+async fn answer(
+    query: Query,
+    requests: &mpsc::Sender<Request>,
+    writer: &mut OwnedWriteHalf,
+) -> io::Result<()> {
+    let first = match ask_part(query.clone(), None, requests).await {
+        Ok(part) => part,
+        Err(text) => return write_answer(writer, &Answer::Error(text)).await,
+    };
+    let (Value::Array(entries), Some(next)) = (&first.view, first.next) else {
+        return write_answer(writer, &Answer::Ok(first.view)).await;
+    };
+    write(writer, b"{\"ok\":[").await?;
+    write(writer, &listed(entries)?).await?;
+    let mut after = Some(next);
+    while after.is_some() {
+        // An answer that was begun can only break off.
+        let Part { view, next } =
+            ask_part(query.clone(), after, requests).await.map_err(io::Error::other)?;
+        let more = listed(view.as_array().map(Vec::as_slice).unwrap_or_default())?;
+        if !more.is_empty() {
+            write(writer, b",").await?;
+            write(writer, &more).await?;
         }
+        after = next;
     }
+    write(writer, b"]}\n").await
+}
+
+/// The entries as they stand in a JSON list.
+fn listed(entries: &[Value]) -> io::Result<Vec<u8>> {
+    let mut octets = serde_json::to_vec(entries)?;
+    octets.pop();
+    Ok(octets.split_off(octets.len().min(1)))
 }
 
 /// Root, the daemon's own user, or a member of the daemon's group.
@@ -186,23 +225,34 @@ fn is_member(user: Uid) -> bool {
     getgrouplist(&name, known.gid).is_ok_and(|groups| groups.contains(&Gid::effective()))
 }
 
-/// Asks the daemon behind `requests`.
-pub(crate) async fn ask(query: Query, requests: &mpsc::Sender<Request>) -> Answer {
+/// Asks the daemon behind `requests` for an answer, or for the part of it that comes after `after`.
+async fn ask_part(
+    query: Query,
+    after: Option<EidPrefix>,
+    requests: &mpsc::Sender<Request>,
+) -> Result<Part, String> {
+    let stopping = || "the daemon is stopping".to_owned();
     let (reply, answer) = oneshot::channel();
-    if requests.send(Request { query, reply }).await.is_err() {
-        return Answer::Error("the daemon is stopping".to_owned());
+    if requests.send(Request { query, after, reply }).await.is_err() {
+        return Err(stopping());
     }
-    match answer.await {
-        Ok(Ok(view)) => Answer::Ok(view),
-        Ok(Err(text)) => Answer::Error(text),
-        Err(_) => Answer::Error("the daemon is stopping".to_owned()),
+    let asked = async { answer.await.unwrap_or_else(|_| Err(stopping())) };
+    match timeout(PATIENCE, asked).await {
+        Ok(part) => part,
+        Err(_) => Err(format!("the daemon did not answer within {} s", PATIENCE.as_secs())),
     }
+}
+
+/// Asks the daemon behind `requests` what has a short answer.
+pub(crate) async fn ask(query: Query, requests: &mpsc::Sender<Request>) -> Result<Value, String> {
+    ask_part(query, None, requests).await.map(|part| part.view)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::admin::client;
+    use mapping::eid::InstanceId;
     use serde_json::json;
     use std::io::{Read, Write};
 
@@ -220,7 +270,7 @@ mod tests {
                 for _ in 0..questions {
                     let request = requests.recv().await.unwrap();
                     let answer = match request.query {
-                        Query::Status => Ok(json!({"role": "test"})),
+                        Query::Status => Ok(json!({"role": "test"}).into()),
                         _ => Err("not here".to_owned()),
                     };
                     request.reply.send(answer).unwrap();
@@ -247,6 +297,47 @@ mod tests {
         assert_eq!(refused.to_string(), "not here");
         daemon.join().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_list_that_comes_in_parts_is_one_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("test.sock");
+        let [first, second] = ["10.0.0.0/8", "10.2.0.0/16"]
+            .map(|text| EidPrefix::new(InstanceId::DEFAULT, text.parse().unwrap()));
+        let served = path.clone();
+        let (bound, ready) = std::sync::mpsc::channel();
+        let daemon = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (sender, mut requests) = mpsc::channel(4);
+                let server = tokio::spawn(Server::bind(&served).unwrap().serve(sender));
+                bound.send(()).unwrap();
+                let parts = [
+                    (None, json!([{"n": 1}, {"n": 2}]), Some(first)),
+                    (Some(first), json!([]), Some(second)),
+                    (Some(second), json!([{"n": 3}]), None),
+                    // The second question's answer breaks off.
+                    (None, json!([1]), Some(first)),
+                ];
+                for (expected, view, next) in parts {
+                    let Request { after, reply, .. } = requests.recv().await.unwrap();
+                    assert_eq!(after, expected);
+                    reply.send(Ok(Part { view, next })).unwrap();
+                }
+                let _ = requests.recv().await.unwrap().reply.send(Err("stopping".to_owned()));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                drop(requests);
+                server.await.unwrap();
+            });
+        });
+        ready.recv().unwrap();
+        let all = client::ask(&path, &Query::MapCache).unwrap();
+        assert_eq!(all, json!([{"n": 1}, {"n": 2}, {"n": 3}]));
+        let broken = client::ask(&path, &Query::MapCache).unwrap_err();
+        assert!(broken.to_string().contains("not understood"), "{broken}");
+        daemon.join().unwrap();
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Failure, logging, reload};
-use crate::admin::{self, Answer, server};
+use crate::admin::{self, server};
 use crate::config::{self, Host, RoleConfig};
 use ::xtr::policy::Policy;
 
@@ -237,7 +237,7 @@ async fn feed_watchdog(period: Duration, requests: mpsc::Sender<Request>) {
     while !requests.is_closed() {
         ticks.tick().await;
         let answer = timeout(period / 3, server::ask(Query::Status, &requests)).await;
-        if let Ok(Answer::Ok(_)) = answer {
+        if let Ok(Ok(_)) = answer {
             notify(&[NotifyState::Watchdog]);
         }
     }

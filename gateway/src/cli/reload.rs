@@ -6,7 +6,7 @@ use ::xtr::config::RouterConfig;
 use ::xtr::daemon::Reload;
 use ::xtr::policy::Policy;
 use clap::Args;
-use mapping::admin::{Query, Request};
+use mapping::admin::{Part, Query, Request};
 use serde_json::{Value, json};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
@@ -99,9 +99,9 @@ impl<P: Policy> Reloader<P> {
             };
             match request {
                 None => return,
-                Some(Request { query: Query::Reload, reply }) => {
+                Some(Request { query: Query::Reload, reply, .. }) => {
                     // Whoever asked may be gone by now.
-                    let _ = reply.send(self.reload().await);
+                    let _ = reply.send(self.reload().await.map(Part::from));
                 }
                 Some(request) => {
                     if daemon.send(request).await.is_err() {

@@ -24,7 +24,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::admin::{Query, Request};
+use crate::admin::{PART, Part, Query, Request};
 use crate::config::MappingConfig;
 use crate::server::MapServer;
 use crate::store::{Store, StoreEvent};
@@ -236,9 +236,14 @@ impl Daemon {
     }
 
     fn answer(&self, now: Instant, request: Request) {
+        let mut next = None;
         let answer = match request.query {
             Query::Sites => json(&self.server.sites_view(now)),
-            Query::Registrations => json(&self.server.registrations_view(now)),
+            Query::Registrations => {
+                let views;
+                (views, next) = self.server.registrations_part(now, request.after, PART);
+                json(&views)
+            }
             Query::Refusals => json(&self.server.refusals_view(now)),
             Query::Referrals => json(&self.server.referrals_view(now)),
             Query::Delegations => json(&self.server.delegations_view()),
@@ -260,7 +265,7 @@ impl Daemon {
             }
         };
         // The operator may have gone already.
-        drop(request.reply.send(answer));
+        drop(request.reply.send(answer.map(|view| Part { view, next })));
     }
 
     /// The state machine's counters and those of the sockets.

@@ -79,8 +79,8 @@ async fn start(config: MappingConfig) -> Running {
 impl Running {
     async fn query(&self, query: Query) -> Result<Value, String> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { query, reply }).await.unwrap();
-        timeout(PATIENCE, answer).await.unwrap().unwrap()
+        self.requests.send(Request { query, after: None, reply }).await.unwrap();
+        timeout(PATIENCE, answer).await.unwrap().unwrap().map(|part| part.view)
     }
 
     async fn stop(self) {

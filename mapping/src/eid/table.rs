@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -179,6 +179,13 @@ impl<T> EidTable<T> {
     /// Every entry, in order of instance, family and prefix.
     pub fn iter(&self) -> impl Iterator<Item = (EidPrefix, &T)> {
         self.order.values().filter_map(|slot| self.at(*slot))
+    }
+
+    /// Those that come after `prefix` in the order of [`Self::iter`].
+    pub fn iter_after(&self, prefix: Option<EidPrefix>) -> impl Iterator<Item = (EidPrefix, &T)> {
+        let from = prefix.map_or(Bound::Unbounded, Bound::Excluded);
+        let slots = self.order.range((from, Bound::Unbounded));
+        slots.filter_map(|(_, slot)| self.at(*slot))
     }
 
     /// Every entry with its slot, in no order that means anything.

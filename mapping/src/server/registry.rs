@@ -121,8 +121,12 @@ impl Registry {
         self.table.covered_by(prefix)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (EidPrefix, &Entry)> {
-        self.table.iter()
+    /// In the order of the prefixes, those that come after `prefix`.
+    pub(super) fn iter_after(
+        &self,
+        prefix: Option<EidPrefix>,
+    ) -> impl Iterator<Item = (EidPrefix, &Entry)> {
+        self.table.iter_after(prefix)
     }
 
     /// Registered EID-prefixes.

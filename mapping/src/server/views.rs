@@ -91,19 +91,34 @@ impl MapServer {
         self.sites.iter().map(|(index, site)| self.site_view(now, index, site)).collect()
     }
 
-    /// Every registration, in the order of the prefixes, then of the names.
+    /// Every registration.
     pub fn registrations_view(&self, now: Instant) -> Vec<RegistrationView> {
-        self.registry
-            .iter()
-            .flat_map(|(prefix, entry)| entry.registrations().iter().map(move |r| (prefix, r)))
-            .map(|(prefix, registration)| self.registration_view(now, Some(prefix), registration))
-            .chain(self.names.iter().flat_map(|(name, entry)| {
-                entry.registrations().iter().map(move |registration| RegistrationView {
-                    name: Some(name.to_string()),
-                    ..self.registration_view(now, None, registration)
-                })
-            }))
-            .collect()
+        self.registrations_part(now, None, usize::MAX).0
+    }
+
+    /// About `most` registrations, in the order of their EID-prefixes; `after` which one to go on, as the part before said. Those of names
+    /// come last.
+    pub fn registrations_part(
+        &self,
+        now: Instant,
+        after: Option<EidPrefix>,
+        most: usize,
+    ) -> (Vec<RegistrationView>, Option<EidPrefix>) {
+        let mut views = Vec::new();
+        for (prefix, entry) in self.registry.iter_after(after) {
+            let registrations = entry.registrations().iter();
+            views.extend(registrations.map(|r| self.registration_view(now, Some(prefix), r)));
+            if views.len() >= most {
+                return (views, Some(prefix));
+            }
+        }
+        for (name, entry) in self.names.iter() {
+            views.extend(entry.registrations().iter().map(|registration| RegistrationView {
+                name: Some(name.to_string()),
+                ..self.registration_view(now, None, registration)
+            }));
+        }
+        (views, None)
     }
 
     /// The newest refused registrations, newest first.

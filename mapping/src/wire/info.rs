@@ -18,6 +18,8 @@ pub struct InfoRequest {
     pub ttl_minutes: u32,
     /// An EID-prefix of the site whose key signs.
     pub eid: EidField,
+    /// AFI 0; lispers.net says its host name here.
+    pub sender: Address,
 }
 
 /// Type 7 with R=1.
@@ -55,16 +57,20 @@ pub struct NatTraversal {
 impl InfoRequest {
     /// Appends the message to `out`; `authentication.mac` goes in as it is (see `auth` for signing the octets).
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let Self { nonce, authentication, ttl_minutes, eid } = self;
+        let Self { nonce, authentication, ttl_minutes, eid, sender } = self;
         encode_common(0, *nonce, authentication, (*ttl_minutes, eid), out);
-        Address::None.encode(out);
+        sender.encode(out);
     }
 
-    /// Parses a message of this type; what follows the EID-prefix is ignored.
+    /// Parses a message of this type.
     pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
-        let (_, common) = Common::decode(octets, false)?;
+        let (mut reader, common) = Common::decode(octets, false)?;
         let Common { nonce, authentication, ttl_minutes, eid } = common;
-        Ok(Self { nonce, authentication, ttl_minutes, eid })
+        let sender = match reader.is_empty() {
+            true => Address::None,
+            false => Address::decode(&mut reader)?,
+        };
+        Ok(Self { nonce, authentication, ttl_minutes, eid, sender })
     }
 }
 

@@ -199,6 +199,14 @@ impl MapCache {
         self.entries.iter()
     }
 
+    /// Those that come after `prefix`.
+    pub(super) fn iter_after(
+        &self,
+        prefix: Option<EidPrefix>,
+    ) -> impl Iterator<Item = (EidPrefix, &Entry)> {
+        self.entries.iter_after(prefix)
+    }
+
     /// The entries strictly inside `prefix`.
     pub(super) fn more_specifics<'a>(
         &'a self,

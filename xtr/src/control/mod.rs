@@ -14,7 +14,7 @@
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `reconfigure` | another configuration of the own side, in one step |
 //! | `database` | own mappings, which come and go |
-//! | `mobility` | hosts of dynamic-EID ranges that come and go |
+//! | `mobility`, `away` | hosts of dynamic-EID ranges that come and go; those that are elsewhere |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
@@ -28,6 +28,7 @@
 //! [`ControlPlane::handle_timeout`] at [`ControlPlane::poll_timeout`], and after each of them drain the three queues
 //! ([`ControlPlane::poll_transmit`], [`ControlPlane::poll_fib_update`], [`ControlPlane::poll_event`]).
 mod answer;
+mod away;
 mod database;
 mod echo_nonce;
 mod etr;
@@ -349,6 +350,9 @@ impl ControlPlane {
                 now,
                 &HostSeen { interface: None, address: *source, how: Detection::Data },
             ),
+            Punt::Left { destination, source, rloc, returns } => {
+                self.handle_left(now, (*destination, *rloc), *source, *returns);
+            }
             Punt::IcmpError { .. } => {}
         }
     }

@@ -17,7 +17,24 @@ use std::time::Instant;
 impl ControlPlane {
     /// `show map-cache`.
     pub fn map_cache_view(&self, now: Instant) -> Vec<MapCacheEntryView> {
-        self.cache.iter().map(|(prefix, entry)| self.entry_view(now, prefix, entry)).collect()
+        self.map_cache_part(now, None, usize::MAX).0
+    }
+
+    /// At most `most` entries of it; `after` which one to go on, as the part before said.
+    pub fn map_cache_part(
+        &self,
+        now: Instant,
+        after: Option<EidPrefix>,
+        most: usize,
+    ) -> (Vec<MapCacheEntryView>, Option<EidPrefix>) {
+        let mut views = Vec::new();
+        for (prefix, entry) in self.cache.iter_after(after) {
+            views.push(self.entry_view(now, prefix, entry));
+            if views.len() >= most {
+                return (views, Some(prefix));
+            }
+        }
+        (views, None)
     }
 
     /// `show locators`: every remote RLOC in use, with the traffic of all entries.

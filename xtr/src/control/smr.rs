@@ -189,7 +189,7 @@ impl ControlPlane {
     }
 
     /// Whether what lies behind an RLOC is the non-LISP Internet: a PETR gets data, and the PITR that it often is caches our EIDs.
-    fn is_pitr(&self, rloc: IpAddr) -> bool {
+    pub(super) fn is_pitr(&self, rloc: IpAddr) -> bool {
         self.petrs.iter().any(|petr| petr.address == rloc)
     }
 

@@ -1,5 +1,6 @@
 //! Another configuration while packets flow: all of it is taken over, or nothing changes.
-use super::{Daemon, lan, underlay_without_native};
+use super::start::underlay_without_native;
+use super::{Daemon, lan};
 use crate::config::{HostConfig, Intake, OwnRloc, RouterConfig};
 use crate::policy::Policy;
 use std::collections::BTreeSet;

@@ -2,6 +2,7 @@
 //!
 //! The workers only read what the control plane knows, and drop what RFC 9302 says to drop. Whatever else a header says goes to the
 //! control plane, rarely.
+use super::notices::Notices;
 use super::{Carrier, Forwarder, Output, Step};
 use crate::config::TrustedCore;
 use crate::drops::DropReason;
@@ -21,7 +22,7 @@ pub(super) struct Trusted {
     map_versioning: bool,
     status_bits: bool,
     shared: Arc<SharedMarks>,
-    notices: Notices,
+    notices: Notices<NOTICES_PER_SECOND>,
 }
 
 /// What of a header there is to tell the control plane.
@@ -225,34 +226,5 @@ impl Trusted {
     }
 }
 
-/// Places for what was told lately.
-const PLACES: usize = 64;
-/// Notices of one worker in a second.
-const NOTICES_PER_SECOND: u32 = 64;
-
-/// What one worker told the control plane in this second (DH-20, MV-10, MV-14).
-#[derive(Debug)]
-struct Notices {
-    told: [(u64, u32); PLACES],
-    second: u32,
-    count: u32,
-}
-
-impl Notices {
-    const fn new() -> Self {
-        Self { told: [(0, 0); PLACES], second: 0, count: 0 }
-    }
-
-    fn is_due(&mut self, key: u64, clock: u32) -> bool {
-        if self.second != clock {
-            (self.second, self.count) = (clock, 0);
-        }
-        let place = &mut self.told[key as usize % PLACES];
-        if *place == (key, clock) || self.count >= NOTICES_PER_SECOND {
-            return false;
-        }
-        *place = (key, clock);
-        self.count += 1;
-        true
-    }
-}
+/// Notices of one worker in a second (DH-20, MV-10, MV-14).
+const NOTICES_PER_SECOND: usize = 64;

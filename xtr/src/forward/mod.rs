@@ -33,8 +33,10 @@ use std::time::{Duration, Instant};
 use zerocopy::{FromBytes, IntoBytes};
 
 mod encapsulate;
+mod follow;
 mod hold;
 mod marks;
+mod notices;
 mod output;
 mod path_mtu;
 mod rate_limit;
@@ -103,10 +105,14 @@ pub struct Forwarder<P> {
     tap: Option<Box<Tap>>,
     /// The host that the control plane was told of last, and when.
     spoke: Option<(Eid, Instant)>,
+    /// Who was told of lately that still sends for hosts that are elsewhere.
+    left: Box<notices::Notices<LEFT_PER_SECOND>>,
 }
 
 /// How often the control plane is told of the same host.
 const SPOKE_AGAIN: Duration = Duration::from_millis(100);
+/// Senders per second that a worker tells the control plane of because a host is elsewhere.
+const LEFT_PER_SECOND: usize = 256;
 
 /// What a LISP header came behind.
 #[derive(Clone, Copy)]
@@ -171,6 +177,7 @@ impl<P: Policy> Forwarder<P> {
             worker: 0,
             tap: None,
             spoke: None,
+            left: Box::new(notices::Notices::new()),
             settings,
         }
     }
@@ -385,6 +392,9 @@ impl<P: Policy> Forwarder<P> {
                     Work { frame, start: HEADROOM, inner, virtio, traffic, from_core, payer };
                 match arrival {
                     Some(arrival) => self.pass(now, fib, &arrival, work, false, out),
+                    None if self.would_return(fib, eid, &work) => {
+                        self.discard(DropReason::FollowedToSender, traffic.packets, out);
+                    }
                     None => self.dispatch(now, fib, eid, work, out),
                 }
             }
@@ -571,15 +581,7 @@ impl<P: Policy> Forwarder<P> {
                 }
             }
             Onward::Reencapsulate => self.reencapsulate(now, fib, arrival.instance_id, work, out),
-            Onward::Follow => {
-                let destination = work.inner.destination;
-                match fib.lookup(arrival.instance_id, destination) {
-                    Verdict::Native => {
-                        self.deliver(&work, out);
-                    }
-                    _ => self.reencapsulate(now, fib, arrival.instance_id, work, out),
-                }
-            }
+            Onward::Follow => self.follow(now, fib, arrival, work, out),
         }
     }
 

@@ -19,6 +19,8 @@ use crate::lab::namespace::Namespace;
 const PORT: u16 = 4_000;
 /// Packets sent without a pause.
 const BURST: u32 = 16;
+/// Packets under way. With more of them a machine that is busy otherwise would let the queue of a tunnel device (500 packets) run over.
+const WINDOW: u64 = 400;
 /// `IPPROTO_RAW`: the sender writes the IP header.
 const RAW: i32 = 255;
 /// Without an arrival for so long, nothing is under way any more.
@@ -75,8 +77,9 @@ impl Flows {
         (rounds, rate): (u32, u32),
     ) -> io::Result<Delivery> {
         let sink = Sink::start(to, self.destination)?;
+        let arrived = sink.arrived.clone();
         let sent = from.run(move || -> io::Result<u64> {
-            let mut sender = Sender::new(self, rate)?;
+            let mut sender = Sender::new(self, rate, arrived)?;
             (0..rounds).try_for_each(|_| sender.round(&AtomicBool::new(false)))?;
             Ok(sender.sent)
         })??;
@@ -87,9 +90,9 @@ impl Flows {
     pub(crate) fn start(self, from: &Namespace, to: &Namespace, rate: u32) -> io::Result<Ongoing> {
         let sink = Sink::start(to, self.destination)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
+        let (stopped, arrived) = (stop.clone(), sink.arrived.clone());
         let sender = from.spawn(move || {
-            let mut sender = Sender::new(self, rate)?;
+            let mut sender = Sender::new(self, rate, arrived)?;
             while !stopped.load(Ordering::Acquire) {
                 sender.round(&stopped)?;
             }
@@ -135,15 +138,19 @@ struct Sender {
     pause: Duration,
     next: Instant,
     sent: u64,
+    arrived: Arc<AtomicU64>,
+    /// Sent, but not waited for any more.
+    given_up: u64,
 }
 
 impl Sender {
-    fn new(flows: Flows, rate: u32) -> io::Result<Self> {
+    fn new(flows: Flows, rate: u32, arrived: Arc<AtomicU64>) -> io::Result<Self> {
         let target = SocketAddr::new(flows.destination, 0);
         let socket =
             Socket::new(Domain::for_address(target), Type::RAW, Some(Protocol::from(RAW)))?;
         let pause = Duration::from_secs(1) * BURST / rate.max(1);
-        Ok(Self { flows, socket, target, pause, next: Instant::now(), sent: 0 })
+        let (next, sent, given_up) = (Instant::now(), 0, 0);
+        Ok(Self { flows, socket, target, pause, next, sent, arrived, given_up })
     }
 
     fn round(&mut self, stop: &AtomicBool) -> io::Result<()> {
@@ -161,9 +168,24 @@ impl Sender {
                 // What the machine was late for is not made up for in one burst.
                 self.next = self.next.max(Instant::now() - self.pause) + self.pause;
                 thread::sleep(self.next.saturating_duration_since(Instant::now()));
+                self.wait_for_window();
             }
         }
         Ok(())
+    }
+
+    fn wait_for_window(&mut self) {
+        let missing = |this: &Self| {
+            this.sent.saturating_sub(this.given_up + this.arrived.load(Ordering::Acquire))
+        };
+        let deadline = Instant::now() + QUIET;
+        while missing(self) > WINDOW {
+            if Instant::now() > deadline {
+                self.given_up += missing(self);
+                return;
+            }
+            thread::sleep(self.pause);
+        }
     }
 }
 

@@ -31,6 +31,7 @@ fn info_request(eid: &str, secret: &str, algorithm: Algorithm) -> Vec<u8> {
         authentication: AuthenticationData::zeroed(1, algorithm.id(), algorithm.mac_len()),
         ttl_minutes: 0,
         eid: eid_prefix(eid).into(),
+        sender: Address::None,
     };
     let mut octets = Message::InfoRequest(message).to_vec();
     let secret = Secret::new(secret.as_bytes().to_vec());
@@ -83,12 +84,13 @@ fn nt_02_nobody_else_is_answered() {
     let algorithm = Algorithm::HmacSha256;
     let good = info_request("10.1.2.0/24", "secret-a", algorithm);
     let mut changed = good.clone();
-    *changed.last_mut().unwrap() ^= 1;
+    changed[4] ^= 1;
+    let longer = [good.as_slice(), &[0]].concat();
     for (octets, reason) in [
         (info_request("10.1.2.0/24", "secret-x", algorithm), Discard::AuthenticationFailed),
         (info_request("192.0.2.0/24", "secret-a", algorithm), Discard::NotASite),
         (changed, Discard::AuthenticationFailed),
-        (good[..good.len() - 1].to_vec(), Discard::AuthenticationFailed),
+        (longer, Discard::AuthenticationFailed),
     ] {
         let before = bench.discarded(reason);
         assert!(bench.input(GLOBAL, 20_001, &octets).is_empty(), "{reason}");

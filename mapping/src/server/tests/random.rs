@@ -69,7 +69,7 @@ fn compare(bench: &Bench, oracle: &Oracle, round: u64) {
         }
     }
     assert_eq!(registry.prefix_count(), expected.len(), "round {round}");
-    for (prefix, entry) in registry.iter() {
+    for (prefix, entry) in registry.iter_after(None) {
         let found: Vec<_> = entry
             .registrations()
             .iter()

@@ -429,3 +429,28 @@ fn ms_01_registered_locators_are_bounded_in_octets() {
     bench.register(&register(5, vec![record("10.1.1.0/24", &of(1))]));
     assert_eq!(bench.prefixes(), ["10.1.1.0/24"]);
 }
+
+#[test]
+fn op_01_a_long_list_of_registrations_comes_in_parts() {
+    let mut bench = Bench::new();
+    let prefixes: Vec<String> = (0..5).map(|n| format!("10.1.{n}.0/24")).collect();
+    let records = prefixes.iter().map(|prefix| record(prefix, &[ETR])).collect();
+    bench.register(&register(1, records));
+    let all = bench.server.registrations_view(bench.now);
+    assert_eq!(all.len(), 5);
+    let (mut views, mut after, mut parts) = (Vec::new(), None, 0);
+    loop {
+        let (part, next) = bench.server.registrations_part(bench.now, after, 2);
+        parts += 1;
+        views.extend(part);
+        // What is withdrawn in between changes nothing for the others.
+        let mut gone = record("10.1.1.0/24", &[ETR]);
+        gone.ttl_minutes = 0;
+        bench.register(&register(1 + parts, vec![gone]));
+        match next {
+            Some(_) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!((views, parts), (all, 3));
+}

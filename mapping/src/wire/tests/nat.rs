@@ -16,6 +16,7 @@ fn request() -> InfoRequest {
         authentication: AuthenticationData::zeroed(1, 2, 16),
         ttl_minutes: 0,
         eid: prefix("203.0.113.0/24").into(),
+        sender: Address::None,
     }
 }
 

@@ -262,12 +262,13 @@ fn any_reply_security() -> impl Strategy<Value = ReplySecurity> {
 }
 
 fn any_info_request() -> impl Strategy<Value = InfoRequest> {
-    (any::<u64>(), any_authentication(), any::<u32>(), any_eid()).prop_map(
-        |(nonce, authentication, ttl_minutes, eid)| InfoRequest {
+    (any::<u64>(), any_authentication(), any::<u32>(), any_eid(), any_address()).prop_map(
+        |(nonce, authentication, ttl_minutes, eid, sender)| InfoRequest {
             nonce,
             authentication,
             ttl_minutes,
             eid,
+            sender,
         },
     )
 }
@@ -278,7 +279,7 @@ fn any_info_reply() -> impl Strategy<Value = InfoReply> {
         let mut next = || fixed.pop().unwrap_or(Address::None);
         let (global_etr, ms, private_etr) = (next(), next(), next());
         let nat = NatTraversal { ms_port, etr_port, global_etr, ms, private_etr, rtrs };
-        let InfoRequest { nonce, authentication, ttl_minutes, eid } = request;
+        let InfoRequest { nonce, authentication, ttl_minutes, eid, .. } = request;
         InfoReply { nonce, authentication, ttl_minutes, eid, nat }
     })
 }

@@ -95,3 +95,82 @@ fn dy_03_a_host_that_another_site_registered_is_away_and_comes_back() {
     assert!(is_here(&control, "172.16.4.7/32"));
     assert_eq!(control.mobility_view(now)[0].place, "here");
 }
+
+/// A node at whose site 172.16.4.7 was; now it is at `rloc`.
+fn departed(rloc: &str) -> Node {
+    let mut node = Node::new(config());
+    node.control.set_dynamic_ranges(node.now, &[range(false)]);
+    node.control.handle_host(node.now, &seen("172.16.4.7", Detection::Arp));
+    moved(&mut node, rloc);
+    node.take_sent();
+    node
+}
+
+/// A Map-Server says that 172.16.4.7 is at `rloc` now.
+fn moved(node: &mut Node, rloc: &str) {
+    node.control.host_registered(node.now, &record("172.16.4.7/32", 1440, &[rloc]));
+    node.control.handle_timeout(node.now);
+    node.drain();
+}
+
+/// 203.0.113.9 behind `rloc` sent a packet to 172.16.4.7.
+fn sent_here(node: &mut Node, rloc: &str, returns: bool) {
+    let (destination, source) = (eid("172.16.4.7"), ip("203.0.113.9"));
+    let punt = Punt::Left { destination, source, rloc: ip(rloc), returns };
+    node.control.handle_punt(node.now, &punt);
+    node.control.handle_timeout(node.now);
+    node.drain();
+}
+
+#[test]
+fn dy_04_sm_09_whoever_sends_to_a_host_that_is_away_gets_a_data_triggered_smr() {
+    let mut node = departed("198.51.100.77");
+    assert_eq!(node.destinations("172.16.4.7/32"), ["198.51.100.77"]);
+    sent_here(&mut node, PEER, false);
+    let sent = soliciting::smrs(&mut node);
+    let [(transmit, smr)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!((transmit.source, transmit.destination), (ip(OWN_V4), control_port(PEER)));
+    assert!(smr.dont_map_reply && !smr.smr_invoked);
+    assert_eq!(smr.source_eid, Address::from(ip("172.16.4.7")));
+    assert_eq!(smr.records[0].eid, mapping::wire::EidField::from(prefix("203.0.113.9/32")));
+}
+
+#[test]
+fn dy_04_sm_03_data_triggered_smrs_go_once_in_three_seconds_to_one_rloc() {
+    let mut node = departed("198.51.100.77");
+    let mut sent = 0;
+    for _ in 0..100 {
+        sent_here(&mut node, PEER, false);
+        node.advance(Duration::from_millis(100));
+        sent += soliciting::smrs(&mut node).len();
+    }
+    assert_eq!(sent, 4, "at 0, 3, 6 and 9 s");
+    // Others are told at once.
+    sent_here(&mut node, "192.0.2.78", false);
+    assert_eq!(soliciting::smrs(&mut node).len(), 1);
+}
+
+#[test]
+fn dy_04_nobody_is_solicited_for_a_host_that_came_back_or_is_not_known() {
+    let mut node = departed("198.51.100.77");
+    node.control.handle_host(node.now, &seen("172.16.4.7", Detection::Data));
+    sent_here(&mut node, PEER, false);
+    assert!(soliciting::smrs(&mut node).is_empty(), "it is here");
+    let mut node = Node::new(config());
+    node.control.set_dynamic_ranges(node.now, &[range(false)]);
+    sent_here(&mut node, PEER, false);
+    assert!(soliciting::smrs(&mut node).is_empty(), "not known");
+}
+
+#[test]
+fn dy_04_two_routers_that_have_the_host_at_the_other_both_ask() {
+    let mut node = departed("198.51.100.77");
+    sent_here(&mut node, "198.51.100.77", true);
+    let sent = node.take_sent();
+    let [smr, lookup] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!(smr.destination, control_port("198.51.100.77"));
+    assert_eq!(lookup.destination, control_port(RESOLVER));
+    let Ok(Message::Encapsulated(ecm)) = Message::parse(&lookup.payload) else { panic!("no ECM") };
+    let request = ecm.map_request().expect("a Map-Request");
+    assert_eq!(request.records[0].eid, mapping::wire::EidField::from(prefix("172.16.4.7/32")));
+}

@@ -73,6 +73,7 @@ fn bench(native_forward: bool) -> (Bench, Vec<Arc<LocatorSet>>) {
         unknown_instances: [77].into(),
         foreign_destinations: vec!["203.0.113.200/32".parse().expect("a prefix")],
         reencapsulate: vec!["203.0.113.0/26".parse().expect("a prefix")],
+        roaming: Vec::new(),
         own: Vec::new(),
         native_forward,
         refused_sources: REFUSED.map(|(source, reason)| (ip(source), reason)).to_vec(),

@@ -4,6 +4,7 @@ mod agreement;
 mod arrivals;
 mod conservation;
 mod core;
+mod follow;
 mod hold;
 mod marks;
 mod native;
@@ -31,6 +32,8 @@ struct Rules {
     unknown_instances: BTreeSet<u32>,
     foreign_destinations: Vec<IpNet>,
     reencapsulate: Vec<IpNet>,
+    /// Its hosts come and go.
+    roaming: Vec<IpNet>,
     /// Delivered under their numbers.
     own: Vec<IpNet>,
     native_forward: bool,
@@ -69,12 +72,18 @@ impl Policy for Rules {
             Err(DropReason::InstanceUnknown)
         } else if self.foreign_destinations.iter().any(|net| net.contains(&destination)) {
             Err(DropReason::DestinationNotLocalEid)
+        } else if self.roams(destination) {
+            Ok(Onward::Follow)
         } else if self.reencapsulate.iter().any(|net| net.contains(&destination)) {
             Ok(Onward::Reencapsulate)
         } else {
             let own = self.own.iter().position(|net| net.contains(&destination));
             Ok(own.map_or(Onward::Deliver, |number| Onward::DeliverOwn(number as u32)))
         }
+    }
+
+    fn roams(&self, address: IpAddr) -> bool {
+        self.roaming.iter().any(|net| net.contains(&address))
     }
 
     fn admit_native_forward(&self) -> Result<(), DropReason> {
