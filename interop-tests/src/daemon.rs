@@ -4,11 +4,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-<<<<<<< HEAD
 use std::process::{Child, Command, ExitStatus, Stdio};
-=======
-use std::process::{Child, Command, Stdio};
->>>>>>> main
 use std::time::{Duration, Instant};
 
 use gateway::admin::client;
@@ -74,11 +70,7 @@ impl Daemon {
         let path = |name: &str| directory.path().join(name);
         fs::write(path("site.key"), SECRET)?;
         DirBuilder::new().mode(0o700).create(path("state"))?;
-<<<<<<< HEAD
-        fs::write(path("daemon.toml"), with_paths(directory.path(), config))?;
-=======
         fs::write(path("daemon.toml"), complete(config, directory.path()))?;
->>>>>>> main
         let log = File::create(path("log"))?;
         let mut command = Command::new(program()?);
         command
@@ -94,14 +86,15 @@ impl Daemon {
         Ok(Self { child, directory })
     }
 
-    /// Gives it another configuration, as an operator would: `config` as for [`Self::start`].
+    /// Gives it another configuration, as an operator would: `config` as for [`Self::start`]. Returns the keys that it took over.
     ///
     /// # Errors
     /// What it has against it.
-    pub fn reload(&self, config: &str) -> io::Result<()> {
+    pub fn reload(&self, config: &str) -> io::Result<Vec<String>> {
         let config = complete(config, self.directory.path());
         fs::write(self.directory.path().join("daemon.toml"), config)?;
-        self.ask(&Query::Reload).map(drop)
+        let answer = self.ask(&Query::Reload)?;
+        serde_json::from_value(answer["changed"].clone()).map_err(io::Error::other)
     }
 
     /// The id of the process.
@@ -141,23 +134,6 @@ impl Daemon {
         self.child.wait()
     }
 
-    /// Has it reload another configuration, with `isthmus reload`; what that printed.
-    ///
-    /// # Errors
-    /// It refuses; with what it said.
-    pub fn reload(&self, config: &str) -> io::Result<String> {
-        fs::write(
-            self.directory.path().join("daemon.toml"),
-            with_paths(self.directory.path(), config),
-        )?;
-        let output =
-            Command::new(program()?).args(["reload", "--socket"]).arg(self.socket()).output()?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
-    }
-
     /// Whether the process is gone.
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
@@ -177,17 +153,10 @@ impl Drop for Daemon {
     }
 }
 
-<<<<<<< HEAD
-fn with_paths(directory: &Path, config: &str) -> String {
-    config
-        .replace("KEY", &directory.join("site.key").to_string_lossy())
-        .replace("STATE", &directory.join("state").to_string_lossy())
-=======
 /// The configuration with the paths of this daemon.
 fn complete(config: &str, directory: &Path) -> String {
     let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
     config.replace("KEY", &path("site.key")).replace("STATE", &path("state"))
->>>>>>> main
 }
 
 /// `isthmus` of the same build: beside the directory of the test programs.

@@ -12,10 +12,7 @@ pub mod etcd;
 pub mod load;
 pub mod matrix;
 pub mod mutate;
-<<<<<<< HEAD
-pub mod routing;
-=======
 pub mod peers;
->>>>>>> main
+pub mod routing;
 pub mod simulation;
 pub mod site;
