@@ -111,7 +111,7 @@ impl Policy for ProxyPolicy {
         source: IpAddr,
         destination: IpAddr,
     ) -> String {
-        if instance_id != InstanceId::DEFAULT {
+        if instance_id != self.instance_id {
             return format!("instance {instance_id} is not known here");
         }
         let Some(petr) = &self.petr else { return "there is no [petr]".to_owned() };
@@ -213,6 +213,17 @@ mod tests {
             "RLOC 192.0.2.66 is in none of petr.accept-from.rlocs"
         );
         assert!(inside(A_RLOC, "192.0.2.1", "192.0.2.80").ends_with("petr.accept-from.eids"));
+    }
+
+    #[test]
+    fn pi_15_the_rule_knows_the_instance_of_the_gateway() {
+        let own = InstanceId::new(7).expect("24 bits");
+        let policy = ProxyPolicy::new(&ProxyConfig { instance_id: own, ..config() });
+        let rule = |instance| {
+            policy.decapsulated_rule(ip(A_RLOC), instance, ip("203.0.113.1"), ip("192.0.2.80"))
+        };
+        assert!(rule(own).ends_with("192.0.2.80 is no EID"), "{}", rule(own));
+        assert_eq!(rule(InstanceId::DEFAULT), "instance 0 is not known here");
     }
 
     #[test]

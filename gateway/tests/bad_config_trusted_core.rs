@@ -123,6 +123,18 @@ fn pi_12_a_gateway_echoes_no_nonces() {
 }
 
 #[test]
+fn pi_12_a_gateway_has_no_locators_of_a_site_to_tell_of() {
+    let text = format!(
+        "{GATEWAY}\n[data]\ntrusted-core = {{ rlocs = [\"198.51.100.0/24\"], locator-status-bits = true, use-lsb-timer = \"1m\" }}\n"
+    );
+    refused(
+        "gateway.toml",
+        &text,
+        "gateway.toml:9: data.trusted-core.use-lsb-timer: a gateway has no site whose locators it could tell of; leave it out: it is for tunnel routers of a site",
+    );
+}
+
+#[test]
 fn dh_17_merged_registrations_have_no_ordinals() {
     let text =
         core(r#"rlocs = ["198.51.100.0/24"], locator-status-bits = true, map-versioning = true"#);

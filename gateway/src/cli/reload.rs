@@ -24,7 +24,8 @@ packet lost, or nothing is: a mistake, or a key that cannot change while the dae
 as SIGHUP, which says in the log what became of it.
 
 At run time may change: of an xTR [[eid]], priority, weight, mpriority and mweight of its rlocs, record-ttl,
-registration-interval, proxy-reply, merge, timeout-by-ttl, and what is in its key files; of a gateway the EID-prefixes of [pitr], [petr] and [rtr]."
+registration-interval, proxy-reply, merge, timeout-by-ttl; of a gateway the EID-prefixes of [pitr], [petr] and [rtr], and whose packets
+it takes; of both, what is in the key files."
 )]
 pub(crate) struct ReloadArgs {
     /// The admin socket of the daemon
@@ -44,7 +45,7 @@ pub(crate) fn run(args: &ReloadArgs) -> Result<(), Failure> {
     })?;
     let changed = answer["changed"].as_array().map(Vec::as_slice).unwrap_or_default();
     if changed.is_empty() {
-        return print("nothing changed\n");
+        return print("nothing changed; what is in the key files is in force\n");
     }
     let keys: Vec<_> = changed.iter().filter_map(Value::as_str).collect();
     print(&format!("taken over: {}\n", keys.join(", ")))

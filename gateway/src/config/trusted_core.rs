@@ -46,10 +46,15 @@ pub(crate) fn read(node: &Node<'_>, role: Role) -> Option<TrustedCore> {
             "leave it out; RLOC-probing says what is reachable",
         );
     }
-    if !core.status_bits
-        && let Some(node) = table.get("use-lsb-timer")
-    {
-        node.error("there are no Locator-Status-Bits", "add locator-status-bits = true");
+    if let Some(node) = table.get("use-lsb-timer") {
+        if role == Role::Proxy {
+            node.error(
+                "a gateway has no site whose locators it could tell of",
+                "leave it out: it is for tunnel routers of a site",
+            );
+        } else if !core.status_bits {
+            node.error("there are no Locator-Status-Bits", "add locator-status-bits = true");
+        }
     }
     table.finish();
     node.warning(

@@ -251,7 +251,9 @@ impl Daemon {
             Query::Counters => json(&self.counters()),
             Query::Drops => json(&self.server.drops_view()),
             Query::Status => json(&self.status(now)),
-            Query::Mobility => Err("this daemon is no tunnel router".to_owned()),
+            Query::Mobility => Err(
+                "a Map-Server has no hosts behind it: ask a site's tunnel router, with `--role xtr`".to_owned(),
+            ),
             Query::MapCache | Query::Locators => Err(
                 "a Map-Server has no map-cache: ask a tunnel router, with `--role gateway` or `--role xtr`".to_owned(),
             ),

@@ -345,7 +345,8 @@ impl ControlPlane {
     }
 
     /// What an ETR says of the probed prefix updates the entry's locators, not its life. An answer that leaves out cached locators
-    /// is the view of one ETR of several, and a PETR's answer about the default prefix is no mapping at all: both change nothing.
+    /// is the view of one ETR of several, one with an older version than the cached one is behind, and a PETR's answer about the default
+    /// prefix is no mapping at all: all these change nothing.
     fn apply_probed_record(&mut self, now: Instant, record: &EidRecord) {
         let Some(prefix) = record.eid.prefix() else { return };
         let Some(entry) = self.cache.get(&prefix) else { return };
@@ -360,6 +361,9 @@ impl ControlPlane {
             return;
         }
         let version = MapVersion::from_bits(record.map_version);
+        if entry.version.is_newer_than(version) {
+            return;
+        }
         let is_version_news = entry.version.is_null() || version.is_newer_than(entry.version);
         if reported != entry.mapping {
             let expires = entry.expires;

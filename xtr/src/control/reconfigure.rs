@@ -8,7 +8,7 @@ use std::time::Instant;
 
 impl ControlPlane {
     /// Takes over the own locators, whose addresses must be those from before, the own EID-prefixes, Record TTL, registration interval,
-    /// what Map-Registers ask for, and the Map-Servers' secrets. Everything else of `config` is left aside. A mapping that differs
+    /// what Map-Registers ask for, and every secret. Everything else of `config` is left aside. A mapping that differs
     /// afterwards is registered at once (RG-03), and its correspondents are solicited (SM-01).
     pub fn reconfigure(&mut self, now: Instant, config: &ControlConfig) {
         let before = self.own_mappings_as_told();
@@ -22,9 +22,7 @@ impl ControlPlane {
         self.config.registration_interval = config.registration_interval;
         (self.config.proxy_reply, self.config.merge) = (config.proxy_reply, config.merge);
         self.config.timeout_by_ttl = config.timeout_by_ttl;
-        for (server, wanted) in self.config.map_servers.iter_mut().zip(&config.map_servers) {
-            server.secret = wanted.secret.clone();
-        }
+        self.take_secrets(config);
         self.config.rlocs.clone_from(&config.rlocs);
         self.config.eids.clone_from(&config.eids);
         if rlocs_changed {
@@ -49,6 +47,22 @@ impl ControlPlane {
             self.solicit_correspondents(now, prefix);
         }
         self.run_registrations(now);
+    }
+
+    /// Their Key IDs and algorithms stay.
+    fn take_secrets(&mut self, config: &ControlConfig) {
+        for (server, wanted) in self.config.map_servers.iter_mut().zip(&config.map_servers) {
+            server.secret = wanted.secret.clone();
+        }
+        if let (Some(lisp_sec), Some(wanted)) = (&mut self.config.lisp_sec, &config.lisp_sec) {
+            lisp_sec.secret = wanted.secret.clone();
+        }
+        let key_of = |config: &ControlConfig| config.subscribe.as_ref()?.key.clone();
+        if let (Some(subscribe), Some(wanted)) = (&mut self.config.subscribe, key_of(config))
+            && let Some(key) = &mut subscribe.key
+        {
+            key.secret = wanted.secret;
+        }
     }
 
     /// What Map-Registers and Map-Replies say of every own mapping now.

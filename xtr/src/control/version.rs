@@ -45,6 +45,7 @@ impl OwnVersion {
         self.no_bits_until.is_none().then_some(bits)
     }
 
+    /// Its timer: there is one at a time.
     fn next_timeout(&self) -> Option<Instant> {
         let older = (!self.refuses_older).then_some(self.older_until);
         older.into_iter().chain(self.no_bits_until).min()
@@ -103,7 +104,14 @@ impl ControlPlane {
         };
         let Some(trust) = &mut self.trust else { return };
         let before = trust.own.len();
-        trust.own.retain(|known, _| database.get(known).is_some());
+        let timers = &mut trust.own_timers;
+        trust.own.retain(|known, own| {
+            let stays = database.get(known).is_some();
+            if !stays && let Some(due) = own.next_timeout() {
+                timers.remove(&(due, *known));
+            }
+            stays
+        });
         let mut changed = trust.own.len() != before;
         for (prefix, locators) in current {
             let Some(own) = trust.own.get_mut(&prefix) else {
@@ -126,6 +134,9 @@ impl ControlPlane {
             };
             if own.locators == locators {
                 continue;
+            }
+            if let Some(due) = own.next_timeout() {
+                trust.own_timers.remove(&(due, prefix));
             }
             let addresses = |locators: &[LocatorRecord]| -> Vec<_> {
                 locators.iter().map(|locator| locator.address.clone()).collect()

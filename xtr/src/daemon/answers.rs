@@ -48,6 +48,9 @@ impl Daemon {
             Query::Drops => serde_json::to_value(self.drops()),
             Query::Status => serde_json::to_value(self.status(now)),
             Query::Subscriptions => serde_json::to_value(self.control.subscriptions_view(now)),
+            Query::Mobility if self.config.control.role == Role::Proxy => {
+                return Err("a gateway has no hosts behind it: ask a site's tunnel router, with `--role xtr`".to_owned());
+            }
             Query::Mobility => serde_json::to_value(self.control.mobility_view(now)),
             Query::Explain(question) => {
                 let known = self.control.known(now);
@@ -140,6 +143,7 @@ impl Daemon {
         notes.extend(self.nonces.notes(now, unix_nanos()));
         notes.extend(self.map_versions.notes());
         notes.extend(self.control.notes());
+        notes.extend(self.lan.as_ref().and_then(Lan::note));
         StatusView {
             role: role_name(self.config.control.role).to_owned(),
             name: self.config.name.clone(),

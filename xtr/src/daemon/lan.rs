@@ -1,5 +1,5 @@
 //! Hosts of dynamic-EID ranges: what is seen of them goes to the control plane, what it decides goes to the host's routing.
-use crate::config::{Intake, RouterConfig};
+use crate::config::{HostConfig, Intake, RouterConfig};
 use crate::control::{Detection, HostChange, HostSeen};
 use crate::host::lan::{Change, Gateways, Lan, LanConfig, Range, Seen, Sign, gateway_mac};
 use crate::host::underlay::Netlink;
@@ -33,15 +33,22 @@ pub(super) async fn start(
     if config.host.ranges.is_empty() {
         return Ok(None);
     }
-    let own = &config.host.site_prefixes;
-    let ranges = config.host.ranges.iter().map(|range| Range {
-        prefix: range.range.prefix(),
-        interfaces: range.interfaces.clone(),
-        extended: range.extended_subnet,
-        at_home: own.iter().any(|own| own.contains(&range.range.prefix())),
-    });
+    let ranges =
+        config.host.ranges.iter().zip(at_home(&config.host)).map(|(range, at_home)| Range {
+            prefix: range.range.prefix(),
+            interfaces: range.interfaces.clone(),
+            extended: range.extended_subnet,
+            at_home,
+        });
     let lan = LanConfig { ranges: ranges.collect(), leases: config.host.leases.clone() };
     Lan::start(netlink.handle(), &lan, gateways, tun).await.map(Some)
+}
+
+/// Of each range, whether it is part of an own EID-prefix.
+pub(super) fn at_home(config: &HostConfig) -> impl Iterator<Item = bool> {
+    let own = &config.site_prefixes;
+    let ranges = config.ranges.iter().map(|range| range.range.prefix());
+    ranges.map(|range| own.iter().any(|own| own.contains(&range)))
 }
 
 /// The next host seen; pending for ever without links to watch. Cancel-safe.

@@ -85,13 +85,23 @@ fn check_fixed(before: &RouterConfig, after: &RouterConfig) -> Result<(), String
     if before.data.rlocs != after.data.rlocs {
         return Err(format!("the order of the own RLOCs {RESTART}"));
     }
-    let (old, new) = (&before.host, &after.host);
-    if (&old.ranges, &old.gateways, &old.leases) != (&new.ranges, &new.gateways, &new.leases) {
-        return Err(format!("what the sections [[dynamic-eid]] say {RESTART}"));
-    }
+    check_host(&before.host, &after.host)?;
     let by_ring = matches!(before.data.intake, Intake::Ring(_));
     if by_ring && before.data.intake != after.data.intake {
         return Err(format!("with intake = \"ring\", EID-prefixes and interfaces {RESTART}"));
+    }
+    Ok(())
+}
+
+/// What watches the links of the site goes on as it began.
+fn check_host(old: &HostConfig, new: &HostConfig) -> Result<(), String> {
+    if (&old.ranges, &old.gateways, &old.leases) != (&new.ranges, &new.gateways, &new.leases) {
+        return Err(format!("what the sections [[dynamic-eid]] say {RESTART}"));
+    }
+    if !lan::at_home(old).eq(lan::at_home(new)) {
+        return Err(format!(
+            "whether a range of [[dynamic-eid]] is in an own EID-prefix {RESTART}"
+        ));
     }
     Ok(())
 }
@@ -113,6 +123,31 @@ fn check_rlocs(before: &[OwnRloc], after: &[OwnRloc]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DynamicRange;
+    use mapping::eid::{EidPrefix, InstanceId};
+
+    #[test]
+    fn dy_01_where_hosts_of_a_range_are_at_home_cannot_change() {
+        let range = DynamicRange {
+            range: EidPrefix::new(InstanceId::DEFAULT, "10.1.2.0/24".parse().unwrap()),
+            locator_set: Vec::new(),
+            interfaces: vec!["lan0".to_owned()],
+            timeout: DynamicRange::TIMEOUT,
+            limit: DynamicRange::LIMIT,
+            extended_subnet: false,
+        };
+        let host = |own: &[&str]| HostConfig {
+            ranges: vec![range.clone()],
+            site_prefixes: own.iter().map(|own| own.parse().unwrap()).collect(),
+            ..HostConfig::default()
+        };
+        let (elsewhere, home) = (host(&["10.9.0.0/16"]), host(&["10.9.0.0/16", "10.1.0.0/16"]));
+        assert_eq!(check_host(&elsewhere, &host(&["10.8.0.0/16"])), Ok(()));
+        for (old, new) in [(&elsewhere, &home), (&home, &elsewhere)] {
+            let error = check_host(old, new).unwrap_err();
+            assert!(error.starts_with("whether a range of [[dynamic-eid]]"), "{error}");
+        }
+    }
 
     #[test]
     fn an_own_rloc_cannot_change_and_is_named() {

@@ -126,6 +126,13 @@ impl Watch {
         }
     }
 
+    /// The kernel did not say which own RLOCs are there.
+    fn unanswered(&mut self, now: Instant) {
+        // Whoever is back waits anew: without a verdict its time would be over and over again.
+        self.returning.clear();
+        self.own.due = Some(now + STORM_INTERVAL);
+    }
+
     /// What is missing now, and what counts as up: an own RLOC that is back waits, if another one can stand in for it.
     fn judge(&mut self, now: Instant, there: &BTreeMap<IpAddr, bool>) -> Vec<(IpAddr, bool)> {
         let mut verdicts = Vec::new();
@@ -218,7 +225,8 @@ impl Daemon {
         let (Ok(addresses), Ok(interfaces)) =
             (underlay::own_addresses(&handle).await, underlay::interfaces(&handle).await)
         else {
-            return;
+            tracing::warn!("the kernel does not say which addresses and links there are");
+            return self.watch.unanswered(Instant::now());
         };
         let own: Vec<IpAddr> = addresses.keys().copied().collect();
         if let Err(error) = self.engine.take_native(&own) {
@@ -293,6 +301,21 @@ mod tests {
         let later = start + Duration::from_secs(60);
         pace.want(later);
         assert!(pace.take(later), "quiet again");
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_say_is_asked_again_soon_but_not_at_once() {
+        let start = Instant::now();
+        let p = ip("198.51.100.21");
+        let mut watch = Watch::new(start);
+        watch.refresh_due = start + REFRESH;
+        watch.returning.insert(p, start);
+        let due = start + OWN_HOLD_DOWN;
+        assert_eq!(watch.next_timeout(), due);
+        watch.unanswered(due);
+        assert_eq!(watch.next_timeout(), due + STORM_INTERVAL);
+        assert!(!watch.own.take(due));
+        assert!(watch.own.take(due + STORM_INTERVAL));
     }
 
     #[test]

@@ -93,6 +93,22 @@ fn se_01_se_02_every_map_request_has_a_key_of_its_own() {
 }
 
 #[test]
+fn se_05_a_secret_that_changed_protects_the_next_lookup() {
+    let mut node = Node::new(secured(true));
+    let secret = Secret::new(b"next secret of the ITRs".to_vec());
+    let lisp_sec = LispSec { key_id: 5, secret: secret.clone(), required: true };
+    node.control
+        .reconfigure(node.now, &ControlConfig { lisp_sec: Some(lisp_sec), ..secured(true) });
+    node.drain();
+    node.sent.clear();
+    node.miss(EID);
+    let (_, ecm, request) = node.take_lookup();
+    let security = EcmSecurity::parse(&ecm.security.expect("protected")).expect("LISP-SEC data");
+    assert!(sec::unwrap(&security, request.nonce, &itr_secret()).is_err());
+    assert!(sec::unwrap(&security, request.nonce, &secret).is_ok());
+}
+
+#[test]
 fn se_01_pi_14_a_proxy_protects_its_lookups_too() {
     let config = ControlConfig { role: Role::Proxy, eids: Vec::new(), ..secured(true) };
     let mut node = Node::new(config);

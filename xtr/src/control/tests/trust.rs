@@ -524,3 +524,45 @@ fn mv_04_a_newer_version_that_is_configured_at_run_time_is_taken_over() {
     assert_eq!(own_version(&node, OWN), 40, "none goes back");
     assert_eq!(marks(&mut node).own.get(&prefix(OWN)).expect("own").version, version(40));
 }
+
+#[test]
+fn mv_12_own_mappings_that_come_and_go_leave_no_timers_behind() {
+    let mut node = node();
+    let host = LocalEid { prefix: prefix("10.9.0.7/32"), locator_set: Vec::new() };
+    for round in 0..50 {
+        node.control.set_own_mapping(node.now, OwnMapping::dynamic(host.clone()));
+        node.control.set_own_rloc(node.now, ip(SECOND), round % 2 == 1, 0);
+        node.control.update_own_versions(node.now);
+        node.advance(seconds(1));
+        node.control.remove_own_mapping(node.now, &host.prefix);
+        node.drain();
+    }
+    let trust = node.control.trust.as_ref().expect("a trusted core");
+    assert_eq!(trust.own_timers.len(), trust.own.len(), "one timer for each mapping");
+}
+
+#[test]
+fn mv_15_an_etr_that_answers_a_probe_with_an_older_mapping_changes_nothing() {
+    let mut node = probed();
+    let answered = |node: &mut Node, number: u16, weight: u8| {
+        node.control.verify_locator(node.now, ip(A));
+        node.advance(Duration::ZERO);
+        for transmit in node.take_sent() {
+            let Ok(Message::MapRequest(request)) = Message::parse(&transmit.payload) else {
+                continue;
+            };
+            let mut record = site(number);
+            for locator in &mut record.locators {
+                locator.weight = weight;
+                locator.probed = locator.address.rloc() == Some(transmit.destination.ip());
+            }
+            let mut reply = MapReply::new(request.nonce, vec![record]);
+            reply.probe = true;
+            node.receive(transmit.destination, &Message::MapReply(reply));
+        }
+        let entry = node.control.cache.get(&prefix(SITE)).expect("cached");
+        (entry.version, entry.mapping.locators()[0].weight)
+    };
+    assert_eq!(answered(&mut node, 10, 70), (version(10), 70));
+    assert_eq!(answered(&mut node, 9, 30), (version(10), 70), "a change is not taken back");
+}

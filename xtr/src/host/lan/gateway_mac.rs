@@ -100,10 +100,13 @@ impl Gateways {
         let link = link.address(mac.0.to_vec()).build();
         self.handle.link().add(link).execute().await.map_err(|e| netlink_error(&what, &e))?;
         let index = nix::net::if_::if_nametoindex(name.as_str())?;
-        let before = set(&PARENT_SETTINGS, interface)?;
-        let config = config.clone();
+        let (config, before) = (config.clone(), Vec::new());
+        // From here on `remove` undoes whatever was done.
         self.links.push(GatewayLink { index, name: name.clone(), config, before });
-        set(&OWN_SETTINGS, &name)?;
+        if let Some(link) = self.links.last_mut() {
+            set(&PARENT_SETTINGS, interface, &mut link.before)?;
+        }
+        set(&OWN_SETTINGS, &name, &mut Vec::new())?;
         let up = LinkUnspec::new_with_index(index).alias(alias(interface)).up().build();
         self.handle.link().set(up).execute().await.map_err(|e| netlink_error(&what, &e))?;
         for &address in addresses {
@@ -151,9 +154,12 @@ fn alias(interface: &str) -> String {
     format!("Isthmus gateway on {interface}")
 }
 
-/// Changes settings of an interface; returns what they were before.
-fn set(settings: &[(&str, &str)], interface: &str) -> io::Result<Vec<(PathBuf, String)>> {
-    let mut before = Vec::new();
+/// Changes settings of an interface, and notes in `before` what they were.
+fn set(
+    settings: &[(&str, &str)],
+    interface: &str,
+    before: &mut Vec<(PathBuf, String)>,
+) -> io::Result<()> {
     for (setting, value) in settings {
         let path = PathBuf::from("/proc/sys/net").join(setting.replace("NAME", interface));
         let Ok(was) = fs::read_to_string(&path) else {
@@ -167,7 +173,7 @@ fn set(settings: &[(&str, &str)], interface: &str) -> io::Result<Vec<(PathBuf, S
             before.push((path, was));
         }
     }
-    Ok(before)
+    Ok(())
 }
 
 /// The Ethernet address of an interface, and its own link-local address if it has one.

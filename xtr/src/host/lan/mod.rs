@@ -191,6 +191,13 @@ impl Lan {
         .collect()
     }
 
+    /// What an operator has to know.
+    pub fn note(&self) -> Option<String> {
+        self.task.is_finished().then(|| {
+            "Hosts of dynamic-EID ranges are followed no longer: what watched the links has failed. Restart the daemon.".to_owned()
+        })
+    }
+
     /// Stops watching and removes every route to a host.
     pub async fn finish(self) {
         drop((self.changes, self.seen));
