@@ -339,4 +339,9 @@ pub struct HostView {
     pub interface: Option<String>,
     /// Where packets for it go: own RLOCs, or those of the other site.
     pub rlocs: Vec<IpAddr>,
+    /// What the Map-Servers make of it, the worst of them; `None` of one that is away.
+    pub registration: Option<RegistrationState>,
+    /// It was seen here again and again while it was said to be elsewhere, as an address that two hosts have: for so many seconds more it
+    /// is left where it is.
+    pub held_seconds: Option<u64>,
 }

@@ -24,6 +24,8 @@ use xtr::fib::{FibUpdate, Verdict};
 use xtr::punt::Punt;
 use xtr::view::{LocatorState, RegistrationState};
 
+#[path = "simulation/mobility.rs"]
+mod mobility;
 #[path = "simulation/subscriptions.rs"]
 mod subscriptions;
 

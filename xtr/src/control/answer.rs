@@ -105,6 +105,9 @@ impl ControlPlane {
         for requested in &request.records {
             match requested.eid.prefix() {
                 Some(prefix) => {
+                    if encapsulated {
+                        self.host_asked_for(now, &prefix);
+                    }
                     let reply = MapReply::new(request.nonce, Vec::new());
                     self.answer(now, (local, destination), reply, prefix, origin.seal());
                 }

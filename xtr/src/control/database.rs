@@ -133,6 +133,29 @@ impl ControlPlane {
         self.drop_own_mapping(now, prefix, Farewell::None);
     }
 
+    /// Takes an own mapping out that somebody else has registered by now, and any registration of it that is still on its way.
+    pub(super) fn withdraw_own_mapping(&mut self, now: Instant, prefix: &EidPrefix) {
+        self.drop_own_mapping(now, prefix, Farewell::Withdraw);
+    }
+
+    /// Tells the Map-Servers that a host which is no own mapping is not here: they seem to think so.
+    pub(super) fn withdraw_stray(
+        &mut self,
+        now: Instant,
+        prefix: EidPrefix,
+        locator_set: Vec<String>,
+    ) {
+        if self.database.registered(&prefix).is_some() {
+            return;
+        }
+        let mapping = OwnMapping::dynamic(LocalEid { prefix, locator_set });
+        self.database.leaving.insert(prefix, mapping);
+        for server in 0..self.config.map_servers.len() {
+            let index = self.queue(now, server, prefix, true);
+            self.registrations[index].was_known = true;
+        }
+    }
+
     /// Makes the configured mappings these and no others; dynamic ones stay, but for those whose EID-prefix is configured now.
     pub fn set_configured_mappings(&mut self, now: Instant, eids: &[LocalEid]) {
         let wanted: BTreeSet<EidPrefix> = eids.iter().map(|eid| eid.prefix).collect();

@@ -74,6 +74,16 @@ impl Registration {
         self.last_acknowledged.is_some() || self.unanswered > 0 || self.was_known
     }
 
+    /// Whether a Map-Register awaits its Map-Notify.
+    pub(super) const fn is_outstanding(&self) -> bool {
+        self.outstanding.is_some()
+    }
+
+    /// Whether that is the first one, so that the Map-Server may not know its prefixes yet.
+    pub(super) const fn is_first_outstanding(&self) -> bool {
+        self.is_outstanding() && self.last_acknowledged.is_none() && !self.withdrawal
+    }
+
     /// Whether there is nothing to wait for but the next turn.
     pub(super) const fn is_settled(&self) -> bool {
         !self.withdrawal
@@ -359,7 +369,7 @@ impl ControlPlane {
             None => {
                 self.acknowledge(local, from, server, notify);
                 for record in &notify.records {
-                    self.host_registered(now, record);
+                    self.host_registered(now, server, record);
                 }
             }
         }

@@ -24,13 +24,18 @@ impl ControlPlane {
             // Others learn it from the mapping system; here it is the own mapping that counts.
             return;
         }
+        if self.mobility.is_away(&prefix) && mapping.locators().is_empty() {
+            // A host that is at no other site.
+            return self.remove_entry(now, &prefix);
+        }
         if self.cache.get(&prefix).is_none() && self.cache.is_full() {
             for victim in self.cache.least_recently_used() {
                 // A covering entry would take its traffic.
                 let covering: Vec<EidPrefix> =
                     self.cache.covering(&victim).map(|(prefix, _)| prefix).collect();
                 for victim in covering.into_iter().chain([victim]) {
-                    if self.cache.get(&victim).is_some() {
+                    // The site's own hosts would look for a host that is away in vain.
+                    if self.cache.get(&victim).is_some() && !self.mobility.is_away(&victim) {
                         self.remove_entry(now, &victim);
                         self.entry_left(now, &victim);
                         self.count("map_cache_evictions");
@@ -62,6 +67,9 @@ impl ControlPlane {
         }
         for address in returned {
             self.hasten_probe(now, address);
+        }
+        if !self.cache.get(&prefix).is_none_or(|entry| entry.mapping.locators().is_empty()) {
+            self.host_is_away(now, prefix);
         }
         self.update_source(prefix);
         self.update_verdict(prefix, true);
@@ -103,6 +111,7 @@ impl ControlPlane {
     /// Removes an entry from the map-cache and the forwarding table.
     pub(super) fn remove_entry(&mut self, _now: Instant, prefix: &EidPrefix) {
         let Some(entry) = self.cache.remove(prefix) else { return };
+        self.host_is_not_away(prefix);
         for candidate in entry.mapping.locators() {
             self.untrack(candidate.address, |locator| {
                 locator.users.remove(prefix);

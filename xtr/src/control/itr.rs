@@ -39,15 +39,20 @@ pub(super) enum Purpose {
     SmrInvoked,
     /// For a subscription, or to renew one (RFC 9437 §5).
     Subscribe,
+    /// A host of a dynamic-EID range is away: is it still (DY-04)?
+    Away,
 }
 
 impl Purpose {
     /// Between two Map-Requests for the same EID-prefix (RQ-12, SM-05).
     fn interval(self) -> Duration {
         match self {
-            Self::Miss(_) | Self::Verify(_) | Self::Moved | Self::Refresh | Self::Subscribe => {
-                timers::MAP_REQUEST_INTERVAL
-            }
+            Self::Miss(_)
+            | Self::Verify(_)
+            | Self::Moved
+            | Self::Refresh
+            | Self::Subscribe
+            | Self::Away => timers::MAP_REQUEST_INTERVAL,
             Self::SmrInvoked => timers::SMR_INVOKED_INTERVAL,
         }
     }
@@ -191,6 +196,19 @@ impl Lookups {
                 self.nonces.remove(&outstanding.nonce);
             }
         }
+    }
+
+    /// What is asked for a prefix now is not heeded when it is answered: something newer is known. The next Map-Request for it keeps its
+    /// distance (RQ-12).
+    pub(super) fn void(&mut self, prefix: &EidPrefix) {
+        let Some(lookup) = self.lookups.get_mut(prefix).filter(|l| l.phase == Phase::Asking) else {
+            return;
+        };
+        (lookup.phase, lookup.sent) = (Phase::Resting, 0);
+        let due = lookup.last_sent.map_or(lookup.due, |sent| sent + lookup.purpose.interval());
+        self.for_others.remove(prefix);
+        self.forget_nonces(prefix);
+        self.reschedule(*prefix, due);
     }
 
     /// What protects the Map-Request with `nonce`.
@@ -595,6 +613,9 @@ impl ControlPlane {
         // A request for a cached prefix asks whether it still exists; a miss asks nothing about its neighbours.
         let was_cached = self.cache.get(&requested).is_some();
         for (prefix, record) in records {
+            if self.host_looked_up(now, requested, *prefix, record) {
+                continue;
+            }
             if record.ttl_minutes == 0 {
                 self.remove_entry(now, prefix);
                 continue;
@@ -605,6 +626,8 @@ impl ControlPlane {
                 .map(|(found, entry)| (found, entry.expires))
                 .filter(|(found, _)| records.iter().all(|(listed, _)| listed != found))
                 .filter(|(found, _)| *found == requested || !self.has_subscription(found))
+                // Who has the covering EID-prefix does not know where hosts went.
+                .filter(|(found, _)| *found == requested || !self.mobility.is_away(found))
                 .collect();
             let mut expires = now + lifetime(record.ttl_minutes);
             let is_wider = was_cached && *prefix != requested && prefix.covers(&requested);
@@ -644,7 +667,7 @@ impl Lookup {
             unprotected: false,
             resolver,
             again: None,
-            plain: false,
+            plain: purpose == Purpose::Away,
         }
     }
 }

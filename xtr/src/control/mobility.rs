@@ -2,18 +2,18 @@
 //!
 //! A host of a range that is part of an own EID-prefix is at home, and needs no registration of its own, unless it comes back from
 //! elsewhere. Where a host went is what the Map-Server says of it: that is a map-cache entry like any other, and the data plane sends what
-//! still comes for the host after it.
+//! still comes for the host after it (`away`). A host that comes back too often is left where it is for a while (`moves`).
 //!
 //! Whoever watches the site's links tells of hosts with [`ControlPlane::handle_host`] and [`ControlPlane::handle_host_gone`]; the data plane
 //! tells of packets. What the host's routing is to do about it comes out of [`ControlPlane::poll_host_change`].
-use super::ControlPlane;
+use super::away::{Away, RECHECKS_PER_SECOND};
 use super::database::OwnMapping;
 use super::limit::TokenBucket;
-use super::map_cache::{Mapping, lifetime};
+use super::moves::{Move, Moves};
+use super::{ControlPlane, Event};
 use crate::config::{DynamicRange, LocalEid};
 use crate::view::HostView;
 use mapping::eid::{Eid, EidPrefix, EidTable, InstanceId};
-use mapping::wire::EidRecord;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -101,23 +101,29 @@ pub enum HostChange {
 /// The dynamic-EID ranges and their hosts.
 #[derive(Debug)]
 pub(super) struct Mobility {
-    ranges: Vec<DynamicRange>,
+    pub(super) ranges: Vec<DynamicRange>,
+    /// How many hosts of each are here, and away.
+    present: Vec<(usize, usize)>,
     /// Indexes of `ranges`; what is seen of a host does not say its instance, and no two ranges share an address.
     by_address: EidTable<usize>,
-    here: BTreeMap<EidPrefix, Here>,
-    /// Hosts that left, and when.
-    away: BTreeMap<EidPrefix, Instant>,
+    pub(super) here: BTreeMap<EidPrefix, Here>,
+    /// Never one that is here.
+    pub(super) away: BTreeMap<EidPrefix, Away>,
     timers: BTreeSet<(Instant, EidPrefix)>,
-    changes: VecDeque<HostChange>,
+    moves: Moves,
+    pub(super) changes: VecDeque<HostChange>,
     sightings: TokenBucket,
+    pub(super) rechecks: TokenBucket,
 }
 
 /// A host that is here.
 #[derive(Debug)]
-struct Here {
+pub(super) struct Here {
     range: usize,
     since: Instant,
-    how: Detection,
+    pub(super) how: Detection,
+    /// A Map-Server that had not acknowledged it yet spoke of another site.
+    pub(super) contested: bool,
     heard: Instant,
     interface: Option<String>,
     /// Its timer.
@@ -133,11 +139,14 @@ impl Mobility {
         Self {
             ranges: ranges.to_vec(),
             by_address,
+            present: vec![(0, 0); ranges.len()],
             here: BTreeMap::new(),
             away: BTreeMap::new(),
             timers: BTreeSet::new(),
+            moves: Moves::default(),
             changes: VecDeque::new(),
             sightings: TokenBucket::new(now, SIGHTINGS_PER_SECOND),
+            rechecks: TokenBucket::new(now, RECHECKS_PER_SECOND),
         }
     }
 
@@ -149,6 +158,58 @@ impl Mobility {
     fn range_of(&self, address: IpAddr) -> Option<(usize, Eid)> {
         let (_, &index) = self.by_address.lookup(Eid::new(InstanceId::DEFAULT, address))?;
         Some((index, Eid::new(self.ranges[index].range.instance_id(), address)))
+    }
+
+    /// The range of an EID-prefix that is one host of it.
+    pub(super) fn range_of_host(&self, prefix: &EidPrefix) -> Option<usize> {
+        if self.ranges.is_empty() || *prefix != prefix.first().host_prefix() {
+            return None;
+        }
+        let (index, eid) = self.range_of(prefix.prefix().addr())?;
+        (eid == prefix.first()).then_some(index)
+    }
+
+    pub(super) fn is_away(&self, prefix: &EidPrefix) -> bool {
+        self.away.contains_key(prefix)
+    }
+
+    /// Hosts of a range that are away.
+    pub(super) fn away_in(&self, range: usize) -> usize {
+        self.present[range].1
+    }
+
+    fn insert_here(&mut self, prefix: EidPrefix, here: Here) {
+        self.present[here.range].0 += 1;
+        self.timers.insert((here.due, prefix));
+        self.here.insert(prefix, here);
+    }
+
+    pub(super) fn remove_here(&mut self, prefix: &EidPrefix) -> Option<Here> {
+        let here = self.here.remove(prefix)?;
+        self.present[here.range].0 -= 1;
+        self.timers.remove(&(here.due, *prefix));
+        Some(here)
+    }
+
+    pub(super) fn insert_away(&mut self, prefix: EidPrefix, away: Away) {
+        self.present[away.range].1 += 1;
+        self.timers.insert((away.due, prefix));
+        self.away.insert(prefix, away);
+    }
+
+    pub(super) fn remove_away(&mut self, prefix: &EidPrefix) -> Option<Away> {
+        let away = self.away.remove(prefix)?;
+        self.present[away.range].1 -= 1;
+        self.timers.remove(&(away.due, *prefix));
+        Some(away)
+    }
+
+    pub(super) fn reschedule_away(&mut self, prefix: EidPrefix, due: Instant) {
+        if let Some(away) = self.away.get_mut(&prefix) {
+            self.timers.remove(&(away.due, prefix));
+            away.due = due;
+            self.timers.insert((due, prefix));
+        }
     }
 
     fn reschedule(&mut self, prefix: EidPrefix, due: Instant) {
@@ -197,14 +258,36 @@ impl ControlPlane {
             }
             return self.mobility.reschedule(prefix, due);
         }
-        if self.is_at_home(&prefix) && !self.mobility.away.contains_key(&prefix) {
+        if self.is_at_home(&prefix) && !self.mobility.is_away(&prefix) {
             return;
         }
         // On a link that reaches other sites only a packet to this router tells on which side the host is.
         if range.extended_subnet && host.how != Detection::Data {
             return;
         }
-        self.host_arrived(now, index, prefix, host);
+        if !self.mobility.is_away(&prefix) || self.may_move(now, prefix) {
+            self.host_arrived(now, index, prefix, host);
+        }
+    }
+
+    /// Whether a host that was elsewhere may come back: two hosts with one address would have the sites register it in turns.
+    fn may_move(&mut self, now: Instant, prefix: EidPrefix) -> bool {
+        let until = match self.mobility.moves.note(now, prefix) {
+            Move::Free => return true,
+            Move::HeldFromNow(until) => {
+                self.count("dynamic_eids_held_down");
+                self.event(Event::HostHeldDown(prefix));
+                until
+            }
+            Move::Held(until) => until,
+        };
+        self.count("host_moves_refused");
+        if let Some(away) = self.mobility.away.get_mut(&prefix)
+            && !std::mem::replace(&mut away.was_refused, true)
+        {
+            self.mobility.reschedule_away(prefix, until);
+        }
+        false
     }
 
     /// A host is gone from where it was.
@@ -234,16 +317,24 @@ impl ControlPlane {
             detected_by: Some(here.how.name().to_owned()),
             interface: here.interface.clone(),
             rlocs: self.own.reachable().collect(),
+            registration: self.registration_of(prefix),
+            held_seconds: None,
         });
-        let away = self.mobility.away.iter().map(|(prefix, since)| HostView {
+        let away = self.mobility.away.iter().map(|(prefix, away)| HostView {
             eid: prefix.prefix().addr(),
             instance_id: prefix.instance_id().get(),
             place: "away".to_owned(),
-            since_seconds: seconds(*since),
+            since_seconds: seconds(away.since),
             heard_seconds: None,
             detected_by: None,
             interface: None,
             rlocs: rlocs(prefix),
+            registration: None,
+            held_seconds: self
+                .mobility
+                .moves
+                .held_until(now, prefix)
+                .map(|until| until.saturating_duration_since(now).as_secs()),
         });
         here.chain(away).collect()
     }
@@ -253,10 +344,15 @@ impl ControlPlane {
         self.mobility.changes.pop_front()
     }
 
-    fn host_arrived(&mut self, now: Instant, range: usize, prefix: EidPrefix, host: &HostSeen) {
+    pub(super) fn host_arrived(
+        &mut self,
+        now: Instant,
+        range: usize,
+        prefix: EidPrefix,
+        host: &HostSeen,
+    ) {
         let config = &self.mobility.ranges[range];
-        let present = self.mobility.here.values().filter(|here| here.range == range).count();
-        if present >= config.limit {
+        if self.mobility.present[range].0 >= config.limit {
             return self.count("dynamic_eids_over_limit");
         }
         let eid = LocalEid { prefix, locator_set: config.locator_set.clone() };
@@ -265,13 +361,13 @@ impl ControlPlane {
             range,
             since: now,
             how: host.how,
+            contested: false,
             heard: now,
             interface: host.interface.clone(),
             due,
         };
-        self.mobility.away.remove(&prefix);
-        self.mobility.here.insert(prefix, here);
-        self.mobility.timers.insert((due, prefix));
+        self.mobility.remove_away(&prefix);
+        self.mobility.insert_here(prefix, here);
         self.count("dynamic_eids_detected");
         self.tell_host_here(prefix);
         self.set_own_mapping(now, OwnMapping::dynamic(eid));
@@ -287,49 +383,11 @@ impl ControlPlane {
         self.config.eids.iter().any(|own| own.prefix.covers(prefix))
     }
 
-    /// A Map-Server says who has registered a host now (DY-03): another site, or nobody any more.
-    pub(super) fn host_registered(&mut self, now: Instant, record: &EidRecord) {
-        let Some(prefix) = record.eid.prefix() else { return };
-        let eid = prefix.first();
-        if prefix != eid.host_prefix() {
-            return;
-        }
-        let Some((index, known)) = self.mobility.range_of(eid.address) else { return };
-        if known != eid {
-            return;
-        }
-        let is_own = |locator: &mapping::wire::LocatorRecord| {
-            locator.address.rloc().is_some_and(|rloc| self.own.contains(rloc))
-        };
-        if record.locators.iter().any(is_own) {
-            return;
-        }
-        if record.ttl_minutes == 0 || record.locators.is_empty() {
-            if self.mobility.away.remove(&prefix).is_some() {
-                self.count("dynamic_eids_away_removed");
-                self.remove_entry(now, &prefix);
-                self.mobility.changes.push_back(HostChange::Forget { eid });
-            }
-            return;
-        }
-        if let Some(here) = self.mobility.here.remove(&prefix) {
-            self.mobility.timers.remove(&(here.due, prefix));
-            self.forget_own_mapping(now, &prefix);
-        }
-        let since = self.mobility.away.insert(prefix, now);
-        self.mobility.away.insert(prefix, since.unwrap_or(now));
-        self.count("dynamic_eids_moved_away");
-        let mapping = Mapping::from_record(record, &self.own);
-        self.install_entry(now, prefix, mapping, now + lifetime(record.ttl_minutes));
-        let interfaces = self.mobility.ranges[index].interfaces.clone();
-        self.mobility.changes.push_back(HostChange::Away { eid, interfaces });
-        self.solicit_correspondents(now, prefix);
-    }
-
     /// DY-05: it is withdrawn.
     fn host_left(&mut self, now: Instant, prefix: EidPrefix) {
-        let Some(here) = self.mobility.here.remove(&prefix) else { return };
-        self.mobility.timers.remove(&(here.due, prefix));
+        if self.mobility.remove_here(&prefix).is_none() {
+            return;
+        }
         self.count("dynamic_eids_expired");
         self.mobility.changes.push_back(HostChange::Forget { eid: prefix.first() });
         self.remove_own_mapping(now, &prefix);
@@ -341,14 +399,14 @@ impl ControlPlane {
         self.mobility.changes.push_back(HostChange::Here { eid: prefix.first(), interfaces });
     }
 
-    /// Asks silent hosts for a sign of life, and gives up those that were silent for too long.
+    /// Asks silent hosts for a sign of life, and gives up those that were silent for too long; looks after those that are away.
     pub(super) fn run_mobility(&mut self, now: Instant) {
         while let Some(&(due, prefix)) = self.mobility.timers.first() {
             if due > now {
                 return;
             }
             let Some(here) = self.mobility.here.get(&prefix) else {
-                self.mobility.timers.pop_first();
+                self.check_away(now, prefix);
                 continue;
             };
             let range = &self.mobility.ranges[here.range];

@@ -14,7 +14,7 @@
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `reconfigure` | another configuration of the own side, in one step |
 //! | `database` | own mappings, which come and go |
-//! | `mobility`, `away` | hosts of dynamic-EID ranges that come and go; those that are elsewhere |
+//! | `mobility`, `away`, `moves` | hosts of dynamic-EID ranges that come and go; those that are elsewhere; how often they may move |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
@@ -40,6 +40,7 @@ mod limit;
 mod locator;
 mod map_cache;
 mod mobility;
+mod moves;
 mod own;
 mod path_mtu;
 mod path_probe;
@@ -172,6 +173,9 @@ pub enum Event {
         /// The version there is.
         own: MapVersion,
     },
+    /// A host of a dynamic-EID range came back too often in a short time: perhaps two hosts have its address. It is left where it is for a
+    /// while.
+    HostHeldDown(EidPrefix),
     /// The map-cache is at its bound: the least recently used entries made room (MC-27).
     MapCacheFull,
 }

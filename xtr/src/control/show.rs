@@ -67,6 +67,15 @@ impl ControlPlane {
             .collect()
     }
 
+    /// What the Map-Servers make of an own mapping: the worst of it.
+    pub(super) fn registration_of(&self, prefix: &EidPrefix) -> Option<RegistrationState> {
+        let of_it = self.registrations.iter().filter(|known| !known.withdrawal);
+        of_it
+            .filter(|registration| registration.prefixes.contains(prefix))
+            .map(|known| known.state(prefix, self.map_server_address(known).is_some()))
+            .min_by_key(|state| *state == RegistrationState::Registered)
+    }
+
     /// `show registrations` on an xTR.
     pub fn registrations_view(&self, now: Instant) -> Vec<OwnRegistrationView> {
         let mut views: Vec<OwnRegistrationView> = Vec::new();

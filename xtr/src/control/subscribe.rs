@@ -486,7 +486,8 @@ impl ControlPlane {
         prefix: EidPrefix,
         record: &EidRecord,
     ) {
-        let is_own = self.database.longest_match(&prefix).is_some();
+        let is_own =
+            self.database.longest_match(&prefix).is_some() && !self.mobility.is_away(&prefix);
         if record.ttl_minutes == 0 || is_own {
             self.remove_entry(now, &prefix);
         } else {

@@ -52,6 +52,10 @@ impl Daemon {
                 let (version, own) = (version.get(), own.get());
                 tracing::warn!(%prefix, %rloc, version, own, "packets with a newer version of our mapping than there is are dropped");
             }
+            Event::HostHeldDown(prefix) => tracing::warn!(
+                %prefix,
+                "seen here and elsewhere in turns: do two hosts have this address? It stays where it is for 10 s"
+            ),
             Event::MapCacheFull => {
                 tracing::debug!("map-cache full: the least recently used entries made room");
             }

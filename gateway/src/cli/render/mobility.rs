@@ -18,6 +18,8 @@ pub(super) fn hosts(hosts: &[HostView]) -> String {
         ("Heard", Right),
         ("Detected", Left),
         ("Interface", Left),
+        ("Registration", Left),
+        ("Held", Right),
         ("RLOCs", Left),
     ];
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
@@ -30,6 +32,8 @@ pub(super) fn hosts(hosts: &[HostView]) -> String {
             clock_or(host.heard_seconds, "-"),
             or_dash(&host.detected_by),
             or_dash(&host.interface),
+            host.registration.map_or("-", |state| state.name()).to_owned(),
+            clock_or(host.held_seconds, "-"),
             rlocs.join(", "),
         ]
     };

@@ -179,3 +179,20 @@ fn dy_02_an_etr_that_got_the_eid_back_hears_no_more_of_its_leaving() {
         assert!(!bench.advance(1).contains(&left), "old news");
     }
 }
+
+#[test]
+fn dy_02_a_covering_registration_that_comes_later_learns_which_eids_are_elsewhere() {
+    let mut bench = Bench::new();
+    let at = |xtr, rloc, eid| register(1, vec![record(eid, &[rloc])]).xtr(xtr).from(rloc);
+    bench.register(&at(2, OTHER_ETR, "10.1.0.7/32"));
+    let home = at(1, ETR, "10.1.0.0/16");
+    let sent = bench.register(&home);
+    let told: Vec<_> = to(&sent, ETR).iter().map(notify).collect();
+    assert_eq!(told.len(), 2, "the acknowledgement and the news");
+    let news = told.iter().find(|told| told.nonce != 1).unwrap();
+    assert_eq!(news.records[0].eid.prefix(), Some(eid_prefix("10.1.0.7/32")));
+    assert_eq!(rlocs_of(&news.records[0]), [ip(OTHER_ETR)]);
+    // A refresh is no news, nor is what it has registered itself.
+    let again = register(2, vec![record("10.1.0.0/16", &[ETR]), record("10.1.0.8/32", &[ETR])]);
+    assert_eq!(to(&bench.register(&again.xtr(1)), ETR).len(), 1);
+}

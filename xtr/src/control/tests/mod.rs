@@ -1,5 +1,6 @@
 //! Tests by requirement id, under a simulated clock.
 mod answering;
+mod away;
 mod balancing;
 mod database;
 mod echo_nonce;
