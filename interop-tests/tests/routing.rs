@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ fn hand_over(beside: Program, neighbour: Program) {
 
 fn native_traffic_enters_through_the_aggregate(stage: &Stage) {
     assert_eq!(stage.neighbour.prefixes().expect("routes"), BTreeSet::from(aggregates()));
-    // The first packets have both tunnel routers ask for the way.
+    // The first packets have the site's router ask for the way back.
     let first = stage.during(|| thread::sleep(Duration::from_millis(300)));
     assert!(first.iter().all(|delivery| delivery.unanswered() < delivery.sent()));
     let [delivery4, delivery6] = stage.during(|| thread::sleep(Duration::from_millis(500)));
@@ -167,6 +167,7 @@ impl Stage {
         let gateways = (0..beside.len()).map(|at| network.start_gateway(at).expect("a gateway"));
         let stage = Self { gateways: gateways.collect(), routers, neighbour, network };
         stage.wait_for_routes(2 * beside.len());
+        stage.warm_up();
         stage
     }
 
@@ -187,6 +188,25 @@ impl Stage {
             before = now;
             assert!(Instant::now() < deadline, "{}", self.state());
             thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Has every gateway know the site's mappings: what a takeover costs is to be seen, not what a look-up costs on a busy machine.
+    fn warm_up(&self) {
+        for (host, gateway) in self.network.gateways.iter().zip(&self.gateways) {
+            let deadline = Instant::now() + PATIENCE;
+            while gateway.counter("map_cache_entries").expect("an answer") < 2 {
+                let send = || {
+                    for to in site_host() {
+                        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                        UdpSocket::bind(any)?.send_to(b"", (to, 9))?;
+                    }
+                    io::Result::Ok(())
+                };
+                host.run(send).expect("a namespace").expect("a datagram");
+                assert!(Instant::now() < deadline, "{}", gateway.log());
+                thread::sleep(Duration::from_millis(100));
+            }
         }
     }
 
@@ -232,6 +252,7 @@ impl Stage {
         self.fail("kill -9", at, |gateway, _| gateway.signal(Signal::SIGKILL));
         self.gateways[at] = self.network.start_gateway(at).expect("the gateway starts again");
         self.wait_for_routes(4);
+        self.warm_up();
     }
 
     /// Nothing is closed, nothing says a word any more: only BFD can see that.
@@ -244,6 +265,7 @@ impl Stage {
         self.gateways[at].signal(Signal::SIGCONT).expect("a signal");
         self.routers[at].hang(false).expect("signals");
         self.wait_for_routes(4);
+        self.warm_up();
     }
 
     /// The other gateway takes over, later only by what the neighbour needs to see the failure.
