@@ -2,7 +2,8 @@
 //!
 //! The tests themselves are in `tests/`, one file per question: do the messages of real peers parse (`captures`), does damaged
 //! input stay harmless to the parsers (`mutations`) and to running daemons (`flood`), does an independent dissector agree with what
-//! the lab sends (`dissection`), do other implementations work with this one (`matrix`).
+//! the lab sends (`dissection`), do FRR and BIRD take the EID aggregates over (`routing`), do other implementations work with this one
+//! (`matrix`).
 
 pub mod captures;
 pub mod corpus;
@@ -12,5 +13,6 @@ pub mod load;
 pub mod matrix;
 pub mod mutate;
 pub mod peers;
+pub mod routing;
 pub mod simulation;
 pub mod site;

@@ -409,6 +409,8 @@ pub struct HostConfig {
     pub announce_metric: u32,
     /// The announced routes are withdrawn while no own RLOC is usable, or no Map-Resolver answers, for longer than this (PI-16).
     pub withdraw_after: Option<Duration>,
+    /// Proxy: how long it forwards what still comes once it has withdrawn the announced routes to end.
+    pub drain: Duration,
     /// Proxy: interfaces that hold an own RLOC and on which native packets for the announced prefixes are taken all the same (PI-07).
     pub native_interfaces: Vec<String>,
     /// xTR: interfaces whose traffic goes into the TUN (policy rule `iif`).

@@ -128,7 +128,9 @@ impl Network {
         let plan = self.plan;
         let (old, new, length) = (plan.rloc(role), plan.moved_rloc(role), plan.core_length());
         match &self.member(role)?.program {
-            Running::Isthmus(daemon) => daemon.reload(&xtr_configuration(&plan, role, true))?,
+            Running::Isthmus(daemon) => {
+                daemon.reload(&xtr_configuration(&plan, role, true))?;
+            }
             Running::Foreign(_) => {
                 let namespace = self.namespace(role)?;
                 link::address(namespace, CORE_LINK, net(new, length)?)?;
