@@ -24,10 +24,14 @@ use plan::{Family, Role};
 use traffic::Host;
 use watch::{Mark, Packet};
 
+use crate::peers::Program;
+
 /// Datagrams of a stream, in each direction.
 pub const STREAM: u32 = 300;
 /// Echo requests in each direction once the first was answered.
 const PINGS: usize = 5;
+/// How often a stream through another implementation is tried.
+const TRIES: u32 = 3;
 /// How long the first answer may take: lookups, and a peer that loses the packets which caused them.
 const FIRST_ANSWER: Duration = Duration::from_secs(20);
 /// How long the counters of a daemon may be behind the wire.
@@ -117,6 +121,31 @@ pub fn exchange(network: &Network, (one, two): (Role, Role), inner: Family) -> i
     if !cell.troubles.is_empty() {
         return Ok(cell);
     }
+    // A data plane in Python loses packets on a busy machine.
+    let foreign = plan.roles().iter().any(|&(_, program)| program != Program::Isthmus);
+    let tries = if foreign { TRIES } else { 1 };
+    let mut number = 1;
+    loop {
+        let mut tried = cell.clone();
+        measure(network, (one, two), inner, &ends, &mut tried)?;
+        if number > 1 {
+            tried.seen += &format!(", try {number}");
+        }
+        if tried.troubles.is_empty() || number == tries {
+            return Ok(tried);
+        }
+        number += 1;
+    }
+}
+
+/// Pings and streams between hosts that answer each other already.
+fn measure(
+    network: &Network,
+    (one, two): (Role, Role),
+    inner: Family,
+    ends: &[Host<'_>; 2],
+    cell: &mut Cell,
+) -> io::Result<()> {
     let before = network.tally()?;
     let mark = network.core().mark();
     for (from, to) in [(&ends[0], &ends[1]), (&ends[1], &ends[0])] {
@@ -125,10 +154,10 @@ pub fn exchange(network: &Network, (one, two): (Role, Role), inner: Family) -> i
     }
     let arrived = traffic::both_ways(&ends[0], &ends[1], STREAM)?;
     cell.expect(arrived == [STREAM; 2], format!("{arrived:?} of {STREAM} datagrams arrived"));
-    judge_core(network, (one, two), inner, mark, &mut cell);
-    judge_counters(network, &before, &mut cell)?;
+    judge_core(network, (one, two), inner, mark, cell);
+    judge_counters(network, &before, cell)?;
     cell.seen = format!("{arrived:?} of {STREAM} datagrams; {}", cell.seen);
-    Ok(cell)
+    Ok(())
 }
 
 /// Pings until an answer comes; how long that took.

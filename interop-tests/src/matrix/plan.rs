@@ -82,7 +82,7 @@ pub struct Plan {
     pub proxy: Option<Program>,
     /// A site of ours that has two RLOCs, so that it can move from one to the other.
     pub mover: Option<Role>,
-    /// Sites of lispers.net register with everything that it has for a locator: a name, geo-coordinates, telemetry.
+    /// Sites of lispers.net register with what it has for a locator besides its address: a name, geo-coordinates.
     pub embellished: bool,
 }
 
