@@ -108,16 +108,21 @@ impl Delivery {
         self.answered.iter().filter(|answered| !**answered).count()
     }
 
-    /// From the first that was lost to the next that arrived again for good.
+    /// The longest time in which nothing that was sent arrived: from the first that was lost to the next that arrived.
     pub fn outage(&self) -> Duration {
-        let lost = |arrived: &bool| !*arrived;
-        let (Some(first), Some(last)) =
-            (self.arrived.iter().position(lost), self.arrived.iter().rposition(lost))
-        else {
-            return Duration::ZERO;
-        };
-        let end = self.sent.get(last + 1).unwrap_or(&self.sent[last]);
-        end.duration_since(self.sent[first])
+        let (mut longest, mut begin) = (Duration::ZERO, None);
+        for (at, arrived) in self.sent.iter().zip(&self.arrived) {
+            match (arrived, begin) {
+                (false, None) => begin = Some(*at),
+                (false, Some(since)) => longest = longest.max(*at - since),
+                (true, Some(since)) => {
+                    longest = longest.max(*at - since);
+                    begin = None;
+                }
+                (true, None) => {}
+            }
+        }
+        longest
     }
 }
 
