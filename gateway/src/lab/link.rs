@@ -130,18 +130,14 @@ pub(crate) fn hand_over(from: &Namespace, name: &'static str, to: &Namespace) ->
 }
 
 /// Makes an Ethernet bridge, which is up.
-pub(crate) fn bridge(namespace: &Namespace, name: &'static str) -> io::Result<()> {
+pub fn bridge(namespace: &Namespace, name: &'static str) -> io::Result<()> {
     namespace.netlink(move |netlink| async move {
         netlink.link().add(LinkBridge::new(name).up().build()).execute().await
     })
 }
 
 /// Plugs a link into a bridge of its namespace and sets it up.
-pub(crate) fn plug(
-    namespace: &Namespace,
-    name: &'static str,
-    bridge: &'static str,
-) -> io::Result<()> {
+pub fn plug(namespace: &Namespace, name: &'static str, bridge: &'static str) -> io::Result<()> {
     let index = index(namespace, bridge)?;
     namespace.netlink(move |netlink| async move {
         let plugged = LinkUnspec::new_with_name(name).controller(index).up().build();

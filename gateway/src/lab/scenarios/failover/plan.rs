@@ -155,7 +155,7 @@ fn gateway(key: &str) -> String {
         "[gateway]\nname = \"pitr\"\nrlocs = [\"{PITR}\"]\nmap-resolvers = [\"{MS}\"]\ntun = {{ queues = 1 }}\n\
          probe = {{ interval = \"1s\" }}\n\
          xtr-id = \"b0de\"\nsite-id = 100\nsubscribe = {{ key-id = 1, key-file = \"{key}\" }}\n\n\
-         [pitr]\neid-aggregates = [\"2001:db8:e000::/36\"]\n"
+         [pitr]\neid-aggregates = [\"2001:db8:e000::/36\"]\nannounce = {{ drain = \"0s\" }}\n"
     )
 }
 
