@@ -80,6 +80,11 @@ pub const RTR_LIST_TTL_MINUTES: u32 = 10;
 pub const MAP_REPLY_INTERVAL: Duration = Duration::from_secs(3);
 /// Map-Replies to one RLOC about one EID-prefix that may go ahead of [`MAP_REPLY_INTERVAL`]: an ITR whose answers are lost asks that often,
 /// once per second, before it pauses (RFC 9301 §5.3, RQ-12, RQ-13), and over that pause the interval holds.
+///
+/// RFC 9301 §5.4 recommends one reply per 3 s. Taken without a burst, it answers about every third of the 11 tries of a lookup: where each hop
+/// loses 30 %, some 3.5 replies, of which all are lost with 0.3^3.5 = 1.5 %. With the burst each try is answered, and a lookup fails with
+/// (1 - 0.7^2)^11 = 0.06 %, or through the ETR, a hop more, with (1 - 0.7^3)^11 = 0.98 %. On average it is one per 3 s all the same: 11
+/// replies are paid for in 33 s, and an ITR that keeps asking begins again after 10 s of tries and a pause of 30 s.
 pub const MAP_REPLY_BURST: u32 = MAP_REQUEST_RETRIES + 1;
 /// Record TTL in minutes of a Negative Map-Reply for an EID of no site (RFC 9301 §8.1, MS-10).
 pub const NEGATIVE_TTL_MINUTES: u32 = 15;

@@ -10,6 +10,7 @@ use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::wire::XtrIdentity;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -223,6 +224,15 @@ pub enum Endpoint {
     Name(String),
 }
 
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
 /// A Map-Server to register with.
 #[derive(Clone, Debug)]
 pub struct MapServer {
@@ -241,6 +251,19 @@ pub struct MapServer {
 }
 
 impl MapServer {
+    /// What its profile relaxes, for those who allow it; `None` of the rules as they are.
+    pub const fn loosened(&self) -> Option<&'static str> {
+        match self.profile {
+            Profile::Rfc9301 => None,
+            Profile::Oor | Profile::Vpp => {
+                Some("its MACs are not truncated, and HMAC-SHA-1 will do")
+            }
+            Profile::LispersNet => Some(
+                "its MACs are not truncated, HMAC-SHA-1 will do, and Map-Requests that it forwards need no inner checksum",
+            ),
+        }
+    }
+
     /// The octets of the Authentication Data that the Map-Server expects.
     pub const fn mac_len(&self) -> usize {
         match self.profile {
@@ -386,6 +409,8 @@ pub struct HostConfig {
     pub announce_metric: u32,
     /// The announced routes are withdrawn while no own RLOC is usable, or no Map-Resolver answers, for longer than this (PI-16).
     pub withdraw_after: Option<Duration>,
+    /// Proxy: how long it forwards what still comes once it has withdrawn the announced routes to end.
+    pub drain: Duration,
     /// Proxy: interfaces that hold an own RLOC and on which native packets for the announced prefixes are taken all the same (PI-07).
     pub native_interfaces: Vec<String>,
     /// xTR: interfaces whose traffic goes into the TUN (policy rule `iif`).

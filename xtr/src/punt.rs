@@ -48,6 +48,13 @@ pub enum Punt {
         /// Its address.
         source: IpAddr,
     },
+    /// Data for an own EID came from an RLOC; once in a while ([`HEARD_AGAIN`](crate::forward::HEARD_AGAIN)) for each.
+    Heard {
+        /// The remote RLOC.
+        rloc: IpAddr,
+        /// The inner source.
+        source: Eid,
+    },
     /// A packet from the core was for a host of a dynamic-EID range that is at another site (DY-04). At most once a second for the same
     /// sender and host.
     Left {

@@ -174,6 +174,9 @@ pub struct OwnRegistrationView {
     pub instance_id: u32,
     /// The Map-Server as configured: address or DNS name.
     pub map_server: String,
+    /// How it deviates from RFC 9301: the name of its profile.
+    #[serde(default)]
+    pub profile: String,
     /// Where it is now; `None` = its name is not resolved yet, or has no address of our families.
     pub address: Option<IpAddr>,
     /// How it stands.

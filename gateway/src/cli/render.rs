@@ -301,6 +301,10 @@ fn own_registrations(registrations: &[OwnRegistrationView]) -> String {
                 }
                 _ => registration.map_server.clone(),
             };
+            let server = match registration.profile.as_str() {
+                "" | "rfc9301" => server,
+                profile => format!("{server}, {profile}"),
+            };
             vec![
                 in_instance(registration.instance_id, registration.prefix),
                 server,

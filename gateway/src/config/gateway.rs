@@ -21,11 +21,14 @@ use crate::rtr::RtrConfig;
 const MAIN_TABLE: u32 = 254;
 /// The tables of this product.
 const SITE_TABLE: i64 = xtr::host::routing::SITE_TABLE as i64;
-const UNDERLAY_TABLE: i64 = xtr::host::routing::UNDERLAY_TABLE as i64;
+const DRAIN_TABLE: i64 = xtr::host::routing::DRAIN_TABLE as i64;
 /// How long something may be wrong before the aggregates are withdrawn, and the bounds of `announce.after`.
 const DEFAULT_WITHDRAW_AFTER: Duration = Duration::from_secs(30);
 const WITHDRAW_AFTER: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3600);
+/// How long a gateway that ends forwards what still comes, and the bounds of `announce.drain`.
+const DEFAULT_DRAIN: Duration = Duration::from_secs(2);
+const DRAIN: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
 /// The default metric of announced aggregates.
 const DEFAULT_METRIC: u32 = 120;
 
@@ -61,6 +64,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
         announce_table: MAIN_TABLE,
         announce_metric: DEFAULT_METRIC,
         withdraw_after: Some(DEFAULT_WITHDRAW_AFTER),
+        drain: DEFAULT_DRAIN,
         ..HostConfig::default()
     };
     let pitr = root.get("pitr").and_then(|node| read_pitr(&node, &rlocs, environment, &mut host));
@@ -167,6 +171,7 @@ fn read_pitr(
             node.error("given though nothing is ever withdrawn", instead);
         }
         host.withdraw_after = withdraws.then_some(after);
+        host.drain = announce.or("drain", DEFAULT_DRAIN, |node| values::duration(node, DRAIN));
         announce.finish();
     }
     host.announce.clone_from(&eid_aggregates);
@@ -187,7 +192,7 @@ fn native_interface(node: &Node<'_>, environment: &Environment) -> Option<String
 
 /// `"main"` or the number of a table; 0, the kernel's own `local` table and ours are none to announce in.
 fn routing_table(node: &Node<'_>) -> Option<u32> {
-    const INSTEAD: &str = "write \"main\" or a table number other than 0, 255, 4341 and 4342";
+    const INSTEAD: &str = "write \"main\" or a table number other than 0, 255 and 4341 to 4343";
     match node.as_text() {
         Some("main") => Some(MAIN_TABLE),
         Some(text) => {
@@ -199,8 +204,8 @@ fn routing_table(node: &Node<'_>) -> Option<u32> {
                 node.error("255 is the kernel's local table", INSTEAD);
                 None
             }
-            SITE_TABLE | UNDERLAY_TABLE => {
-                node.error("4341 and 4342 are this product's own tables", INSTEAD);
+            SITE_TABLE..=DRAIN_TABLE => {
+                node.error("4341 to 4343 are this product's own tables", INSTEAD);
                 None
             }
             number => u32::try_from(number).ok(),

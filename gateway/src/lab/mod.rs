@@ -15,7 +15,7 @@ pub mod link;
 pub mod namespace;
 #[allow(dead_code, reason = "a scenario takes the pieces it needs")]
 pub(crate) mod network;
-pub(crate) mod offload;
+pub mod offload;
 mod pcap;
 pub(crate) mod pressure;
 pub(crate) mod privilege;

@@ -204,7 +204,12 @@ impl<T> Network<T> {
             }
         }
         let now = self.now;
-        self.noticed.extend(self.notices.drain(..).map(|notice| (now, id, notice)));
+        for notice in self.notices.drain(..) {
+            match notice {
+                Notice::OwnMappings => self.observer.own_mappings_changed(id),
+                notice => self.noticed.push((now, id, notice)),
+            }
+        }
         for transmit in sent.drain(..) {
             self.send(id, transmit);
         }

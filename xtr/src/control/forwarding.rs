@@ -243,7 +243,7 @@ impl ControlPlane {
         if !always && same_verdict(&entry.verdict, &verdict) && entry.to_petr == to_petr {
             return;
         }
-        (entry.verdict, entry.to_petr) = (verdict.clone(), to_petr);
+        (entry.verdict, entry.to_petr, entry.used_before) = (verdict.clone(), to_petr, last_used);
         self.fib_updates.push_back(FibUpdate::Insert(prefix, verdict));
     }
 

@@ -221,7 +221,8 @@ pub(super) fn select(
     let standing = |candidate: &Candidate| {
         let eligible = candidate.reachable
             && candidate.priority != 255
-            && is_trackable(own, candidate.address);
+            && own.can_send(candidate.address)
+            && !own.contains(candidate.address);
         match known.get(&candidate.address) {
             _ if !eligible => Standing::Unusable,
             Some(locator) => locator.standing(),
@@ -277,10 +278,10 @@ pub(super) fn same_set(one: &[Adjacency], other: &[Adjacency]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| key(a) == key(b))
 }
 
-/// Why no candidate is usable (EN-24, EN-25, PB-19).
+/// Why no candidate is usable (EN-24, EN-25, PB-19). A family whose own RLOCs are all down is none of ours.
 fn why_none(own: &OwnRlocs, candidates: &[Candidate]) -> DropReason {
     let unicast = || candidates.iter().filter(|candidate| candidate.priority != 255);
-    let of_family = || unicast().filter(|c| own.for_family(c.address).is_some());
+    let of_family = || unicast().filter(|c| own.can_send(c.address));
     if unicast().next().is_some() && of_family().next().is_none() {
         DropReason::NoCommonRlocFamily
     } else if of_family().next().is_some() && of_family().all(|c| own.contains(c.address)) {

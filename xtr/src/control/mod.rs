@@ -11,6 +11,7 @@
 //! | `resolver_watch` | whether any Map-Resolver answers |
 //! | `hint` | what ICMP says of an RLOC, until a probe says better |
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
+//! | `heard` | remote ITRs that send to us |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `reconfigure` | another configuration of the own side, in one step |
 //! | `database` | own mappings, which come and go |
@@ -34,6 +35,7 @@ mod echo_nonce;
 mod etr;
 mod explain;
 mod forwarding;
+mod heard;
 mod hint;
 mod itr;
 mod limit;
@@ -64,21 +66,23 @@ mod ways;
 pub use database::{Origin as MappingOrigin, OwnMapping};
 pub use mobility::{Detection, HostChange, HostGone, HostSeen};
 
-use crate::config::{ControlConfig, Endpoint, Role};
+use crate::config::{ControlConfig, Endpoint, MapServer, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
 use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
 use database::Database;
 use etr::Registration;
+use heard::Heard;
 use itr::Lookups;
 use limit::TokenBucket;
 use locator::{Candidate, Locator, Path, Why};
 use map_cache::{Due, MapCache};
+use mapping::config::Profile;
 use mapping::discard::{Discard, DiscardCounters};
 use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
-use mapping::wire::{CONTROL_PORT, Message};
+use mapping::wire::{CONTROL_PORT, Message, Tolerance};
 use mobility::Mobility;
 use own::OwnRlocs;
 use path_probe::PathProbes;
@@ -211,6 +215,7 @@ pub struct ControlPlane {
     shutting_down: bool,
     replies: ReplyLimiter,
     solicitor: Solicitor,
+    heard: Heard,
     subscriptions: Subscriptions,
     /// In a trusted core.
     trust: Option<Box<Trust>>,
@@ -257,6 +262,7 @@ impl ControlPlane {
             shutting_down: false,
             replies: ReplyLimiter::new(now),
             solicitor: Solicitor::new(now),
+            heard: Heard::default(),
             subscriptions: Subscriptions::new(now, register_nonce_base),
             trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core, now))),
             transmits: VecDeque::new(),
@@ -294,7 +300,8 @@ impl ControlPlane {
         if self.own.is_martian(from.ip()) {
             return self.discard(Discard::SourceMartian);
         }
-        match Message::parse(payload) {
+        let tolerance = self.tolerance(from.ip());
+        match Message::parse_with(payload, tolerance) {
             Err(error) => self.discard(error.into()),
             Ok(Message::MapRequest(request)) if request.smr => self.handle_smr(now, &request),
             Ok(Message::MapRequest(request)) if !request.probe && self.requires_protection() => {
@@ -354,6 +361,7 @@ impl ControlPlane {
                 now,
                 &HostSeen { interface: None, address: *source, how: Detection::Data },
             ),
+            Punt::Heard { rloc, source } => self.handle_heard(now, *rloc, *source),
             Punt::Left { destination, source, rloc, returns } => {
                 self.handle_left(now, (*destination, *rloc), *source, *returns);
             }
@@ -550,6 +558,19 @@ impl ControlPlane {
             Endpoint::Name(name) => {
                 self.names.get(name).into_iter().flatten().filter(reachable).copied().collect()
             }
+        }
+    }
+
+    /// What is relaxed for whoever sends from there: a Map-Server of lispers.net forwards Map-Requests without inner checksum (EC-03).
+    fn tolerance(&self, from: IpAddr) -> Tolerance {
+        let is_lispers_net = |server: &MapServer| {
+            server.profile == Profile::LispersNet
+                && self.addresses_of(&server.endpoint).contains(&from)
+        };
+        if self.config.map_servers.iter().any(is_lispers_net) {
+            Tolerance { zero_inner_checksum: true, ..Tolerance::default() }
+        } else {
+            Tolerance::default()
         }
     }
 

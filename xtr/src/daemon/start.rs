@@ -121,6 +121,15 @@ impl Daemon {
         for note in notes.iter().chain(&switch_notes(&config.host)) {
             tracing::warn!("{note}");
         }
+        for server in &config.control.map_servers {
+            if let Some(loosened) = server.loosened() {
+                let profile = server.profile.name();
+                tracing::warn!(
+                    "Map-Server {} has the profile {profile}: {loosened}",
+                    server.endpoint
+                );
+            }
+        }
         let (path_questions, questions) = mpsc::channel(PATH_QUESTIONS);
         let (answers, path_answers) = mpsc::channel(PATH_ANSWERS);
         let (handle, tun) = (netlink.handle(), engine.tun_index());

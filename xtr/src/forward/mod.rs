@@ -35,6 +35,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 mod encapsulate;
 mod follow;
+mod heard;
 mod hold;
 mod marks;
 mod memo;
@@ -46,6 +47,7 @@ mod registered;
 mod reports;
 mod step;
 
+pub use heard::HEARD_AGAIN;
 pub use hold::{Held, HoldLimits};
 pub use output::{Outer, Output};
 pub use path_mtu::{PathMtus, PathReport, Reported};
@@ -94,6 +96,8 @@ pub struct Forwarder<P> {
     punts: PuntSender,
     icmp_limiter: IcmpLimiter,
     hints: reports::Hints,
+    /// Who sends for own EIDs.
+    heard: heard::Heard,
     hold: hold::Hold,
     /// Who may send what, if that is checked.
     sources: Option<registered::Sources>,
@@ -174,6 +178,7 @@ impl<P: Policy> Forwarder<P> {
             punts,
             icmp_limiter: IcmpLimiter::new(settings.icmp_rate, settings.seed),
             hints: reports::Hints::default(),
+            heard: heard::Heard::default(),
             hold: hold::Hold::new(settings.hold),
             sources: None,
             limiter: None,
@@ -592,6 +597,7 @@ impl<P: Policy> Forwarder<P> {
             Onward::DeliverOwn(prefix) => {
                 if self.deliver(&work, out) {
                     self.arrivals.count(prefix, self.arrived_at, work.traffic);
+                    self.hear(arrival, &work.inner);
                 }
             }
             Onward::Reencapsulate => self.reencapsulate(now, fib, arrival.instance_id, work, out),
