@@ -5,8 +5,8 @@ use crate::packet::Dscp;
 use crate::packet::icmp::Rate;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mapping::auth::Covered;
-use mapping::config::{Algorithm, Profile, Secret};
-use mapping::eid::{EidPrefix, MapVersion};
+use mapping::config::{Algorithm, Profile, RtrKey, Secret};
+use mapping::eid::{EidPrefix, InstanceId, MapVersion};
 use mapping::timers;
 use mapping::wire::XtrIdentity;
 use std::collections::BTreeMap;
@@ -71,6 +71,46 @@ pub struct ControlConfig {
     pub subscribe: Option<Subscribe>,
     /// What LISP headers say beside the instance; `None` in the public Internet profile.
     pub trusted_core: Option<TrustedCore>,
+    /// How NATs are traversed (draft-ermagan-lisp-nat-traversal).
+    pub nat: Option<Nat>,
+}
+
+/// NAT traversal (draft-ermagan-lisp-nat-traversal).
+#[derive(Clone, Debug)]
+pub enum Nat {
+    /// An xTR finds out whether it is behind one; needs [`ControlConfig::identity`].
+    Xtr(NatXtr),
+    /// An RTR carries xTRs that are.
+    Rtr(NatRtr),
+}
+
+/// NAT traversal of an xTR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatXtr {
+    /// Between two Map-Registers through the RTR, which keep the binding (§5.1.1); less than two minutes.
+    pub keepalive: Duration,
+}
+
+/// NAT traversal of an RTR.
+#[derive(Clone, Debug)]
+pub struct NatRtr {
+    /// To whom Map-Registers are relayed, and who answers them.
+    pub map_servers: Vec<RtrMapServer>,
+    /// The instance of their EIDs.
+    pub instance_id: InstanceId,
+    /// EID-prefixes that xTRs behind NATs may have.
+    pub eid_prefixes: Vec<IpNet>,
+    /// How long an xTR is served after its last Map-Register, if its Record TTL is not shorter.
+    pub timeout: Duration,
+}
+
+/// A Map-Server that an RTR relays to.
+#[derive(Clone, Debug)]
+pub struct RtrMapServer {
+    /// Where it is.
+    pub address: IpAddr,
+    /// What proves that a Map-Notify comes from there (§4.4).
+    pub key: RtrKey,
 }
 
 /// Which marks LISP headers carry in a trusted core, never over the public Internet (RFC 9300 §16, RFC 9302 §8).
@@ -326,6 +366,20 @@ pub struct DataConfig {
     pub icmp_rate: Rate,
     /// The same as [`ControlConfig::trusted_core`].
     pub trusted_core: Option<TrustedCore>,
+    /// What NAT traversal needs of it.
+    pub nat: NatPlane,
+}
+
+/// NAT traversal in the data plane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NatPlane {
+    /// Nothing.
+    #[default]
+    Off,
+    /// An xTR: control messages behind LISP headers of Instance ID 0xFFFFFF are for the control plane.
+    Xtr,
+    /// An RTR: packets to translated ports leave from port 4342.
+    Rtr,
 }
 
 impl Default for DataConfig {
@@ -345,6 +399,7 @@ impl Default for DataConfig {
             rate_limits: RateLimits::default(),
             icmp_rate: Rate::default(),
             trusted_core: None,
+            nat: NatPlane::Off,
         }
     }
 }

@@ -36,6 +36,7 @@ mod answers;
 mod events;
 mod health;
 mod lan;
+mod nat;
 mod observe;
 mod reload;
 mod start;
@@ -276,6 +277,7 @@ impl Daemon {
                 | Punt::SourceUnknown { .. }
                 | Punt::Marked { .. }
                 | Punt::HostSpoke { .. }
+                | Punt::ControlInData { .. }
                 | Punt::Heard { .. }
                 | Punt::Left { .. }
                 | Punt::Unreachable { .. } => {
@@ -305,7 +307,7 @@ impl Daemon {
             self.engine.set_marks(marks);
         }
         while let Some(transmit) = self.control.poll_transmit() {
-            if let Err(error) = self.sockets.send(&transmit) {
+            if let Err(error) = self.send(&transmit) {
                 let destination = transmit.destination;
                 tracing::debug!(%destination, %error, "control message not sent");
                 self.control.count_send_failure();

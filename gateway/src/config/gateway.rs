@@ -6,11 +6,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mapping::eid::InstanceId;
 use mapping::timers;
-use xtr::config::{ControlConfig, HostConfig, OwnRloc, RingIntake, Role, RouterConfig};
+use xtr::config::{
+    ControlConfig, HostConfig, Nat, NatPlane, OwnRloc, RingIntake, Role, RouterConfig,
+};
 
 use super::node::{Node, Table};
 use super::{
-    DEFAULT_MAP_CACHE_LIMIT, Environment, lisp_sec, overlap, router, subscription, values,
+    DEFAULT_MAP_CACHE_LIMIT, Environment, lisp_sec, nat, overlap, router, subscription, values,
 };
 use crate::petr::PetrConfig;
 use crate::pitr::PitrConfig;
@@ -69,7 +71,12 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
     };
     let pitr = root.get("pitr").and_then(|node| read_pitr(&node, &rlocs, environment, &mut host));
     let petr = root.get("petr").and_then(|node| read_petr(&node));
-    let rtr = root.get("rtr").and_then(|node| read_rtr(&node, root, &rlocs));
+    let mut nat = None;
+    let rtr = root.get("rtr").and_then(|node| {
+        read_rtr(&node, root, &rlocs, |table, prefixes| {
+            nat = nat::of_rtr(table, environment, (instance_id, prefixes));
+        })
+    });
     if !root.has("pitr")
         && !root.has("petr")
         && let Some(table) = &table
@@ -87,6 +94,9 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
             router::intake(table, ("pitr.native-interfaces", is_set), environment, || {
                 RingIntake::of_proxy(host.native_interfaces.clone(), &host.announce)
             });
+    }
+    if nat.is_some() {
+        data.nat = NatPlane::Rtr;
     }
     if let Some(table) = table {
         table.finish();
@@ -115,6 +125,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
                 merge: false,
                 subscribe,
                 trusted_core: data.trusted_core.clone(),
+                nat: nat.map(Nat::Rtr),
             },
             data,
             host,
@@ -257,7 +268,12 @@ fn read_accept_from(node: &Node<'_>, config: &mut PetrConfig) {
     accept.finish();
 }
 
-fn read_rtr(node: &Node<'_>, root: &Table<'_>, rlocs: &[IpAddr]) -> Option<RtrConfig> {
+fn read_rtr(
+    node: &Node<'_>,
+    root: &Table<'_>,
+    rlocs: &[IpAddr],
+    read_nat: impl FnOnce(&Table<'_>, &[IpNet]),
+) -> Option<RtrConfig> {
     let table = node.table()?;
     if !root.has("petr") {
         table.error(
@@ -273,6 +289,8 @@ fn read_rtr(node: &Node<'_>, root: &Table<'_>, rlocs: &[IpAddr]) -> Option<RtrCo
     for (node, prefix) in &prefixes {
         router::check_holds_no_rloc(node, *prefix, rlocs);
     }
+    let eid_prefixes: Vec<IpNet> = prefixes.into_iter().map(|(_, prefix)| prefix).collect();
+    read_nat(&table, &eid_prefixes);
     table.finish();
-    Some(RtrConfig { eid_prefixes: prefixes.into_iter().map(|(_, prefix)| prefix).collect() })
+    Some(RtrConfig { eid_prefixes })
 }

@@ -13,6 +13,7 @@ pub(crate) mod decode;
 pub(crate) mod keeper;
 pub mod link;
 pub mod namespace;
+mod nat;
 #[allow(dead_code, reason = "a scenario takes the pieces it needs")]
 pub(crate) mod network;
 pub mod offload;

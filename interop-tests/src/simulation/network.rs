@@ -222,6 +222,7 @@ impl<T> Network<T> {
         (self.now, id, destination, &payload).hash(&mut self.trace);
         let port = match source_port {
             SourcePort::Control => CONTROL_PORT,
+            SourcePort::Data => 4341,
             SourcePort::Ephemeral => EPHEMERAL_PORT,
         };
         if !self.connects(source, destination.ip()) {

@@ -107,6 +107,7 @@ impl Plan {
             merge: false,
             subscribe: subscribes(site).then(Subscribe::default),
             trusted_core: None,
+            nat: None,
             proxy_itrs: Vec::new(),
             timeout_by_ttl: false,
         }

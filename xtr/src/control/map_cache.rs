@@ -1,5 +1,5 @@
 //! The map-cache: EID-prefix to mapping, bounded, with expiry (RFC 9301 §5.4, §5.5; RFC 9300 §6).
-use super::locator::Candidate;
+use super::locator::{Candidate, Via};
 use super::own::OwnRlocs;
 use super::status_bits;
 use crate::counters::TrafficCounters;
@@ -39,6 +39,7 @@ impl Mapping {
                     weight: locator.weight,
                     reachable: locator.reachable,
                     ordinal,
+                    via: Via::Usual,
                 })
             })
             .filter(|locator| !own.is_martian(locator.address))

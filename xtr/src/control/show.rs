@@ -1,7 +1,7 @@
 //! What the operator sees of the control plane.
 use super::ControlPlane;
 use super::etr::Registration;
-use super::locator::{Candidate, Locator, Reachability, Why};
+use super::locator::{self, Candidate, Locator, Reachability, Why};
 use super::map_cache::{Entry, Mapping, load};
 use crate::fib::Verdict;
 use crate::view::{
@@ -56,8 +56,14 @@ impl ControlPlane {
                         }
                     }
                 }
-                let nobody =
-                    Candidate { address, priority: 255, weight: 0, reachable: true, ordinal: 0 };
+                let nobody = Candidate {
+                    address,
+                    priority: 255,
+                    weight: 0,
+                    reachable: true,
+                    ordinal: 0,
+                    via: locator::Via::Usual,
+                };
                 let mut view = self.locator_view(now, &best.unwrap_or(nobody), locator.petr);
                 view.mappings = locator.users.len() as u64;
                 (view.packets, view.octets) = (packets, octets);

@@ -39,6 +39,7 @@ mod heard;
 mod hold;
 mod marks;
 mod memo;
+mod nat;
 mod notices;
 mod output;
 mod path_mtu;
@@ -74,6 +75,8 @@ pub struct Settings {
     pub icmp_rate: Rate,
     /// The zero of the coarse clock.
     pub started: Instant,
+    /// Control messages may come behind LISP headers of Instance ID 0xFFFFFF (NT-08).
+    pub control_in_data: bool,
 }
 
 /// The forwarding path of one worker.
@@ -522,6 +525,9 @@ impl<P: Policy> Forwarder<P> {
             self.limit_incoming(now, carrier.source)?;
         }
         let instance_id = lisp::parse(datagram)?;
+        if instance_id.get() == nat::CONTROL && self.settings.control_in_data && depth == 1 {
+            return self.punt_control(carrier.source, &datagram[lisp::HEADER_LEN..], out);
+        }
         let marks = self.heeded_marks(carrier.source, depth, datagram);
         let mut inner = Inner::parse(&datagram[lisp::HEADER_LEN..])?;
         out.step(Step::Unwrapped { source: carrier.source, instance_id, inner: &inner, depth });
