@@ -88,10 +88,18 @@ pub(crate) enum Control {
     /// Asked for this EID; whether it is an RLOC-probe.
     MapRequest {
         probe: bool,
+        /// The source-EID of a Solicit-Map-Request; `None` of any other Map-Request.
+        solicits: Option<IpAddr>,
         eid: Option<IpNet>,
     },
     MapReply {
         probe: bool,
+        records: Vec<Record>,
+    },
+    MapRegister {
+        records: Vec<Record>,
+    },
+    MapNotify {
         records: Vec<Record>,
     },
     /// An Encapsulated Control Message with the packet inside.
@@ -100,13 +108,15 @@ pub(crate) enum Control {
     Other(u8),
 }
 
-/// A mapping record of a Map-Reply.
+/// A mapping record of a Map-Reply, Map-Register or Map-Notify.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) ttl_minutes: u32,
     pub(crate) locator_count: u8,
     pub(crate) action: u8,
     pub(crate) eid: Option<IpNet>,
+    /// Those of its locators that are plain addresses.
+    pub(crate) rlocs: Vec<IpAddr>,
 }
 
 /// An ICMP or ICMPv6 message.
@@ -303,8 +313,17 @@ fn lisp(octets: &[u8]) -> Option<Lisp> {
 fn control(octets: &[u8]) -> Option<Control> {
     let kind = octets.first()? >> 4;
     Some(match kind {
-        1 => Control::MapRequest { probe: octets[0] & 2 != 0, eid: requested_eid(octets) },
-        2 => Control::MapReply { probe: octets[0] & 8 != 0, records: records(octets) },
+        1 => Control::MapRequest {
+            probe: octets[0] & 2 != 0,
+            solicits: address(octets.get(12..)?).filter(|_| octets[0] & 1 != 0),
+            eid: requested_eid(octets),
+        },
+        2 => {
+            let records = records(octets, octets.get(12..).unwrap_or_default());
+            Control::MapReply { probe: octets[0] & 8 != 0, records }
+        }
+        3 => Control::MapRegister { records: authenticated_records(octets) },
+        4 => Control::MapNotify { records: authenticated_records(octets) },
         8 => Control::Encapsulated(Box::new(datagram(octets.get(4..)?)?)),
         other => Control::Other(other),
     })
@@ -321,10 +340,15 @@ fn requested_eid(octets: &[u8]) -> Option<IpNet> {
     prefix(*rest.get(1)?, rest.get(2..)?)
 }
 
-/// The records of a Map-Reply (RFC 9301 §5.4), until one that cannot be read.
-fn records(octets: &[u8]) -> Vec<Record> {
-    let count = octets.get(3).copied().unwrap_or(0);
-    let mut rest = octets.get(12..).unwrap_or_default();
+/// The records behind the authentication data of a Map-Register or Map-Notify (RFC 9301 §5.6, §5.7).
+fn authenticated_records(octets: &[u8]) -> Vec<Record> {
+    let length = u16_at(octets, 14).map_or(0, usize::from);
+    records(octets, octets.get(16 + length..).unwrap_or_default())
+}
+
+/// The records of a message (RFC 9301 §5.4), which begin with `rest`, until one that cannot be read.
+fn records(message: &[u8], mut rest: &[u8]) -> Vec<Record> {
+    let count = message.get(3).copied().unwrap_or(0);
     let mut found = Vec::new();
     for _ in 0..count {
         let Some((record, after)) = record(rest) else { break };
@@ -338,15 +362,18 @@ fn record(octets: &[u8]) -> Option<(Record, &[u8])> {
     let locator_count = *octets.get(4)?;
     let mask_length = *octets.get(5)?;
     let eid_field = octets.get(10..)?;
-    let record = Record {
+    let mut record = Record {
         ttl_minutes: u32_at(octets, 0)?,
         locator_count,
         action: octets.get(6)? >> 5,
         eid: prefix(mask_length, eid_field),
+        rlocs: Vec::new(),
     };
     let mut rest = skip_address(eid_field)?;
     for _ in 0..locator_count {
-        rest = skip_address(rest.get(6..)?)?;
+        let locator = rest.get(6..)?;
+        record.rlocs.extend(address(locator));
+        rest = skip_address(locator)?;
     }
     Some((record, rest))
 }
@@ -364,12 +391,16 @@ fn skip_address(octets: &[u8]) -> Option<&[u8]> {
 }
 
 fn prefix(mask_length: u8, octets: &[u8]) -> Option<IpNet> {
-    let address = match u16_at(octets, 0)? {
-        1 => IpAddr::V4(ipv4_at(octets, 2)?),
-        2 => IpAddr::V6(ipv6_at(octets, 2)?),
-        _ => return None,
-    };
-    IpNet::new(address, mask_length).ok()
+    IpNet::new(address(octets)?, mask_length).ok()
+}
+
+/// An AFI-encoded address of IP.
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    match u16_at(octets, 0)? {
+        1 => ipv4_at(octets, 2).map(IpAddr::V4),
+        2 => ipv6_at(octets, 2).map(IpAddr::V6),
+        _ => None,
+    }
 }
 
 fn u16_at(octets: &[u8], at: usize) -> Option<u16> {
@@ -504,6 +535,7 @@ mod tests {
                 locator_count: 0,
                 action: 1,
                 eid: Some("198.51.100.0/24".parse().unwrap()),
+                rlocs: Vec::new(),
             }]
         );
     }
@@ -521,6 +553,33 @@ mod tests {
         message.extend(inner);
         let Some(Control::Encapsulated(packet)) = control(&message) else { panic!("no ECM") };
         let eid = Some("203.0.113.70/32".parse().unwrap());
-        assert_eq!(packet.control(), Some(&Control::MapRequest { probe: false, eid }));
+        let wanted = Control::MapRequest { probe: false, solicits: None, eid };
+        assert_eq!(packet.control(), Some(&wanted));
+        let mut solicitation = request[..12].to_vec();
+        solicitation[0] |= 1;
+        solicitation.extend([0, 1, 172, 16, 4, 7]);
+        solicitation.extend(&request[14..]);
+        let solicits = Some("172.16.4.7".parse().unwrap());
+        let wanted = Control::MapRequest { probe: false, solicits, eid };
+        assert_eq!(control(&solicitation), Some(wanted));
+    }
+
+    #[test]
+    fn the_records_of_a_map_notify_are_behind_its_authentication_data() {
+        let mut message = vec![0x40, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 0, 16];
+        message.extend([0xaa; 16]);
+        message.extend([0, 0, 5, 160, 1, 32, 0x10, 0, 0, 0, 0, 1, 172, 16, 4, 7]);
+        message.extend([1, 100, 255, 0, 0, 5, 0, 1, 10, 200, 7, 42]);
+        let record = Record {
+            ttl_minutes: 1440,
+            locator_count: 1,
+            action: 0,
+            eid: Some("172.16.4.7/32".parse().unwrap()),
+            rlocs: vec!["10.200.7.42".parse().unwrap()],
+        };
+        assert_eq!(control(&message), Some(Control::MapNotify { records: vec![record] }));
+        for length in 0..message.len() {
+            let _ = control(&message[..length]);
+        }
     }
 }

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -265,6 +266,34 @@ pub fn routes_of_protocol(namespace: &Namespace, protocol: u8) -> io::Result<Vec
                         });
                     found.extend(destination.and_then(|a| IpNet::new(a, length).ok()));
                 }
+            }
+        }
+        Ok(found)
+    })
+}
+
+/// The station that the namespace's kernel knows to have `address`; `None` if it knows none.
+pub(crate) fn station_of(namespace: &Namespace, address: IpAddr) -> io::Result<Option<Vec<u8>>> {
+    namespace.netlink(move |netlink| async move {
+        let mut entries = netlink.neighbours().get().execute();
+        let mut found = None;
+        while let Some(entry) = entries.try_next().await? {
+            let mut station = None;
+            let mut is_it = false;
+            for attribute in entry.attributes {
+                match attribute {
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
+                        is_it = address == IpAddr::V4(v4);
+                    }
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
+                        is_it = address == IpAddr::V6(v6);
+                    }
+                    NeighbourAttribute::LinkLayerAddress(octets) => station = Some(octets),
+                    _ => {}
+                }
+            }
+            if is_it {
+                found = station;
             }
         }
         Ok(found)

@@ -17,6 +17,7 @@ pub mod namespace;
 pub(crate) mod network;
 pub(crate) mod offload;
 mod pcap;
+pub(crate) mod pressure;
 pub(crate) mod privilege;
 pub(crate) mod probe;
 pub(crate) mod processes;

@@ -231,6 +231,29 @@ impl Network {
         Ok(relay)
     }
 
+    /// Joins links of two nodes, which do not route, by a wire; both ends are up.
+    pub(crate) fn wire(
+        &mut self,
+        name: &'static str,
+        one: (&Namespace, &'static str),
+        other: (&Namespace, &'static str),
+    ) -> io::Result<Arc<Relay>> {
+        let wire = Namespace::create(name)?;
+        link::settings(&wire, NO_IPV6)?;
+        link::connect(SITE_MTU, one, (&wire, relay::NEAR))?;
+        link::connect(SITE_MTU, (&wire, relay::FAR), other)?;
+        for (namespace, name) in [one, other] {
+            link::wire_sized(namespace, name)?;
+            offload::compute_checksums(namespace, name)?;
+            link::up(namespace, name)?;
+        }
+        link::up(&wire, relay::NEAR)?;
+        link::up(&wire, relay::FAR)?;
+        let relay = Arc::new(Relay::start(name, wire)?);
+        self.relays.push(relay.clone());
+        Ok(relay)
+    }
+
     fn addresses_and_routes(
         &mut self,
         core: &Core,

@@ -87,6 +87,8 @@ struct Control {
 struct Faults {
     blackholes: BTreeSet<IpAddr>,
     losses: Vec<Loss>,
+    /// Stations whose frames stay on their side.
+    isolated: BTreeSet<[u8; 6]>,
 }
 
 type Predicate = Box<dyn Fn(Way, &Datagram) -> bool + Send>;
@@ -159,6 +161,13 @@ impl Relay {
         OrderedLoss(happened)
     }
 
+    /// Lets no frame to or from this station pass, as a link between data centres does with the gateway that both have.
+    pub(crate) fn isolate(&self, station: [u8; 6]) {
+        self.change(|faults| {
+            faults.isolated.insert(station);
+        });
+    }
+
     /// Takes the carrier from the member's link, or gives it back: what a pulled cable does.
     pub(crate) fn cut(&self, is_cut: bool) -> io::Result<()> {
         if is_cut { link::down(&self.wire, FAR) } else { link::up(&self.wire, FAR) }
@@ -214,7 +223,9 @@ impl Control {
     }
 
     fn note(&self, faults: &Faults) {
-        let any = !faults.blackholes.is_empty() || !faults.losses.is_empty();
+        let any = !faults.blackholes.is_empty()
+            || !faults.losses.is_empty()
+            || !faults.isolated.is_empty();
         self.faulty.store(any, Ordering::Release);
     }
 
@@ -223,10 +234,13 @@ impl Control {
         if !self.faulty.load(Ordering::Acquire) {
             return false;
         }
+        let mut faults = self.faults();
+        if faults.isolates(frame) {
+            return true;
+        }
         let Some(packet) = frame.get(ETHERNET..).and_then(decode::datagram) else {
             return false;
         };
-        let mut faults = self.faults();
         let swallowed = faults.swallow(way, &packet);
         self.note(&faults);
         swallowed
@@ -234,6 +248,12 @@ impl Control {
 }
 
 impl Faults {
+    fn isolates(&self, frame: &[u8]) -> bool {
+        let is_isolated = |station: &[u8]| self.isolated.iter().any(|known| known == station);
+        let stations = frame.get(..6).zip(frame.get(6..12));
+        stations.is_some_and(|(to, from)| is_isolated(to) || is_isolated(from))
+    }
+
     fn swallow(&mut self, way: Way, packet: &Datagram) -> bool {
         if self.blackholes.contains(&packet.destination) {
             return true;
@@ -334,7 +354,7 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> nix::Result<Option<usize>> {
 }
 
 /// A socket for every frame of one link of the calling thread's namespace.
-fn port(name: &str) -> io::Result<OwnedFd> {
+pub(crate) fn port(name: &str) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
     let mut links = getifaddrs()?.filter(|link| link.interface_name == name);
@@ -371,6 +391,21 @@ mod tests {
         assert!(!control.swallows(Way::ToMember, &frame("198.51.100.22", 1)));
         control.faults().blackholes.remove(&dead);
         assert!(!control.swallows(Way::ToMember, &frame("198.51.100.21", 1)));
+    }
+
+    #[test]
+    fn the_frames_of_an_isolated_station_do_not_pass_either_way() {
+        let control = Control::default();
+        let gateway = [0, 0, 0x5e, 0, 1, 1];
+        control.faults().isolated.insert(gateway);
+        control.note(&control.faults());
+        let plain = frame("198.51.100.21", 1);
+        let (mut to, mut from) = (plain.clone(), plain.clone());
+        to[..6].copy_from_slice(&gateway);
+        from[6..12].copy_from_slice(&gateway);
+        assert!(control.swallows(Way::ToMember, &to) && control.swallows(Way::ToCore, &from));
+        assert!(!control.swallows(Way::ToMember, &plain));
+        assert!(!control.swallows(Way::ToMember, &gateway));
     }
 
     #[test]

@@ -57,6 +57,11 @@ impl Checks {
         checks
     }
 
+    /// For observations that may be made again: nothing is shown, and nothing counts until it is recorded here.
+    pub(crate) fn apart(&self) -> Self {
+        Self::begin(self.scenario, self.title, false)
+    }
+
     /// Records whether `observed` is what had to be seen.
     pub(crate) fn that(
         &mut self,

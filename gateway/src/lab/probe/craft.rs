@@ -47,7 +47,7 @@ impl Header {
 
     /// The packet with this header, `protocol` and `payload`; `None` if it is too long for IP or the
     /// addresses are of two families.
-    fn packet(&self, protocol: IpNextHeaderProtocol, payload: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn packet(&self, protocol: IpNextHeaderProtocol, payload: &[u8]) -> Option<Vec<u8>> {
         let mut packet = vec![0; self.length()];
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {

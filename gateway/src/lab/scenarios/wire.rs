@@ -42,7 +42,7 @@ pub(crate) fn carrying<'a>(
 /// Map-Requests (no RLOC-probes) of one xTR for an EID-prefix around `eid`, encapsulated ones included.
 pub(crate) fn map_requests(packets: &[Datagram], xtr: IpAddr, eid: IpAddr) -> usize {
     let asks = |packet: &&Datagram| match packet.control() {
-        Some(Control::MapRequest { probe: false, eid: Some(asked) }) => asked.contains(&eid),
+        Some(Control::MapRequest { probe: false, eid: Some(asked), .. }) => asked.contains(&eid),
         _ => false,
     };
     packets.iter().filter(|packet| packet.source == xtr).filter(asks).count()

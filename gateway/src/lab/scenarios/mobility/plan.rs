@@ -1,10 +1,14 @@
-//! The network of the scenario, and the configuration of its routers.
+//! The network of the scenario.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::configuration::{
+    self, CLIENTS, GATEWAY_STATION, Keys, OF_D, OF_E, RANGES, REGISTRATIONS, Router, SITES, WHOLE,
+};
 use crate::lab::addresses::net;
 use crate::lab::link;
+use crate::lab::namespace::Namespace;
 use crate::lab::network::{Access, Core, Network, Plan};
 use crate::lab::topology::{HOST_LINK, SITE_LINK, SITE_MTU, default_of};
 
@@ -12,22 +16,23 @@ use crate::lab::topology::{HOST_LINK, SITE_LINK, SITE_MTU, default_of};
 pub(crate) static PLAN: Plan = Plan { name: "data-centres", drawing: DRAWING, build };
 
 const DRAWING: &str = r"
-     host-c 192.168.1.12                               ms 10.1.1.1
-        |   2001:db8:e00c::12                           |
-     xtr-c  10.10.1.1                                   |
-        |                                               |
-     ===+==================== core =====================+====
-              |                              |
-            relay                          relay              0, 25 or 100 ms one way
-              |                              |
-     xtr-1  10.100.19.21            xtr-2  10.200.7.42
-        |  gateway 172.16.4.1          |  gateway 172.16.4.1
-        |  2001:db8:e004::1            |  2001:db8:e004::1    both 00:00:5e:00:01:01
-     DC1  172.16.4.0/24             DC2  172.16.9.0/24
+     host-c 192.168.1.12    host-d 192.168.2.12    host-e 192.168.3.12       ms 10.1.1.1
+        |   2001:db8:e00c::12  |   2001:db8:e00d::12  |   2001:db8:e00e::12    |
+     xtr-c  10.10.1.1       xtr-d  10.20.1.1       xtr-e  10.30.1.1            |
+        |                      |                      | subscribes             |
+     ===+======================+======== core ========+========================+====
+              |                              |           |        |
+            relay                          relay         |        | 0, 25 or 100 ms one way
+              |                              |           |        |
+     xtr-1  10.100.19.21            xtr-2  10.200.7.42   |     xtr-p  10.100.30.1 at DC1, 10.200.30.1 at DC2
+        |  gateway 172.16.4.1          |  gateway 172.16.4.1      |
+        |  2001:db8:e004::1            |  2001:db8:e004::1     host-p 172.16.20.12, 2001:db8:e014::12
+     DC1  172.16.4.0/24 - - - - - - DC2  172.16.9.0/24   |
           2001:db8:e004::/64             2001:db8:e009::/64
-        |                              |
-        +--- vm 172.16.4.7 ---> moves -+
-             2001:db8:e004::7
+        |              both 00:00:5e:00:01:01            |
+        +--- vm 172.16.4.7 ---> moves -+                 +--- xtr-t, xtr-u: another tenant, instance 7,
+             2001:db8:e004::7                                 with the addresses of DC1 and of site C
+     - - - the subnet is extended at the end only
 ";
 
 /// The bridge of a data centre, and that of the fabric that the VM's link is plugged into, which reaches one data centre at a time.
@@ -36,20 +41,35 @@ pub(super) const BRIDGE: &str = "br0";
 pub(super) const VM_PORT: &str = "vm";
 /// The fabric's links to the data centres.
 pub(super) const UPLINKS: [&str; 2] = ["to-dc1", "to-dc2"];
+/// The link of a data centre to the other one; in no bridge at first.
+pub(super) const EXTENSION: &str = "extension";
 
 const CORE: IpAddr = v4(10, 1, 1, 254);
 const CORE6: IpAddr = v6(0xc0, 0x254);
 pub(super) const MS: IpAddr = v4(10, 1, 1, 1);
 pub(super) const XTR_C: IpAddr = v4(10, 10, 1, 1);
+pub(super) const XTR_D: IpAddr = v4(10, 20, 1, 1);
+pub(super) const XTR_E: IpAddr = v4(10, 30, 1, 1);
+/// The other tenant's.
+pub(super) const XTR_T: IpAddr = v4(10, 40, 1, 1);
+pub(super) const XTR_U: IpAddr = v4(10, 41, 1, 1);
+/// Those of site P, one in each data centre.
+pub(super) const P: [IpAddr; 2] = [v4(10, 100, 30, 1), v4(10, 200, 30, 1)];
+/// The instance of the other tenant.
+pub(super) const TENANT: u32 = 7;
 /// The data centres' locators.
 pub(super) const XTR: [IpAddr; 2] = [v4(10, 100, 19, 21), v4(10, 200, 7, 42)];
 /// The client's addresses.
 pub(super) const CLIENT: [IpAddr; 2] = [v4(192, 168, 1, 12), v6(0xe00c, 0x12)];
+/// Those of a site that asks late, of one that subscribes, and of one that moves as a whole.
+pub(super) const HOST_D: [IpAddr; 2] = [v4(192, 168, 2, 12), v6(0xe00d, 0x12)];
+pub(super) const HOST_E: [IpAddr; 2] = [v4(192, 168, 3, 12), v6(0xe00e, 0x12)];
+pub(super) const HOST_P: [IpAddr; 2] = [v4(172, 16, 20, 12), v6(0xe014, 0x12)];
 /// The VM's.
 pub(super) const VM: [IpAddr; 2] = [v4(172, 16, 4, 7), v6(0xe004, 7)];
 /// Another host of the VM's subnet, which stays.
 pub(super) const NEIGHBOUR: [IpAddr; 2] = [v4(172, 16, 4, 8), v6(0xe004, 8)];
-const GATEWAY: [IpAddr; 2] = [v4(172, 16, 4, 1), v6(0xe004, 1)];
+pub(super) const GATEWAY: [IpAddr; 2] = [v4(172, 16, 4, 1), v6(0xe004, 1)];
 /// In no range.
 pub(super) const STRANGER: IpAddr = v4(172, 16, 5, 9);
 
@@ -65,11 +85,22 @@ fn build(network: &mut Network) -> io::Result<()> {
     let core = network.core("core", CORE, CORE6)?;
     let ms = network.node("ms")?;
     network.access(&core, &ms, Access::of(&ms, "core0", &[MS]))?;
-    let xtr_c = network.router("xtr-c")?;
-    network.access(&core, &xtr_c, Access::of(&xtr_c, "core0", &[XTR_C]))?;
-    let host_c = network.node("host-c")?;
-    let subnets = [(v4(192, 168, 1, 1), CLIENT[0], 24), (v6(0xe00c, 1), CLIENT[1], 64)];
-    network.site(&xtr_c, &host_c, &subnets)?;
+    for (router, host, rloc, addresses) in [
+        ("xtr-c", "host-c", XTR_C, CLIENT),
+        ("xtr-d", "host-d", XTR_D, HOST_D),
+        ("xtr-e", "host-e", XTR_E, HOST_E),
+        ("xtr-t", "host-t", XTR_T, VM),
+        ("xtr-u", "host-u", XTR_U, CLIENT),
+    ] {
+        let router = network.router(router)?;
+        network.access(&core, &router, Access::of(&router, "core0", &[rloc]))?;
+        site(network, &router, host, addresses)?;
+    }
+    let xtr_p = network.router("xtr-p")?;
+    for (at_core, at_router, rloc) in [("p-dc1", "dc1", P[0]), ("p-dc2", "dc2", P[1])] {
+        network.access(&core, &xtr_p, Access { at_core, at_router, rlocs: &[rloc] })?;
+    }
+    site(network, &xtr_p, "host-p", HOST_P)?;
     data_centre(
         network,
         &core,
@@ -85,9 +116,35 @@ fn build(network: &mut Network) -> io::Result<()> {
         [(v4(172, 16, 9, 1), 24), (v6(0xe009, 1), 64)],
     )?;
     fabric(network)?;
+    let [dc1, dc2] = [network.namespace("dc1")?, network.namespace("dc2")?];
+    let extension = network.wire("extension", (&dc1, EXTENSION), (&dc2, EXTENSION))?;
+    extension.isolate(GATEWAY_STATION);
     machine(network, "vm", ("fabric", VM_PORT), VM)?;
     machine(network, "stays", ("dc1", "stays"), NEIGHBOUR)?;
     start(network)
+}
+
+/// The host of a site, in two subnets; the router has the first address of each.
+fn site(
+    network: &mut Network,
+    router: &Namespace,
+    host: &'static str,
+    [v4, v6]: [IpAddr; 2],
+) -> io::Result<()> {
+    let host = network.node(host)?;
+    let subnets = [(first_of(v4), v4, 24), (first_of(v6), v6, 64)];
+    network.site(router, &host, &subnets)
+}
+
+/// The first address of the subnet (/24 or /64) that an address is in.
+fn first_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            Ipv4Addr::new(a, b, c, 1).into()
+        }
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64 | 1).into(),
+    }
 }
 
 /// A router, and a bridge as its site.
@@ -147,89 +204,51 @@ fn machine(
 }
 
 fn start(network: &mut Network) -> io::Result<()> {
-    let keys = [network.key("c")?, network.key("dc")?];
-    let at = |network: &Network, name: &str| network.namespace(name);
-    let ms = network.daemon("mapping", at(network, "ms")?.as_ref(), &map_server(&keys))?;
-    let client = xtr("xtr-c", XTR_C, &keys[0], ["192.168.1.0/24", "2001:db8:e00c::/64"]);
-    network.daemon("xtr", at(network, "xtr-c")?.as_ref(), &client)?;
-    for (name, rloc, prefixes) in [
-        ("xtr-1", XTR[0], ["172.16.4.0/24", "2001:db8:e004::/64"]),
-        ("xtr-2", XTR[1], ["172.16.9.0/24", "2001:db8:e009::/64"]),
-    ] {
-        let text = xtr(name, rloc, &keys[1], prefixes) + &dynamic();
-        network.daemon("xtr", at(network, name)?.as_ref(), &text)?;
+    for site in SITES {
+        network.key(site)?;
     }
-    let core = network.namespace("core")?;
-    network.capture(&core, true)?;
-    network.wait_for_registrations(&ms, 6)
-}
-
-fn map_server([c, dc]: &[String; 2]) -> String {
-    format!(
-        "[mapping]\nname = \"ms\"\nlisten = [\"{MS}\"]\n\n\
-         [[site]]\nname = \"c\"\nkeys = [{{ id = 1, file = \"{c}\" }}]\n\
-         eid-prefixes = [\"192.168.1.0/24\", \"2001:db8:e00c::/64\"]\n\n\
-         [[site]]\nname = \"dc\"\nkeys = [{{ id = 1, file = \"{dc}\" }}]\neid-prefixes = [\
-         {{ prefix = \"172.16.4.0/24\", accept-more-specifics = true }}, \
-         {{ prefix = \"2001:db8:e004::/64\", accept-more-specifics = true }}, \
-         \"172.16.9.0/24\", \"2001:db8:e009::/64\"]\n"
-    )
-}
-
-fn xtr(name: &str, rloc: IpAddr, key: &str, prefixes: [&str; 2]) -> String {
-    let mut text = format!(
-        "[xtr]\nname = \"{name}\"\nrlocs = {{ core = {{ address = \"{rloc}\" }} }}\n\
-         map-servers = [{{ address = \"{MS}\", key-id = 1, key-file = \"{key}\" }}]\n\
-         map-resolvers = [\"{MS}\"]\nregistration-interval = \"10s\"\ntun = {{ queues = 1 }}\n"
-    );
-    for prefix in prefixes {
-        text.push_str(&format!(
-            "\n[[eid]]\nprefix = \"{prefix}\"\ninterfaces = [\"{SITE_LINK}\"]\n"
-        ));
+    let keys = Keys::of(network);
+    let start = |network: &mut Network, role, name: &str, text: &str| -> io::Result<_> {
+        let namespace = network.namespace(name)?;
+        network.daemon(role, &namespace, text)
+    };
+    let ms = start(network, "mapping", "ms", &configuration::map_server(&keys))?;
+    for at in 0..2 {
+        let text = configuration::data_centre(&keys, at, &leases(network, at), false);
+        start(network, "xtr", ["xtr-1", "xtr-2"][at], &text)?;
     }
-    text
-}
-
-/// The same at both data centres.
-fn dynamic() -> String {
-    ["172.16.4.0/24", "2001:db8:e004::/64"]
-        .iter()
-        .zip(GATEWAY)
-        .map(|(range, gateway)| {
-            format!(
-                "\n[[dynamic-eid]]\nrange = \"{range}\"\ninterfaces = [\"{SITE_LINK}\"]\ntimeout = \"3s\"\n\
-                 gateway = {{ mac = \"00:00:5e:00:01:01\", addresses = [\"{gateway}\"] }}\n"
-            )
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-    use crate::config;
-
-    #[test]
-    fn every_file_passes_the_products_own_check() {
-        let directory = tempfile::tempdir().unwrap();
-        let key = directory.path().join("site.key");
-        fs::write(&key, "0123456789abcdef").unwrap();
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        let key = key.display().to_string();
-        let prefixes = ["172.16.4.0/24", "2001:db8:e004::/64"];
-        for text in [
-            map_server(&[key.clone(), key.clone()]),
-            xtr("xtr-c", XTR_C, &key, ["192.168.1.0/24", "2001:db8:e00c::/64"]),
-            xtr("xtr-1", XTR[0], &key, prefixes) + &dynamic(),
-        ] {
-            let path = directory.path().join("file.toml");
-            fs::write(&path, &text).unwrap();
-            if let Err(refused) = config::load(&path, None) {
-                panic!("{:?}\n{text}", refused.errors);
-            }
-        }
+    let tenants = [("xtr-t", XTR_T, RANGES), ("xtr-u", XTR_U, CLIENTS)];
+    for (name, rloc, prefixes) in tenants {
+        let rlocs = [("core", rloc)];
+        let router =
+            Router { instance_id: TENANT, ..Router::new(name, &rlocs, "tenant", prefixes) };
+        start(network, "xtr", name, &router.text(&keys))?;
     }
+    for (name, site, rloc, prefixes) in
+        [("xtr-c", "c", XTR_C, CLIENTS), ("xtr-d", "d", XTR_D, OF_D), ("xtr-e", "e", XTR_E, OF_E)]
+    {
+        let rlocs = [("core", rloc)];
+        let subscribes = site == "e";
+        let router = Router { subscribes, ..Router::new(name, &rlocs, site, prefixes) };
+        start(network, "xtr", name, &router.text(&keys))?;
+    }
+    start(network, "xtr", "xtr-p", &whole_prefix(&keys, 0))?;
+    for (name, is_router) in [("core", true), ("host-t", false), ("host-u", false)] {
+        let namespace = network.namespace(name)?;
+        network.capture(&namespace, is_router)?;
+    }
+    network.wait_for_registrations(&ms, REGISTRATIONS)
+}
+
+/// The router of site P, which is reached in that data centre.
+pub(super) fn whole_prefix(keys: &Keys, at: usize) -> String {
+    let rlocs = [("dc1", P[0]), ("dc2", P[1])];
+    let locator_set = Some(rlocs[at].0);
+    Router { locator_set, ..Router::new("xtr-p", &rlocs, "p", WHOLE) }.text(keys)
+}
+
+/// The file of a data centre's DHCP server.
+pub(super) fn leases(network: &Network, at: usize) -> String {
+    let file = ["dc1.leases", "dc2.leases"][at];
+    network.directory().join(file).display().to_string()
 }
