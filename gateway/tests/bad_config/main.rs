@@ -2,8 +2,13 @@
 
 mod cluster_and_ddt;
 mod data;
+mod data_plane;
 mod gateway;
+mod locators;
 mod mapping;
+mod probe;
+mod registration;
+mod trusted_core;
 mod xtr;
 
 use std::fs::{self, Permissions};

@@ -16,6 +16,8 @@ use std::time::Instant;
 const PROBE_REPLIES_PER_SECOND: u32 = 2_000;
 /// (RLOC, EID-prefix) pairs remembered; beyond it no other is answered until the oldest is forgotten.
 const TRACKED_REPLIES: usize = 65_536;
+/// More-specifics beside the mapping that was asked for: 255 records is the most that a Map-Reply counts.
+const MAX_MORE_SPECIFICS: usize = 254;
 
 /// One Map-Reply per destination RLOC and EID-prefix in 3 s on average, with a burst for an ITR whose answers are lost (RP-15, §27 item 19).
 #[derive(Debug)]
@@ -157,7 +159,7 @@ impl ControlPlane {
             return self.discard(Discard::ReplyRateLimited);
         }
         reply.records.push(self.own_record(matched, None));
-        let within = self.database_within(&matched);
+        let within = self.database_within(&matched).take(MAX_MORE_SPECIFICS);
         reply.records.extend(within.map(|prefix| self.own_record(prefix, None)));
         if seal.is_some() {
             self.count("protected_map_replies_sent");
@@ -272,7 +274,9 @@ impl ControlPlane {
             if payload.len() <= limit || reply.records.len() <= 1 {
                 break payload;
             }
-            reply.records.pop();
+            // They are of about one size: what is too much goes at once, for a site may have thousands of hosts.
+            let fit = reply.records.len() * limit / payload.len();
+            reply.records.truncate(fit.clamp(1, reply.records.len() - 1));
         };
         self.count("map_replies_sent");
         self.transmit(source, SourcePort::Control, destination, payload);

@@ -1,6 +1,7 @@
 //! Map-Versioning: the versions of own mappings, and what headers say of versions (RFC 9302).
 use super::itr::Purpose;
 use super::map_cache::lifetime;
+use super::trust::Trust;
 use super::{ControlPlane, Event, MappingOrigin};
 use crate::config::{ControlConfig, KeptVersion, TrustedCore};
 use crate::marks::StatusBits;
@@ -49,6 +50,21 @@ impl OwnVersion {
     fn next_timeout(&self) -> Option<Instant> {
         let older = (!self.refuses_older).then_some(self.older_until);
         older.into_iter().chain(self.no_bits_until).min()
+    }
+}
+
+impl Trust {
+    /// Forgets own mappings that are gone; whether there were any.
+    fn forget_own(&mut self, is_gone: impl Fn(&EidPrefix) -> bool) -> bool {
+        let (before, timers) = (self.own.len(), &mut self.own_timers);
+        self.own.retain(|known, own| {
+            let goes = is_gone(known);
+            if let Some(due) = own.next_timeout().filter(|_| goes) {
+                timers.remove(&(due, *known));
+            }
+            !goes
+        });
+        self.own.len() != before
     }
 }
 
@@ -103,16 +119,7 @@ impl ControlPlane {
             database.get(prefix).is_some_and(|own| own.origin == MappingOrigin::Configured)
         };
         let Some(trust) = &mut self.trust else { return };
-        let before = trust.own.len();
-        let timers = &mut trust.own_timers;
-        trust.own.retain(|known, own| {
-            let stays = database.get(known).is_some();
-            if !stays && let Some(due) = own.next_timeout() {
-                timers.remove(&(due, *known));
-            }
-            stays
-        });
-        let mut changed = trust.own.len() != before;
+        let mut changed = trust.forget_own(|known| database.get(known).is_none());
         for (prefix, locators) in current {
             let Some(own) = trust.own.get_mut(&prefix) else {
                 let version = match first_version(&trust.core, &prefix, &locators) {

@@ -99,6 +99,11 @@ impl Buffers {
     pub(super) fn adapt(&mut self, octets: usize, count: usize) {
         let is_large = octets > count * LARGE;
         self.limit = if is_large { FEW.min(self.entries) } else { self.entries };
+        self.refill();
+    }
+
+    /// Gives the kernel what it may have and nobody uses.
+    pub(super) fn refill(&mut self) {
         while self.with_kernel < self.limit
             && let Some(id) = self.spare.pop()
         {
@@ -185,6 +190,31 @@ mod tests {
 
     fn with_kernel(buffers: &Buffers) -> (u16, usize) {
         (buffers.with_kernel, buffers.spare.len())
+    }
+
+    #[test]
+    fn the_kernel_gets_others_while_the_few_are_under_way() {
+        let ring = match IoUring::new(8) {
+            Ok(ring) => ring,
+            Err(error) => return println!("SKIP: no io_uring: {error}"),
+        };
+        let mut buffers = Buffers::new(&ring, 0, ENTRIES).unwrap();
+        buffers.adapt(60_000, 1);
+        for id in 0..ENTRIES {
+            buffers.claim(id, 60_000).unwrap();
+        }
+        (0..ENTRIES).for_each(|id| buffers.settle(id, 1));
+        assert!(!buffers.any_with_kernel(), "operations point into all of them");
+        (0..2 * FEW).for_each(|id| buffers.release(id));
+        assert_eq!(with_kernel(&buffers), (FEW, FEW.into()));
+        for id in 0..FEW {
+            buffers.claim(id, 60_000).unwrap();
+            buffers.settle(id, 1);
+        }
+        assert!(!buffers.any_with_kernel());
+        buffers.refill();
+        assert_eq!(with_kernel(&buffers), (FEW, 0), "spare ones take their place");
+        drop(ring);
     }
 
     #[test]

@@ -120,7 +120,9 @@ impl<P: Policy> Worker<P> {
         while !self.control.stop.load(Ordering::Acquire) {
             self.io.arm()?;
             let timeout = self.timeout(Instant::now());
-            self.io.ring.wait(self.io.in_flight + 1, timeout)?;
+            // What could not be armed for want of buffers waits for those that are under way, and for nothing else.
+            let want = self.io.in_flight + usize::from(self.io.to_arm.is_empty());
+            self.io.ring.wait(want.max(1), timeout)?;
             self.io.reap()?;
             self.io.gather()?;
             let now = Instant::now();
@@ -228,6 +230,8 @@ impl Io {
         let Self { ring, tun, udp, to_arm, template, wake_count, icmp_files, descriptors, .. } =
             self;
         let mut result = Ok(());
+        tun.refill();
+        udp.refill();
         to_arm.retain(|operation| {
             let started = match operation {
                 Operation::Wake => {

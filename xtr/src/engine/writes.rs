@@ -11,8 +11,10 @@ use zerocopy::IntoBytes;
 
 /// Writes one worker can have under way.
 const WRITES: u16 = 256;
-/// Flows merged at a time; a power of two.
-const MERGERS: usize = 64;
+/// Flows merged at a time: so many sets, a power of two, each with so many ways. Two flows that shared a place would end each other's
+/// super-packets with every packet.
+const SETS: usize = 64;
+const WAYS: usize = 8;
 /// Room for the virtio-net header and the headers of a super-packet.
 const HEAD_LEN: usize = VirtioNetHeader::LEN + MAX_HEADERS_LEN;
 
@@ -33,6 +35,8 @@ struct Write {
 struct Merger {
     coalescer: Coalescer,
     write: Option<u16>,
+    /// Of the flow that it is, or was last, for.
+    flow_hash: u64,
 }
 
 /// All writes of one worker.
@@ -42,6 +46,10 @@ pub(super) struct Writes {
     /// Begun since the last flush, in order.
     queue: Vec<u16>,
     mergers: Box<[Merger]>,
+    /// The mergers used since the last flush, some of them more than once.
+    used: Vec<u16>,
+    /// Which way of a set goes next when all are in use.
+    victim: u8,
 }
 
 impl Writes {
@@ -50,7 +58,9 @@ impl Writes {
             slots: (0..WRITES).map(|_| Write::new()).collect(),
             free: (0..WRITES).rev().collect(),
             queue: Vec::with_capacity(usize::from(WRITES)),
-            mergers: (0..MERGERS).map(|_| Merger::default()).collect(),
+            mergers: (0..SETS * WAYS).map(|_| Merger::default()).collect(),
+            used: Vec::with_capacity(SETS * WAYS),
+            victim: 0,
         }
     }
 
@@ -81,7 +91,7 @@ impl Writes {
         packet: &[u8],
         current: &Current,
     ) -> Result<bool, DropReason> {
-        let slot = flow_hash as usize % MERGERS;
+        let slot = self.merger_of(flow_hash);
         if self.mergers[slot].coalescer.packets() >= MAX_PACKETS {
             self.finish(slot);
         }
@@ -98,6 +108,7 @@ impl Writes {
             Offer::Started(payload) => match self.begin() {
                 Ok(index) => {
                     self.mergers[slot].write = Some(index);
+                    self.used.push(slot as u16);
                     Ok(self.append(index, packet, payload, current))
                 }
                 Err(reason) => {
@@ -117,8 +128,8 @@ impl Writes {
 
     /// Ends all super-packets and yields the writes in the order they must be submitted.
     pub(super) fn flush(&mut self) -> impl Iterator<Item = (u16, *const iovec, u32)> {
-        for slot in 0..MERGERS {
-            self.finish(slot);
+        while let Some(slot) = self.used.pop() {
+            self.finish(usize::from(slot));
         }
         let slots = &mut self.slots;
         self.queue.drain(..).map(|index| {
@@ -145,6 +156,23 @@ impl Writes {
         write.buffers[..write.buffer_count].iter().for_each(|&buffer| release(buffer));
         write.buffer_count = 0;
         self.free.push(index);
+    }
+
+    /// The merger of a flow: the one that has it, else a free one, else one whose flow has to end.
+    fn merger_of(&mut self, flow_hash: u64) -> usize {
+        let first = flow_hash as usize % SETS * WAYS;
+        let ways = &self.mergers[first..first + WAYS];
+        let own = |merger: &Merger| merger.write.is_some() && merger.flow_hash == flow_hash;
+        let way = ways.iter().position(own);
+        let way = way.or_else(|| ways.iter().position(|merger| merger.write.is_none()));
+        let way = way.unwrap_or_else(|| {
+            self.victim = self.victim.wrapping_add(1);
+            let way = usize::from(self.victim) % WAYS;
+            self.finish(first + way);
+            way
+        });
+        self.mergers[first + way].flow_hash = flow_hash;
+        first + way
     }
 
     fn begin(&mut self) -> Result<u16, DropReason> {
@@ -253,10 +281,14 @@ mod tests {
     }
 
     fn add(writes: &mut Writes, flow: u8, packet: &[u8], buffer: u16) -> bool {
+        add_hashed(writes, u64::from(flow), packet, buffer)
+    }
+
+    fn add_hashed(writes: &mut Writes, flow_hash: u64, packet: &[u8], buffer: u16) -> bool {
         let buffer = BufferRef { pool: Pool::Udp, id: buffer };
         let current = Current { buffer, start: packet.as_ptr(), len: packet.len() };
         let inner = Inner::parse(packet).unwrap();
-        writes.add_packet(u64::from(flow), &inner, packet, &current).unwrap()
+        writes.add_packet(flow_hash, &inner, packet, &current).unwrap()
     }
 
     /// Number of packets and of buffers per write, in order.
@@ -282,6 +314,34 @@ mod tests {
         let counts = flushed(&mut writes);
         let expected = [max, max, max, 70 - max, 70 - max, 70 - max].map(|n| (n, n as usize));
         assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn flows_of_one_set_do_not_end_each_others_super_packets() {
+        const ROUNDS: usize = 4;
+        let flows = WAYS as u8;
+        let packets: Vec<Vec<u8>> =
+            (0..ROUNDS).flat_map(|n| (0..flows).map(move |flow| packet(flow, n as u8))).collect();
+        let mut writes = Writes::new();
+        for (buffer, packet) in (0..).zip(&packets) {
+            let flow = u64::from(buffer) % u64::from(flows);
+            add_hashed(&mut writes, flow * SETS as u64, packet, buffer);
+        }
+        assert_eq!(flushed(&mut writes), vec![(ROUNDS as u64, ROUNDS); WAYS]);
+        assert!(writes.used.is_empty(), "nothing is left to finish");
+    }
+
+    #[test]
+    fn with_more_flows_than_ways_nothing_is_lost() {
+        let flows = 3 * WAYS as u8;
+        let packets: Vec<Vec<u8>> = (0..2 * flows).map(|n| packet(n % flows, n / flows)).collect();
+        let mut writes = Writes::new();
+        for (buffer, packet) in (0..).zip(&packets) {
+            let flow = u64::from(buffer) % u64::from(flows);
+            add_hashed(&mut writes, flow * SETS as u64, packet, buffer);
+        }
+        let counts = flushed(&mut writes);
+        assert_eq!(counts.iter().map(|(packets, _)| packets).sum::<u64>(), 2 * u64::from(flows));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::tap::{Switch, Tap, Tapped};
 use hold::Waits;
 use mapping::admin::Side;
 use mapping::eid::{Eid, InstanceId};
+use memo::Memo;
 use registered::Arrival;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ mod encapsulate;
 mod follow;
 mod hold;
 mod marks;
+mod memo;
 mod notices;
 mod output;
 mod path_mtu;
@@ -76,6 +78,9 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Forwarder<P> {
     policy: Arc<P>,
+    /// What the policy said of packets from the native side, and of those from the core.
+    admitted_native: Memo<(IpAddr, IpAddr), InstanceId>,
+    admitted: Memo<(IpAddr, InstanceId, IpAddr, IpAddr), Onward>,
     /// Where the policy is replaced, if it can be.
     follower: Option<PolicyFollower<P>>,
     /// What arrived for own EID-prefixes.
@@ -158,6 +163,8 @@ impl<P: Policy> Forwarder<P> {
     ) -> Self {
         Self {
             policy,
+            admitted_native: Memo::default(),
+            admitted: Memo::default(),
             follower: None,
             arrivals: Arc::default(),
             arrived_at: 0,
@@ -202,6 +209,8 @@ impl<P: Policy> Forwarder<P> {
     fn follow_policy(&mut self) {
         if let Some((policy, arrivals)) = self.follower.as_mut().and_then(PolicyFollower::follow) {
             (self.policy, self.arrivals) = (policy, arrivals);
+            self.admitted_native.forget();
+            self.admitted.forget();
         }
     }
 
@@ -243,7 +252,9 @@ impl<P: Policy> Forwarder<P> {
             .and_then(|()| martian::inner_source(inner.source, &[]))
             .and_then(|()| {
                 out.step(Step::NotMartian);
-                self.policy.admit_native(inner.source, inner.destination)
+                let Self { policy, admitted_native, .. } = self;
+                let ask = || policy.admit_native(inner.source, inner.destination);
+                admitted_native.get_or((inner.source, inner.destination), ask)
             });
         match admitted {
             Ok(instance_id) => {
@@ -529,8 +540,11 @@ impl<P: Policy> Forwarder<P> {
         martian::inner_source(inner.source, &self.settings.rlocs)?;
         martian::inner_destination(inner.destination, &self.settings.rlocs)?;
         out.step(Step::NotMartian);
-        let admit = |rloc| {
-            self.policy.admit_decapsulated(rloc, instance_id, inner.source, inner.destination)
+        let Self { policy, admitted, .. } = self;
+        let (from, to) = (inner.source, inner.destination);
+        let mut admit = |rloc| {
+            let ask = || policy.admit_decapsulated(rloc, instance_id, from, to);
+            admitted.get_or((rloc, instance_id, from, to), ask)
         };
         if depth > 1 {
             // What is inside the tunnel cannot vouch for whoever sent the packet.

@@ -36,6 +36,26 @@ fn rp_07_tv_r1_more_specifics_come_along() {
 }
 
 #[test]
+fn rp_07_of_thousands_of_hosts_as_many_come_along_as_fit() {
+    let mut node = Node::new(config());
+    for host in 0..4_096u32 {
+        let address = std::net::Ipv4Addr::from_bits(0x0a01_0100 + host);
+        let prefix = Eid::new(InstanceId::DEFAULT, address.into()).host_prefix();
+        let eid = LocalEid { prefix, locator_set: Vec::new() };
+        node.control.set_own_mapping(node.now, OwnMapping::dynamic(eid));
+    }
+    node.drain();
+    node.take_sent();
+    let from = SocketAddr::new(ip(PEER), 61_000);
+    node.receive(from, &Message::MapRequest(request(1, "10.1.0.1/32")));
+    let transmit = node.take_one();
+    let (octets, limit) = (transmit.payload.len(), timers::control_payload_limit(ip(PEER)));
+    assert!((limit * 9 / 10..=limit).contains(&octets), "{octets} of {limit}");
+    let records = reply_of(&transmit).records;
+    assert_eq!(records[0].eid.prefix(), Some(prefix("10.1.0.0/16")));
+}
+
+#[test]
 fn rp_02_to_rp_17_a_map_reply_of_the_etr() {
     let mut node = Node::new(config());
     let from = SocketAddr::new(ip("192.0.2.55"), 61_000);

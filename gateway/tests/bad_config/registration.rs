@@ -1,30 +1,14 @@
 //! What `isthmus check` says of `proxy-itrs`, `state-dir` and `timeout-by-ttl`.
-
-use std::fs;
-use std::process::Command;
-
-use tempfile::TempDir;
-
-const XTR: &str = r#"rlocs = { core4 = { address = "198.51.100.11" } }
-map-servers = [{ address = "198.51.100.2", key-id = 1, key-env = "PATH" }]
-map-resolvers = ["198.51.100.2"]
-
-[[eid]]
-prefix = "2001:db8:e001::/48"
-"#;
+use super::*;
 
 /// What is said of an xTR with these lines at the head of `[xtr]`.
 fn findings(lines: &str, flags: &[&str]) -> Vec<String> {
     let directory = TempDir::new().expect("temporary directory");
-    fs::write(directory.path().join("xtr.toml"), format!("[xtr]\n{lines}{XTR}")).expect("write");
-    let output = Command::new(env!("CARGO_BIN_EXE_isthmus"))
-        .current_dir(directory.path())
-        .arg("check")
-        .args(flags)
-        .arg("xtr.toml")
-        .output()
-        .expect("isthmus runs");
-    String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect()
+    let text = XTR.replace("[xtr]\n", &format!("[xtr]\n{lines}"));
+    let text = text.replace("key-file = \"a.key\"", "key-env = \"PATH\"");
+    fs::write(directory.path().join("xtr.toml"), text).expect("write");
+    let args: Vec<&str> = ["check"].iter().chain(flags).chain(&["xtr.toml"]).copied().collect();
+    stderr_lines(&isthmus(directory.path(), &args))
 }
 
 #[test]

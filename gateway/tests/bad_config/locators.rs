@@ -1,15 +1,9 @@
 //! What may be written of own locators, and what is said when it is wrong.
-
-use std::path::Path;
-
-use gateway::config::{self, Environment, RoleConfig};
+use super::*;
+use ::gateway::config::{self, Environment, RoleConfig};
 
 fn parse(rloc: &str) -> Result<RoleConfig, Vec<String>> {
-    let text = format!(
-        "[xtr]\nrlocs = {{ core = {{ address = \"198.51.100.11\"{rloc} }} }}\n\
-         map-servers = [{{ address = \"198.51.100.2\", key-id = 1, key-file = \"a.key\" }}]\n\
-         map-resolvers = [\"198.51.100.2\"]\n[[eid]]\nprefix = \"2001:db8:e001::/48\"\n"
-    );
+    let text = XTR.replace("198.51.100.11\"", &format!("198.51.100.11\"{rloc}"));
     let environment = Environment { directory: "/etc/isthmus".into(), host: None };
     let loaded = config::parse(Path::new("xtr.toml"), &text, &environment);
     loaded
@@ -36,10 +30,10 @@ fn what_is_no_octet_is_refused_by_its_line() {
     assert_eq!(
         errors,
         [
-            "xtr.toml:2: xtr.rlocs.core.mpriority: 256 is out of range; write 0 to 255",
-            "xtr.toml:2: xtr.rlocs.core.mweight: -1 is out of range; write 0 to 255",
+            "xtr.toml:2: xtr.rlocs.core4.mpriority: 256 is out of range; write 0 to 255",
+            "xtr.toml:2: xtr.rlocs.core4.mweight: -1 is out of range; write 0 to 255",
         ]
     );
     let errors = parse(", mprio = 1").unwrap_err();
-    assert!(errors[0].starts_with("xtr.toml:2: xtr.rlocs.core.mprio: "), "{errors:?}");
+    assert!(errors[0].starts_with("xtr.toml:2: xtr.rlocs.core4.mprio: "), "{errors:?}");
 }

@@ -1,18 +1,9 @@
 //! `isthmus check` on `probe` and `announce`: what is wrong with them, by line and key.
-
-use std::fs;
-use std::process::Command;
-
-use tempfile::TempDir;
+use super::*;
 
 /// Checks an xTR whose second line is `probe = `, and expects these complaints about it.
-fn refused(probe: &str, complaints: &[&str]) {
-    let text = format!(
-        "[xtr]\nprobe = {probe}\n\
-         rlocs = {{ core4 = {{ address = \"198.51.100.11\" }} }}\n\
-         map-servers = [{{ address = \"198.51.100.2\", key-id = 1, key-file = \"a.key\" }}]\n\
-         map-resolvers = [\"198.51.100.2\"]\n[[eid]]\nprefix = \"2001:db8:e001::/48\"\n"
-    );
+fn of_probe(probe: &str, complaints: &[&str]) {
+    let text = XTR.replace("[xtr]\n", &format!("[xtr]\nprobe = {probe}\n"));
     checked("xtr.toml", &text, "xtr.toml:2: xtr.probe", complaints);
 }
 
@@ -20,15 +11,10 @@ fn refused(probe: &str, complaints: &[&str]) {
 fn checked(file: &str, text: &str, place: &str, complaints: &[&str]) {
     let directory = TempDir::new().expect("temporary directory");
     fs::write(directory.path().join(file), text).expect("written");
-    let output = Command::new(env!("CARGO_BIN_EXE_isthmus"))
-        .current_dir(directory.path())
-        .args(["check", "--offline", file])
-        .output()
-        .expect("isthmus runs");
-    let stderr = String::from_utf8_lossy(&output.stderr);
+    let output = isthmus(directory.path(), &["check", "--offline", file]);
     let expected: Vec<String> =
         complaints.iter().map(|complaint| format!("{place}{complaint}")).collect();
-    assert_eq!(stderr.lines().collect::<Vec<_>>(), expected, "{text}");
+    assert_eq!(stderr_lines(&output), expected, "{text}");
     let code = if complaints.is_empty() { 0 } else { 78 };
     assert_eq!(output.status.code(), Some(code), "{text}");
 }
@@ -43,18 +29,18 @@ fn pb_10_what_can_be_said_of_probing() {
         // Then the usual interval of idle locators, a minute, would be the shorter one.
         r#"{ interval = "5m" }"#,
     ] {
-        refused(right, &[]);
+        of_probe(right, &[]);
     }
 }
 
 #[test]
 fn pb_10_what_is_wrong_is_named() {
-    refused(
+    of_probe(
         r#""5s""#,
         &[r#": "5s" is no way to probe; write "off" or { interval = "1s", tries = 3 }"#],
     );
-    refused("5", &[": is a number (5); write a table"]);
-    refused(
+    of_probe("5", &[": is a number (5); write a table"]);
+    of_probe(
         r#"{ interval = "99ms", idle-interval = 60, tries = 0, hold-down = "3" }"#,
         &[
             r#".hold-down: is text ("3"); write 1 to 100"#,
@@ -63,13 +49,13 @@ fn pb_10_what_is_wrong_is_named() {
             ".tries: 0 is out of range; write 1 to 10",
         ],
     );
-    refused(
+    of_probe(
         r#"{ interval = "10s", idle-interval = "9s" }"#,
         &[
             ".idle-interval: is shorter than interval; locators without traffic are probed as often as the others at most",
         ],
     );
-    refused(r#"{ intervall = "1s" }"#, &[r#".intervall: unknown key; did you mean "interval"?"#]);
+    of_probe(r#"{ intervall = "1s" }"#, &[r#".intervall: unknown key; did you mean "interval"?"#]);
 }
 
 #[test]
