@@ -1,10 +1,5 @@
 //! What `isthmus check` says of mistakes in `[[dynamic-eid]]`: file, line, key, and what would be right.
-
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
-
-use tempfile::TempDir;
+use super::*;
 
 /// `[[dynamic-eid]]` is line 18 of it.
 const XTR: &str = r#"[xtr]
@@ -34,16 +29,12 @@ fn check(text: &str, offline: bool) -> (Vec<String>, bool) {
     let directory = TempDir::new().expect("temporary directory");
     let key = directory.path().join("key");
     fs::write(&key, "0123456789abcdef").expect("write");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("permissions");
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("permissions");
     fs::write(directory.path().join("xtr.toml"), text).expect("write");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_isthmus"));
-    command.current_dir(directory.path()).arg("check");
-    if offline {
-        command.arg("--offline");
-    }
-    let output = command.arg("xtr.toml").output().expect("isthmus runs");
-    let said = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect();
-    (said, output.status.code() == Some(78))
+    let flags: &[&str] = if offline { &["--offline"] } else { &[] };
+    let args: Vec<&str> = ["check"].iter().chain(flags).chain(&["xtr.toml"]).copied().collect();
+    let output = isthmus(directory.path(), &args);
+    (stderr_lines(&output), output.status.code() == Some(78))
 }
 
 /// Whether the file with `from` made `to` is refused with just this line.
