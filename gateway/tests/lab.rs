@@ -51,6 +51,7 @@ fn the_lab_lists_its_scenarios_without_any_privilege() {
             "mobility",
             "traffic-engineering",
             "failover",
+            "nat",
             "trusted-core"
         ]
     );

@@ -74,14 +74,14 @@ pub fn protected_reply() -> Vec<u8> {
 }
 
 /// The ECM of an ITR that speaks LISP-SEC.
-fn protected_request() -> Vec<u8> {
+pub fn protected_request() -> Vec<u8> {
     let requested = vec![RequestedEid::new(prefix("203.0.113.5/32"))];
     let request = MapRequest::new(NONCE, vec![ip("192.0.2.1").into()], requested);
     encapsulated(request, Some(security(EidAd::request(kdf_id::HKDF_SHA256))))
 }
 
 /// The ECM of a Map-Server to an ETR.
-fn vouched_request() -> Vec<u8> {
+pub fn vouched_request() -> Vec<u8> {
     let requested = vec![RequestedEid::new(prefix("2001:db8::5/128"))];
     let request = MapRequest::new(NONCE, vec![ip("2001:db8:a::1").into()], requested);
     encapsulated(request, Some(security(eid_ad())))

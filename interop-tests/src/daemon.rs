@@ -4,17 +4,19 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use gateway::admin::client;
 use gateway::lab::namespace::Namespace;
 use mapping::admin::Query;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// What is in the file that `KEY` becomes; peers get the same.
-pub const SECRET: &str = "a secret for tests only";
+pub const SECRET: &str = "a-secret-for-tests-only";
 /// How long a daemon may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -84,14 +86,15 @@ impl Daemon {
         Ok(Self { child, directory })
     }
 
-    /// Gives it another configuration, as an operator would: `config` as for [`Self::start`].
+    /// Gives it another configuration, as an operator would: `config` as for [`Self::start`]. Returns the keys that it took over.
     ///
     /// # Errors
     /// What it has against it.
-    pub fn reload(&self, config: &str) -> io::Result<()> {
+    pub fn reload(&self, config: &str) -> io::Result<Vec<String>> {
         let config = complete(config, self.directory.path());
         fs::write(self.directory.path().join("daemon.toml"), config)?;
-        self.ask(&Query::Reload).map(drop)
+        let answer = self.ask(&Query::Reload)?;
+        serde_json::from_value(answer["changed"].clone()).map_err(io::Error::other)
     }
 
     /// The id of the process.
@@ -112,6 +115,23 @@ impl Daemon {
     /// A counter of `show counters`; 0 if it is not there.
     pub fn counter(&self, name: &str) -> io::Result<u64> {
         Ok(self.ask(&Query::Counters)?[name].as_u64().unwrap_or_default())
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let process = i32::try_from(self.child.id()).map_err(io::Error::other)?;
+        kill(Pid::from_raw(process), signal).map_err(io::Error::from)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
     }
 
     /// Whether the process is gone.

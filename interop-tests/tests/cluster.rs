@@ -30,7 +30,7 @@ const TRIES: usize = 3;
 /// How long a registration may take from the Map-Server that acknowledged it to the other one.
 const SPREAD: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(20);
-const SECRET: &[u8] = b"a secret for tests only";
+const SECRET: &[u8] = b"a-secret-for-tests-only";
 const PREFIXES: usize = 8;
 
 /// An address of 127/8 that belongs to this test of this process: 40 hosts for each of six tests.

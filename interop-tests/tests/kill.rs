@@ -39,7 +39,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Processor time that the middle one of all restarts may take until the first right answer.
 const RESTART: Duration = Duration::from_secs(1);
-const SECRET: &str = "a secret for tests only";
+const SECRET: &str = "a-secret-for-tests-only";
 
 #[test]
 fn au_16_au_17_ms_24_a_hundred_kills_lose_nothing_and_let_no_replay_in() {

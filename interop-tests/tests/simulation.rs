@@ -1,5 +1,5 @@
-//! Thousands of sites in one thread under a virtual clock. `ISTHMUS_SIMULATION=full` is the full size (it is so in release builds without
-//! the variable), `middle` a fifth, `small` what debug builds do; `ISTHMUS_SIMULATION_SEED` runs a printed seed again.
+//! Thousands of sites in one thread under a virtual clock. `ISTHMUS_SIMULATION=full` is the full size, `middle` a fifth of the sites for half
+//! the time, `small` what is run without the variable; `ISTHMUS_SIMULATION_SEED` runs a printed seed again.
 use interop_tests::simulation::{Plan, Report, Resolutions, Restart, Weather, World, seed};
 use std::time::Duration;
 
@@ -7,20 +7,21 @@ use std::time::Duration;
 struct Size {
     sites: u32,
     correspondents: u32,
+    /// Hosts that move between sites meanwhile.
+    movers: u32,
     duration: Duration,
 }
 
 impl Size {
     fn wanted() -> Self {
-        let usual = if cfg!(debug_assertions) { "small" } else { "full" };
-        let wanted = std::env::var("ISTHMUS_SIMULATION").unwrap_or_else(|_| usual.to_owned());
-        let (sites, correspondents, minutes) = match wanted.as_str() {
-            "full" => (2_000, 100, 60),
-            "middle" => (400, 50, 30),
-            "small" => (60, 15, 10),
+        let wanted = std::env::var("ISTHMUS_SIMULATION").unwrap_or_else(|_| "small".to_owned());
+        let (sites, correspondents, movers, minutes) = match wanted.as_str() {
+            "full" => (2_000, 100, 64, 60),
+            "middle" => (400, 50, 24, 30),
+            "small" => (60, 15, 6, 10),
             other => panic!("ISTHMUS_SIMULATION={other}: full, middle or small"),
         };
-        Self { sites, correspondents, duration: Duration::from_secs(minutes * 60) }
+        Self { sites, correspondents, movers, duration: Duration::from_secs(minutes * 60) }
     }
 }
 
@@ -29,6 +30,7 @@ fn stormy(seed: u64, size: &Size) -> World {
     let plan = Plan {
         sites: size.sites,
         correspondents: size.correspondents,
+        movers: size.movers,
         weather: Weather::FOUL,
         quiet,
         filled: quiet + (size.duration - quiet) / 2,
@@ -69,6 +71,9 @@ fn a_storm_of_loss_partitions_and_crashes_breaks_no_rule_and_passes() {
     world.run(Duration::from_secs(10 * 60));
     let wrong = world.disagreements();
     assert!(wrong.is_empty(), "{} of {pairs}, such as {:#?}", wrong.len(), wrong.first());
+    let astray = world.astray();
+    assert!(astray.is_empty(), "{} hosts, such as {:#?}", astray.len(), astray.first());
+    println!("hosts reached by a roundabout way: {:?}", world.roundabouts());
     assert_by_the_rules(&world.report());
     if let Some(memory) = peak_memory() {
         println!("peak memory: {memory}");
@@ -78,7 +83,7 @@ fn a_storm_of_loss_partitions_and_crashes_breaks_no_rule_and_passes() {
 /// A seed is the whole run.
 #[test]
 fn a_seed_runs_again_event_for_event() {
-    let size = Size { sites: 24, correspondents: 8, duration: Duration::from_secs(400) };
+    let size = Size { sites: 24, correspondents: 8, movers: 4, duration: Duration::from_secs(400) };
     let digest = |seed| stormy(seed, &size).digest();
     let seed = seed(2);
     let first = digest(seed);
@@ -137,8 +142,6 @@ fn a_locator_that_goes_dead_is_found_by_probing_and_comes_back() {
         world.silence(site, 0, false);
     }
     println!("used again after {:?}", convergence(&mut world, Duration::from_secs(300)));
-    // Who has no carrier for a family at all is no matter of its correspondents.
-    let sites: Vec<u32> = sites.into_iter().filter(|site| site % 8 != 7).collect();
     for &site in &sites {
         world.set_carrier(site, 0, false);
     }
@@ -148,6 +151,22 @@ fn a_locator_that_goes_dead_is_found_by_probing_and_comes_back() {
     }
     println!("carriers back after {:?}", convergence(&mut world, Duration::from_secs(300)));
     assert_by_the_rules(&world.report());
+}
+
+#[test]
+fn hosts_that_move_are_followed_and_leave_nothing_stale_behind() {
+    let mut world = World::new(Plan { movers: 8, ..Plan::new(seed(6)) });
+    world.run(Duration::from_secs(120));
+    world.let_hosts_move(Duration::from_secs(600));
+    // Who asked between two registrations knows for a minute that there is nobody (RFC 9301 §8.1).
+    world.run(Duration::from_secs(600 + 90));
+    let report = world.report();
+    println!("{} moves, packets to the hosts: {:?}", report.host_moves, report.to_hosts);
+    let astray = world.astray();
+    assert!(astray.is_empty(), "{} hosts, such as {:#?}", astray.len(), astray.first());
+    println!("reached by a roundabout way: {:?}", world.roundabouts());
+    assert!(report.host_moves > 50, "{report}");
+    assert_by_the_rules(&report);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum Query {
     Locators,
     /// Hosts of dynamic-EID ranges, here and away (xtr).
     Mobility,
+    /// NAT traversal: own RLOCs and their RTRs (xtr), or the xTRs served (gateway).
+    Nat,
     /// The referral cache and the lookups under way (mapping).
     Referrals,
     /// What a DDT node is authoritative for and has delegated (mapping).
@@ -181,6 +183,8 @@ pub enum TapVerdict {
     Reencapsulated,
     /// Decapsulated and handed to the kernel.
     Delivered,
+    /// Taken out of a tunnel and handed to the control plane.
+    Punted,
     /// Handed back to the kernel as it came.
     ForwardedNatively,
     /// It waits for its mapping.
@@ -195,6 +199,7 @@ impl TapVerdict {
         match self {
             Self::Encapsulated => "encapsulated",
             Self::Reencapsulated => "reencapsulated",
+            Self::Punted => "punted",
             Self::Delivered => "delivered",
             Self::ForwardedNatively => "forwarded-natively",
             Self::Held => "held",

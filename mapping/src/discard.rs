@@ -90,6 +90,13 @@ crate::named! {
     DdtUnanswered "ddt_unanswered" "No DDT node of a referral set answered, so the lookup was given up without a reply (RFC 8111 §7.3.2).";
     NatNotConfigured "nat_not_configured" "An Info-Request of an xTR that wants to know of RTRs, but there are none: add rtrs to [nat].";
     RtrUnknown "rtr_unknown" "A Map-Register in an Encapsulated Control Message, from somebody who is none of nat.rtrs: add the router there if it is yours.";
+    XtrOther "xtr_other" "A Data-Map-Notify with another xTR-ID than ours: the RTR or the NAT confuses two xTRs, or two have the same RLOC behind one NAT.";
+    NatBindingUnknown "nat_binding_unknown" "A Data-Map-Notify from somebody who is not the RTR that an own RLOC uses: late, or spoofed.";
+    XtrUnidentified "xtr_unidentified" "A Map-Register to relay without xTR-ID, or that wants no Map-Notify: set xtr-id at the xTR.";
+    RelayRefused "relay_refused" "A Map-Register to relay to somebody who is none of the map-servers in rtr.nat: add the Map-Server there if it serves your sites.";
+    NatEidRefused "nat_eid_refused" "A Map-Register to relay for an EID-prefix outside of rtr.eid-prefixes.";
+    NatFull "nat_full" "The bound on Map-Registers under way, or on EID-prefixes behind NATs, is reached.";
+    NatUnproved "nat_unproved" "A Map-Notify to relay without the authentication data that Map-Server and RTR share: give the Map-Server the key in its nat.rtrs.";
     SendFailed "send_failed" "The kernel refused to send a control message: no route, or the interface is down.";
 }
 

@@ -22,4 +22,6 @@ pub enum SourcePort {
     Control,
     /// A random port chosen once per process: Map-Registers (§5.6) and ECMs (§5.8).
     Ephemeral,
+    /// 4341, as the NAT binding of a tunnel router's data port needs (draft-ermagan-lisp-nat-traversal §4.3); only a tunnel router has it.
+    Data,
 }

@@ -57,6 +57,7 @@ fn locator_set(i: u64) -> Arc<LocatorSet> {
         weight: 1,
         mtu: 1500,
         traffic: Arc::default(),
+        ports: Default::default(),
         used: Arc::default(),
     };
     Arc::new(LocatorSet::new([adjacency], 0))

@@ -253,6 +253,7 @@ fn settings() -> Settings {
         hold: HoldLimits::default(),
         seed: [7; 32],
         icmp_rate: Rate::default(),
+        control_in_data: false,
         started: Instant::now(),
     }
 }
@@ -266,6 +267,7 @@ fn forwarding(c: &mut Criterion) {
         weight: 1,
         mtu: 1500,
         traffic: Arc::default(),
+        ports: Default::default(),
         used: Arc::default(),
     };
     let set = LocatorSet::new([adjacency], 0);

@@ -5,11 +5,12 @@ use crate::packet::Dscp;
 use crate::packet::icmp::Rate;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mapping::auth::Covered;
-use mapping::config::{Algorithm, Profile, Secret};
-use mapping::eid::{EidPrefix, MapVersion};
+use mapping::config::{Algorithm, Profile, RtrKey, Secret};
+use mapping::eid::{EidPrefix, InstanceId, MapVersion};
 use mapping::timers;
 use mapping::wire::XtrIdentity;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,6 +71,46 @@ pub struct ControlConfig {
     pub subscribe: Option<Subscribe>,
     /// What LISP headers say beside the instance; `None` in the public Internet profile.
     pub trusted_core: Option<TrustedCore>,
+    /// How NATs are traversed (draft-ermagan-lisp-nat-traversal).
+    pub nat: Option<Nat>,
+}
+
+/// NAT traversal (draft-ermagan-lisp-nat-traversal).
+#[derive(Clone, Debug)]
+pub enum Nat {
+    /// An xTR finds out whether it is behind one; needs [`ControlConfig::identity`].
+    Xtr(NatXtr),
+    /// An RTR carries xTRs that are.
+    Rtr(NatRtr),
+}
+
+/// NAT traversal of an xTR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatXtr {
+    /// Between two Map-Registers through the RTR, which keep the binding (§5.1.1); less than two minutes.
+    pub keepalive: Duration,
+}
+
+/// NAT traversal of an RTR.
+#[derive(Clone, Debug)]
+pub struct NatRtr {
+    /// To whom Map-Registers are relayed, and who answers them.
+    pub map_servers: Vec<RtrMapServer>,
+    /// The instance of their EIDs.
+    pub instance_id: InstanceId,
+    /// EID-prefixes that xTRs behind NATs may have.
+    pub eid_prefixes: Vec<IpNet>,
+    /// How long an xTR is served after its last Map-Register, if its Record TTL is not shorter.
+    pub timeout: Duration,
+}
+
+/// A Map-Server that an RTR relays to.
+#[derive(Clone, Debug)]
+pub struct RtrMapServer {
+    /// Where it is.
+    pub address: IpAddr,
+    /// What proves that a Map-Notify comes from there (§4.4).
+    pub key: RtrKey,
 }
 
 /// Which marks LISP headers carry in a trusted core, never over the public Internet (RFC 9300 §16, RFC 9302 §8).
@@ -223,6 +264,15 @@ pub enum Endpoint {
     Name(String),
 }
 
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
 /// A Map-Server to register with.
 #[derive(Clone, Debug)]
 pub struct MapServer {
@@ -241,6 +291,19 @@ pub struct MapServer {
 }
 
 impl MapServer {
+    /// What its profile relaxes, for those who allow it; `None` of the rules as they are.
+    pub const fn loosened(&self) -> Option<&'static str> {
+        match self.profile {
+            Profile::Rfc9301 => None,
+            Profile::Oor | Profile::Vpp => {
+                Some("its MACs are not truncated, and HMAC-SHA-1 will do")
+            }
+            Profile::LispersNet => Some(
+                "its MACs are not truncated, HMAC-SHA-1 will do, and Map-Requests that it forwards need no inner checksum",
+            ),
+        }
+    }
+
     /// The octets of the Authentication Data that the Map-Server expects.
     pub const fn mac_len(&self) -> usize {
         match self.profile {
@@ -303,6 +366,20 @@ pub struct DataConfig {
     pub icmp_rate: Rate,
     /// The same as [`ControlConfig::trusted_core`].
     pub trusted_core: Option<TrustedCore>,
+    /// What NAT traversal needs of it.
+    pub nat: NatPlane,
+}
+
+/// NAT traversal in the data plane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NatPlane {
+    /// Nothing.
+    #[default]
+    Off,
+    /// An xTR: control messages behind LISP headers of Instance ID 0xFFFFFF are for the control plane.
+    Xtr,
+    /// An RTR: packets to translated ports leave from port 4342.
+    Rtr,
 }
 
 impl Default for DataConfig {
@@ -322,6 +399,7 @@ impl Default for DataConfig {
             rate_limits: RateLimits::default(),
             icmp_rate: Rate::default(),
             trusted_core: None,
+            nat: NatPlane::Off,
         }
     }
 }
@@ -386,6 +464,8 @@ pub struct HostConfig {
     pub announce_metric: u32,
     /// The announced routes are withdrawn while no own RLOC is usable, or no Map-Resolver answers, for longer than this (PI-16).
     pub withdraw_after: Option<Duration>,
+    /// Proxy: how long it forwards what still comes once it has withdrawn the announced routes to end.
+    pub drain: Duration,
     /// Proxy: interfaces that hold an own RLOC and on which native packets for the announced prefixes are taken all the same (PI-07).
     pub native_interfaces: Vec<String>,
     /// xTR: interfaces whose traffic goes into the TUN (policy rule `iif`).

@@ -79,7 +79,7 @@ impl Arrivals {
 /// The counters of one worker: that worker alone writes, without locked instructions; alone on its cache lines.
 ///
 /// Every packet that comes in leaves, is dropped for one reason, or is held:
-/// `native_in + core_in + fragments_created = native_out + core_out + drops + held`. A super-packet counts as its segments.
+/// `native_in + core_in + fragments_created = native_out + core_out + control_in_data + drops + held`. A super-packet counts as its segments.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerCounters {
@@ -99,6 +99,7 @@ pub struct WorkerCounters {
     fragments_created: AtomicU64,
     path_mtu_lowered: AtomicU64,
     ecn_unused_combination: AtomicU64,
+    control_in_data: AtomicU64,
     drops: DropCounters,
 }
 
@@ -192,6 +193,11 @@ impl WorkerCounters {
         add(&self.ecn_unused_combination, 1);
     }
 
+    /// A control message behind a LISP header was handed to the control plane.
+    pub fn control_in_data(&self) {
+        add(&self.control_in_data, 1);
+    }
+
     /// Packets dropped for `reason`.
     pub fn dropped(&self, reason: DropReason, packets: u64) {
         if let Some(counter) = self.drops.0.get(reason as usize) {
@@ -226,6 +232,7 @@ impl WorkerCounters {
             fragments_created: load(&self.fragments_created),
             path_mtu_lowered: load(&self.path_mtu_lowered),
             ecn_unused_combination: load(&self.ecn_unused_combination),
+            control_in_data: load(&self.control_in_data),
             drops: std::array::from_fn(|reason| load(&self.drops.0[reason])),
         }
     }
@@ -289,6 +296,8 @@ pub struct CounterSnapshot {
     pub path_mtu_lowered: u64,
     /// Unused ECN combinations seen (RFC 6040 Figure 4).
     pub ecn_unused_combination: u64,
+    /// Control messages that came behind LISP headers and were handed to the control plane.
+    pub control_in_data: u64,
     /// By [`DropReason`] number.
     pub drops: [u64; DropReason::COUNT],
 }
@@ -325,7 +334,8 @@ impl CounterSnapshot {
     }
 
     fn went(&self) -> u64 {
-        self.native_out.packets + self.core_out.packets + self.dropped_total() + self.held
+        let out = self.native_out.packets + self.core_out.packets + self.control_in_data;
+        out + self.dropped_total() + self.held
     }
 
     /// By name, for `show counters` and the metrics; drops are named `drop_` and the reason.
@@ -349,6 +359,7 @@ impl CounterSnapshot {
             ("fragments_created", self.fragments_created),
             ("path_mtu_lowered", self.path_mtu_lowered),
             ("ecn_unused_combination", self.ecn_unused_combination),
+            ("control_in_data", self.control_in_data),
         ];
         let mut names: BTreeMap<String, u64> =
             plain.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -381,6 +392,7 @@ impl AddAssign<&Self> for CounterSnapshot {
         self.fragments_created += other.fragments_created;
         self.path_mtu_lowered += other.path_mtu_lowered;
         self.ecn_unused_combination += other.ecn_unused_combination;
+        self.control_in_data += other.control_in_data;
         for (mine, theirs) in self.drops.iter_mut().zip(&other.drops) {
             *mine += theirs;
         }

@@ -36,6 +36,7 @@ mod answers;
 mod events;
 mod health;
 mod lan;
+mod nat;
 mod observe;
 mod reload;
 mod start;
@@ -87,7 +88,8 @@ impl From<io::Error> for DaemonError {
     }
 }
 
-/// Runs a tunnel router until `shutdown` completes, then deregisters, withdraws its routes and stops forwarding. `ready` is called once
+/// Runs a tunnel router until `shutdown` completes, then deregisters, withdraws its routes and stops forwarding; a proxy goes on forwarding
+/// for [`HostConfig::drain`](crate::config::HostConfig::drain) when its routes are withdrawn. `ready` is called once
 /// its sockets are bound and the data plane runs.
 ///
 /// # Errors
@@ -171,7 +173,7 @@ impl Daemon {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), DaemonError> {
         let mut shutdown = pin!(shutdown);
-        let (mut asking, mut reloading) = (true, true);
+        let (mut asking, mut reloading, mut ending) = (true, true, false);
         loop {
             self.carry_out();
             if let Some(failure) = self.engine.failure() {
@@ -179,8 +181,16 @@ impl Daemon {
                     "no data-plane worker is left: {failure}"
                 ))));
             }
+            if self.announcement.end().is_some_and(|end| end <= Instant::now()) {
+                return Ok(());
+            }
             tokio::select! {
-                () = &mut shutdown => return Ok(()),
+                () = &mut shutdown, if !ending => {
+                    (ending, reloading) = (true, false);
+                    if !self.drain(Instant::now()).await {
+                        return Ok(());
+                    }
+                }
                 request = requests.recv(), if asking => match request {
                     Some(request) => self.answer(request),
                     None => asking = false,
@@ -198,6 +208,7 @@ impl Daemon {
     async fn next_input(&mut self) -> Input {
         let mut next = self.watch.next_timeout().min(Instant::now() + HEALTH_INTERVAL);
         next = self.control.poll_timeout().map_or(next, |timeout| timeout.min(next));
+        next = self.announcement.end().map_or(next, |end| end.min(next));
         tokio::select! {
             Some(datagram) = self.datagrams.recv() => Input::Datagram(datagram),
             () = self.punts.notified() => Input::Punts,
@@ -266,6 +277,8 @@ impl Daemon {
                 | Punt::SourceUnknown { .. }
                 | Punt::Marked { .. }
                 | Punt::HostSpoke { .. }
+                | Punt::ControlInData { .. }
+                | Punt::Heard { .. }
                 | Punt::Left { .. }
                 | Punt::Unreachable { .. } => {
                     self.control.handle_punt(now, &punt);
@@ -294,7 +307,7 @@ impl Daemon {
             self.engine.set_marks(marks);
         }
         while let Some(transmit) = self.control.poll_transmit() {
-            if let Err(error) = self.sockets.send(&transmit) {
+            if let Err(error) = self.send(&transmit) {
                 let destination = transmit.destination;
                 tracing::debug!(%destination, %error, "control message not sent");
                 self.control.count_send_failure();

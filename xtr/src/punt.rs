@@ -48,6 +48,22 @@ pub enum Punt {
         /// Its address.
         source: IpAddr,
     },
+    /// A control message came behind a LISP header, as RTRs send Map-Notifies through NATs (NT-08).
+    ControlInData {
+        /// The own RLOC it came to.
+        local: IpAddr,
+        /// Outer source.
+        rloc: IpAddr,
+        /// What follows the LISP header: an IP packet.
+        packet: Box<[u8]>,
+    },
+    /// Data for an own EID came from an RLOC; once in a while ([`HEARD_AGAIN`](crate::forward::HEARD_AGAIN)) for each.
+    Heard {
+        /// The remote RLOC.
+        rloc: IpAddr,
+        /// The inner source.
+        source: Eid,
+    },
     /// A packet from the core was for a host of a dynamic-EID range that is at another site (DY-04). At most once a second for the same
     /// sender and host.
     Left {

@@ -4,7 +4,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Counters by name: the answer to `show counters`.
 pub type CountersView = BTreeMap<String, u64>;
@@ -174,6 +174,9 @@ pub struct OwnRegistrationView {
     pub instance_id: u32,
     /// The Map-Server as configured: address or DNS name.
     pub map_server: String,
+    /// How it deviates from RFC 9301: the name of its profile.
+    #[serde(default)]
+    pub profile: String,
     /// Where it is now; `None` = its name is not resolved yet, or has no address of our families.
     pub address: Option<IpAddr>,
     /// How it stands.
@@ -344,4 +347,64 @@ pub struct HostView {
     /// It was seen here again and again while it was said to be elsewhere, as an address that two hosts have: for so many seconds more it
     /// is left where it is.
     pub held_seconds: Option<u64>,
+}
+
+/// NAT traversal: the answer to `show nat`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatView {
+    /// An xTR's own RLOCs.
+    pub rlocs: Vec<NatRlocView>,
+    /// What is registered through an RTR.
+    pub sites: Vec<NatSiteView>,
+    /// To an RTR, Map-Registers that await their Map-Notify.
+    pub unverified: u64,
+}
+
+/// What an xTR knows of NATs before one of its RLOCs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatRlocView {
+    /// The own RLOC.
+    pub rloc: IpAddr,
+    /// `unknown`: no Map-Server has said yet; `outside`: there is no NAT; `no-rtr`: there is one, and no RTR of its family; `pending`: the
+    /// RTR has not answered yet; `registered`: it has.
+    pub state: String,
+    /// Seconds since it became what it is.
+    pub since_seconds: u64,
+    /// How the Map-Server saw the last Info-Request, if otherwise.
+    pub seen_as: Option<SocketAddr>,
+    /// What the Map-Server took to answer it, microseconds.
+    pub info_rtt_us: Option<u64>,
+    /// The RTR in use.
+    pub rtr: Option<IpAddr>,
+    /// All RTRs that the Map-Server names.
+    pub rtrs: Vec<IpAddr>,
+    /// From a Map-Register to its Map-Notify through the RTR, microseconds.
+    pub rtt_us: Option<u64>,
+    /// Seconds since the RTR last brought one.
+    pub last_seconds: Option<u64>,
+}
+
+/// An EID-prefix behind a NAT, as the RTR knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatSiteView {
+    /// The EID-prefix.
+    pub prefix: IpNet,
+    /// The xTR-ID, 32 hexadecimal digits.
+    pub xtr_id: String,
+    /// The xTR's own RLOC.
+    pub private: IpAddr,
+    /// What its NAT makes of it and of port 4341.
+    pub translated: SocketAddr,
+    /// The RTR's own RLOC.
+    pub rtr: IpAddr,
+    /// The Map-Server that acknowledged it.
+    pub map_server: IpAddr,
+    /// Seconds since it is there.
+    pub since_seconds: u64,
+    /// Seconds since the last keepalive.
+    pub last_seconds: u64,
+    /// Seconds until it is forgotten unless another comes.
+    pub expires_seconds: u64,
+    /// From Map-Register to Map-Notify at the RTR, microseconds.
+    pub rtt_us: u64,
 }

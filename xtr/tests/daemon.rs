@@ -97,6 +97,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
         merge: false,
         subscribe: None,
         trusted_core: None,
+        nat: None,
     }
 }
 

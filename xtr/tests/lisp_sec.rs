@@ -90,6 +90,7 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
         merge: false,
         subscribe: None,
         trusted_core: None,
+        nat: None,
     }
 }
 
@@ -168,6 +169,7 @@ impl Network {
         let delay = Duration::from_micros(self.rng.random_range(200..20_000));
         let port = match transmit.source_port {
             SourcePort::Control => CONTROL_PORT,
+            SourcePort::Data => 4341,
             SourcePort::Ephemeral => 40_000,
         };
         self.sent += 1;

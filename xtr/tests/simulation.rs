@@ -185,6 +185,7 @@ impl Network {
         for Transmit { source, source_port, destination, payload } in sent {
             let port = match source_port {
                 SourcePort::Control => CONTROL_PORT,
+                SourcePort::Data => 4341,
                 SourcePort::Ephemeral => EPHEMERAL_PORT,
             };
             assert!(payload.len() <= 548, "CW-06");
@@ -350,6 +351,7 @@ fn router_config(
         merge: false,
         subscribe: None,
         trusted_core: None,
+        nat: None,
     }
 }
 

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 mod ddt;
 mod mobility;
+mod nat;
 mod traffic;
 
 use super::columns::Align::{Left, Right};
@@ -35,6 +36,7 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
         Query::Subscriptions => subscriptions::of_others(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Locators => locators(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Mobility => mobility::hosts(&serde_json::from_value::<Vec<_>>(view)?),
+        Query::Nat => nat::text(&serde_json::from_value(view)?),
         Query::Referrals => ddt::referrals(&serde_json::from_value(view)?),
         Query::Delegations => ddt::delegations(&serde_json::from_value(view)?),
         Query::Counters => counters(&serde_json::from_value(view)?),
@@ -300,6 +302,10 @@ fn own_registrations(registrations: &[OwnRegistrationView]) -> String {
                     format!("{} ({address})", registration.map_server)
                 }
                 _ => registration.map_server.clone(),
+            };
+            let server = match registration.profile.as_str() {
+                "" | "rfc9301" => server,
+                profile => format!("{server}, {profile}"),
             };
             vec![
                 in_instance(registration.instance_id, registration.prefix),

@@ -51,6 +51,8 @@ enum What {
     Locators,
     /// Hosts of dynamic-EID ranges: which are here, which are at another site (xtr)
     Mobility,
+    /// NAT traversal: own RLOCs and their RTRs (xtr), or the xTRs behind NATs (gateway)
+    Nat,
     /// Referrals of the Delegated Database Tree, and lookups on their way through it (mapping)
     Referrals,
     /// What a DDT node is authoritative for and has delegated (mapping)
@@ -74,6 +76,7 @@ impl What {
             Self::Subscriptions => Query::Subscriptions,
             Self::Locators => Query::Locators,
             Self::Mobility => Query::Mobility,
+            Self::Nat => Query::Nat,
             Self::Referrals => Query::Referrals,
             Self::Delegations => Query::Delegations,
             Self::Traffic => Query::Traffic,

@@ -6,11 +6,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mapping::eid::InstanceId;
 use mapping::timers;
-use xtr::config::{ControlConfig, HostConfig, OwnRloc, RingIntake, Role, RouterConfig};
+use xtr::config::{
+    ControlConfig, HostConfig, Nat, NatPlane, OwnRloc, RingIntake, Role, RouterConfig,
+};
 
 use super::node::{Node, Table};
 use super::{
-    DEFAULT_MAP_CACHE_LIMIT, Environment, lisp_sec, overlap, router, subscription, values,
+    DEFAULT_MAP_CACHE_LIMIT, Environment, lisp_sec, nat, overlap, router, subscription, values,
 };
 use crate::petr::PetrConfig;
 use crate::pitr::PitrConfig;
@@ -21,11 +23,14 @@ use crate::rtr::RtrConfig;
 const MAIN_TABLE: u32 = 254;
 /// The tables of this product.
 const SITE_TABLE: i64 = xtr::host::routing::SITE_TABLE as i64;
-const UNDERLAY_TABLE: i64 = xtr::host::routing::UNDERLAY_TABLE as i64;
+const DRAIN_TABLE: i64 = xtr::host::routing::DRAIN_TABLE as i64;
 /// How long something may be wrong before the aggregates are withdrawn, and the bounds of `announce.after`.
 const DEFAULT_WITHDRAW_AFTER: Duration = Duration::from_secs(30);
 const WITHDRAW_AFTER: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3600);
+/// How long a gateway that ends forwards what still comes, and the bounds of `announce.drain`.
+const DEFAULT_DRAIN: Duration = Duration::from_secs(2);
+const DRAIN: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
 /// The default metric of announced aggregates.
 const DEFAULT_METRIC: u32 = 120;
 
@@ -61,11 +66,17 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
         announce_table: MAIN_TABLE,
         announce_metric: DEFAULT_METRIC,
         withdraw_after: Some(DEFAULT_WITHDRAW_AFTER),
+        drain: DEFAULT_DRAIN,
         ..HostConfig::default()
     };
     let pitr = root.get("pitr").and_then(|node| read_pitr(&node, &rlocs, environment, &mut host));
     let petr = root.get("petr").and_then(|node| read_petr(&node));
-    let rtr = root.get("rtr").and_then(|node| read_rtr(&node, root, &rlocs));
+    let mut nat = None;
+    let rtr = root.get("rtr").and_then(|node| {
+        read_rtr(&node, root, &rlocs, |table, prefixes| {
+            nat = nat::of_rtr(table, environment, (instance_id, prefixes));
+        })
+    });
     if !root.has("pitr")
         && !root.has("petr")
         && let Some(table) = &table
@@ -83,6 +94,9 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
             router::intake(table, ("pitr.native-interfaces", is_set), environment, || {
                 RingIntake::of_proxy(host.native_interfaces.clone(), &host.announce)
             });
+    }
+    if nat.is_some() {
+        data.nat = NatPlane::Rtr;
     }
     if let Some(table) = table {
         table.finish();
@@ -111,6 +125,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
                 merge: false,
                 subscribe,
                 trusted_core: data.trusted_core.clone(),
+                nat: nat.map(Nat::Rtr),
             },
             data,
             host,
@@ -167,6 +182,7 @@ fn read_pitr(
             node.error("given though nothing is ever withdrawn", instead);
         }
         host.withdraw_after = withdraws.then_some(after);
+        host.drain = announce.or("drain", DEFAULT_DRAIN, |node| values::duration(node, DRAIN));
         announce.finish();
     }
     host.announce.clone_from(&eid_aggregates);
@@ -187,7 +203,7 @@ fn native_interface(node: &Node<'_>, environment: &Environment) -> Option<String
 
 /// `"main"` or the number of a table; 0, the kernel's own `local` table and ours are none to announce in.
 fn routing_table(node: &Node<'_>) -> Option<u32> {
-    const INSTEAD: &str = "write \"main\" or a table number other than 0, 255, 4341 and 4342";
+    const INSTEAD: &str = "write \"main\" or a table number other than 0, 255 and 4341 to 4343";
     match node.as_text() {
         Some("main") => Some(MAIN_TABLE),
         Some(text) => {
@@ -199,8 +215,8 @@ fn routing_table(node: &Node<'_>) -> Option<u32> {
                 node.error("255 is the kernel's local table", INSTEAD);
                 None
             }
-            SITE_TABLE | UNDERLAY_TABLE => {
-                node.error("4341 and 4342 are this product's own tables", INSTEAD);
+            SITE_TABLE..=DRAIN_TABLE => {
+                node.error("4341 to 4343 are this product's own tables", INSTEAD);
                 None
             }
             number => u32::try_from(number).ok(),
@@ -252,7 +268,12 @@ fn read_accept_from(node: &Node<'_>, config: &mut PetrConfig) {
     accept.finish();
 }
 
-fn read_rtr(node: &Node<'_>, root: &Table<'_>, rlocs: &[IpAddr]) -> Option<RtrConfig> {
+fn read_rtr(
+    node: &Node<'_>,
+    root: &Table<'_>,
+    rlocs: &[IpAddr],
+    read_nat: impl FnOnce(&Table<'_>, &[IpNet]),
+) -> Option<RtrConfig> {
     let table = node.table()?;
     if !root.has("petr") {
         table.error(
@@ -268,6 +289,8 @@ fn read_rtr(node: &Node<'_>, root: &Table<'_>, rlocs: &[IpAddr]) -> Option<RtrCo
     for (node, prefix) in &prefixes {
         router::check_holds_no_rloc(node, *prefix, rlocs);
     }
+    let eid_prefixes: Vec<IpNet> = prefixes.into_iter().map(|(_, prefix)| prefix).collect();
+    read_nat(&table, &eid_prefixes);
     table.finish();
-    Some(RtrConfig { eid_prefixes: prefixes.into_iter().map(|(_, prefix)| prefix).collect() })
+    Some(RtrConfig { eid_prefixes })
 }

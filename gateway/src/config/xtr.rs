@@ -9,7 +9,8 @@ use mapping::auth::Covered;
 use mapping::config::Profile;
 use mapping::eid::{EidPrefix, InstanceId, MapVersion};
 use mapping::timers;
-use xtr::config::{ControlConfig, HostConfig, Intake, LocalEid, MapServer, OwnRloc, Petr};
+use xtr::config::{ControlConfig, HostConfig, Intake, LocalEid, MapServer};
+use xtr::config::{Nat, NatPlane, OwnRloc, Petr};
 use xtr::config::{PathMtuConfig, RingIntake, Role, RouterConfig};
 
 use super::mapping::{default_algorithms, peer_algorithm, state_dir};
@@ -17,7 +18,7 @@ use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
 use super::trusted_core::{self, Versions};
 use super::{
-    DEFAULT_MAP_CACHE_LIMIT, Environment, dynamic_eid, gateway::owned_text, lisp_sec, router,
+    DEFAULT_MAP_CACHE_LIMIT, Environment, dynamic_eid, gateway::owned_text, lisp_sec, nat, router,
     secret, subscription, values,
 };
 
@@ -93,6 +94,10 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         });
         check_ring_of_gateways(table, &data.intake, host.gateways.len());
     }
+    if let Some(found) = table.as_ref().and_then(nat::of_xtr) {
+        control.nat = Some(Nat::Xtr(found));
+        data.nat = NatPlane::Xtr;
+    }
     if let Some(table) = table {
         table.finish();
     }
@@ -136,6 +141,7 @@ fn empty_control() -> ControlConfig {
         merge: false,
         subscribe: None,
         trusted_core: None,
+        nat: None,
     }
 }
 

@@ -116,7 +116,7 @@ pub(crate) fn gateway(key_directory: &str) -> String {
     format!(
         "[gateway]\nname = \"pxtr\"\nrlocs = [\"{PXTR4}\", \"{PXTR6}\"]\nmap-resolvers = [\"{MS4}\"]\n\
          xtr-id = \"b0de\"\nsite-id = 100\nsubscribe = {{ key-id = 1, key-file = \"{key_directory}/site-pxtr.key\" }}\n\
-         \n[pitr]\neid-aggregates = {aggregates}\n\
+         \n[pitr]\neid-aggregates = {aggregates}\nannounce = {{ drain = \"0s\" }}\n\
          \n[petr]\naccept-from = {{ registered = true, rlocs = {rlocs}, eids = {aggregates} }}\n\
          \n[rtr]\neid-prefixes = {aggregates}\n"
     )

@@ -82,6 +82,29 @@ pub(crate) fn silence(namespace: &Namespace, destination: IpAddr, silent: bool) 
     })
 }
 
+/// Lets a router answer what it is to forward to `destination` with ICMP Network Unreachable, or takes that back.
+pub(crate) fn refuse(namespace: &Namespace, destination: IpAddr, refused: bool) -> io::Result<()> {
+    namespace.netlink(move |netlink| async move {
+        let request = netlink.rule().add().action(RuleAction::Unreachable).priority(1);
+        let mut rule = match destination {
+            IpAddr::V4(address) => {
+                request.v4().destination_prefix(address, 32).message_mut().clone()
+            }
+            IpAddr::V6(address) => {
+                request.v6().destination_prefix(address, 128).message_mut().clone()
+            }
+        };
+        rule.header.table = 0;
+        if refused {
+            let mut add = netlink.rule().add();
+            *add.message_mut() = rule;
+            add.execute().await
+        } else {
+            netlink.rule().del(rule).execute().await
+        }
+    })
+}
+
 /// Sets a link up.
 pub fn up(namespace: &Namespace, name: &'static str) -> io::Result<()> {
     namespace.netlink(move |netlink| async move {
@@ -107,18 +130,14 @@ pub(crate) fn hand_over(from: &Namespace, name: &'static str, to: &Namespace) ->
 }
 
 /// Makes an Ethernet bridge, which is up.
-pub(crate) fn bridge(namespace: &Namespace, name: &'static str) -> io::Result<()> {
+pub fn bridge(namespace: &Namespace, name: &'static str) -> io::Result<()> {
     namespace.netlink(move |netlink| async move {
         netlink.link().add(LinkBridge::new(name).up().build()).execute().await
     })
 }
 
 /// Plugs a link into a bridge of its namespace and sets it up.
-pub(crate) fn plug(
-    namespace: &Namespace,
-    name: &'static str,
-    bridge: &'static str,
-) -> io::Result<()> {
+pub fn plug(namespace: &Namespace, name: &'static str, bridge: &'static str) -> io::Result<()> {
     let index = index(namespace, bridge)?;
     namespace.netlink(move |netlink| async move {
         let plugged = LinkUnspec::new_with_name(name).controller(index).up().build();

@@ -13,9 +13,10 @@ pub(crate) mod decode;
 pub(crate) mod keeper;
 pub mod link;
 pub mod namespace;
+mod nat;
 #[allow(dead_code, reason = "a scenario takes the pieces it needs")]
 pub(crate) mod network;
-pub(crate) mod offload;
+pub mod offload;
 mod pcap;
 pub(crate) mod pressure;
 pub(crate) mod privilege;

@@ -49,7 +49,7 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
 }
 
 /// Makes a link compute the checksums of what it sends.
-pub(crate) fn compute_checksums(namespace: &Namespace, link: &'static str) -> io::Result<()> {
+pub fn compute_checksums(namespace: &Namespace, link: &'static str) -> io::Result<()> {
     set_features(namespace, link, &[("tx-checksum-ip-generic", false)])
 }
 

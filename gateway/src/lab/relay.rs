@@ -25,6 +25,7 @@ use nix::sys::socket::{
 use super::decode::{self, Datagram};
 use super::link;
 use super::namespace::Namespace;
+use super::nat::Nat;
 
 /// The end towards the core.
 pub(crate) const NEAR: &str = "near";
@@ -78,6 +79,8 @@ struct Control {
     /// Whether [`Faults`] has anything, so that the usual frame is not looked into.
     faulty: AtomicBool,
     faults: Mutex<Faults>,
+    translating: AtomicBool,
+    nat: Mutex<Option<Nat>>,
     passed: [AtomicU64; 2],
     swallowed: AtomicU64,
     overflowed: AtomicU64,
@@ -161,6 +164,17 @@ impl Relay {
         OrderedLoss(happened)
     }
 
+    /// From now on there is a NAT on the wire, the member on its inside.
+    pub(crate) fn translate(&self, nat: Nat) {
+        *self.control.nat() = Some(nat);
+        self.control.translating.store(true, Ordering::Release);
+    }
+
+    /// What `look` finds in the NAT on the wire, if there is one.
+    pub(crate) fn nat<T>(&self, look: impl FnOnce(&mut Nat) -> T) -> Option<T> {
+        self.control.nat().as_mut().map(look)
+    }
+
     /// Lets no frame to or from this station pass, as a link between data centres does with the gateway that both have.
     pub(crate) fn isolate(&self, station: [u8; 6]) {
         self.change(|faults| {
@@ -178,7 +192,7 @@ impl Relay {
         self.control.passed[way as usize].load(Ordering::Relaxed)
     }
 
-    /// Packets that were swallowed or lost as ordered.
+    /// Packets that were swallowed or lost as ordered, or that a NAT did not let through.
     pub(crate) fn swallowed(&self) -> u64 {
         self.control.swallowed.load(Ordering::Relaxed)
     }
@@ -220,6 +234,19 @@ impl Drop for Relay {
 impl Control {
     fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn nat(&self) -> MutexGuard<'_, Option<Nat>> {
+        self.nat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a frame passes the NAT, if there is one; translates it.
+    fn passes(&self, way: Way, frame: &mut [u8]) -> bool {
+        if !self.translating.load(Ordering::Acquire) {
+            return true;
+        }
+        let mut nat = self.nat();
+        nat.as_mut().is_none_or(|nat| nat.translate(Instant::now(), way, frame))
     }
 
     fn note(&self, faults: &Faults) {
@@ -313,8 +340,8 @@ impl Pump {
                 Err(error) => return Err(error.into()),
             };
             let Some(length) = received else { continue };
-            let frame = &buffer[..length];
-            if self.control.swallows(self.way, frame) {
+            let frame = &mut buffer[..length];
+            if self.control.swallows(self.way, frame) || !self.control.passes(self.way, frame) {
                 self.control.swallowed.fetch_add(1, Ordering::Relaxed);
             } else if self.queue.len() == QUEUE {
                 self.control.overflowed.fetch_add(1, Ordering::Relaxed);

@@ -69,16 +69,26 @@ fn pi_07_native_interfaces_that_are_none() {
 
 #[test]
 fn tables_that_aggregates_cannot_be_announced_in() {
-    let end = "write \"main\" or a table number other than 0, 255, 4341 and 4342";
+    let end = "write \"main\" or a table number other than 0, 255 and 4341 to 4343";
     for (table, what) in [
         (255, "255 is the kernel's local table"),
-        (4341, "4341 and 4342 are this product's own tables"),
-        (4342, "4341 and 4342 are this product's own tables"),
+        (4341, "4341 to 4343 are this product's own tables"),
+        (4342, "4341 to 4343 are this product's own tables"),
+        (4343, "4341 to 4343 are this product's own tables"),
     ] {
         let text = format!("{GATEWAY}announce = {{ table = {table} }}\n");
         let line = format!("gateway.toml:7: pitr.announce.table: {what}; {end}");
         refused_offline("gateway.toml", &text, &[&line]);
     }
+}
+
+#[test]
+fn a_gateway_drains_for_ten_minutes_at_most() {
+    refused_offline(
+        "gateway.toml",
+        &format!("{GATEWAY}announce = {{ drain = \"11m\" }}\n"),
+        &["gateway.toml:7: pitr.announce.drain: \"11m\" is out of range; write 0ns to 600s"],
+    );
 }
 
 #[test]

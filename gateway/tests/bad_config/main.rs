@@ -149,7 +149,7 @@ fn unknown_keys_with_a_suggestion() {
         "gateway.toml",
         &format!("{GATEWAY}announce = {{ colour = 3 }}\n"),
         &[
-            "gateway.toml:7: pitr.announce.colour: unknown key; known here: table, metric, withdraw-when-unhealthy, after",
+            "gateway.toml:7: pitr.announce.colour: unknown key; known here: table, metric, withdraw-when-unhealthy, after, drain",
         ],
     );
 }

@@ -15,7 +15,7 @@ use mapping::wire::{
 };
 
 /// The secret in the key file of [`crate::daemon::Daemon`].
-pub const SECRET: &str = "a secret for tests only";
+pub const SECRET: &str = "a-secret-for-tests-only";
 
 /// EID-prefixes of each site that are never registered: so many that none is asked for twice by one sender within the 3 seconds in
 /// which the second reply is withheld (RFC 9301 §5.4).

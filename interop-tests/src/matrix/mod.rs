@@ -24,10 +24,14 @@ use plan::{Family, Role};
 use traffic::Host;
 use watch::{Mark, Packet};
 
+use crate::peers::Program;
+
 /// Datagrams of a stream, in each direction.
 pub const STREAM: u32 = 300;
 /// Echo requests in each direction once the first was answered.
 const PINGS: usize = 5;
+/// How often a stream through another implementation is tried.
+const TRIES: u32 = 3;
 /// How long the first answer may take: lookups, and a peer that loses the packets which caused them.
 const FIRST_ANSWER: Duration = Duration::from_secs(20);
 /// How long the counters of a daemon may be behind the wire.
@@ -44,12 +48,18 @@ pub struct Cell {
     pub seen: String,
     /// What should have been different; empty = passed.
     pub troubles: Vec<String>,
+    /// Why somebody in it cannot do it, if that is known.
+    pub limitation: Option<&'static str>,
 }
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cast, what, seen, troubles } = self;
-        let result = if troubles.is_empty() { "pass".to_owned() } else { troubles.join("; ") };
+        let Self { cast, what, seen, troubles, limitation } = self;
+        let result = match (troubles.as_slice(), limitation) {
+            ([], _) => "pass".to_owned(),
+            (troubles, None) => troubles.join("; "),
+            (troubles, Some(why)) => format!("peer's limitation: {why} ({})", troubles.join("; ")),
+        };
         write!(f, "| {cast} | {what} | {result} | {seen} |")
     }
 }
@@ -58,7 +68,7 @@ impl Cell {
     /// Nothing seen yet.
     pub fn new(network: &Network, what: impl Into<String>) -> Self {
         let (cast, what) = (network.plan().cast(), what.into());
-        Self { cast, what, seen: String::new(), troubles: Vec::new() }
+        Self { cast, what, seen: String::new(), troubles: Vec::new(), limitation: None }
     }
 
     /// Notes `trouble` unless `good`.
@@ -71,11 +81,28 @@ impl Cell {
     /// Prints the row of the table.
     ///
     /// # Panics
-    /// When there is trouble, with the logs of everybody in the network.
+    /// When there is trouble of no known limitation, with the logs of everybody in the network.
     pub fn conclude(self, network: &Network) {
-        println!("{self}");
-        assert!(self.troubles.is_empty(), "{self}\n{}", network.logs());
+        conclude([self], network);
     }
+
+    fn is_as_it_should_be(&self) -> bool {
+        self.troubles.is_empty() || self.limitation.is_some()
+    }
+}
+
+/// Prints the rows of the table.
+///
+/// # Panics
+/// As [`Cell::conclude`], after the last row.
+pub fn conclude(cells: impl IntoIterator<Item = Cell>, network: &Network) {
+    let print = |cell: Cell| {
+        println!("{cell}");
+        cell
+    };
+    let cells = cells.into_iter().map(print).filter(|cell| !cell.is_as_it_should_be());
+    let troubled: Vec<_> = cells.map(|cell| cell.to_string()).collect();
+    assert!(troubled.is_empty(), "{}\n{}", troubled.join("\n"), network.logs());
 }
 
 /// Pings and a stream both ways between the hosts of two roles; `inner` is the family they speak.
@@ -85,6 +112,7 @@ impl Cell {
 pub fn exchange(network: &Network, (one, two): (Role, Role), inner: Family) -> io::Result<Cell> {
     let plan = network.plan();
     let mut cell = Cell::new(network, format!("{one} and {two}, {inner} in {}", plan.core));
+    cell.limitation = plan.limitation(inner);
     let ends = [network.host(one, inner)?, network.host(two, inner)?];
     for (from, to) in [(&ends[0], &ends[1]), (&ends[1], &ends[0])] {
         let first = first_answer(from, to, FIRST_ANSWER)?;
@@ -93,6 +121,31 @@ pub fn exchange(network: &Network, (one, two): (Role, Role), inner: Family) -> i
     if !cell.troubles.is_empty() {
         return Ok(cell);
     }
+    // A data plane in Python loses packets on a busy machine.
+    let foreign = plan.roles().iter().any(|&(_, program)| program != Program::Isthmus);
+    let tries = if foreign { TRIES } else { 1 };
+    let mut number = 1;
+    loop {
+        let mut tried = cell.clone();
+        measure(network, (one, two), inner, &ends, &mut tried)?;
+        if number > 1 {
+            tried.seen += &format!(", try {number}");
+        }
+        if tried.troubles.is_empty() || number == tries {
+            return Ok(tried);
+        }
+        number += 1;
+    }
+}
+
+/// Pings and streams between hosts that answer each other already.
+fn measure(
+    network: &Network,
+    (one, two): (Role, Role),
+    inner: Family,
+    ends: &[Host<'_>; 2],
+    cell: &mut Cell,
+) -> io::Result<()> {
     let before = network.tally()?;
     let mark = network.core().mark();
     for (from, to) in [(&ends[0], &ends[1]), (&ends[1], &ends[0])] {
@@ -101,10 +154,10 @@ pub fn exchange(network: &Network, (one, two): (Role, Role), inner: Family) -> i
     }
     let arrived = traffic::both_ways(&ends[0], &ends[1], STREAM)?;
     cell.expect(arrived == [STREAM; 2], format!("{arrived:?} of {STREAM} datagrams arrived"));
-    judge_core(network, (one, two), inner, mark, &mut cell);
-    judge_counters(network, &before, &mut cell)?;
+    judge_core(network, (one, two), inner, mark, cell);
+    judge_counters(network, &before, cell)?;
     cell.seen = format!("{arrived:?} of {STREAM} datagrams; {}", cell.seen);
-    Ok(cell)
+    Ok(())
 }
 
 /// Pings until an answer comes; how long that took.

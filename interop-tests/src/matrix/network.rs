@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use gateway::lab::link;
 use gateway::lab::namespace::Namespace;
+use gateway::lab::offload;
 use ipnet::IpNet;
 use mapping::admin::Query;
 use serde_json::Value;
@@ -26,7 +27,7 @@ pub const LAN_LINK: &str = "lan0";
 const HOST_LINK: &str = "eth0";
 const CORE_MTU: u32 = 1500;
 /// How long registrations may take.
-const REGISTRATIONS: Duration = Duration::from_secs(30);
+const REGISTRATIONS: Duration = Duration::from_secs(75);
 /// Peers that cannot be asked are given this long to register with each other.
 const BLIND: Duration = Duration::from_secs(10);
 
@@ -127,7 +128,9 @@ impl Network {
         let plan = self.plan;
         let (old, new, length) = (plan.rloc(role), plan.moved_rloc(role), plan.core_length());
         match &self.member(role)?.program {
-            Running::Isthmus(daemon) => daemon.reload(&xtr_configuration(&plan, role, true))?,
+            Running::Isthmus(daemon) => {
+                daemon.reload(&xtr_configuration(&plan, role, true))?;
+            }
             Running::Foreign(_) => {
                 let namespace = self.namespace(role)?;
                 link::address(namespace, CORE_LINK, net(new, length)?)?;
@@ -293,8 +296,11 @@ fn attach(
 ) -> io::Result<Namespace> {
     let host = machine(name)?;
     link::connect(CORE_MTU, (router, LAN_LINK), (&host, HOST_LINK))?;
-    link::up(router, LAN_LINK)?;
-    link::up(&host, HOST_LINK)?;
+    for (namespace, name) in [(router, LAN_LINK), (&host, HOST_LINK)] {
+        // Whoever takes packets from the wire finds them as on a physical one.
+        offload::compute_checksums(namespace, name)?;
+        link::up(namespace, name)?;
+    }
     for family in Family::BOTH {
         let (gateway, length) =
             (plan.gateway(role, family), plan.network(role, family).prefix_len());

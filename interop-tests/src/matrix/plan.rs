@@ -82,6 +82,8 @@ pub struct Plan {
     pub proxy: Option<Program>,
     /// A site of ours that has two RLOCs, so that it can move from one to the other.
     pub mover: Option<Role>,
+    /// Sites of lispers.net register with what it has for a locator besides its address: a name, geo-coordinates.
+    pub embellished: bool,
 }
 
 impl Plan {
@@ -154,6 +156,12 @@ impl Plan {
         local(role, family, 10)
     }
 
+    /// Why somebody who plays here cannot carry `inner` through this core, if that is known.
+    pub fn limitation(&self, inner: Family) -> Option<&'static str> {
+        let roles = self.roles();
+        roles.into_iter().find_map(|(role, program)| program.limitation(role, self.core, inner))
+    }
+
     /// Whether it is an EID.
     pub fn is_eid(&self, address: IpAddr) -> bool {
         let aggregates = EID_AGGREGATES.iter().filter_map(|text| text.parse::<IpNet>().ok());
@@ -201,6 +209,7 @@ mod tests {
             sites: [Some(Program::Isthmus); 2],
             proxy: Some(Program::Isthmus),
             mover: None,
+            embellished: false,
         };
         for family in Family::BOTH {
             for role in [Role::Site(1), Role::Site(2)] {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -116,13 +116,15 @@ pub fn both_ways(one: &Host<'_>, two: &Host<'_>, count: u32) -> io::Result<[u32;
     for (socket, peer) in [(&sockets[0], &sockets[1]), (&sockets[1], &sockets[0])] {
         socket.connect(peer.local_addr()?)?;
     }
+    let sent = AtomicBool::new(false);
     thread::scope(|scope| {
         let senders = sockets.each_ref().map(|socket| scope.spawn(move || send(socket, count)));
+        let over = &sent;
         let receivers =
-            sockets.each_ref().map(|socket| scope.spawn(move || receive(socket, count)));
-        for sender in senders {
-            sender.join().map_err(panicked)?;
-        }
+            sockets.each_ref().map(|socket| scope.spawn(move || receive(socket, count, over)));
+        let senders = senders.map(|sender| sender.join().map_err(panicked));
+        sent.store(true, Ordering::Release);
+        senders.into_iter().collect::<io::Result<()>>()?;
         let [at_one, at_two] = receivers.map(|receiver| receiver.join().map_err(panicked));
         Ok([at_two?, at_one?])
     })
@@ -138,13 +140,17 @@ fn send(socket: &UdpSocket, count: u32) {
     }
 }
 
-fn receive(socket: &UdpSocket, count: u32) -> u32 {
+/// Until all are there, or the last one was sent long ago.
+fn receive(socket: &UdpSocket, count: u32, sent: &AtomicBool) -> u32 {
     let mut seen = HashSet::new();
     let mut buffer = [0; LENGTH];
-    let deadline = Instant::now() + PACE * 2 * count + LAST;
-    // An error is an ICMP message or a pause: the deadline decides.
+    let mut over = None;
+    // An error is an ICMP message or a pause.
     let _ = socket.set_read_timeout(Some(Duration::from_millis(50)));
-    while seen.len() < count as usize && Instant::now() < deadline {
+    while seen.len() < count as usize && over.is_none_or(|over| Instant::now() < over) {
+        if over.is_none() && sent.load(Ordering::Acquire) {
+            over = Some(Instant::now() + LAST);
+        }
         if let Ok(LENGTH) = socket.recv(&mut buffer) {
             seen.insert([buffer[0], buffer[1], buffer[2], buffer[3]]);
         }

@@ -40,6 +40,13 @@ fn mapping(plan: &Plan) -> String {
     text
 }
 
+/// Locators that never answer would be taken for down.
+fn probing(plan: &Plan) -> &'static str {
+    let routers = plan.roles().into_iter().filter(|&(role, _)| role != Role::Mapping);
+    let mut programs = routers.map(|(_, program)| program);
+    if programs.all(|program| program.answers_probes(plan.core)) { "" } else { "probe = \"off\"\n" }
+}
+
 fn clients(plan: &Plan) -> String {
     let of = |role: &Role| plan.rloc(*role);
     let lispers = plan.roles().into_iter().filter(|&(_, program)| program == Program::LispersNet);
@@ -71,7 +78,8 @@ pub fn xtr(plan: &Plan, role: Role, moved: bool) -> String {
     let mut text = format!(
         "[xtr]\nname = \"xtr\"\nrlocs = {{ {rlocs} }}\n\
          map-servers = [{{ address = \"{ms}\", key-id = {key}, key-file = \"KEY\", profile = \"{profile}\" }}]\n\
-         map-resolvers = [\"{ms}\"]\nproxy-reply = false\nregistration-interval = \"10s\"\ntun = {{ queues = 1 }}\n",
+         map-resolvers = [\"{ms}\"]\nproxy-reply = false\nregistration-interval = \"10s\"\ntun = {{ queues = 1 }}\n{probing}",
+        probing = probing(plan),
         ms = plan.rloc(Role::Mapping),
     );
     if plan.proxy.is_some() {
@@ -93,11 +101,12 @@ pub fn xtr(plan: &Plan, role: Role, moved: bool) -> String {
 fn gateway(plan: &Plan) -> String {
     let [v4, v6] = EID_AGGREGATES;
     format!(
-        "[gateway]\nname = \"pxtr\"\nrlocs = [\"{}\"]\nmap-resolvers = [\"{}\"]\ntun = {{ queues = 1 }}\n\
+        "[gateway]\nname = \"pxtr\"\nrlocs = [\"{}\"]\nmap-resolvers = [\"{}\"]\ntun = {{ queues = 1 }}\n{probing}\
          [pitr]\neid-aggregates = [\"{v4}\", \"{v6}\"]\n\
          [petr]\naccept-from = {{ rlocs = [\"{}\"], eids = [\"{v4}\", \"{v6}\"] }}\n",
         plan.rloc(Role::Proxy),
         plan.rloc(Role::Mapping),
         plan.core.pick(RLOC_RANGES[0], RLOC_RANGES[1]),
+        probing = probing(plan),
     )
 }

@@ -17,7 +17,7 @@ use gateway::lab::namespace::Namespace;
 pub use process::Process;
 
 use crate::daemon::Daemon;
-use crate::matrix::plan::{Plan, Role};
+use crate::matrix::plan::{Family, Plan, Role};
 
 /// A program of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +46,15 @@ trait Peer: Sync {
     /// How to get it, for whoever does not have it.
     fn how_to_provide(&self) -> &'static str;
 
-    /// Whether it can play this role.
-    fn plays(&self, role: Role) -> bool;
+    /// What it is known not to do: carry `inner` through a core of `core`.
+    fn limitation(&self, _role: Role, _core: Family, _inner: Family) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether it answers RLOC-probes in such a core.
+    fn answers_probes(&self, _core: Family) -> bool {
+        true
+    }
 
     /// Starts it and waits until it is ready to talk.
     fn start(
@@ -94,9 +101,19 @@ impl Program {
         found
     }
 
-    /// Whether it can play this role at all.
-    pub fn plays(self, role: Role) -> bool {
-        self.peer().is_none_or(|peer| peer.plays(role))
+    /// What it is known not to do in a role: carry `inner` through a core of `core`.
+    pub(crate) fn limitation(
+        self,
+        role: Role,
+        core: Family,
+        inner: Family,
+    ) -> Option<&'static str> {
+        self.peer()?.limitation(role, core, inner)
+    }
+
+    /// Whether it answers RLOC-probes in such a core.
+    pub(crate) fn answers_probes(self, core: Family) -> bool {
+        self.peer().is_none_or(|peer| peer.answers_probes(core))
     }
 
     /// The profile that our configuration needs for it, and the Key ID it uses.

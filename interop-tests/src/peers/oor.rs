@@ -9,7 +9,7 @@ use gateway::lab::namespace::Namespace;
 use mapping::wire::CONTROL_PORT;
 use tempfile::TempDir;
 
-use super::process::{Process, has_link, receives};
+use super::process::{Isolation, Process, has_link, receives};
 use super::{Peer, executable};
 use crate::daemon::SECRET;
 use crate::matrix::network::CORE_LINK;
@@ -46,10 +46,6 @@ impl Peer for Oor {
         "build Open Overlay Router (github.com/OpenOverlayRouter/oor) and set ISTHMUS_OOR=/path/to/oor"
     }
 
-    fn plays(&self, role: Role) -> bool {
-        role != Role::Proxy
-    }
-
     fn start(
         &self,
         place: &Path,
@@ -60,7 +56,7 @@ impl Peer for Oor {
         let directory = TempDir::new()?;
         let text = if role == Role::Mapping { map_server(plan) } else { xtr(plan, role) };
         fs::write(directory.path().join("oor.conf"), text)?;
-        let process = Process::start(namespace, directory, SCRIPT, &[place])?;
+        let process = Process::start(namespace, directory, Isolation::Mounts, SCRIPT, &[place])?;
         process.wait_until(|| {
             let routes = role == Role::Mapping || has_link(namespace, TUN)?;
             Ok(routes && receives(namespace, CONTROL_PORT)?)

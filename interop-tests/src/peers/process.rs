@@ -13,34 +13,50 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// How long a program may take to get ready.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long it may take to end before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// Octets of a log that are worth showing.
 const TAIL: usize = 8000;
 
+/// What a foreign program has for itself besides the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Isolation {
+    /// Mounts: paths that it insists on are its own.
+    Mounts,
+    /// Mounts and processes: it sees no other processes, and all that it started end with it.
+    Processes,
+}
+
 /// A foreign program that runs; dropping it ends it.
 pub struct Process {
     child: Child,
+    isolation: Isolation,
     directory: TempDir,
 }
 
 impl Process {
-    /// Runs a shell script in `namespace`, in a mount namespace of its own, so that paths which the program insists on
-    /// are its own. `$1` is `directory`; the script ends with `exec`.
+    /// Runs a shell script in `namespace` and `directory`. `$1` is `directory`; the script ends with `exec`.
     ///
     /// # Errors
     /// It cannot be started.
     pub(super) fn start(
         namespace: &Namespace,
         directory: TempDir,
+        isolation: Isolation,
         script: &str,
         arguments: &[&Path],
     ) -> io::Result<Self> {
         let log = File::create(directory.path().join("log"))?;
         let mut command = Command::new("unshare");
         command
-            .args(["--mount", "sh", "-ec", script, "sh"])
+            .args(match isolation {
+                Isolation::Mounts => &["--mount"][..],
+                Isolation::Processes => {
+                    &["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+                }
+            })
+            .args(["sh", "-ec", script, "sh"])
             .arg(directory.path())
             .args(arguments)
             .current_dir(directory.path())
@@ -48,7 +64,7 @@ impl Process {
             .stdout(log.try_clone()?)
             .stderr(log);
         let child = namespace.start(command)?;
-        Ok(Self { child, directory })
+        Ok(Self { child, isolation, directory })
     }
 
     /// Waits until `is_ready`.
@@ -86,12 +102,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let id = i32::try_from(self.child.id()).ok().map(Pid::from_raw);
-        // It fails only for a process that is gone.
-        let _ = id.map(|id| kill(id, Signal::SIGTERM));
-        let deadline = Instant::now() + STOP_LIMIT;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(20));
+        if self.isolation == Isolation::Mounts {
+            let id = i32::try_from(self.child.id()).ok().map(Pid::from_raw);
+            // It fails only for a process that is gone.
+            let _ = id.map(|id| kill(id, Signal::SIGTERM));
+            let deadline = Instant::now() + STOP_LIMIT;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(20));
+            }
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

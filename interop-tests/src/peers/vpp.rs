@@ -28,10 +28,6 @@ impl Peer for Vpp {
         "its adapter runs nothing yet: no build of VPP with the LISP plugin was at hand"
     }
 
-    fn plays(&self, _: Role) -> bool {
-        false
-    }
-
     fn start(&self, _: &Path, _: &Namespace, _: Role, _: &Plan) -> io::Result<Process> {
         Err(io::Error::other(self.how_to_provide()))
     }

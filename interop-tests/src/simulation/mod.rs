@@ -18,11 +18,13 @@
 //! | `observer` | reads along on the wire and judges rates by the RFCs, with nothing but the packets |
 //! | `oracle` | knows every registration ever made, and where each site is now |
 //! | `world` | sites with traffic; what operators and fate do to them |
+//! | `movers` | hosts that move between sites |
 //! | `storm` | fate: partitions, crashes and broken links at random |
 //! | `report` | the figures |
 //!
 //! Run [`World`]; the tests are in `tests/simulation.rs`. A run prints its seed, and `ISTHMUS_SIMULATION_SEED` runs it again, event for
 //! event ([`World::digest`]).
+mod movers;
 mod network;
 mod node;
 mod observer;

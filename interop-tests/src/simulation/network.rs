@@ -204,7 +204,12 @@ impl<T> Network<T> {
             }
         }
         let now = self.now;
-        self.noticed.extend(self.notices.drain(..).map(|notice| (now, id, notice)));
+        for notice in self.notices.drain(..) {
+            match notice {
+                Notice::OwnMappings => self.observer.own_mappings_changed(id),
+                notice => self.noticed.push((now, id, notice)),
+            }
+        }
         for transmit in sent.drain(..) {
             self.send(id, transmit);
         }
@@ -217,6 +222,7 @@ impl<T> Network<T> {
         (self.now, id, destination, &payload).hash(&mut self.trace);
         let port = match source_port {
             SourcePort::Control => CONTROL_PORT,
+            SourcePort::Data => 4341,
             SourcePort::Ephemeral => EPHEMERAL_PORT,
         };
         if !self.connects(source, destination.ip()) {

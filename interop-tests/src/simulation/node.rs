@@ -1,4 +1,5 @@
 //! One node: a state machine, and what its host would give it.
+use super::movers::asked;
 use mapping::clock::Epoch;
 use mapping::config::MappingConfig;
 use mapping::eid::{Eid, EidPrefix, EidTable};
@@ -7,8 +8,9 @@ use mapping::transmit::Transmit;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use xtr::config::ControlConfig;
+use xtr::config::{ControlConfig, DynamicRange};
 use xtr::control::{ControlPlane, Event};
+use xtr::drops::DropReason;
 use xtr::fib::{FibUpdate, Verdict};
 
 /// How a Map-Server comes back.
@@ -33,16 +35,20 @@ pub(super) enum Machine {
 #[derive(Debug)]
 pub(super) enum Config {
     Server(Box<MappingConfig>),
-    Router(Box<ControlConfig>),
+    Router(Box<ControlConfig>, Vec<DynamicRange>),
 }
 
 /// Something that a node did beside sending.
 #[derive(Debug)]
 pub(super) enum Notice {
-    /// The forwarding table has an answer for this EID-prefix: a locator-set, or something else.
+    /// The forwarding table has an answer for this EID-prefix: a mapping with locators, or something else.
     Installed(EidPrefix, bool),
     /// A lookup was given up.
     Unanswered(EidPrefix),
+    /// A host came or left: own mappings are others now.
+    OwnMappings,
+    /// A host of a dynamic-EID range is asked for a sign of life.
+    HostAsked(Eid),
 }
 
 #[derive(Debug)]
@@ -86,9 +92,11 @@ impl Node {
         self.stop();
         self.boots += 1;
         self.machine = match &self.config {
-            Config::Router(config) => {
+            Config::Router(config, ranges) => {
                 let config = ControlConfig::clone(config);
-                Machine::Router(Box::new(ControlPlane::new(config, now, seed, nanoseconds)))
+                let mut control = ControlPlane::new(config, now, seed, nanoseconds);
+                control.set_dynamic_ranges(now, ranges);
+                Machine::Router(Box::new(control))
             }
             Config::Server(config) => {
                 let mut server = MapServer::durable(MappingConfig::clone(config), seed, epoch);
@@ -116,6 +124,13 @@ impl Node {
 
     pub(super) fn router(&mut self) -> Option<&mut ControlPlane> {
         match &mut self.machine {
+            Machine::Router(control) => Some(control),
+            Machine::Server(_) | Machine::Off => None,
+        }
+    }
+
+    pub(super) fn control(&self) -> Option<&ControlPlane> {
+        match &self.machine {
             Machine::Router(control) => Some(control),
             Machine::Server(_) | Machine::Off => None,
         }
@@ -175,16 +190,20 @@ impl Node {
                     sent.push_back(transmit);
                 }
                 while let Some(update) = control.poll_fib_update() {
+                    notices.extend(own_changed(&self.fib, &update));
                     match update {
                         FibUpdate::Insert(prefix, verdict) => {
                             if !verdict.is_miss() {
-                                let found = matches!(verdict, Verdict::Encapsulate(_));
+                                let found = is_mapping(&verdict);
                                 notices.push(Notice::Installed(prefix, found));
                             }
                             self.fib.insert(prefix, verdict);
                         }
                         FibUpdate::Remove(prefix) => drop(self.fib.remove(&prefix)),
                     }
+                }
+                while let Some(change) = control.poll_host_change() {
+                    notices.extend(asked(&change));
                 }
                 while let Some(event) = control.poll_event() {
                     if let Event::LookupUnanswered(prefix) = event {
@@ -199,4 +218,24 @@ impl Node {
     pub(super) fn forward(&self, destination: Eid) -> Option<&Verdict> {
         self.fib.lookup(destination).map(|(_, verdict)| verdict).filter(|v| !v.is_miss())
     }
+}
+
+/// Whether it comes of a mapping with locators, be they usable or not.
+fn is_mapping(verdict: &Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::Encapsulate(_)
+            | Verdict::Drop(DropReason::NoUsableLocator | DropReason::NoCommonRlocFamily)
+    )
+}
+
+/// Whether an own mapping of a single host comes or goes with an update.
+fn own_changed(fib: &EidTable<Verdict>, update: &FibUpdate) -> Option<Notice> {
+    let (prefix, is_own) = match update {
+        FibUpdate::Insert(prefix, verdict) => (prefix, matches!(verdict, Verdict::Native)),
+        FibUpdate::Remove(prefix) => (prefix, false),
+    };
+    let was_own = matches!(fib.get(prefix), Some(Verdict::Native));
+    let is_host = *prefix == prefix.first().host_prefix();
+    (is_host && was_own != is_own).then_some(Notice::OwnMappings)
 }

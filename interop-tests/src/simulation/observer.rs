@@ -3,7 +3,7 @@ use super::network::NodeId;
 use super::oracle::Oracle;
 use mapping::eid::EidPrefix;
 use mapping::transmit::Transmit;
-use mapping::wire::{EidRecord, MapRegister, MapReply, MapRequest, Message};
+use mapping::wire::{MapNotify, MapRegister, MapReply, MapRequest, Message};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
@@ -46,6 +46,8 @@ pub(super) struct Observer {
     /// What was not right, in words.
     pub(super) violations: Vec<String>,
     pub(super) violation_count: u64,
+    /// When a Map-Server acknowledged an EID-prefix last.
+    acknowledged: HashMap<(NodeId, EidPrefix), Duration>,
 }
 
 /// What one node sent lately.
@@ -55,7 +57,10 @@ struct Watched {
     requests: HashMap<EidPrefix, Requests>,
     nonces: HashMap<u64, EidPrefix>,
     smrs: HashMap<IpAddr, Duration>,
-    registers: HashMap<(IpAddr, EidPrefix), Registers>,
+    /// By Map-Server and what was said.
+    registers: HashMap<(IpAddr, u64), Registers>,
+    /// The last that was said of an EID-prefix to a Map-Server.
+    said: HashMap<(IpAddr, EidPrefix), u64>,
     register_nonces: HashSet<u64>,
     notifies: HashMap<(SocketAddr, u64), Copies>,
     /// When the Map-Replies in a row would be forgiven.
@@ -73,7 +78,6 @@ struct Requests {
 #[derive(Debug)]
 struct Registers {
     octets: u64,
-    records: Vec<EidRecord>,
     nonce: u64,
     last: Duration,
     last_fresh: Duration,
@@ -98,6 +102,21 @@ impl Observer {
     pub(super) fn forget(&mut self, id: NodeId) {
         let is_server = self.watched(id).is_server;
         *self.watched(id) = Watched { is_server, ..Watched::default() };
+    }
+
+    /// The own mappings of a node changed: it may register at once (RG-03), even what it has said before.
+    pub(super) fn own_mappings_changed(&mut self, id: NodeId) {
+        self.watched(id).said.clear();
+    }
+
+    /// A Map-Server starts with nothing.
+    pub(super) fn forget_registrations(&mut self, server: NodeId) {
+        self.acknowledged.retain(|(at, _), _| *at != server);
+    }
+
+    /// When a Map-Server acknowledged an EID-prefix last.
+    pub(super) fn acknowledged(&self, server: NodeId, prefix: &EidPrefix) -> Option<Duration> {
+        self.acknowledged.get(&(server, *prefix)).copied()
     }
 
     pub(super) fn sent(&mut self, now: Duration, id: NodeId, transmit: &Transmit) {
@@ -136,7 +155,7 @@ impl Observer {
             Ok(Message::MapReply(reply)) => self.reply(now, id, transmit.destination.ip(), &reply),
             Ok(Message::MapRegister(register)) => self.register(now, id, transmit, register),
             Ok(Message::MapNotify(notify)) if is_server => {
-                self.notify(now, id, transmit, notify.nonce);
+                self.notify(now, id, transmit, &notify);
             }
             Ok(_) => self.violation(now, id, format_args!("sends a {name}")),
             Err(error) => self.violation(now, id, format_args!("{name}: {error}")),
@@ -240,39 +259,40 @@ impl Observer {
         let Some(first) = register.records.first().and_then(|record| record.eid.prefix()) else {
             return self.violation(now, id, format_args!("registers nothing"));
         };
-        let octets = digest(&transmit.payload);
-        let key = (transmit.destination.ip(), first);
+        let octets = digest(&transmit.payload[..]);
+        let server = transmit.destination.ip();
+        let prefixes = register.records.iter().filter_map(|record| record.eid.prefix());
+        let said = digest(&register.records);
         let watched = self.watched(id);
-        let Some(before) = watched.registers.get_mut(&key) else {
-            let registers = Registers {
-                octets,
-                records: register.records,
-                nonce: register.nonce,
-                last: now,
-                last_fresh: now,
-                wait: REGISTER_RETRY,
-                answered: false,
-            };
-            watched.registers.insert(key, registers);
+        let mut changed = false;
+        for prefix in prefixes {
+            changed |= watched.said.insert((server, prefix), said) != Some(said);
+        }
+        let fresh = Registers {
+            octets,
+            nonce: register.nonce,
+            last: now,
+            last_fresh: now,
+            wait: REGISTER_RETRY,
+            answered: false,
+        };
+        let Some(before) = watched.registers.get_mut(&(server, said)).filter(|_| !changed) else {
+            watched.registers.insert((server, said), fresh);
             return;
         };
         let gap = now - before.last;
         let is_copy = before.octets == octets;
-        let changed = before.records != register.records;
         let in_time = !before.answered && gap >= before.wait;
         let fresh_in_time = now - before.last_fresh >= QUICK_REGISTRATION;
         let wait = before.wait;
         before.last = now;
-        if changed {
-            before.wait = REGISTER_RETRY;
-        } else if is_copy || !fresh_in_time {
+        if is_copy || !fresh_in_time {
             before.wait = (wait * 2).min(REGISTER_RETRY_MAX);
         }
         if !is_copy {
-            (before.octets, before.nonce, before.answered) = (octets, register.nonce, false);
-            (before.records, before.last_fresh) = (register.records, now);
+            *before = Registers { wait: before.wait, ..fresh };
         }
-        let is_right = in_time || (!is_copy && (changed || fresh_in_time));
+        let is_right = in_time || (!is_copy && fresh_in_time);
         if !is_right {
             self.violation(
                 now,
@@ -283,13 +303,15 @@ impl Observer {
     }
 
     /// MS-08: only what answers no Map-Register. The last word to a subscriber (PS-08) has the nonce of the publication before.
-    fn notify(&mut self, now: Duration, id: NodeId, transmit: &Transmit, nonce: u64) {
-        let watched = self.watched(id);
-        if watched.register_nonces.contains(&nonce) {
+    fn notify(&mut self, now: Duration, id: NodeId, transmit: &Transmit, notify: &MapNotify) {
+        if self.watched(id).register_nonces.contains(&notify.nonce) {
+            let prefixes = notify.records.iter().filter_map(|record| record.eid.prefix());
+            self.acknowledged.extend(prefixes.map(|prefix| ((id, prefix), now)));
             return;
         }
+        let watched = self.watched(id);
         let destination = transmit.destination;
-        let key = (destination, digest(&transmit.payload));
+        let key = (destination, digest(&transmit.payload[..]));
         let copies = watched.notifies.entry(key).or_insert(Copies { last: now, sent: 0 });
         let (gap, sent) = (now - copies.last, copies.sent + 1);
         (copies.last, copies.sent) = (now, sent);
@@ -318,8 +340,8 @@ impl Observer {
     }
 }
 
-fn digest(octets: &[u8]) -> u64 {
+fn digest(what: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
-    octets.hash(&mut hasher);
+    what.hash(&mut hasher);
     hasher.finish()
 }

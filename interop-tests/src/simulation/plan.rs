@@ -8,7 +8,8 @@ use mapping::wire::XtrIdentity;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use xtr::config::{
-    ControlConfig, Endpoint, LocalEid, MapServer, OwnRloc, ProbeConfig, Role, Subscribe,
+    ControlConfig, DynamicRange, Endpoint, LocalEid, MapServer, OwnRloc, ProbeConfig, Role,
+    Subscribe,
 };
 
 /// What to simulate.
@@ -18,8 +19,10 @@ pub struct Plan {
     pub seed: u64,
     /// Sites, each with one xTR; at most 4096.
     pub sites: u32,
-    /// Sites that each site talks to, fewer than there are.
+    /// Sites that each site talks to, fewer than half of them.
     pub correspondents: u32,
+    /// Hosts that move between sites.
+    pub movers: u32,
     /// Map-Servers, which are Map-Resolvers too; every site registers at all of them.
     pub servers: u8,
     /// The weather at the start.
@@ -41,6 +44,7 @@ impl Plan {
             seed,
             sites: 60,
             correspondents: 15,
+            movers: 0,
             servers: 2,
             weather: Weather::FAIR,
             packet_interval: Duration::from_secs(1),
@@ -61,8 +65,10 @@ impl Plan {
             .map(|site| {
                 let algorithms = vec![Algorithm::HmacSha256];
                 let key = SiteKey { id: 1, secret: secret(site), algorithms };
-                let prefix = SitePrefix { prefix: prefix(site), accept_more_specifics: true };
-                let mut config = Site::new(format!("site {site}"), vec![key], vec![prefix]);
+                let own = |prefix| SitePrefix { prefix, accept_more_specifics: true };
+                let roams = roams(site).then(|| own(roaming_range()));
+                let prefixes = [own(prefix(site))].into_iter().chain(roams).collect();
+                let mut config = Site::new(format!("site {site}"), vec![key], prefixes);
                 config.site_id = Some(site_id(site));
                 config
             })
@@ -101,10 +107,46 @@ impl Plan {
             merge: false,
             subscribe: subscribes(site).then(Subscribe::default),
             trusted_core: None,
+            nat: None,
             proxy_itrs: Vec::new(),
             timeout_by_ttl: false,
         }
     }
+}
+
+/// The site interface of a site with hosts that move.
+pub(super) const LAN: &str = "lan0";
+
+/// Whether hosts that move may be there.
+pub(super) fn roams(site: u32) -> bool {
+    site % 5 == 3 && site < 80
+}
+
+/// Theirs in all sites.
+fn roaming_range() -> EidPrefix {
+    EidPrefix::new(
+        InstanceId::DEFAULT,
+        ipnet::Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 16).into(),
+    )
+}
+
+/// A host that moves.
+pub(super) fn mover(index: usize) -> Eid {
+    let IpAddr::V4(first) = roaming_range().first().address else { unreachable!("an IPv4 range") };
+    Eid::new(InstanceId::DEFAULT, Ipv4Addr::from_bits(first.to_bits() + 1 + index as u32).into())
+}
+
+/// What a site knows of them.
+pub(super) fn dynamic_ranges(site: u32) -> Vec<DynamicRange> {
+    let range = DynamicRange {
+        range: roaming_range(),
+        locator_set: Vec::new(),
+        interfaces: vec![LAN.to_owned()],
+        timeout: DynamicRange::TIMEOUT,
+        limit: DynamicRange::LIMIT,
+        extended_subnet: false,
+    };
+    roams(site).then_some(range).into_iter().collect()
 }
 
 fn site_id(site: u32) -> u64 {
@@ -123,6 +165,11 @@ pub(super) fn has_proxy_reply(site: u32) -> bool {
 /// Whether its xTR subscribes to what it looks up.
 pub(super) fn subscribes(site: u32) -> bool {
     site % 10 == 9
+}
+
+/// Whether there are packets between two sites: their EIDs are of one family.
+pub(super) fn can_talk(one: u32, other: u32) -> bool {
+    one != other && prefix(one).prefix().addr().is_ipv4() == prefix(other).prefix().addr().is_ipv4()
 }
 
 /// Every other four sites have IPv6 EIDs.

@@ -12,9 +12,15 @@ pub(super) struct Queue<T> {
 
 #[derive(Debug)]
 struct Scheduled<T> {
-    at: Duration,
+    nanos: u64,
     number: u64,
     event: T,
+}
+
+impl<T> Scheduled<T> {
+    fn key(&self) -> u128 {
+        u128::from(self.nanos) << 64 | u128::from(self.number)
+    }
 }
 
 impl<T> Queue<T> {
@@ -24,22 +30,24 @@ impl<T> Queue<T> {
 
     pub(super) fn schedule(&mut self, at: Duration, event: T) {
         self.scheduled += 1;
-        self.heap.push(Scheduled { at, number: self.scheduled, event });
+        // Five hundred years.
+        let nanos = at.as_nanos() as u64;
+        self.heap.push(Scheduled { nanos, number: self.scheduled, event });
     }
 
     /// The next event, if it is due by `end`.
     pub(super) fn pop_until(&mut self, end: Duration) -> Option<(Duration, T)> {
-        if self.heap.peek()?.at > end {
+        if Duration::from_nanos(self.heap.peek()?.nanos) > end {
             return None;
         }
-        self.heap.pop().map(|scheduled| (scheduled.at, scheduled.event))
+        self.heap.pop().map(|scheduled| (Duration::from_nanos(scheduled.nanos), scheduled.event))
     }
 }
 
 impl<T> Ord for Scheduled<T> {
     fn cmp(&self, other: &Self) -> Ordering {
         // The heap gives the greatest first.
-        (other.at, other.number).cmp(&(self.at, self.number))
+        other.key().cmp(&self.key())
     }
 }
 

@@ -3,6 +3,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+/// Which lookups count: those that every node and every way that takes part let complete, all the time from the first packet to the end.
+pub(super) const RULE: &str = "a lookup counts if from its first packet to its end the asking site, both Map-Servers and (unless \
+    they answer for it) the site asked for were up, on one island, with no locator that is cut off, and both Map-Servers had \
+    acknowledged the site's registration within the time that a registration lives";
+
 /// What happened in a simulation.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -18,6 +23,10 @@ pub struct Report {
     pub through_etr: Resolutions,
     /// Lookups that subscribe.
     pub subscribed: Resolutions,
+    /// Moves of hosts.
+    pub host_moves: u64,
+    /// Packets to hosts that move, by what became of them.
+    pub to_hosts: BTreeMap<&'static str, u64>,
     /// Packets by what became of them.
     pub packets: BTreeMap<&'static str, u64>,
     /// Messages sent, by what they are.
@@ -35,13 +44,13 @@ pub struct Report {
 /// Lookups of one kind.
 #[derive(Clone, Debug, Default)]
 pub struct Resolutions {
-    /// How long those took that found the mapping, nobody who took part being cut off or down meanwhile.
+    /// How long those took that found the mapping.
     pub times: Distribution,
-    /// Given up after the retries of RFC 9301 §5.3, nobody who took part being cut off or down.
+    /// Given up after the retries of RFC 9301 §5.3.
     pub unanswered: u64,
     /// Answered otherwise than with the mapping, though the site was registered.
     pub negative: u64,
-    /// The same three while somebody who took part was cut off or down: found.
+    /// By [`RULE`] not counted: found.
     pub found_in_trouble: u64,
     /// And not found.
     pub failed_in_trouble: u64,
@@ -107,7 +116,7 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "resolved, {name}: {:.3} % of {} (unanswered {}, negative {}), p50 {:?}, p99 {:?}; \
-                 with somebody down or cut off: {} found, {} not",
+                 not counted: {} found, {} not",
                 kind.percent_found(),
                 kind.total(),
                 kind.unanswered,
@@ -118,12 +127,14 @@ impl fmt::Display for Report {
                 kind.failed_in_trouble,
             )?;
         }
+        writeln!(f, "counted: {RULE}")?;
         let site_hours = f64::from(self.sites) * self.elapsed.as_secs_f64() / 3_600.0;
         for (name, count) in &self.messages {
             let share = *count as f64 / site_hours;
             writeln!(f, "messages: {name}: {count}, {share:.1} per site and hour")?;
         }
         writeln!(f, "packets: {:?}", self.packets)?;
+        writeln!(f, "moves of hosts: {}, packets to them: {:?}", self.host_moves, self.to_hosts)?;
         writeln!(f, "strikes: {:?}", self.strikes)?;
         writeln!(f, "to locators never registered: {}", self.never_registered)?;
         writeln!(f, "violations: {} {:#?}", self.violation_count, self.violations)

@@ -1,6 +1,6 @@
 //! Fate: partitions, crashes and broken links at random, each over after a while.
 use super::node::Restart;
-use super::world::{SETTLING, Task, World, random_below};
+use super::world::{Task, World, random_below};
 use rand::RngExt;
 use std::time::Duration;
 
@@ -23,8 +23,9 @@ pub(super) enum Mend {
 }
 
 impl World {
-    /// Lets fate strike from now on, for that long; all is mended within three minutes after.
+    /// Lets fate strike and hosts move from now on, for that long; all is mended within three minutes after.
     pub fn storm(&mut self, duration: Duration) {
+        self.let_hosts_move(duration);
         self.storm_until = self.network.now + duration;
         self.network.schedule(self.network.now, Task::Strike);
     }
@@ -54,15 +55,16 @@ impl World {
         let server = Some(server).filter(|server| *server < self.servers.len());
         let island = self.rng.random_range(1..=u32::MAX);
         for &site in &cut {
-            self.sites[site as usize].trouble.depth += 1;
+            self.sites[site as usize].strikes += 1;
             let node = self.sites[site as usize].node;
             self.network.nodes[node as usize].island = island;
         }
         if let Some(server) = server {
-            self.server_trouble.depth += 1;
+            self.server_strikes += 1;
             let node = self.servers[server];
             self.network.nodes[node as usize].island = island;
         }
+        self.judge_pending();
         self.later(60, Mend::Rejoin(cut, server));
         "partition"
     }
@@ -88,7 +90,7 @@ impl World {
 
     fn strike_server(&mut self) -> &'static str {
         let server = self.rng.random_range(0..self.servers.len());
-        if self.server_trouble.depth > 0 {
+        if self.server_strikes > 0 {
             return "Map-Server spared";
         }
         let how = if self.rng.random_range(0..3) == 0 { Restart::Empty } else { Restart::Kept };
@@ -99,14 +101,14 @@ impl World {
 
     fn strike_silence(&mut self, site: u32) {
         let locator = self.rng.random_range(0..self.sites[site as usize].rlocs.len());
-        self.sites[site as usize].trouble.depth += 1;
+        self.sites[site as usize].strikes += 1;
         self.silence(site, locator, true);
         self.later(180, Mend::Speak(site, locator));
     }
 
     fn strike_carrier(&mut self, site: u32) {
         let locator = self.rng.random_range(0..self.sites[site as usize].rlocs.len());
-        self.sites[site as usize].trouble.depth += 1;
+        self.sites[site as usize].strikes += 1;
         self.set_carrier(site, locator, false);
         self.later(180, Mend::Carrier(site, locator));
     }
@@ -116,7 +118,7 @@ impl World {
             self.sites[site as usize].rlocs.iter().map(|rloc| rloc.name.clone()).collect();
         if names.len() > 1 {
             let name = &names[self.rng.random_range(0..names.len())];
-            self.sites[site as usize].trouble.depth += 1;
+            self.sites[site as usize].strikes += 1;
             self.set_locator_set(site, &[name]);
             self.later(180, Mend::AllLocators(site));
         }
@@ -133,8 +135,7 @@ impl World {
                 if let Some(server) = server {
                     let node = self.servers[server];
                     self.network.nodes[node as usize].island = 0;
-                    // What expired meanwhile is registered again soon.
-                    self.server_trouble.relieve(self.network.now + SETTLING);
+                    self.server_strikes = self.server_strikes.saturating_sub(1);
                 }
             }
             Mend::StartSite(site) => self.start_site(site),
@@ -155,14 +156,14 @@ impl World {
     }
 
     fn relieve(&mut self, site: u32) {
-        let settled = self.network.now + SETTLING;
-        self.sites[site as usize].trouble.relieve(settled);
+        let strikes = &mut self.sites[site as usize].strikes;
+        *strikes = strikes.saturating_sub(1);
     }
 
     /// A site that nothing ails.
     fn pick(&mut self) -> Option<u32> {
         let site = self.rng.random_range(0..self.sites.len());
-        (self.sites[site].trouble.depth == 0).then_some(site as u32)
+        (self.sites[site].strikes == 0).then_some(site as u32)
     }
 
     fn later(&mut self, most_seconds: u64, mend: Mend) {

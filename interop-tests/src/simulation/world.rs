@@ -1,4 +1,5 @@
 //! Sites with traffic; what operators and fate do to them.
+use super::movers::{Life, Mover};
 use super::network::{Network, NodeId};
 use super::node::{Config, Notice, Restart};
 use super::plan::{self, Plan};
@@ -6,6 +7,7 @@ use super::report::{Report, Resolutions};
 use super::storm::Mend;
 use super::weather::Weather;
 use mapping::eid::{Eid, EidPrefix};
+use mapping::timers;
 use rand::rngs::StdRng;
 use rand::seq::index;
 use rand::{RngExt, SeedableRng};
@@ -16,10 +18,8 @@ use std::time::Duration;
 use xtr::config::{LocalEid, OwnRloc};
 use xtr::control::OwnMapping;
 use xtr::fib::{Verdict, select};
+use xtr::forward::HEARD_AGAIN;
 use xtr::punt::Punt;
-
-/// How long a site counts as in trouble after a change, or a Map-Server after it lost its state: until all is registered.
-pub(super) const SETTLING: Duration = Duration::from_secs(120);
 
 #[derive(Debug)]
 pub(super) enum Task {
@@ -29,17 +29,25 @@ pub(super) enum Task {
     Strike,
     /// What it did is over.
     Mend(Mend),
+    /// A host that moves does what it does.
+    Host(Life),
 }
 
 /// A simulated LISP network.
 #[derive(Debug)]
 pub struct World {
-    plan: Plan,
+    pub(super) plan: Plan,
     pub(super) network: Network<Task>,
     pub(super) sites: Vec<Site>,
     pub(super) servers: Vec<NodeId>,
-    site_of: HashMap<NodeId, u32>,
-    pub(super) server_trouble: Trouble,
+    pub(super) site_of: HashMap<NodeId, u32>,
+    /// Strikes that a Map-Server suffers from.
+    pub(super) server_strikes: u32,
+    pub(super) movers: Vec<Mover>,
+    /// Until when they move.
+    pub(super) moving_until: Duration,
+    /// When the data plane of a site told last that data came from an RLOC.
+    heard: HashMap<(u32, IpAddr), Duration>,
     /// For what sites and fate do; the network has its own.
     pub(super) rng: StdRng,
     /// Until when fate strikes.
@@ -52,7 +60,7 @@ pub struct World {
 pub(super) struct Site {
     pub(super) node: NodeId,
     prefix: EidPrefix,
-    host: Eid,
+    pub(super) host: Eid,
     pub(super) rlocs: Vec<OwnRloc>,
     /// Names of the locators in use; empty = all.
     locator_set: Vec<String>,
@@ -60,37 +68,27 @@ pub(super) struct Site {
     pub(super) down: BTreeSet<IpAddr>,
     correspondents: Vec<u32>,
     talked_to: usize,
-    /// Since when packets to a site wait for its mapping.
-    pending: BTreeMap<u32, Duration>,
-    pub(super) trouble: Trouble,
+    /// Lookups by the site asked for.
+    pending: BTreeMap<u32, Pending>,
+    /// Strikes that it suffers from.
+    pub(super) strikes: u32,
 }
 
-/// Whether somebody is down or cut off, and until when they were.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Trouble {
-    pub(super) depth: u32,
-    pub(super) until: Duration,
-}
-
-impl Trouble {
-    /// One of its causes is over, and at `until` what it leaves behind.
-    pub(super) fn relieve(&mut self, until: Duration) {
-        self.depth = self.depth.saturating_sub(1);
-        self.until = self.until.max(until);
-    }
-
-    fn touches(&self, since: Duration) -> bool {
-        self.depth > 0 || (self.until > Duration::ZERO && self.until >= since)
-    }
+/// Packets to a site wait for its mapping.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    since: Duration,
+    /// By [`RULE`](super::report::RULE), so far.
+    counts: bool,
 }
 
 impl World {
     /// Starts every node of `plan`.
     ///
     /// # Panics
-    /// The plan has more correspondents than sites.
+    /// The plan has more correspondents than sites with EIDs of one family.
     pub fn new(plan: Plan) -> Self {
-        assert!(plan.correspondents < plan.sites && plan.sites <= 4_096);
+        assert!(plan.sites <= 4_096);
         let mut network = Network::new(plan.seed, plan.weather.clone());
         let mut rng = StdRng::seed_from_u64(plan.seed ^ 0x5175_6573);
         let servers: Vec<NodeId> = (0..plan.servers)
@@ -102,21 +100,23 @@ impl World {
         let mut sites = Vec::new();
         for site in 0..plan.sites {
             let rlocs = plan::rlocs(site);
+            let config = Box::new(plan.router_config(site));
+            let config = Config::Router(config, plan::dynamic_ranges(site));
             let addresses = rlocs.iter().map(|rloc| rloc.address).collect();
-            let others =
-                index::sample(&mut rng, plan.sites as usize - 1, plan.correspondents as usize);
-            let skip_self = |other: usize| other as u32 + u32::from(other as u32 >= site);
+            let kin: Vec<u32> =
+                (0..plan.sites).filter(|other| plan::can_talk(site, *other)).collect();
+            let others = index::sample(&mut rng, kin.len(), plan.correspondents as usize);
             sites.push(Site {
-                node: network.add(Config::Router(Box::new(plan.router_config(site))), addresses),
+                node: network.add(config, addresses),
                 prefix: plan::prefix(site),
                 host: plan::host(site),
                 rlocs,
                 locator_set: Vec::new(),
                 down: BTreeSet::new(),
-                correspondents: others.into_iter().map(skip_self).collect(),
+                correspondents: others.into_iter().map(|other| kin[other]).collect(),
                 talked_to: 0,
                 pending: BTreeMap::new(),
-                trouble: Trouble::default(),
+                strikes: 0,
             });
         }
         for &server in &servers {
@@ -130,17 +130,22 @@ impl World {
             network.schedule(first, Task::Packet(number));
         }
         let report = Report { sites: plan.sites, ..Report::default() };
-        Self {
+        let mut world = Self {
             plan,
             network,
             sites,
             servers,
             site_of,
-            server_trouble: Trouble::default(),
+            server_strikes: 0,
+            movers: Vec::new(),
+            moving_until: Duration::ZERO,
+            heard: HashMap::new(),
             rng,
             storm_until: Duration::ZERO,
             report,
-        }
+        };
+        world.settle_movers();
+        world
     }
 
     /// Lets time pass.
@@ -152,6 +157,7 @@ impl World {
                 Task::Packet(site) => self.next_packet(site),
                 Task::Strike => self.strike(),
                 Task::Mend(mend) => self.mend(mend),
+                Task::Host(life) => self.host_lives(life),
             }
         }
         self.notice();
@@ -199,10 +205,8 @@ impl World {
 
     /// Makes the locators of these names the locator-set of a site; none = all: the whole EID-prefix moves there.
     pub fn set_locator_set(&mut self, site: u32, names: &[&str]) {
-        let settled = self.network.now + SETTLING;
         let site = &mut self.sites[site as usize];
         site.locator_set = names.iter().map(|&name| name.to_owned()).collect();
-        site.trouble.until = settled;
         let eid = LocalEid { prefix: site.prefix, locator_set: site.locator_set.clone() };
         self.network.with(site.node, |node, now| {
             if let Some(control) = node.router() {
@@ -218,38 +222,39 @@ impl World {
             true => self.network.silent.insert(address),
             false => self.network.silent.remove(&address),
         };
+        self.judge_pending();
     }
 
     /// A locator of a site loses its carrier, or gets it back.
     pub fn set_carrier(&mut self, site: u32, locator: usize, up: bool) {
-        let (clock, settled) = (self.network.clock(), self.network.now + SETTLING);
+        let clock = self.network.clock();
         let site = &mut self.sites[site as usize];
         let address = site.rlocs[locator].address;
         match up {
             true => (site.down.remove(&address), self.network.silent.remove(&address)),
             false => (site.down.insert(address), self.network.silent.insert(address)),
         };
-        site.trouble.until = settled;
         self.network.with(site.node, |node, now| {
             if let Some(control) = node.router() {
                 control.set_own_rloc(now, address, up, clock);
             }
         });
+        self.judge_pending();
     }
 
     /// The xTR of a site dies.
     pub fn stop_site(&mut self, site: u32) {
         let site = &mut self.sites[site as usize];
         site.pending.clear();
-        site.trouble.depth += 1;
+        site.strikes += 1;
         self.network.stop(site.node);
+        self.judge_pending();
     }
 
     /// The xTR of a site starts anew, with an empty map-cache.
     pub fn start_site(&mut self, site: u32) {
-        let settled = self.network.now + SETTLING;
         let site = &mut self.sites[site as usize];
-        site.trouble.relieve(settled);
+        site.strikes = site.strikes.saturating_sub(1);
         site.down.clear();
         site.locator_set.clear();
         self.network.start(site.node, Restart::Empty);
@@ -257,14 +262,17 @@ impl World {
 
     /// A Map-Server dies.
     pub fn stop_server(&mut self, server: usize) {
-        self.server_trouble.depth += 1;
+        self.server_strikes += 1;
         self.network.stop(self.servers[server]);
+        self.judge_pending();
     }
 
     /// A Map-Server starts anew.
     pub fn start_server(&mut self, server: usize, how: Restart) {
-        let settling = if how == Restart::Empty { SETTLING } else { Duration::ZERO };
-        self.server_trouble.relieve(self.network.now + settling);
+        self.server_strikes = self.server_strikes.saturating_sub(1);
+        if how == Restart::Empty {
+            self.network.observer.forget_registrations(self.servers[server]);
+        }
         self.network.start(self.servers[server], how);
     }
 
@@ -344,30 +352,29 @@ impl World {
         };
         let wait = wait / 2 + random_below(&mut self.rng, wait);
         self.network.schedule(self.network.now + wait, Task::Packet(from));
-        let fate = self.packet(from, to);
+        let (source, destination) = (self.sites[from as usize].host, self.sites[to as usize].host);
+        let fate = self.packet(from, source.address, to, destination);
         *self.report.packets.entry(fate).or_default() += 1;
     }
 
-    /// Sends a packet and tells what becomes of it.
-    fn packet(&mut self, from: u32, to: u32) -> &'static str {
-        let now = self.network.now;
+    /// Sends a packet to an EID that is at site `to`, and tells what becomes of it.
+    pub(super) fn packet(
+        &mut self,
+        from: u32,
+        source: IpAddr,
+        to: u32,
+        destination: Eid,
+    ) -> &'static str {
         let hash = self.rng.random();
         let clock = self.network.clock();
-        let (source, destination) = (self.sites[from as usize].host, self.sites[to as usize].host);
         let id = self.sites[from as usize].node;
         let node = self.network.node(id);
         if !node.is_on() {
             return "not sent, the xTR is down";
         }
         match node.forward(destination) {
-            None => {
-                self.sites[from as usize].pending.entry(to).or_insert(now);
-                let punt = Punt::Miss { destination, source: source.address };
-                self.network.with(id, |node, now| {
-                    if let Some(control) = node.router() {
-                        control.handle_punt(now, &punt);
-                    }
-                });
+            None | Some(Verdict::Miss) => {
+                self.ask(from, source, to, destination);
                 "waits for the mapping"
             }
             Some(Verdict::Encapsulate(set)) => {
@@ -378,56 +385,140 @@ impl World {
                     self.report.never_registered += 1;
                 }
                 let Some(chosen) = select(set, hash) else { return "dropped: no locator" };
-                self.delivery(chosen.source, chosen.destination, to)
+                chosen.used.store(clock, Ordering::Relaxed);
+                let (own, rloc) = (chosen.source, chosen.destination);
+                let source = Eid::new(destination.instance_id, source);
+                if destination == self.sites[to as usize].host {
+                    self.delivery(source, own, rloc, to)
+                } else {
+                    self.follow(source, destination, own, rloc)
+                }
             }
             Some(Verdict::Native) => "leaves natively",
             Some(Verdict::Drop(_)) => "dropped: no usable locator",
-            Some(Verdict::Miss) => "waits for the mapping",
         }
     }
 
-    fn delivery(&self, source: IpAddr, rloc: IpAddr, to: u32) -> &'static str {
+    fn ask(&mut self, from: u32, source: IpAddr, to: u32, destination: Eid) {
+        let since = self.network.now;
+        let counts = self.can_complete(from, to);
+        let id = self.sites[from as usize].node;
+        if destination == self.sites[to as usize].host {
+            let pending = &mut self.sites[from as usize].pending;
+            pending.entry(to).or_insert(Pending { since, counts });
+        }
+        let punt = Punt::Miss { destination, source };
+        self.network.with(id, |node, now| {
+            if let Some(control) = node.router() {
+                control.handle_punt(now, &punt);
+            }
+        });
+    }
+
+    fn delivery(&mut self, source: Eid, own: IpAddr, rloc: IpAddr, to: u32) -> &'static str {
         let home = self.network.home(rloc);
         if home != Some(self.sites[to as usize].node) {
             "goes to another site"
-        } else if self.sites[to as usize].down.contains(&rloc)
-            || !self.network.connects(source, rloc)
+        } else if self.sites[to as usize].down.contains(&rloc) || !self.network.connects(own, rloc)
         {
             "lost: the locator is cut off"
         } else if !home.is_some_and(|home| self.network.node(home).is_on()) {
             "lost: the xTR is down"
         } else {
+            self.hear(to, own, source);
             "delivered, but for the loss of a hop"
         }
     }
 
-    /// Ends the resolutions that the nodes' notices end.
-    fn notice(&mut self) {
-        for (at, node, notice) in self.network.take_noticed() {
-            let Some(&from) = self.site_of.get(&node) else { continue };
-            if self.sites[from as usize].pending.is_empty() {
-                continue;
+    /// The data plane of a site tells that data came, as often as it does.
+    pub(super) fn hear(&mut self, site: u32, rloc: IpAddr, source: Eid) {
+        let now = self.network.now;
+        let last = self.heard.get(&(site, rloc));
+        if last.is_some_and(|last| now < *last + HEARD_AGAIN) {
+            return;
+        }
+        self.heard.insert((site, rloc), now);
+        let punt = Punt::Heard { rloc, source };
+        self.network.with(self.sites[site as usize].node, |node, now| {
+            if let Some(control) = node.router() {
+                control.handle_punt(now, &punt);
             }
-            let (prefix, found) = match notice {
-                Notice::Installed(prefix, found) => (prefix, Some(found)),
-                Notice::Unanswered(prefix) => (prefix, None),
-            };
-            let ended: Vec<(u32, Duration)> = self.sites[from as usize]
+        });
+    }
+
+    /// Whether everything that a lookup needs is there now: see [`RULE`](super::report::RULE).
+    fn can_complete(&self, from: u32, to: u32) -> bool {
+        let (asker, asked) = (&self.sites[from as usize], &self.sites[to as usize]);
+        let island = self.network.node(asker.node).island;
+        let is_well = |site: &Site| {
+            let node = self.network.node(site.node);
+            let works = |rloc: &OwnRloc| !self.network.silent.contains(&rloc.address);
+            node.is_on() && node.island == island && site.rlocs.iter().all(works)
+        };
+        let since = self.network.now.saturating_sub(timers::REGISTRATION_TIMEOUT);
+        let knows = |server: &NodeId| {
+            let node = self.network.node(*server);
+            node.is_on()
+                && node.island == island
+                && self.network.observer.acknowledged(*server, &asked.prefix) > Some(since)
+        };
+        is_well(asker)
+            && self.servers.iter().all(knows)
+            && (plan::has_proxy_reply(to) || is_well(asked))
+    }
+
+    /// Something changed: lookups under way may not complete.
+    pub(super) fn judge_pending(&mut self) {
+        for from in 0..self.plan.sites {
+            let failing: Vec<u32> = self.sites[from as usize]
                 .pending
                 .iter()
-                .map(|(&to, &since)| (to, since))
-                .filter(|(to, _)| prefix.contains(self.sites[*to as usize].host))
+                .filter(|&(&to, pending)| pending.counts && !self.can_complete(from, to))
+                .map(|(&to, _)| to)
                 .collect();
-            for (to, since) in ended {
-                self.sites[from as usize].pending.remove(&to);
-                self.resolved(from, to, since, at, found);
+            for to in failing {
+                if let Some(pending) = self.sites[from as usize].pending.get_mut(&to) {
+                    pending.counts = false;
+                }
             }
         }
     }
 
-    fn resolved(&mut self, from: u32, to: u32, since: Duration, at: Duration, found: Option<bool>) {
-        let in_trouble = self.server_trouble.touches(since)
-            || [from, to].iter().any(|&site| self.sites[site as usize].trouble.touches(since));
+    /// Does what the nodes' notices ask for, and ends the lookups that they end.
+    fn notice(&mut self) {
+        for (at, node, notice) in self.network.take_noticed() {
+            let Some(&from) = self.site_of.get(&node) else { continue };
+            let (prefix, found) = match notice {
+                Notice::Installed(prefix, found) => (prefix, Some(found)),
+                Notice::Unanswered(prefix) => (prefix, None),
+                Notice::OwnMappings => continue,
+                Notice::HostAsked(eid) => {
+                    self.host_asked(from, eid);
+                    continue;
+                }
+            };
+            let ended: Vec<(u32, Pending)> = self.sites[from as usize]
+                .pending
+                .iter()
+                .map(|(&to, &pending)| (to, pending))
+                .filter(|(to, _)| prefix.contains(self.sites[*to as usize].host))
+                .collect();
+            for (to, pending) in ended {
+                self.sites[from as usize].pending.remove(&to);
+                self.resolved(from, to, pending, at, found);
+            }
+        }
+    }
+
+    fn resolved(
+        &mut self,
+        from: u32,
+        to: u32,
+        pending: Pending,
+        at: Duration,
+        found: Option<bool>,
+    ) {
+        let counts = pending.counts && self.can_complete(from, to);
         let kind: &mut Resolutions = if plan::subscribes(from) {
             &mut self.report.subscribed
         } else if plan::has_proxy_reply(to) {
@@ -436,9 +527,9 @@ impl World {
             &mut self.report.through_etr
         };
         match found {
-            Some(true) if in_trouble => kind.found_in_trouble += 1,
-            _ if in_trouble => kind.failed_in_trouble += 1,
-            Some(true) => kind.times.add(at - since),
+            Some(true) if !counts => kind.found_in_trouble += 1,
+            _ if !counts => kind.failed_in_trouble += 1,
+            Some(true) => kind.times.add(at - pending.since),
             Some(false) => kind.negative += 1,
             None => kind.unanswered += 1,
         }

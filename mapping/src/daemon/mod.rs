@@ -254,6 +254,9 @@ impl Daemon {
             Query::Mobility => Err(
                 "a Map-Server has no hosts behind it: ask a site's tunnel router, with `--role xtr`".to_owned(),
             ),
+            Query::Nat => Err(
+                "a Map-Server has no NAT to pass: ask a tunnel router, with `--role gateway` or `--role xtr`".to_owned(),
+            ),
             Query::MapCache | Query::Locators => Err(
                 "a Map-Server has no map-cache: ask a tunnel router, with `--role gateway` or `--role xtr`".to_owned(),
             ),

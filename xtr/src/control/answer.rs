@@ -19,7 +19,8 @@ const TRACKED_REPLIES: usize = 65_536;
 /// More-specifics beside the mapping that was asked for: 255 records is the most that a Map-Reply counts.
 const MAX_MORE_SPECIFICS: usize = 254;
 
-/// One Map-Reply per destination RLOC and EID-prefix in 3 s on average, with a burst for an ITR whose answers are lost (RP-15, §27 item 19).
+/// One Map-Reply per destination RLOC and EID-prefix in 3 s on average, with a burst of [`timers::MAP_REPLY_BURST`] for an ITR whose answers are
+/// lost (RP-15, §27 item 19); the arithmetic is there.
 #[derive(Debug)]
 pub(super) struct ReplyLimiter {
     /// When what was sent is paid for.

@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 const UNANSWERED: u64 = 3;
 /// Unanswered Map-Registers after which a withdrawal is left to the registration's expiry at the Map-Server.
 const WITHDRAWAL_TRIES: u64 = 6;
+/// Octets of an ECM before its message, at most, with the authentication data of a Map-Notify to an RTR; and of a locator in a record.
+const ECM_OVERHEAD: usize = 92;
+const LOCATOR: usize = 24;
 
 /// What one Map-Register carries to one Map-Server.
 #[derive(Debug)]
@@ -176,8 +179,14 @@ impl ControlPlane {
 
     /// Whether a Map-Register of these prefixes is within what any path carries.
     pub(super) fn fits(&self, server: usize, prefixes: &[EidPrefix]) -> bool {
-        let limit = timers::control_payload_limit(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let register = self.map_register(&self.config.map_servers[server], prefixes, 0);
+        let server = &self.config.map_servers[server];
+        let mut limit = timers::control_payload_limit(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        if self.nat().is_some() {
+            // As many RTRs may come in as there are own RLOCs, and an ECM around it.
+            let rtrs = prefixes.len() * self.config.rlocs.len() * LOCATOR;
+            limit = limit.saturating_sub(ECM_OVERHEAD + rtrs);
+        }
+        let register = self.map_register(server, prefixes, 0);
         prefixes.len() <= 255 && Message::MapRegister(register).to_vec().len() <= limit
     }
 
@@ -188,14 +197,15 @@ impl ControlPlane {
                 let (mapping, leaves) = self.database.registered(prefix)?;
                 let goes = self.shutting_down || leaves;
                 let ttl = if goes { 0 } else { self.config.record_ttl_minutes };
-                let mut record = EidRecord::new(*prefix, ttl, self.own_locators(&mapping.eid));
+                let locators = self.registered_locators(self.own_locators(&mapping.eid));
+                let mut record = EidRecord::new(*prefix, ttl, locators);
                 record.authoritative = true;
                 record.map_version = self.map_version(prefix);
                 Some(record)
             })
             .collect();
         MapRegister {
-            proxy_reply: self.config.proxy_reply,
+            proxy_reply: self.config.proxy_reply || self.is_behind_nat(),
             security_capable: self.is_protected(),
             eid_notify: false,
             use_ttl: self.config.timeout_by_ttl,
@@ -213,11 +223,17 @@ impl ControlPlane {
     }
 
     pub(super) fn next_registration(&self) -> Option<Instant> {
+        if self.awaits_nat() {
+            return None;
+        }
         self.registrations.iter().filter_map(Registration::due).min()
     }
 
     /// Sends the Map-Registers that are due.
     pub(super) fn run_registrations(&mut self, now: Instant) {
+        if self.awaits_nat() {
+            return;
+        }
         self.forget_vain_withdrawals(now);
         for index in 0..self.registrations.len() {
             let registration = &self.registrations[index];
@@ -236,9 +252,9 @@ impl ControlPlane {
     fn register(&mut self, now: Instant, index: usize) {
         self.update_own_versions(now);
         let interval = if now < self.quick_until {
-            timers::QUICK_REGISTRATION_INTERVAL.min(self.config.registration_interval)
+            timers::QUICK_REGISTRATION_INTERVAL.min(self.registration_interval())
         } else {
-            self.config.registration_interval
+            self.registration_interval()
         };
         let registration = &self.registrations[index];
         let server = &self.config.map_servers[registration.server];
@@ -278,7 +294,7 @@ impl ControlPlane {
         if registration.unanswered > 0 {
             registration.way = registration.way.wrapping_add(1); // The last one may be dead.
         }
-        let (Some(source), Some((_, octets))) =
+        let (Some(source), Some((nonce, octets))) =
             (self.own.in_turn(destination, registration.way), registration.outstanding.clone())
         else {
             return;
@@ -294,8 +310,24 @@ impl ControlPlane {
             }
         }
         self.count("map_registers_sent");
+        if self.register_through_rtr(now, destination, (nonce, &octets)) {
+            return self.watch_rtr(now, index);
+        }
         let destination = SocketAddr::new(destination, CONTROL_PORT);
         self.transmit(source, SourcePort::Ephemeral, destination, octets);
+    }
+
+    /// Through another RTR after so many tries: the locators are others then, so the Map-Registers are too.
+    fn watch_rtr(&mut self, now: Instant, index: usize) {
+        if !self.registrations[index].unanswered.is_multiple_of(UNANSWERED + 1) {
+            return;
+        }
+        self.rtr_is_silent(now);
+        for registration in &mut self.registrations {
+            if !registration.deregistered {
+                registration.next = now;
+            }
+        }
     }
 
     /// Where a registration goes now.
@@ -352,7 +384,7 @@ impl ControlPlane {
         {
             return;
         }
-        let server = match self.authenticate(from.ip(), notify, octets) {
+        let server = match self.authenticate(from.ip(), &notify.authentication, octets) {
             Ok(server) => server,
             Err(reason) => return self.discard(reason),
         };
@@ -375,16 +407,51 @@ impl ControlPlane {
         }
     }
 
+    /// A Map-Notify that came through the RTR `way.1` to the own RLOC `way.0` (NT-09): the acknowledgement of a Map-Register that went
+    /// that way, or news of the Map-Server's own. News are not acknowledged: nothing goes to the Map-Server but Map-Registers.
+    pub(super) fn handle_data_map_notify(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        notify: &MapNotify,
+        octets: &[u8],
+        way: (IpAddr, IpAddr),
+    ) {
+        let server = match self.authenticate(from, &notify.authentication, octets) {
+            Ok(server) => server,
+            Err(reason) => return self.discard(reason),
+        };
+        let answers = |registration: &Registration| {
+            let outstanding = registration.outstanding.as_ref();
+            registration.server == server
+                && outstanding.is_some_and(|(nonce, _)| *nonce == notify.nonce)
+        };
+        match self.registrations.iter().position(answers) {
+            Some(index) => {
+                self.rtr_answered(now, way, notify.nonce);
+                self.acknowledged(now, index, from, notify);
+            }
+            // The same Map-Register went another way too.
+            None if self.is_own_nonce(notify.nonce) => self.rtr_answered(now, way, notify.nonce),
+            None => {
+                self.count("map_notifies_unsolicited");
+                for record in &notify.records {
+                    self.host_registered(now, server, record);
+                }
+            }
+        }
+    }
+
     /// Whether a Map-Register of ours carried this nonce: a late or repeated acknowledgement, then.
     fn is_own_nonce(&self, nonce: u64) -> bool {
         nonce > self.first_register_nonce && nonce <= self.register_nonce
     }
 
     /// The Map-Server that signed the message (AU-11, AU-15).
-    fn authenticate(
+    pub(super) fn authenticate(
         &self,
         from: IpAddr,
-        notify: &MapNotify,
+        told: &AuthenticationData,
         octets: &[u8],
     ) -> Result<usize, Discard> {
         let mut reason = Discard::MapServerUnknown;
@@ -392,7 +459,7 @@ impl ControlPlane {
             if !self.addresses_of(&server.endpoint).contains(&from) {
                 continue;
             }
-            if server.key_id != notify.authentication.key_id {
+            if server.key_id != told.key_id {
                 reason = Discard::KeyUnknown;
                 continue;
             }

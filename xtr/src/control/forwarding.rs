@@ -1,5 +1,5 @@
 //! From mappings to verdicts, and into the forwarding table.
-use super::locator::{self, Candidate, Locator};
+use super::locator::{self, Candidate, Locator, Via};
 use super::map_cache::{Entry, Mapping};
 use super::status_bits;
 use super::{ControlPlane, Event};
@@ -14,6 +14,20 @@ use std::time::Instant;
 impl ControlPlane {
     /// Inserts or replaces an entry and tells the forwarding table.
     pub(super) fn install_entry(
+        &mut self,
+        now: Instant,
+        prefix: EidPrefix,
+        mapping: Mapping,
+        expires: Instant,
+    ) {
+        if self.keeps_ways(&prefix, &mapping) {
+            return;
+        }
+        self.install_proved(now, prefix, mapping, expires);
+    }
+
+    /// As [`Self::install_entry`], whatever an RTR knows of the EID-prefix.
+    pub(super) fn install_proved(
         &mut self,
         now: Instant,
         prefix: EidPrefix,
@@ -162,6 +176,7 @@ impl ControlPlane {
                         weight,
                         reachable: true,
                         ordinal: 0,
+                        via: Via::Usual,
                     });
                 }
             }
@@ -243,7 +258,7 @@ impl ControlPlane {
         if !always && same_verdict(&entry.verdict, &verdict) && entry.to_petr == to_petr {
             return;
         }
-        (entry.verdict, entry.to_petr) = (verdict.clone(), to_petr);
+        (entry.verdict, entry.to_petr, entry.used_before) = (verdict.clone(), to_petr, last_used);
         self.fib_updates.push_back(FibUpdate::Insert(prefix, verdict));
     }
 

@@ -8,7 +8,7 @@ use super::ways::Ways;
 use crate::config::DEFAULT_MTU;
 use crate::counters::TrafficCounters;
 use crate::drops::DropReason;
-use crate::fib::Adjacency;
+use crate::fib::{Adjacency, Ports};
 use crate::view::PathMtuState;
 use mapping::eid::EidPrefix;
 use std::collections::{BTreeMap, BTreeSet};
@@ -204,6 +204,36 @@ pub(super) struct Candidate {
     pub(super) reachable: bool,
     /// Its place in the record, from 0: the number of its Locator-Status-Bit (RFC 9300 §10).
     pub(super) ordinal: u8,
+    pub(super) via: Via,
+}
+
+/// How a locator is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Via {
+    /// From whichever own RLOC serves, to port 4341.
+    #[default]
+    Usual,
+    /// From this own RLOC, which is behind a NAT, from one port alone.
+    Nat(IpAddr),
+    /// From this own RLOC and port 4342 to a port that a NAT has translated.
+    Translated(IpAddr, u16),
+}
+
+impl Via {
+    const fn source(self) -> Option<IpAddr> {
+        match self {
+            Self::Usual => None,
+            Self::Nat(source) | Self::Translated(source, _) => Some(source),
+        }
+    }
+
+    const fn ports(self) -> Ports {
+        match self {
+            Self::Usual => Ports::ByFlow,
+            Self::Nat(_) => Ports::Static,
+            Self::Translated(_, port) => Ports::Translated(port),
+        }
+    }
 }
 
 /// Whether a locator of our families is worth tracking and probing.
@@ -221,9 +251,14 @@ pub(super) fn select(
     let standing = |candidate: &Candidate| {
         let eligible = candidate.reachable
             && candidate.priority != 255
-            && is_trackable(own, candidate.address);
+            && own.can_send(candidate.address)
+            && !own.contains(candidate.address);
         match known.get(&candidate.address) {
             _ if !eligible => Standing::Unusable,
+            // Nobody probes through a NAT: Map-Registers keep the way open, or it is not there at all.
+            Some(locator) if candidate.via != Via::Usual && locator.path != Path::None => {
+                Standing::Usable
+            }
             Some(locator) => locator.standing(),
             None => Standing::Usable,
         }
@@ -241,14 +276,17 @@ pub(super) fn select(
         .filter(|candidate| candidate.priority == best)
         .filter_map(|candidate| {
             Some(Adjacency {
-                source: known.get(&candidate.address).map_or_else(
-                    || own.for_family(candidate.address),
-                    |locator| locator.source(own, candidate.address),
-                )?,
+                source: candidate.via.source().or_else(|| {
+                    known.get(&candidate.address).map_or_else(
+                        || own.for_family(candidate.address),
+                        |locator| locator.source(own, candidate.address),
+                    )
+                })?,
                 destination: candidate.address,
                 weight: candidate.weight,
                 mtu: known.get(&candidate.address).map_or(DEFAULT_MTU, Locator::mtu),
                 traffic: Arc::clone(traffic.entry(candidate.address).or_default()),
+                ports: candidate.via.ports(),
                 used: known
                     .get(&candidate.address)
                     .map_or_else(Arc::default, |locator| Arc::clone(&locator.used)),
@@ -267,20 +305,21 @@ pub(super) fn sender(address: IpAddr) -> Adjacency {
         weight: 0,
         mtu: 0,
         traffic: Arc::default(),
+        ports: Ports::ByFlow,
         used: Arc::default(),
     }
 }
 
 /// Whether two sets send the same packets the same way.
 pub(super) fn same_set(one: &[Adjacency], other: &[Adjacency]) -> bool {
-    let key = |a: &Adjacency| (a.source, a.destination, a.weight, a.mtu);
+    let key = |a: &Adjacency| (a.source, a.destination, a.weight, a.mtu, a.ports);
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| key(a) == key(b))
 }
 
-/// Why no candidate is usable (EN-24, EN-25, PB-19).
+/// Why no candidate is usable (EN-24, EN-25, PB-19). A family whose own RLOCs are all down is none of ours.
 fn why_none(own: &OwnRlocs, candidates: &[Candidate]) -> DropReason {
     let unicast = || candidates.iter().filter(|candidate| candidate.priority != 255);
-    let of_family = || unicast().filter(|c| own.for_family(c.address).is_some());
+    let of_family = || unicast().filter(|c| own.can_send(c.address));
     if unicast().next().is_some() && of_family().next().is_none() {
         DropReason::NoCommonRlocFamily
     } else if of_family().next().is_some() && of_family().all(|c| own.contains(c.address)) {

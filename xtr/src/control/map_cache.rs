@@ -1,5 +1,5 @@
 //! The map-cache: EID-prefix to mapping, bounded, with expiry (RFC 9301 §5.4, §5.5; RFC 9300 §6).
-use super::locator::Candidate;
+use super::locator::{Candidate, Via};
 use super::own::OwnRlocs;
 use super::status_bits;
 use crate::counters::TrafficCounters;
@@ -39,6 +39,7 @@ impl Mapping {
                     weight: locator.weight,
                     reachable: locator.reachable,
                     ordinal,
+                    via: Via::Usual,
                 })
             })
             .filter(|locator| !own.is_martian(locator.address))
@@ -75,6 +76,8 @@ pub(super) struct Entry {
     pub(super) senders: Option<Arc<LocatorSet>>,
     /// Whether the mapping came protected by LISP-SEC.
     pub(super) secured: bool,
+    /// The coarse clock at the last packet sent before `verdict` became one that sends none.
+    pub(super) used_before: u32,
     /// Whether `verdict` leads to the use-petr set.
     pub(super) to_petr: bool,
     /// The version of the mapping; Null without Map-Versioning.
@@ -97,7 +100,7 @@ impl Entry {
     pub(super) fn last_used(&self) -> u32 {
         let sent = match &self.verdict {
             Verdict::Encapsulate(set) => set.last_used.load(Ordering::Relaxed),
-            _ => 0,
+            _ => self.used_before,
         };
         let verified = self.senders.as_ref().map_or(0, |set| set.last_used.load(Ordering::Relaxed));
         sent.max(verified)
@@ -249,6 +252,7 @@ impl MapCache {
                 verdict: Verdict::Drop(DropReason::NoUsableLocator),
                 senders: None,
                 secured: false,
+                used_before: 0,
                 to_petr: false,
                 version: MapVersion::NULL,
                 status_changed: None,
@@ -309,7 +313,7 @@ impl MapCache {
     }
 
     /// The least recently used entries to make room for one more (MC-27): a 64th of the table at once, so that the scan is paid once
-    /// for many. Entries that are not encapsulated have no time of last use and count as unused, the oldest first.
+    /// for many. Entries that were never encapsulated have no time of last use and count as unused, the oldest first.
     pub(super) fn least_recently_used(&self) -> Vec<EidPrefix> {
         let mut candidates: Vec<(u32, Instant, EidPrefix)> = self
             .entries

@@ -11,9 +11,11 @@
 //! | `resolver_watch` | whether any Map-Resolver answers |
 //! | `hint` | what ICMP says of an RLOC, until a probe says better |
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
+//! | `heard` | remote ITRs that send to us |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `reconfigure` | another configuration of the own side, in one step |
 //! | `database` | own mappings, which come and go |
+//! | `nat` | whether own RLOCs are behind NATs, and the RTR that carries through; `rtr`: carrying others through theirs |
 //! | `mobility`, `away`, `moves` | hosts of dynamic-EID ranges that come and go; those that are elsewhere; how often they may move |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
@@ -22,7 +24,7 @@
 //! | `own` | own RLOCs and whether the host can use them |
 //! | `trust` | what headers say in a trusted core: `version` map-versions, `status_bits`, `echo_nonce` |
 //! | `limit` | token buckets |
-//! | `show`, `traffic` | views for the operator |
+//! | `show`, `traffic`, `nat_view` | views for the operator |
 //!
 //! Drive it like every state machine of the suite: feed [`ControlPlane::handle_input`] and [`ControlPlane::handle_punt`], call
 //! [`ControlPlane::handle_timeout`] at [`ControlPlane::poll_timeout`], and after each of them drain the three queues
@@ -34,6 +36,7 @@ mod echo_nonce;
 mod etr;
 mod explain;
 mod forwarding;
+mod heard;
 mod hint;
 mod itr;
 mod limit;
@@ -41,6 +44,8 @@ mod locator;
 mod map_cache;
 mod mobility;
 mod moves;
+mod nat;
+mod nat_view;
 mod own;
 mod path_mtu;
 mod path_probe;
@@ -49,6 +54,7 @@ mod probe_schedule;
 mod reconfigure;
 mod resolver_watch;
 mod round_trip;
+mod rtr;
 mod secure;
 mod show;
 mod smr;
@@ -64,28 +70,32 @@ mod ways;
 pub use database::{Origin as MappingOrigin, OwnMapping};
 pub use mobility::{Detection, HostChange, HostGone, HostSeen};
 
-use crate::config::{ControlConfig, Endpoint, Role};
+use crate::config::{ControlConfig, Endpoint, MapServer, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
 use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
 use database::Database;
 use etr::Registration;
+use heard::Heard;
 use itr::Lookups;
 use limit::TokenBucket;
 use locator::{Candidate, Locator, Path, Why};
 use map_cache::{Due, MapCache};
+use mapping::config::Profile;
 use mapping::discard::{Discard, DiscardCounters};
 use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
-use mapping::wire::{CONTROL_PORT, Message};
+use mapping::wire::{CONTROL_PORT, Message, Tolerance, XtrIdentity};
 use mobility::Mobility;
+use nat::Nat;
 use own::OwnRlocs;
 use path_probe::PathProbes;
 use probe_schedule::Schedule;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use resolver_watch::ResolverWatch;
+use rtr::Rtr;
 use smr::Solicitor;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -173,6 +183,51 @@ pub enum Event {
         /// The version there is.
         own: MapVersion,
     },
+    /// An own RLOC is behind a NAT (NT-03).
+    NatFound {
+        /// The own RLOC.
+        rloc: IpAddr,
+        /// How a Map-Server sees it.
+        global: SocketAddr,
+        /// The RTR that will carry it; there may be none for it.
+        rtr: Option<IpAddr>,
+    },
+    /// An own RLOC is no longer behind a NAT.
+    NatGone(IpAddr),
+    /// No Map-Server says how an own RLOC is seen: it is not registered.
+    NatUnknown(IpAddr),
+    /// The RTR of an own RLOC carries what comes and goes.
+    RtrAnswered {
+        /// The own RLOC.
+        rloc: IpAddr,
+        /// The RTR.
+        rtr: IpAddr,
+    },
+    /// The RTR of an own RLOC does not answer; the next one is tried.
+    RtrUnanswered {
+        /// The own RLOC.
+        rloc: IpAddr,
+        /// The RTR.
+        rtr: IpAddr,
+    },
+    /// A Data-Map-Notify with another xTR-ID came (NT-09).
+    NotifyOfOther {
+        /// The RTR it came from.
+        rtr: IpAddr,
+        /// Whose it is.
+        identity: XtrIdentity,
+    },
+    /// To an RTR, the NAT before an xTR gave it another address or port.
+    NatSiteMoved {
+        /// The EID-prefix.
+        prefix: EidPrefix,
+        /// Where it was.
+        from: SocketAddr,
+        /// Where it is.
+        to: SocketAddr,
+    },
+    /// To an RTR, nobody keeps the way to an EID-prefix behind a NAT open any more.
+    NatSiteGone(EidPrefix),
     /// A host of a dynamic-EID range came back too often in a short time: perhaps two hosts have its address. It is left where it is for a
     /// while.
     HostHeldDown(EidPrefix),
@@ -211,9 +266,14 @@ pub struct ControlPlane {
     shutting_down: bool,
     replies: ReplyLimiter,
     solicitor: Solicitor,
+    heard: Heard,
     subscriptions: Subscriptions,
     /// In a trusted core.
     trust: Option<Box<Trust>>,
+    /// Of an xTR that may be behind a NAT.
+    nat: Option<Box<Nat>>,
+    /// Of an RTR.
+    rtr: Option<Box<Rtr>>,
     transmits: VecDeque<Transmit>,
     fib_updates: VecDeque<FibUpdate>,
     /// Which RLOCs may send for which EIDs, if somebody wants to know.
@@ -257,8 +317,11 @@ impl ControlPlane {
             shutting_down: false,
             replies: ReplyLimiter::new(now),
             solicitor: Solicitor::new(now),
+            heard: Heard::default(),
             subscriptions: Subscriptions::new(now, register_nonce_base),
             trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core, now))),
+            nat: None,
+            rtr: None,
             transmits: VecDeque::new(),
             fib_updates: VecDeque::new(),
             source_updates: None,
@@ -269,6 +332,8 @@ impl ControlPlane {
         };
         control.install_own_prefixes();
         control.update_own_versions(now);
+        control.make_nat(now);
+        control.make_rtr();
         control.registrations = control.plan_registrations(now);
         control.refresh_petrs(now);
         control
@@ -294,7 +359,8 @@ impl ControlPlane {
         if self.own.is_martian(from.ip()) {
             return self.discard(Discard::SourceMartian);
         }
-        match Message::parse(payload) {
+        let tolerance = self.tolerance(from.ip());
+        match Message::parse_with(payload, tolerance) {
             Err(error) => self.discard(error.into()),
             Ok(Message::MapRequest(request)) if request.smr => self.handle_smr(now, &request),
             Ok(Message::MapRequest(request)) if !request.probe && self.requires_protection() => {
@@ -302,6 +368,9 @@ impl ControlPlane {
             }
             Ok(Message::MapRequest(request)) => {
                 self.handle_map_request(now, local.ip(), from, &request, Origin::Plain);
+            }
+            Ok(Message::Encapsulated(ecm)) if ecm.to_rtr => {
+                self.handle_ecm_to_rtr(now, local.ip(), from, &ecm);
             }
             Ok(Message::Encapsulated(ecm)) => match ecm.map_request() {
                 Err(_) => self.discard(Discard::UnexpectedInner),
@@ -321,12 +390,14 @@ impl ControlPlane {
             Ok(Message::MapNotify(notify)) => {
                 self.handle_map_notify(now, local, from, &notify, payload);
             }
+            Ok(Message::InfoReply(reply)) => {
+                self.handle_info_reply(now, local, from.ip(), &reply, payload);
+            }
             Ok(
                 Message::MapRegister(_)
                 | Message::MapNotifyAck(_)
                 | Message::MapReferral(_)
-                | Message::InfoRequest(_)
-                | Message::InfoReply(_),
+                | Message::InfoRequest(_),
             ) => {
                 self.discard(Discard::UnexpectedMessage);
             }
@@ -354,6 +425,10 @@ impl ControlPlane {
                 now,
                 &HostSeen { interface: None, address: *source, how: Detection::Data },
             ),
+            Punt::ControlInData { local, rloc, packet } => {
+                self.handle_control_in_data(now, *local, *rloc, packet);
+            }
+            Punt::Heard { rloc, source } => self.handle_heard(now, *rloc, *source),
             Punt::Left { destination, source, rloc, returns } => {
                 self.handle_left(now, (*destination, *rloc), *source, *returns);
             }
@@ -366,6 +441,8 @@ impl ControlPlane {
         while let Some(due) = self.cache.pop_due(now) {
             match due {
                 Due::Expired(prefix) if self.outlives_its_ttl(now, &prefix) => {}
+                // Map-Registers are what refreshes it.
+                Due::Refresh(prefix) if self.is_registered_here(&prefix) => {}
                 Due::Expired(prefix) => {
                     self.remove_entry(now, &prefix);
                     self.entry_left(now, &prefix);
@@ -380,6 +457,8 @@ impl ControlPlane {
         self.run_probes(now);
         self.run_path_probes(now);
         self.run_mobility(now);
+        self.run_nat(now);
+        self.run_rtr(now);
         self.run_registrations(now);
         self.run_smrs(now);
         self.replies.purge(now);
@@ -395,6 +474,8 @@ impl ControlPlane {
             self.next_watch(),
             self.path_probes.next_timeout(),
             self.mobility.next_timeout(),
+            self.next_nat(),
+            self.next_rtr(),
             self.next_registration(),
             self.solicitor.next_timeout(),
             self.subscriptions.next_timeout(),
@@ -441,6 +522,7 @@ impl ControlPlane {
         self.names.insert(name.to_owned(), addresses);
         self.lookups.retry_now(now);
         self.refresh_petrs(now);
+        self.look_for_nats(now);
         self.refresh_map_servers(now);
     }
 
@@ -469,6 +551,7 @@ impl ControlPlane {
     pub fn set_own_rloc(&mut self, now: Instant, rloc: IpAddr, up: bool, clock: u32) {
         if self.own.set_up(rloc, up) {
             self.own_side_changed();
+            self.look_for_nats(now);
             self.register_change(now);
             let changed = self.prefixes_at(rloc);
             self.solicit_changed(now, clock, &changed);
@@ -550,6 +633,19 @@ impl ControlPlane {
             Endpoint::Name(name) => {
                 self.names.get(name).into_iter().flatten().filter(reachable).copied().collect()
             }
+        }
+    }
+
+    /// What is relaxed for whoever sends from there: a Map-Server of lispers.net forwards Map-Requests without inner checksum (EC-03).
+    fn tolerance(&self, from: IpAddr) -> Tolerance {
+        let is_lispers_net = |server: &MapServer| {
+            server.profile == Profile::LispersNet
+                && self.addresses_of(&server.endpoint).contains(&from)
+        };
+        if self.config.map_servers.iter().any(is_lispers_net) {
+            Tolerance { zero_inner_checksum: true, ..Tolerance::default() }
+        } else {
+            Tolerance::default()
         }
     }
 

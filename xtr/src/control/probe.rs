@@ -47,7 +47,7 @@ const MAX_OUTSTANDING: usize = 12;
 
 impl ControlPlane {
     pub(super) fn start_probing(&mut self, now: Instant, rloc: IpAddr) {
-        if self.config.probe.is_some() {
+        if self.config.probe.is_some() && !self.is_beyond_nat(rloc) {
             let delay = self.rng.random_range(Duration::ZERO..FIRST_PROBE_WITHIN);
             self.schedule_probe(rloc, Class::Background, now + delay);
         }

@@ -23,6 +23,7 @@ impl ControlPlane {
         (self.config.proxy_reply, self.config.merge) = (config.proxy_reply, config.merge);
         self.config.timeout_by_ttl = config.timeout_by_ttl;
         self.take_secrets(config);
+        self.reconfigure_rtr(config.nat.as_ref());
         self.config.rlocs.clone_from(&config.rlocs);
         self.config.eids.clone_from(&config.eids);
         if rlocs_changed {

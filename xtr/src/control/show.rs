@@ -1,9 +1,8 @@
 //! What the operator sees of the control plane.
 use super::ControlPlane;
 use super::etr::Registration;
-use super::locator::{Candidate, Locator, Reachability, Why};
+use super::locator::{self, Candidate, Locator, Reachability, Why};
 use super::map_cache::{Entry, Mapping, load};
-use crate::config::Endpoint;
 use crate::fib::Verdict;
 use crate::view::{
     CountersView, LocatorState, LocatorView, MapCacheEntryView, OwnRegistrationView, PathMtuState,
@@ -57,8 +56,14 @@ impl ControlPlane {
                         }
                     }
                 }
-                let nobody =
-                    Candidate { address, priority: 255, weight: 0, reachable: true, ordinal: 0 };
+                let nobody = Candidate {
+                    address,
+                    priority: 255,
+                    weight: 0,
+                    reachable: true,
+                    ordinal: 0,
+                    via: locator::Via::Usual,
+                };
                 let mut view = self.locator_view(now, &best.unwrap_or(nobody), locator.petr);
                 view.mappings = locator.users.len() as u64;
                 (view.packets, view.octets) = (packets, octets);
@@ -82,11 +87,13 @@ impl ControlPlane {
         for registration in self.registrations.iter().filter(|known| !known.withdrawal) {
             let address = self.map_server_address(registration);
             let map_server = self.map_server_name(registration);
+            let profile = self.config.map_servers[registration.server].profile.name();
             for prefix in &registration.prefixes {
                 views.push(OwnRegistrationView {
                     prefix: prefix.prefix(),
                     instance_id: prefix.instance_id().get(),
                     map_server: map_server.clone(),
+                    profile: profile.to_owned(),
                     address,
                     state: registration.state(prefix, address.is_some()),
                     last_acknowledged_seconds: registration
@@ -148,10 +155,7 @@ impl ControlPlane {
 
     /// As configured.
     fn map_server_name(&self, registration: &Registration) -> String {
-        match &self.config.map_servers[registration.server].endpoint {
-            Endpoint::Address(address) => address.to_string(),
-            Endpoint::Name(name) => name.clone(),
-        }
+        self.config.map_servers[registration.server].endpoint.to_string()
     }
 
     fn entries_towards<'a>(

@@ -141,11 +141,11 @@ impl ControlPlane {
         }
     }
 
-    /// Own mappings changed: tells every remote RLOC that got data in the last minute, and every configured PITR (SM-01). To an RLOC go those
+    /// Own mappings changed: tells every remote RLOC that got data in the last minute or that data came from, and every configured PITR (SM-01). To an RLOC go those
     /// of the family and instance of the EIDs behind it. `clock` is the clock of [`LocatorSet::last_used`](crate::fib::LocatorSet).
     pub fn solicit_changed(&mut self, now: Instant, clock: u32, changed: &[EidPrefix]) {
         let due = if self.is_all_acknowledged() { now } else { now + SETTLE };
-        for ((rloc, ..), remote) in self.correspondents(clock, changed) {
+        for ((rloc, ..), remote) in self.correspondents(now, clock, changed) {
             for own in changed.iter().filter(|own| is_same_kind(own, &remote)) {
                 let behind = if self.is_pitr(rloc) { *own } else { remote };
                 self.enqueue_smr(due, rloc, (*own, behind));
@@ -165,14 +165,17 @@ impl ControlPlane {
         }
     }
 
-    /// The RLOCs that got data in the last minute from EIDs of the kinds that changed, each with one of the EID-prefixes behind it per kind.
+    /// The RLOCs that got data in the last minute from EIDs of the kinds that changed, or sent it to them, each with one of the EID-prefixes
+    /// behind it per kind.
     fn correspondents(
         &self,
+        now: Instant,
         clock: u32,
         changed: &[EidPrefix],
     ) -> BTreeMap<(IpAddr, InstanceId, bool), EidPrefix> {
         let active = u32::try_from(timers::SMR_ACTIVE_PERIOD.as_secs()).unwrap_or(u32::MAX);
         let mut found = BTreeMap::new();
+        let kind = |remote: &EidPrefix| (remote.instance_id(), remote.prefix().addr().is_ipv4());
         for (remote, entry) in self.cache.iter() {
             let Verdict::Encapsulate(set) = &entry.verdict else { continue };
             let last_used = entry.last_used();
@@ -180,10 +183,14 @@ impl ControlPlane {
             if !is_active || !changed.iter().any(|own| is_same_kind(own, &remote)) {
                 continue;
             }
+            let (instance_id, is_ipv4) = kind(&remote);
             for adjacency in &set.adjacencies {
-                let kind = (remote.instance_id(), remote.prefix().addr().is_ipv4());
-                found.entry((adjacency.destination, kind.0, kind.1)).or_insert(remote);
+                found.entry((adjacency.destination, instance_id, is_ipv4)).or_insert(remote);
             }
+        }
+        for (rloc, remote) in self.heard_lately(now, changed) {
+            let (instance_id, is_ipv4) = kind(&remote);
+            found.entry((rloc, instance_id, is_ipv4)).or_insert(remote);
         }
         found
     }
@@ -256,7 +263,7 @@ impl ControlPlane {
 }
 
 /// Whether packets go between two EID-prefixes: of one instance and one family.
-fn is_same_kind(one: &EidPrefix, other: &EidPrefix) -> bool {
+pub(super) fn is_same_kind(one: &EidPrefix, other: &EidPrefix) -> bool {
     one.instance_id() == other.instance_id()
         && one.prefix().addr().is_ipv4() == other.prefix().addr().is_ipv4()
 }

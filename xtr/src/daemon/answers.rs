@@ -1,5 +1,5 @@
 //! Answers to the operator: what runs, what was counted, what was dropped and why.
-use super::{Daemon, role_name, time_of_day, unix_nanos};
+use super::{Daemon, nat, role_name, time_of_day, unix_nanos};
 use crate::config::{HostConfig, Intake, Role};
 use crate::drops::DropReason;
 use crate::host::lan::Lan;
@@ -52,6 +52,7 @@ impl Daemon {
                 return Err("a gateway has no hosts behind it: ask a site's tunnel router, with `--role xtr`".to_owned());
             }
             Query::Mobility => serde_json::to_value(self.control.mobility_view(now)),
+            Query::Nat => serde_json::to_value(nat::view(&self.control, now)?),
             Query::Explain(question) => {
                 let known = self.control.known(now);
                 let explained = self.engine.explainer().explain(now, question, &known)?;

@@ -1,5 +1,5 @@
 //! What the control plane tells, in the log.
-use super::{Daemon, LOG_INTERVAL};
+use super::{Daemon, LOG_INTERVAL, nat};
 use crate::control::Event;
 use std::time::Instant;
 
@@ -52,6 +52,14 @@ impl Daemon {
                 let (version, own) = (version.get(), own.get());
                 tracing::warn!(%prefix, %rloc, version, own, "packets with a newer version of our mapping than there is are dropped");
             }
+            Event::NatFound { .. }
+            | Event::NatGone(_)
+            | Event::NatUnknown(_)
+            | Event::RtrAnswered { .. }
+            | Event::RtrUnanswered { .. }
+            | Event::NotifyOfOther { .. }
+            | Event::NatSiteMoved { .. }
+            | Event::NatSiteGone(_) => nat::log(event),
             Event::HostHeldDown(prefix) => tracing::warn!(
                 %prefix,
                 "seen here and elsewhere in turns: do two hosts have this address? It stays where it is for 10 s"

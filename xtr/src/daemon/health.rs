@@ -11,6 +11,8 @@ pub(super) struct Announcement {
     withdrawn: Option<(Instant, &'static str)>,
     /// When the kernel refused to put them back, the next try.
     retry: Option<Instant>,
+    /// Withdrawn for good: the process ends then.
+    end: Option<Instant>,
 }
 
 /// Between two tries to announce again what the kernel refused.
@@ -22,8 +24,19 @@ impl Announcement {
         self.withdrawn.is_some()
     }
 
+    /// When the process ends, if it drains.
+    pub(super) const fn end(&self) -> Option<Instant> {
+        self.end
+    }
+
     /// For `show status`.
     pub(super) fn note(&self, now: Instant) -> Option<String> {
+        if let Some(end) = self.end {
+            let seconds = end.saturating_duration_since(now).as_secs_f32().ceil();
+            return Some(format!(
+                "Draining: the EID aggregates are withdrawn, what still comes is forwarded for {seconds} s."
+            ));
+        }
         let (since, why) = self.withdrawn?;
         let seconds = now.saturating_duration_since(since).as_secs();
         Some(format!("The EID aggregates are not announced, for {seconds} s now: {why}."))
@@ -44,6 +57,9 @@ impl Daemon {
         let Some(after) = self.config.host.withdraw_after.filter(|_| self.watches_health()) else {
             return;
         };
+        if self.announcement.end.is_some() {
+            return;
+        }
         match (self.trouble(now), self.announcement.withdrawn) {
             (Some((since, why)), None) if now.saturating_duration_since(since) >= after => {
                 tracing::warn!("the EID aggregates are announced no longer: {why}");
@@ -68,6 +84,25 @@ impl Daemon {
             }
             _ => {}
         }
+    }
+
+    /// Begins to end: withdraws what is announced, so that routers elsewhere find another way, and has what they still send until then
+    /// forwarded. `false` if nobody sends here, or is to be waited for.
+    pub(super) async fn drain(&mut self, now: Instant) -> bool {
+        let host = &self.config.host;
+        let attracts = self.config.control.role == Role::Proxy
+            && !host.announce.is_empty()
+            && !self.announcement.is_withdrawn();
+        if !attracts || host.drain.is_zero() {
+            return false;
+        }
+        let drain = host.drain;
+        tracing::info!(?drain, "the EID aggregates are withdrawn; what still comes is forwarded");
+        if let Err(error) = self.routing.drain(host, self.engine.tun_index()).await {
+            tracing::warn!(%error, "what still comes is not forwarded");
+        }
+        self.announcement.end = Some(now + drain);
+        true
     }
 
     /// What keeps packets for the aggregates from being served, and since when.

@@ -4,7 +4,7 @@ use super::health::Announcement;
 use super::observe::{EcnWatch, ReportWatch};
 use super::underlay_watch::Watch;
 use super::{Daemon, DaemonError, lan, role_name, unix_nanos};
-use crate::config::{Endpoint, Role, RouterConfig};
+use crate::config::{Endpoint, NatPlane, Role, RouterConfig};
 use crate::control::ControlPlane;
 use crate::engine::Engine;
 use crate::fib::FibWriter;
@@ -74,7 +74,8 @@ impl Daemon {
         let refused = underlay_without_native(&netlink, &config).await?;
         let changes = Changes::listen()?;
         let rlocs: Vec<IpAddr> = config.control.rlocs.iter().map(|rloc| rloc.address).collect();
-        let (sockets, datagrams) = ControlSockets::bind(&rlocs).await?;
+        let (sockets, datagrams) =
+            ControlSockets::bind(&rlocs, config.data.nat == NatPlane::Rtr).await?;
         let icmp = IcmpSockets::open()?;
         let gateways = Gateways::none(netlink.handle());
         let (mut fib, readers) = FibWriter::new();
@@ -120,6 +121,15 @@ impl Daemon {
         let notes = sysctl::configure_tun(engine.tun_name());
         for note in notes.iter().chain(&switch_notes(&config.host)) {
             tracing::warn!("{note}");
+        }
+        for server in &config.control.map_servers {
+            if let Some(loosened) = server.loosened() {
+                let profile = server.profile.name();
+                tracing::warn!(
+                    "Map-Server {} has the profile {profile}: {loosened}",
+                    server.endpoint
+                );
+            }
         }
         let (path_questions, questions) = mpsc::channel(PATH_QUESTIONS);
         let (answers, path_answers) = mpsc::channel(PATH_ANSWERS);

@@ -24,7 +24,7 @@
 //!
 //! A worker takes at most its buffers' worth of packets per turn, so that a flood cannot keep it from sending. Under a flood of small
 //! packets a worker that shares its core with the network card's interrupts starves: keep them on different cores.
-use crate::config::{DataConfig, Intake};
+use crate::config::{DataConfig, Intake, NatPlane};
 use crate::counters::{CounterSnapshot, Traffic, WorkerCounters};
 use crate::explain::Explainer;
 use crate::fib::FibReaderFactory;
@@ -44,7 +44,7 @@ use packet_ring::PacketRings;
 use packet_ring_gate::Gate;
 use std::any::Any;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +52,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use tun::Tun;
-use udp::{PortPool, Sockets};
+use udp::{DataPorts, PortPool, Sockets};
 use worker::{Control, Descriptors, Worker};
 
 mod affinity;
@@ -105,6 +105,8 @@ struct Handle {
     control: Arc<Control>,
     counters: Arc<WorkerCounters>,
     failure: Arc<OnceLock<String>>,
+    /// Its sockets on port 4341, to send from; none once it ended, since they would take packets that nobody reads.
+    data_ports: DataPorts,
     /// The core it is pinned to.
     cpu: Option<usize>,
     thread: Option<JoinHandle<()>>,
@@ -141,7 +143,8 @@ impl Engine {
         let started = Instant::now();
         let seed: [u8; 32] = rand::random();
         exclusive::await_data_ports(&config.rlocs)?;
-        let ports = exclusive::free_pool(config, u16::from_be_bytes([seed[0], seed[1]]));
+        let ports = exclusive::free_pool(config, u16::from_be_bytes([seed[0], seed[1]]))
+            .translating(config.nat == NatPlane::Rtr);
         let settings = settings(config, &ports, seed, started, count);
         raise_descriptor_limit();
         let path_mtus = Arc::new(PathMtus::listening(config.path_mtu_icmp));
@@ -185,6 +188,7 @@ impl Engine {
             let rings =
                 engine.gate.as_mut().map(|gate| gate.take_sockets(worker)).unwrap_or_default();
             let native = PacketRings::new(rings)?;
+            let data_ports = DataPorts::of(&sockets, config)?;
             let descriptors = Descriptors { tun: queue, sockets, ports, native };
             let counters = Arc::<WorkerCounters>::default();
             let mut forwarder = Forwarder::new(
@@ -205,12 +209,12 @@ impl Engine {
             }
             let reader = fib.reader();
             let shared = (Arc::clone(&counters), Arc::clone(&path_mtus));
-            let (pool_len, zero_checksum) = (ports.len(), config.zero_udp_checksum);
+            let (send_sockets, zero_checksum) = (ports.sockets(), config.zero_udp_checksum);
             let cpu = affinity::cpu_of(&config.cpus, engine.workers.len());
-            engine.spawn(counters, cpu, move |control| {
+            engine.spawn(counters, cpu, data_ports, move |control| {
                 cpu.map_or(Ok(()), affinity::pin)?;
                 let (counters, path_mtus) = shared;
-                let bursts = Bursts::new(pool_len, zero_checksum);
+                let bursts = Bursts::new(send_sockets, zero_checksum);
                 Worker::new(descriptors, forwarder, reader, control, counters, path_mtus, bursts)
             })?;
         }
@@ -273,6 +277,23 @@ impl Engine {
     /// What routers, and our own interfaces, said of path MTUs.
     pub fn path_mtus(&self) -> &PathMtus {
         &self.path_mtus
+    }
+
+    /// Sends a control message from port 4341 of the own RLOC `source`, without waiting (NT-04); only if [`DataConfig::nat`] asks for it.
+    ///
+    /// # Errors
+    /// What the kernel said; `AddrNotAvailable` if there is no such socket.
+    pub fn send_from_data_port(
+        &self,
+        source: IpAddr,
+        destination: SocketAddr,
+        payload: &[u8],
+    ) -> io::Result<()> {
+        let sent = self
+            .workers
+            .iter()
+            .find_map(|worker| worker.data_ports.send(source, destination, payload));
+        sent.unwrap_or_else(|| Err(io::ErrorKind::AddrNotAvailable.into()))
     }
 
     /// Says what the workers would do with a packet.
@@ -352,6 +373,7 @@ impl Engine {
         &mut self,
         counters: Arc<WorkerCounters>,
         cpu: Option<usize>,
+        data_ports: DataPorts,
         build: impl FnOnce(Arc<Control>) -> io::Result<Worker<P>> + Send + 'static,
     ) -> io::Result<()> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
@@ -360,7 +382,7 @@ impl Engine {
         let (thread_control, thread_counters) = (Arc::clone(&control), Arc::clone(&counters));
         let failure = Arc::<OnceLock<String>>::default();
         let thread_failure = Arc::clone(&failure);
-        let number = self.workers.len();
+        let (number, ports) = (self.workers.len(), data_ports.clone());
         let body = move || {
             let mut worker = match build(thread_control) {
                 Ok(worker) => worker,
@@ -370,6 +392,7 @@ impl Engine {
             let ended = catch_unwind(AssertUnwindSafe(|| worker.run()));
             // Its queue and its sockets close: from here on the kernel gives their packets to the others.
             drop(worker);
+            ports.close();
             let reason = match ended {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
@@ -380,7 +403,8 @@ impl Engine {
             let _ = thread_failure.set(reason);
         };
         let thread = std::thread::Builder::new().name(format!("isthmus-w{number}")).spawn(body)?;
-        self.workers.push(Handle { control, counters, failure, cpu, thread: Some(thread) });
+        let thread = Some(thread);
+        self.workers.push(Handle { control, counters, failure, data_ports, cpu, thread });
         is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("a data-plane worker died")))
     }
 }
@@ -424,6 +448,7 @@ fn settings(
         seed,
         icmp_rate,
         started,
+        control_in_data: config.nat == NatPlane::Xtr,
     }
 }
 

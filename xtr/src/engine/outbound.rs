@@ -4,7 +4,7 @@
 //! one size but the last, which may be smaller. A flow has one locator and port, and its bursts are queued in the order they were
 //! begun, so its packets stay in order.
 use super::buffers::BufferRef;
-use super::udp::Sockets;
+use super::udp::SendSockets;
 use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::forward::Outer;
@@ -30,6 +30,8 @@ const OPEN_SLOTS: usize = 1024;
 pub(super) struct Burst {
     socket: usize,
     destination: IpAddr,
+    /// 4341, or what a NAT has translated it to.
+    port: u16,
     fields: OuterFields,
     closed: bool,
     segment_size: usize,
@@ -54,7 +56,7 @@ pub(super) struct Bursts {
     queue: Vec<u16>,
     open: Box<[OpenSlot]>,
     generation: u32,
-    pool_len: u16,
+    sockets: SendSockets,
     max_segments: u16,
 }
 
@@ -66,14 +68,14 @@ struct OpenSlot {
 
 impl Bursts {
     /// `zero_checksum` sockets cannot segment: then a burst is one packet.
-    pub(super) fn new(pool_len: u16, zero_checksum: bool) -> Self {
+    pub(super) fn new(sockets: SendSockets, zero_checksum: bool) -> Self {
         Self {
             slots: (0..BURSTS).map(|_| Burst::new()).collect(),
             free: (0..BURSTS).rev().collect(),
             queue: Vec::with_capacity(usize::from(BURSTS)),
             open: vec![OpenSlot::default(); OPEN_SLOTS].into(),
             generation: 1,
-            pool_len,
+            sockets,
             max_segments: if zero_checksum { 1 } else { MAX_SEGMENTS },
         }
     }
@@ -98,16 +100,17 @@ impl Bursts {
         if copied > SCRATCH_LEN || len > MAX_OCTETS {
             return Err(DropReason::BuffersExhausted);
         }
-        let port = if outer.may_fragment { self.pool_len } else { outer.port };
-        let socket = Sockets::send_index(outer.own_rloc, port, self.pool_len);
+        let socket = self.sockets.of(outer);
         // The slot of the flow even if this packet takes another socket: it ends the burst before it, which nothing may join any more.
-        let flow_socket = Sockets::send_index(outer.own_rloc, outer.port, self.pool_len);
+        let flow_socket =
+            self.sockets.of_flow(outer) ^ usize::from(outer.translated.unwrap_or(0)) << 16;
         let slot = open_slot(flow_socket, outer.destination);
         let open = self.open[slot];
         let max_segments = if outer.may_fragment { 1 } else { self.max_segments };
         let fits = |burst: &Burst| {
             burst.socket == socket
                 && burst.destination == outer.destination
+                && burst.port == outer.translated.unwrap_or(lisp::DATA_PORT)
                 && burst.fields == outer.fields
                 && burst.takes(len, copied, max_segments)
         };
@@ -195,6 +198,7 @@ impl Burst {
         Self {
             socket: 0,
             destination: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            port: lisp::DATA_PORT,
             fields: OuterFields { ttl: 0, tos: 0 },
             closed: true,
             segment_size: 0,
@@ -215,6 +219,7 @@ impl Burst {
     fn begin(&mut self, socket: usize, outer: &Outer, len: usize) {
         self.socket = socket;
         self.destination = outer.destination;
+        self.port = outer.translated.unwrap_or(lisp::DATA_PORT);
         self.fields = outer.fields;
         self.closed = false;
         self.segment_size = len;
@@ -287,7 +292,7 @@ impl Burst {
 
     /// Everything filled in; valid until the burst is begun anew.
     fn message(&mut self) -> *const libc::msghdr {
-        self.name = SockAddr::from(SocketAddr::new(self.destination, lisp::DATA_PORT));
+        self.name = SockAddr::from(SocketAddr::new(self.destination, self.port));
         let (ttl, tos) = (c_int::from(self.fields.ttl), c_int::from(self.fields.tos));
         self.control.clear();
         match self.destination {
@@ -366,13 +371,16 @@ impl Control {
 mod tests {
     use super::*;
 
-    const POOL: u16 = 4;
+    fn bursts() -> Bursts {
+        Bursts::new(super::super::udp::PortPool::new(4, 0).sockets(), false)
+    }
 
     fn outer(port: u16, may_fragment: bool) -> Outer {
         Outer {
             own_rloc: 0,
             destination: IpAddr::from([198, 51, 100, 2]),
             port,
+            translated: None,
             fields: OuterFields { ttl: 64, tos: 0 },
             may_fragment,
         }
@@ -407,7 +415,7 @@ mod tests {
 
     #[test]
     fn mt_08_a_flow_stays_in_order_when_a_packet_may_be_fragmented_outside() {
-        let mut bursts = Bursts::new(POOL, false);
+        let mut bursts = bursts();
         for may_fragment in [false, true, false] {
             add(&mut bursts, &outer(1, may_fragment), 100);
         }
@@ -425,7 +433,7 @@ mod tests {
             (2, libc::ENETUNREACH, false),
         ] {
             let counters = WorkerCounters::default();
-            let mut bursts = Bursts::new(POOL, false);
+            let mut bursts = bursts();
             (0..packets).for_each(|_| add(&mut bursts, &outer(0, false), 100));
             let [(index, count)] = segments(&mut bursts)[..] else { panic!("one burst") };
             assert_eq!(count, packets);

@@ -1,12 +1,14 @@
 //! The UDP sockets of one worker: one per own RLOC to receive on port 4341, and the pool of source ports to send from.
-use super::sys::{set_option, set_words};
-use crate::config::DataConfig;
+use super::sys::{attach_reuseport_program, set_option, set_words};
+use crate::config::{DataConfig, NatPlane};
+use crate::forward::Outer;
 use crate::packet::{Family, lisp};
+use mapping::wire::CONTROL_PORT;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The first port of the dynamic range, from which the pool is taken (EN-16).
 const FIRST_DYNAMIC_PORT: u16 = 49_152;
@@ -28,7 +30,7 @@ const ICMPV6_TOO_BIG: u32 = 2;
 pub(super) struct Sockets {
     /// Bound to port 4341.
     pub(super) receive: Vec<Socket>,
-    /// `source_ports` sockets per own RLOC, then one whose packets may be fragmented outside (MT-08).
+    /// As [`SendSockets`] numbers them.
     pub(super) send: Vec<Socket>,
     /// Raw sockets for reports about our packets, one per family; empty without the privilege. The workers share them: one takes a
     /// report, and it does not matter which.
@@ -53,13 +55,82 @@ impl Sockets {
             let fragmenting = send_socket(rloc, ports.port(0), config.zero_udp_checksum)?;
             dont_fragment(&fragmenting, rloc, false)?;
             sockets.send.push(fragmenting);
+            if ports.translates {
+                for whole in [true, false] {
+                    let socket = send_socket(rloc, CONTROL_PORT, config.zero_udp_checksum)?;
+                    keep_arrivals(&socket)?;
+                    dont_fragment(&socket, rloc, whole)?;
+                    sockets.send.push(socket);
+                }
+            }
         }
         Ok(sockets)
     }
+}
 
-    /// The index in `send` of a pool socket; `port` equal to the pool's length names the fragmenting one.
-    pub(super) fn send_index(rloc: usize, port: u16, pool_len: u16) -> usize {
-        rloc * (usize::from(pool_len) + 1) + usize::from(port.min(pool_len))
+/// The sockets to send from, per own RLOC: one for each port of the pool, then one whose packets may be fragmented outside (MT-08); in an
+/// RTR two more on port 4342, of which the second may be fragmented.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SendSockets {
+    pool_len: u16,
+    translates: bool,
+}
+
+impl SendSockets {
+    const fn per_rloc(self) -> usize {
+        self.pool_len as usize + if self.translates { 3 } else { 1 }
+    }
+
+    /// The index of the socket that a packet leaves through.
+    pub(super) fn of(self, outer: &Outer) -> usize {
+        self.index(outer, outer.may_fragment)
+    }
+
+    /// As [`Self::of`], for the packets of the flow that need not be fragmented.
+    pub(super) fn of_flow(self, outer: &Outer) -> usize {
+        self.index(outer, false)
+    }
+
+    fn index(self, outer: &Outer, may_fragment: bool) -> usize {
+        let fragmenting = usize::from(self.pool_len);
+        let socket = match (outer.translated, may_fragment) {
+            (Some(_), _) if self.translates => fragmenting + 1 + usize::from(may_fragment),
+            (_, true) => fragmenting,
+            (_, false) => usize::from(outer.port.min(self.pool_len)),
+        };
+        outer.own_rloc * self.per_rloc() + socket
+    }
+}
+
+/// Copies of a worker's sockets on port 4341 by which the control plane sends: a socket of its own there would be given packets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DataPorts(Arc<Mutex<Vec<(IpAddr, Socket)>>>);
+
+impl DataPorts {
+    /// None unless there is NAT traversal to do.
+    pub(super) fn of(sockets: &Sockets, config: &DataConfig) -> io::Result<Self> {
+        if config.nat != NatPlane::Xtr {
+            return Ok(Self::default());
+        }
+        let copy = |(&rloc, socket): (&IpAddr, &Socket)| Ok((rloc, socket.try_clone()?));
+        let copies = config.rlocs.iter().zip(&sockets.receive).map(copy);
+        Ok(Self(Arc::new(Mutex::new(copies.collect::<io::Result<_>>()?))))
+    }
+
+    /// Sends from the socket of `source`; `None` if there is none.
+    pub(super) fn send(
+        &self,
+        source: IpAddr,
+        destination: SocketAddr,
+        payload: &[u8],
+    ) -> Option<io::Result<()>> {
+        let sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, socket) = sockets.iter().find(|(rloc, _)| *rloc == source)?;
+        Some(socket.send_to(payload, &destination.into()).map(drop))
+    }
+
+    pub(super) fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -69,6 +140,8 @@ pub(super) struct PortPool {
     len: u16,
     stride: u16,
     offset: u16,
+    /// Port 4342 is one as well, towards ports that a NAT has translated.
+    translates: bool,
 }
 
 impl PortPool {
@@ -76,7 +149,17 @@ impl PortPool {
     pub(super) fn new(len: u16, seed: u16) -> Self {
         let len = len.clamp(1, 1024);
         let stride = (u16::MAX - FIRST_DYNAMIC_PORT) / len;
-        Self { len, stride, offset: seed % stride.max(1) }
+        Self { len, stride, offset: seed % stride.max(1), translates: false }
+    }
+
+    /// With port 4342 if `translates`.
+    pub(super) const fn translating(self, translates: bool) -> Self {
+        Self { translates, ..self }
+    }
+
+    /// The sockets that these ports need.
+    pub(super) const fn sockets(&self) -> SendSockets {
+        SendSockets { pool_len: self.len, translates: self.translates }
     }
 
     /// How many there are.
@@ -87,12 +170,20 @@ impl PortPool {
     /// Whether `port` is of the pool.
     pub(super) fn contains(&self, port: u16) -> bool {
         (0..self.len).any(|index| self.port(index) == port)
+            || self.translates && port == CONTROL_PORT
     }
 
     /// The port numbered `index`, below `len`.
     pub(super) const fn port(&self, index: u16) -> u16 {
         FIRST_DYNAMIC_PORT + index * self.stride + self.offset
     }
+}
+
+/// The control plane reads port 4342, and has bound it first: it alone is given what comes there.
+fn keep_arrivals(socket: &Socket) -> io::Result<()> {
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let to_the_first = [libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: 0 }];
+    attach_reuseport_program(socket.as_fd(), &to_the_first)
 }
 
 fn receive_socket(rloc: IpAddr) -> io::Result<Socket> {
@@ -208,6 +299,7 @@ fn force_buffer(socket: &Socket, force: i32, plain: i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::OuterFields;
 
     #[test]
     fn en_16_ports_are_distinct_and_in_the_dynamic_range() {
@@ -226,8 +318,24 @@ mod tests {
 
     #[test]
     fn every_rloc_has_its_own_range_of_sockets() {
-        assert_eq!(Sockets::send_index(0, 0, 64), 0);
-        assert_eq!(Sockets::send_index(0, 64, 64), 64);
-        assert_eq!(Sockets::send_index(1, 0, 64), 65);
+        let outer = |own_rloc, port, translated, may_fragment| Outer {
+            own_rloc,
+            destination: IpAddr::from([198, 51, 100, 2]),
+            port,
+            translated,
+            fields: OuterFields { ttl: 64, tos: 0 },
+            may_fragment,
+        };
+        let site = PortPool::new(64, 0).sockets();
+        assert_eq!(site.of(&outer(0, 0, None, false)), 0);
+        assert_eq!(site.of(&outer(0, 7, None, true)), 64);
+        assert_eq!(site.of_flow(&outer(0, 7, None, true)), 7);
+        assert_eq!(site.of(&outer(1, 0, None, false)), 65);
+        let rtr = PortPool::new(64, 0).translating(true).sockets();
+        assert_eq!(rtr.of(&outer(0, 63, None, false)), 63);
+        assert_eq!(rtr.of(&outer(0, 0, Some(7), false)), 65);
+        assert_eq!(rtr.of(&outer(0, 0, Some(7), true)), 66);
+        assert_eq!(rtr.of_flow(&outer(0, 0, Some(7), true)), 65);
+        assert_eq!(rtr.of(&outer(1, 0, None, false)), 67);
     }
 }

@@ -10,6 +10,7 @@ use crate::packet::{Family, Fit, IcmpError, Inner, OuterFields, lisp, mtu};
 use crate::policy::{Onward, Policy};
 use crate::view::MapCacheEntryView;
 use mapping::eid::{Eid, EidPrefix, InstanceId};
+use mapping::wire::CONTROL_PORT;
 use std::net::IpAddr;
 
 /// Takes notes of one packet.
@@ -133,8 +134,11 @@ impl<'a> Recorder<'a> {
         self.outer = Some(OuterView {
             source,
             destination: outer.destination,
-            source_port: self.source_ports.get(port).copied().unwrap_or_default(),
-            destination_port: lisp::DATA_PORT,
+            source_port: match outer.translated {
+                Some(_) => CONTROL_PORT,
+                None => self.source_ports.get(port).copied().unwrap_or_default(),
+            },
+            destination_port: outer.translated.unwrap_or(lisp::DATA_PORT),
             ttl,
             dscp: tos >> 2,
             ecn: tos & 3,
@@ -257,6 +261,10 @@ impl Output for Recorder<'_> {
                     largest_inner: limit,
                     fit: fit_name(fit).to_owned(),
                 });
+            }
+            Step::Punted => {
+                self.say("control message", "handed to the control plane");
+                self.outcome = Some(Outcome::Deliver);
             }
             Step::Held => self.outcome = Some(Outcome::Wait),
             Step::Answered(error) => self.answered(error),

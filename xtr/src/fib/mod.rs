@@ -81,8 +81,22 @@ pub struct Adjacency {
     pub mtu: u16,
     /// What went this way; shared by successive versions of the entry.
     pub traffic: Arc<TrafficCounters>,
+    /// From which port to which.
+    pub ports: Ports,
     /// When the locator last carried a packet of any entry, on the clock of [`LocatorSet::last_used`]; shared by all of them.
     pub used: Arc<std::sync::atomic::AtomicU32>,
+}
+
+/// The outer UDP ports towards a locator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ports {
+    /// From the port of the flow to 4341.
+    #[default]
+    ByFlow,
+    /// From one port to 4341, whatever the flow: behind a NAT every port is a binding (draft-ermagan-lisp-nat-traversal §5.1.3).
+    Static,
+    /// From 4342 to this port, which a NAT has translated 4341 to (§5.3.1).
+    Translated(u16),
 }
 
 /// A change to the forwarding table.

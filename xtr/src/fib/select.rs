@@ -223,6 +223,7 @@ mod tests {
             weight,
             mtu: 1500,
             traffic: Arc::default(),
+            ports: Default::default(),
             used: Arc::default(),
         };
         locators.iter().map(adjacency).collect()

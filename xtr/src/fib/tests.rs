@@ -143,6 +143,7 @@ fn mt_12_locators_are_known_while_an_entry_uses_them() {
             weight: 1,
             mtu: 1500,
             traffic: Arc::default(),
+            ports: Default::default(),
             used: Arc::default(),
         };
         let adjacencies: Vec<_> = locators.iter().map(adjacency).collect();

@@ -2,7 +2,7 @@
 use super::{Forwarder, Outer, Output, Step, Work};
 use crate::counters::{Traffic, WorkerCounters};
 use crate::drops::DropReason;
-use crate::fib::{Adjacency, LocatorSet, select};
+use crate::fib::{Adjacency, LocatorSet, Ports, select};
 use crate::packet::{
     Family, Fit, Fragments, IcmpError, Inner, MAX_HEADERS_LEN, Offload, Segments, checksum, flow,
     lisp, mtu,
@@ -107,7 +107,14 @@ impl<P: Policy> Forwarder<P> {
         let outer = Outer {
             own_rloc,
             destination: adjacency.destination,
-            port: flow::source_port_index(hash, self.settings.source_ports),
+            port: match adjacency.ports {
+                Ports::ByFlow => flow::source_port_index(hash, self.settings.source_ports),
+                Ports::Static | Ports::Translated(_) => 0,
+            },
+            translated: match adjacency.ports {
+                Ports::Translated(port) => Some(port),
+                Ports::ByFlow | Ports::Static => None,
+            },
             fields: self.settings.marking.outer_fields(inner),
             may_fragment: false,
         };

@@ -26,7 +26,9 @@ impl<P: Policy> Forwarder<P> {
         let eid = Eid::new(arrival.instance_id, work.inner.destination);
         let returns = match fib.lookup(eid.instance_id, eid.address) {
             Verdict::Native => {
-                self.deliver(&work, out);
+                if self.deliver(&work, out) {
+                    self.hear(arrival, &work.inner);
+                }
                 return;
             }
             Verdict::Encapsulate(set) => {

@@ -35,9 +35,11 @@ use zerocopy::{FromBytes, IntoBytes};
 
 mod encapsulate;
 mod follow;
+mod heard;
 mod hold;
 mod marks;
 mod memo;
+mod nat;
 mod notices;
 mod output;
 mod path_mtu;
@@ -46,6 +48,7 @@ mod registered;
 mod reports;
 mod step;
 
+pub use heard::HEARD_AGAIN;
 pub use hold::{Held, HoldLimits};
 pub use output::{Outer, Output};
 pub use path_mtu::{PathMtus, PathReport, Reported};
@@ -72,6 +75,8 @@ pub struct Settings {
     pub icmp_rate: Rate,
     /// The zero of the coarse clock.
     pub started: Instant,
+    /// Control messages may come behind LISP headers of Instance ID 0xFFFFFF (NT-08).
+    pub control_in_data: bool,
 }
 
 /// The forwarding path of one worker.
@@ -94,6 +99,8 @@ pub struct Forwarder<P> {
     punts: PuntSender,
     icmp_limiter: IcmpLimiter,
     hints: reports::Hints,
+    /// Who sends for own EIDs.
+    heard: heard::Heard,
     hold: hold::Hold,
     /// Who may send what, if that is checked.
     sources: Option<registered::Sources>,
@@ -174,6 +181,7 @@ impl<P: Policy> Forwarder<P> {
             punts,
             icmp_limiter: IcmpLimiter::new(settings.icmp_rate, settings.seed),
             hints: reports::Hints::default(),
+            heard: heard::Heard::default(),
             hold: hold::Hold::new(settings.hold),
             sources: None,
             limiter: None,
@@ -517,6 +525,9 @@ impl<P: Policy> Forwarder<P> {
             self.limit_incoming(now, carrier.source)?;
         }
         let instance_id = lisp::parse(datagram)?;
+        if instance_id.get() == nat::CONTROL && self.settings.control_in_data && depth == 1 {
+            return self.punt_control(carrier.source, &datagram[lisp::HEADER_LEN..], out);
+        }
         let marks = self.heeded_marks(carrier.source, depth, datagram);
         let mut inner = Inner::parse(&datagram[lisp::HEADER_LEN..])?;
         out.step(Step::Unwrapped { source: carrier.source, instance_id, inner: &inner, depth });
@@ -592,6 +603,7 @@ impl<P: Policy> Forwarder<P> {
             Onward::DeliverOwn(prefix) => {
                 if self.deliver(&work, out) {
                     self.arrivals.count(prefix, self.arrived_at, work.traffic);
+                    self.hear(arrival, &work.inner);
                 }
             }
             Onward::Reencapsulate => self.reencapsulate(now, fib, arrival.instance_id, work, out),

@@ -14,6 +14,8 @@ pub struct Outer {
     pub destination: IpAddr,
     /// Index of the source port in the pool.
     pub port: u16,
+    /// The destination port if a NAT has translated 4341 to it; the packet then comes from port 4342.
+    pub translated: Option<u16>,
     /// TTL and TOS.
     pub fields: OuterFields,
     /// DF may be 0: it is larger than the path but must not be refused (MT-08).

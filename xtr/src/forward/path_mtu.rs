@@ -5,6 +5,7 @@ use crate::packet::headers::{Ipv4Header, Ipv6Header, UdpHeader, protocol};
 use crate::packet::mtu::IPV6_MIN_MTU;
 use crate::packet::{Family, lisp};
 use arc_swap::ArcSwap;
+use mapping::wire::CONTROL_PORT;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,7 +108,10 @@ impl PathReport {
         udp: &[u8],
     ) -> Option<Self> {
         let (udp, _) = UdpHeader::ref_from_prefix(udp).ok()?;
-        (udp.destination_port.get() == lisp::DATA_PORT).then_some(Self {
+        let to = udp.destination_port.get();
+        // An RTR's packets go from port 4342 to whatever port a NAT has.
+        let translated = udp.source_port.get() == CONTROL_PORT && to != CONTROL_PORT;
+        (to == lisp::DATA_PORT || translated).then_some(Self {
             source,
             source_port: udp.source_port.get(),
             destination,

@@ -58,6 +58,8 @@ pub enum Step<'a> {
         /// What follows.
         fit: Fit,
     },
+    /// It is a control message, and the control plane has it.
+    Punted,
     /// It waits for its mapping.
     Held,
     /// The source is told, unless the rate of ICMP errors forbids it.

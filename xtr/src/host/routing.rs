@@ -1,7 +1,8 @@
 //! Routes and rules that are ours while we run. Each carries protocol 204, so that a restart recognises what a crash left behind.
 //!
 //! A proxy routes its EID aggregates into the TUN, in a table that routing daemons learn from. What comes from its underlay goes through
-//! a table of its own, where the aggregates are unreachable: a rule per interface with an RLOC (PI-07). An xTR sends what comes from its
+//! a table of its own, where the aggregates are unreachable: a rule per interface with an RLOC (PI-07). While it drains, its aggregates
+//! are announced no longer, but lead into the TUN by a third table. An xTR sends what comes from its
 //! site through that table: a rule per site interface, and one per EID-prefix for packets of this host.
 use super::netlink_error;
 use crate::config::HostConfig;
@@ -23,8 +24,12 @@ pub const PROTOCOL: u8 = 204;
 pub const SITE_TABLE: u32 = 4341;
 /// The routing table of what a proxy does not take from its underlay; another one, so that both roles can share a host.
 pub const UNDERLAY_TABLE: u32 = 4342;
+/// The routing table that a proxy's aggregates stay in when it has withdrawn them to end.
+pub const DRAIN_TABLE: u32 = 4343;
 /// Where the rules stand: before `main` (32766).
 const RULE_PRIORITY: u32 = 4341;
+/// Behind those that refuse the underlay.
+const DRAIN_PRIORITY: u32 = RULE_PRIORITY + 1;
 
 /// The routes and rules in the kernel; [`Routing::remove`] takes them out again.
 #[derive(Debug)]
@@ -75,12 +80,30 @@ impl Routing {
             }
         }
         for rule in planned_rules(config, refused) {
-            if !self.rules.contains(&rule) {
-                let mut request = self.handle.rule().add();
-                *request.message_mut() = rule.clone();
-                request.execute().await.map_err(|e| netlink_error("install policy rule", &e))?;
-                self.rules.push(rule);
-            }
+            self.add_rule(rule).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the announced routes out for good, but has what still comes for them go into the TUN as before.
+    ///
+    /// # Errors
+    /// What the kernel refused; the announced routes are out all the same.
+    pub async fn drain(&mut self, config: &HostConfig, tun: u32) -> io::Result<()> {
+        let kept = self.keep_for_drain(config, tun).await;
+        self.withdraw().await;
+        kept
+    }
+
+    async fn keep_for_drain(&mut self, config: &HostConfig, tun: u32) -> io::Result<()> {
+        for prefix in &config.announce {
+            let route = route(*prefix, DRAIN_TABLE, RouteType::Unicast).output_interface(tun);
+            let route = route.build();
+            self.add_route(&route).await?;
+            self.table.push(route);
+        }
+        for ipv4 in families(&config.announce) {
+            self.add_rule(rule(ipv4, DRAIN_TABLE, RuleAttribute::Priority(DRAIN_PRIORITY))).await?;
         }
         Ok(())
     }
@@ -113,6 +136,16 @@ impl Routing {
         remove_rules(&self.handle, &mut gone).await;
         let mut gone = unwanted(&mut self.table, &table_routes(config, tun, refused));
         remove_routes(&self.handle, &mut gone).await;
+    }
+
+    async fn add_rule(&mut self, rule: RuleMessage) -> io::Result<()> {
+        if !self.rules.contains(&rule) {
+            let mut request = self.handle.rule().add();
+            *request.message_mut() = rule.clone();
+            request.execute().await.map_err(|e| netlink_error("install policy rule", &e))?;
+            self.rules.push(rule);
+        }
+        Ok(())
     }
 
     async fn add_route(&self, route: &RouteMessage) -> io::Result<()> {
@@ -222,12 +255,14 @@ fn has_site(config: &HostConfig) -> bool {
     !config.site_interfaces.is_empty() || !config.site_prefixes.is_empty()
 }
 
-/// Our table with this configuration, or that of an earlier run: which interfaces hold RLOCs may have changed.
-fn own_table(config: &HostConfig) -> Option<u32> {
+/// Our tables with this configuration, or those of an earlier run: which interfaces hold RLOCs may have changed.
+fn own_tables(config: &HostConfig) -> &'static [u32] {
     if has_site(config) {
-        Some(SITE_TABLE)
+        &[SITE_TABLE]
+    } else if config.announce.is_empty() {
+        &[]
     } else {
-        (!config.announce.is_empty()).then_some(UNDERLAY_TABLE)
+        &[UNDERLAY_TABLE, DRAIN_TABLE]
     }
 }
 
@@ -324,12 +359,12 @@ fn rule(ipv4: bool, table: u32, selector: RuleAttribute) -> RuleMessage {
     let mut rule = RuleMessage::default();
     rule.header.family = family(ipv4);
     rule.header.action = RuleAction::ToTable;
-    rule.attributes = vec![
-        RuleAttribute::Table(table),
-        RuleAttribute::Priority(RULE_PRIORITY),
-        RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
-        selector,
-    ];
+    rule.attributes =
+        vec![RuleAttribute::Table(table), RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL))];
+    if !matches!(selector, RuleAttribute::Priority(_)) {
+        rule.attributes.push(RuleAttribute::Priority(RULE_PRIORITY));
+    }
+    rule.attributes.push(selector);
     rule
 }
 
@@ -339,7 +374,7 @@ const fn family(ipv4: bool) -> AddressFamily {
 
 fn is_own_rule(config: &HostConfig, rule: &RuleMessage) -> bool {
     let is_ours = |attribute: &RuleAttribute| match attribute {
-        RuleAttribute::Table(table) => own_table(config) == Some(*table),
+        RuleAttribute::Table(table) => own_tables(config).contains(table),
         _ => false,
     };
     rule.attributes.contains(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
@@ -348,7 +383,7 @@ fn is_own_rule(config: &HostConfig, rule: &RuleMessage) -> bool {
 
 fn is_own_route(config: &HostConfig, route: &RouteMessage) -> bool {
     let table = table_of(route);
-    let in_own_table = own_table(config) == Some(table);
+    let in_own_table = own_tables(config).contains(&table);
     let announced = table == config.announce_table
         && destination_of(route).is_some_and(|prefix| config.announce.contains(&prefix));
     route.header.protocol == RouteProtocol::Other(PROTOCOL) && (in_own_table || announced)

@@ -48,16 +48,24 @@ struct OfRloc {
 }
 
 impl ControlSockets {
-    /// Binds and starts reading into the returned queue.
+    /// Binds and starts reading into the returned queue. If `share`, the data plane can send from port 4342 too: its sockets, bound later,
+    /// are given nothing.
     ///
     /// # Errors
     /// The address that could not be bound, and why.
-    pub async fn bind(rlocs: &[IpAddr]) -> io::Result<(Self, mpsc::Receiver<Datagram>)> {
+    pub async fn bind(
+        rlocs: &[IpAddr],
+        share: bool,
+    ) -> io::Result<(Self, mpsc::Receiver<Datagram>)> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut sockets = Vec::new();
         let mut readers = JoinSet::new();
         for &rloc in rlocs {
             let control = Arc::new(bind_patiently(SocketAddr::new(rloc, CONTROL_PORT)).await?);
+            if share {
+                // Only now, so that no other process has the port too.
+                SockRef::from(&*control).set_reuse_port(true)?;
+            }
             let ephemeral = Arc::new(bind_patiently(SocketAddr::new(rloc, 0)).await?);
             let path_probes = bind_patiently(SocketAddr::new(rloc, 0)).await?;
             dont_fragment(&SockRef::from(&path_probes), rloc, true)?;
@@ -79,6 +87,8 @@ impl ControlSockets {
         let socket = match transmit.source_port {
             SourcePort::Control => &sockets.control,
             SourcePort::Ephemeral => &sockets.ephemeral,
+            // The data plane's.
+            SourcePort::Data => return Err(io::ErrorKind::AddrNotAvailable.into()),
         };
         socket.try_send_to(&transmit.payload, transmit.destination).map(drop)
     }

@@ -5,10 +5,12 @@
 //! that nobody waits for: what finds no room is counted as lost, and told.
 use crate::explain::Explainer;
 use crate::marks::HeaderMarks;
+use crate::packet::headers::UdpHeader;
 use crate::packet::lisp;
 use crate::packet::outer::{self, OuterAddresses};
 use mapping::admin::{Direction, Side, TapAnswer, TapPacket, TapQuery};
 use mapping::eid::InstanceId;
+use mapping::wire::CONTROL_PORT;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -194,7 +196,11 @@ impl Tapper {
         let of_family = || rlocs.iter().find(|rloc| rloc.is_ipv4() == outer.remote.is_ipv4());
         let own = outer.own_rloc.and_then(|index| rlocs.get(index)).or_else(of_family);
         let own = own.copied().unwrap_or(outer.remote);
-        let port = outer.port.and_then(|port| self.source_ports.get(usize::from(port)).copied());
+        let of_pool = |port: u16| self.source_ports.get(usize::from(port)).copied();
+        let port = match outer.translated {
+            Some(_) => Some(CONTROL_PORT),
+            None => outer.port.and_then(of_pool),
+        };
         let (source, destination) = match outer.port {
             Some(_) => (own, outer.remote),
             None => (outer.remote, own),
@@ -212,6 +218,10 @@ impl Tapper {
         let (mut packet, id) = (Vec::new(), InstanceId::DEFAULT);
         outer::build(addresses, outer.fields, port.unwrap_or_default(), id, &inner, &mut packet);
         packet.truncate(packet.len() - inner.len() - lisp::HEADER_LEN);
+        if let Some(port) = outer.translated {
+            let at = packet.len() - UdpHeader::LEN + 2;
+            packet[at..at + 2].copy_from_slice(&port.to_be_bytes());
+        }
         packet
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct OuterRecord {
     pub(super) remote: IpAddr,
     /// Index of the own source port; unknown of what came in.
     pub(super) port: Option<u16>,
+    /// The destination port if a NAT has translated it; the source port is 4342 then.
+    pub(super) translated: Option<u16>,
     pub(super) fields: OuterFields,
 }
 

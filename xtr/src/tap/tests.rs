@@ -103,6 +103,7 @@ impl Bench {
             weight: 1,
             mtu: 1500,
             traffic: Arc::default(),
+            ports: Default::default(),
             used: Arc::default(),
         };
         let set = Arc::new(LocatorSet::new([adjacency], 0));
@@ -159,6 +160,7 @@ fn settings(started: Instant) -> Settings {
         hold: HoldLimits::default(),
         seed: [7; 32],
         icmp_rate: Rate::default(),
+        control_in_data: false,
         started,
     }
 }

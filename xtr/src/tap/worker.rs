@@ -54,7 +54,8 @@ impl Tap {
     ) {
         self.begin(now, Side::Core);
         self.came.rloc = Some(remote);
-        self.came.outer = Some(OuterRecord { own_rloc: None, remote, port: None, fields });
+        self.came.outer =
+            Some(OuterRecord { own_rloc: None, remote, port: None, translated: None, fields });
         self.came.keep([datagram, &[]]);
     }
 
@@ -107,6 +108,7 @@ impl Tap {
             Step::Chosen { adjacency, .. } if self.came.side == Side::Native => {
                 self.came.rloc = Some(adjacency.destination);
             }
+            Step::Punted => self.came.verdict = TapVerdict::Punted,
             Step::Held => self.came.verdict = TapVerdict::Held,
             Step::Dropped(reason) => self.dropped(*reason),
             _ => {}
@@ -174,6 +176,7 @@ impl<O: Output> Output for Tapped<'_, O> {
             remote: outer.destination,
             // A packet that may be fragmented leaves from a socket of its own, on the first port.
             port: Some(if outer.may_fragment { 0 } else { outer.port }),
+            translated: outer.translated,
             fields: outer.fields,
         };
         self.tap.leave(Side::Core, verdict, Some(record), [headers, payload]);

@@ -114,6 +114,7 @@ pub(crate) fn mapping_of(addresses: Addresses, mtu: u16) -> FibUpdate {
         weight: 100,
         mtu,
         traffic: Arc::default(),
+        ports: Default::default(),
         used: Arc::default(),
     };
     let set = LocatorSet::new([adjacency], 0);

@@ -160,6 +160,7 @@ impl Machine {
             hold: HoldLimits::default(),
             seed: [7; 32],
             icmp_rate: Rate::default(),
+            control_in_data: false,
             started: now,
         };
         let forwarder = Forwarder::new(
@@ -284,6 +285,7 @@ fn locators(last: u8, mtu: u16) -> LocatorSet {
             weight: 50,
             mtu,
             traffic: Arc::default(),
+            ports: Default::default(),
             used: Arc::default(),
         }
     };

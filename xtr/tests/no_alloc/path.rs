@@ -247,6 +247,7 @@ impl Path {
             seed: [7; 32],
             icmp_rate: Rate::default(),
             started: now,
+            control_in_data: false,
         };
         let mut miss = [0; 10 + 48 + 64];
         miss[10..].copy_from_slice(&packet("2001:db8:a::1", "2001:db8:ffff::1", 64));
@@ -385,6 +386,7 @@ fn encapsulate(destinations: &[&str]) -> Verdict {
             weight: 50,
             mtu: 1500,
             traffic: Arc::default(),
+            ports: Default::default(),
             used: Arc::default(),
         })
         .collect();

@@ -37,6 +37,7 @@ pub(crate) fn mapping(node: &Node, subnet: u16) -> (FibUpdate, Arc<TrafficCounte
         weight: 1,
         mtu: 1500,
         traffic: Arc::clone(&traffic),
+        ports: Default::default(),
         used: Arc::default(),
     };
     let set = LocatorSet::new([adjacency], 0);

@@ -136,6 +136,7 @@ impl Router {
             seed: [seed; 32],
             icmp_rate: Rate::default(),
             started: now,
+            control_in_data: false,
         };
         let shared = Arc::clone(&counters);
         let mut forwarder =
@@ -328,6 +329,7 @@ impl Network {
     fn carry(&mut self, message: Transmit) {
         let port = match message.source_port {
             SourcePort::Control => CONTROL_PORT,
+            SourcePort::Data => 4341,
             SourcePort::Ephemeral => 40_000,
         };
         let (from, to) = (SocketAddr::new(message.source, port), message.destination);
@@ -387,5 +389,6 @@ fn config_of(
         merge: false,
         subscribe: None,
         trusted_core: Some(core),
+        nat: None,
     }
 }

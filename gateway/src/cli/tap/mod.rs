@@ -227,6 +227,7 @@ fn verdict(packet: &TapPacket) -> String {
         TapVerdict::Dropped => text.extend(packet.reason.as_ref().map(|name| format!(" {name}"))),
         TapVerdict::Reencapsulated
         | TapVerdict::Delivered
+        | TapVerdict::Punted
         | TapVerdict::ForwardedNatively
         | TapVerdict::Held => {}
     }

@@ -130,6 +130,11 @@ pub(crate) fn lisp(
     udp(header, (source_port, decode::LISP_DATA), &payload, with_checksum)
 }
 
+/// ICMP Destination Unreachable (RFC 792) about `quoted`, the beginning of an IPv4 packet; empty if IP cannot carry it.
+pub(crate) fn unreachable(header: &Header, code: u8, quoted: &[u8]) -> Vec<u8> {
+    unreachable_packet(header, code, quoted).unwrap_or_default()
+}
+
 /// Sends a whole IP packet from `namespace`; its source need not be an address there.
 pub(crate) fn send(namespace: &Namespace, packet: Vec<u8>, destination: IpAddr) -> io::Result<()> {
     namespace.run(move || {
@@ -162,6 +167,14 @@ fn echo_packet(header: &Header, id: u16, sequence: u16, length: usize) -> Option
     };
     echo.set_checksum(checksum);
     header.packet(protocol, &message)
+}
+
+fn unreachable_packet(header: &Header, code: u8, quoted: &[u8]) -> Option<Vec<u8>> {
+    let mut message = vec![IcmpTypes::DestinationUnreachable.0, code, 0, 0, 0, 0, 0, 0];
+    message.extend(quoted);
+    let checksum = icmp::checksum(&IcmpPacket::new(&message)?);
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    header.packet(IpNextHeaderProtocols::Icmp, &message)
 }
 
 fn udp_packet(
@@ -240,6 +253,15 @@ mod tests {
         assert_eq!(udp(&v6, (1, 2), b"odd", true)[46..48], [0xd0, 0xfb]);
         assert_eq!(echo_request(&v4, 7, 8, 30)[22..24], [0x9d, 0x96]);
         assert_eq!(echo_request(&v6, 7, 8, 50)[42..44], [0xc9, 0xdc]);
+    }
+
+    #[test]
+    fn an_icmp_error_quotes_what_it_is_about() {
+        let quoted = udp(&header("192.0.2.2", "192.0.2.3"), (1, 2), b"odd", false);
+        let packet = unreachable(&header("192.0.2.1", "192.0.2.2"), 3, &quoted);
+        assert_eq!(packet[20..22], [3, 3]);
+        assert_eq!(packet[28..], quoted);
+        assert_eq!(util::checksum(&packet[20..], usize::MAX), 0);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::lab::probe::stream::{Seen, Stream};
 use crate::lab::relay::Relay;
 use crate::lab::report::Checks;
 
+mod icmp;
 mod plan;
 
 use plan::{DELAY_P, DELAY_Q, HOST_F, HOST_M, HOST_N, HOST_R, P, Q};
@@ -27,8 +28,7 @@ use plan::{DELAY_P, DELAY_Q, HOST_F, HOST_M, HOST_N, HOST_R, P, Q};
 pub(crate) use plan::PLAN;
 
 /// In one line.
-pub(crate) const TITLE: &str =
-    "a multihomed site loses a provider, with and without a sign, loses both, and gets them back";
+pub(crate) const TITLE: &str = "a multihomed site loses a provider, with and without a sign, loses both, and gets them back; what ICMP says, true or not";
 
 /// What the loss of a carrier may cost, beside a round trip.
 const CARRIER: Duration = Duration::from_millis(200);
@@ -58,7 +58,11 @@ pub(crate) fn run(network: &mut Network, checks: &mut Checks) -> io::Result<()> 
     checks.equal("packets lost while all is well", 0, streams.lost_since(streams.began));
     bed.carrier(checks, &streams)?;
     bed.silence(checks, &streams)?;
+    bed.refusal(checks, &streams)?;
+    // Later than the truth: who was told a lie does not listen for a while.
+    bed.lies(checks, &streams)?;
     bed.all_silent(checks, &streams)?;
+    bed.ended(checks, &streams)?;
     streams.finish()
 }
 

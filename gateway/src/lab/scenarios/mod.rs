@@ -11,6 +11,7 @@ mod l1;
 mod m1;
 mod mobility;
 mod mtu;
+mod nat;
 mod p1;
 mod s1;
 mod s2;
@@ -73,6 +74,7 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         (&traffic_engineering::PLAN, traffic_engineering::run),
     ),
     Scenario::planned("failover", failover::TITLE, (&failover::PLAN, failover::run)),
+    Scenario::planned("nat", nat::TITLE, (&nat::PLAN, nat::run)),
     Scenario::planned(
         "trusted-core",
         trusted_core::TITLE,

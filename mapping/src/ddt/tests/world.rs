@@ -263,7 +263,9 @@ impl World {
         for transmit in transmits {
             let port = match transmit.source_port {
                 crate::transmit::SourcePort::Control => CONTROL_PORT,
-                crate::transmit::SourcePort::Ephemeral => 41_000,
+                crate::transmit::SourcePort::Ephemeral | crate::transmit::SourcePort::Data => {
+                    41_000
+                }
             };
             self.post(transmit.source, port, transmit.destination, transmit.payload);
         }

@@ -127,6 +127,27 @@ fn rp_04_an_encapsulated_request_is_answered_at_its_inner_port() {
 }
 
 #[test]
+fn ec_03_only_a_map_server_of_lispers_net_may_leave_out_the_inner_checksum() {
+    let answered = |profile, sender: &str| {
+        let map_servers = vec![MapServer { profile, ..server() }];
+        let mut node = Node::new(ControlConfig { map_servers, ..config() });
+        let inner = Message::MapRequest(request(1, "10.1.0.1/32")).to_vec();
+        let source = SocketAddr::new(ip("192.0.2.99"), 62_000);
+        let ecm = EncapsulatedControlMessage::new(source, control_port("10.1.0.1"), inner);
+        let mut octets = Message::Encapsulated(ecm).to_vec();
+        // After four octets of the message's own and 20 + 6 of the inner headers.
+        octets[30..32].fill(0);
+        node.receive_octets(control_port(OWN_V4), control_port(sender), &octets);
+        let is_reply =
+            |t: &Transmit| matches!(Message::parse(&t.payload), Ok(Message::MapReply(_)));
+        (node.take_sent().iter().any(is_reply), node.discarded(Discard::InnerChecksum))
+    };
+    assert_eq!(answered(Profile::LispersNet, SERVER), (true, 0));
+    assert_eq!(answered(Profile::LispersNet, PEER), (false, 1));
+    assert_eq!(answered(Profile::Rfc9301, SERVER), (false, 1));
+}
+
+#[test]
 fn rp_15_one_reply_in_three_seconds_per_rloc_and_prefix_but_for_a_burst() {
     let mut node = Node::new(config());
     for nonce in 0..15 {

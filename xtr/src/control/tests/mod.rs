@@ -96,6 +96,7 @@ pub(super) fn config() -> ControlConfig {
         merge: false,
         subscribe: None,
         trusted_core: None,
+        nat: None,
     }
 }
 

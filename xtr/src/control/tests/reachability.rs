@@ -540,3 +540,57 @@ fn rg_04_rq_12_what_goes_unanswered_is_repeated_from_another_own_rloc() {
         assert_eq!(sources[..4], [p, q, p, q]);
     }
 }
+
+/// One own RLOC per family, and a peer with one per family, of which IPv4 is preferred.
+fn dual_stack(config: ControlConfig) -> Node {
+    let rlocs = vec![own("core4", OWN_V4), own("core6", OWN_V6)];
+    let mut node = Node::new(ControlConfig { rlocs, ..config });
+    let mut both = record("10.2.0.0/16", 1440, &[PEER, PEER_V6]);
+    both.locators[1].priority = 2;
+    node.learn("10.2.0.9", vec![both]);
+    node.learn("10.3.0.9", vec![record("10.3.0.0/16", 1440, &[PEER])]);
+    node
+}
+
+const PEER_V6: &str = "2001:db8:c0::77";
+
+#[test]
+fn en_25_a_family_without_a_carrier_is_none_of_ours() {
+    let mut node = dual_stack(config());
+    for net in ["10.2.0.0/16", "10.3.0.0/16"] {
+        assert_eq!(node.destinations(net), [PEER]);
+        node.set(net).last_used.store(7, Ordering::Relaxed);
+    }
+    node.control.set_own_rloc(node.now, ip(OWN_V4), false, 8);
+    node.drain();
+    assert_eq!(node.destinations("10.2.0.0/16"), [PEER_V6], "the next priority");
+    assert_eq!(node.dropped("10.3.0.0/16"), DropReason::NoCommonRlocFamily);
+    node.control.set_own_rloc(node.now, ip(OWN_V6), false, 8);
+    node.drain();
+    for net in ["10.2.0.0/16", "10.3.0.0/16"] {
+        assert_eq!(node.dropped(net), DropReason::NoCommonRlocFamily);
+    }
+    // Both are back, and it is not forgotten who got data.
+    node.advance(seconds(4));
+    node.take_sent();
+    node.control.set_own_rloc(node.now, ip(OWN_V6), true, 9);
+    node.control.set_own_rloc(node.now, ip(OWN_V4), true, 9);
+    node.drain();
+    for net in ["10.2.0.0/16", "10.3.0.0/16"] {
+        assert_eq!(node.destinations(net), [PEER]);
+        assert_eq!(node.set(net).last_used.load(Ordering::Relaxed), 7);
+    }
+    let told: Vec<IpAddr> =
+        soliciting::smrs(&mut node).iter().map(|s| s.0.destination.ip()).collect();
+    assert_eq!(told, [ip(PEER_V6), ip(PEER)]);
+}
+
+#[test]
+fn en_25_pi_02_a_petr_bridges_a_family_without_a_carrier() {
+    let use_petr = vec![petr("192.0.2.200"), petr("2001:db8:c0::200")];
+    let mut node = dual_stack(ControlConfig { use_petr, ..config() });
+    node.control.set_own_rloc(node.now, ip(OWN_V4), false, 8);
+    node.drain();
+    assert_eq!(node.destinations("10.2.0.0/16"), [PEER_V6]);
+    assert_eq!(node.destinations("10.3.0.0/16"), ["2001:db8:c0::200"]);
+}

@@ -36,6 +36,18 @@ fn receive_notify(node: &mut Node, octets: &[u8]) {
 }
 
 #[test]
+fn au_19_the_profile_of_a_map_server_is_shown() {
+    for profile in Profile::ALL {
+        let map_servers = vec![MapServer { profile, ..server() }];
+        let node = Node::new(ControlConfig { map_servers, ..config() });
+        let views = node.control.registrations_view(node.now);
+        assert!(views.iter().all(|view| view.profile == profile.name()) && !views.is_empty());
+    }
+    let loosened = Profile::ALL.map(|profile| MapServer { profile, ..server() }.loosened());
+    assert_eq!(loosened.map(|text| text.is_some()), [false, true, true, true]);
+}
+
+#[test]
 fn rg_01_a_map_register_carries_every_prefix_and_is_signed() {
     let mut node = started(registering());
     let transmit = node.take_one();

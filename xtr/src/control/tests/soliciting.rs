@@ -154,6 +154,39 @@ fn sm_01_only_what_changed_is_told() {
 }
 
 #[test]
+fn sm_01_who_only_sends_is_told_as_well() {
+    let mut node = multihomed();
+    let heard = |node: &mut Node, rloc: &str, source: &str| {
+        let punt = Punt::Heard { rloc: ip(rloc), source: eid(source) };
+        node.control.handle_punt(node.now, &punt);
+    };
+    // One that got data long ago, one that nothing is known of, one of EIDs of another family, and who cannot be.
+    heard(&mut node, "198.51.100.40", "10.4.0.7");
+    heard(&mut node, "203.0.113.6", "10.6.0.7");
+    heard(&mut node, "203.0.113.7", "2001:db8:e007::7");
+    heard(&mut node, "224.0.0.1", "10.8.0.7");
+    heard(&mut node, SECOND, "10.9.0.7");
+    node.control.solicit_changed(node.now, CLOCK, &[prefix("10.1.0.0/16")]);
+    node.drain();
+    let sent: Vec<_> = smrs(&mut node)
+        .into_iter()
+        .map(|(transmit, smr)| (transmit.destination.ip(), smr.records[0].eid.clone()))
+        .collect();
+    let expected = [
+        ("198.51.100.20", "10.2.0.0/16"),
+        ("198.51.100.30", "10.3.0.0/16"),
+        ("198.51.100.40", "10.4.0.0/16"),
+        ("203.0.113.6", "10.6.0.7/32"),
+    ];
+    assert_eq!(sent, expected.map(|(rloc, net)| (ip(rloc), EidField::from(prefix(net)))));
+    // Silent for long enough, it is forgotten.
+    node.advance(seconds(120));
+    node.control.solicit_changed(node.now, CLOCK + 120, &[prefix("10.1.0.0/16")]);
+    node.drain();
+    assert!(smrs(&mut node).is_empty());
+}
+
+#[test]
 fn sm_01_petrs_in_use_and_configured_pitrs_are_told() {
     let proxy_itrs = vec![
         Endpoint::Address(ip("192.0.2.210")),

@@ -57,3 +57,31 @@ fn another_policy_holds_from_the_next_batch_on_and_no_packet_is_lost() {
     assert_eq!(bench.counters().dropped_total(), 0);
     assert_eq!(bench.out.delivered.len(), 3);
 }
+
+#[test]
+fn sm_01_who_sends_for_own_eids_is_told_once_in_a_while() {
+    let mut bench = Bench::with(rules(&["203.0.113.0/25"]));
+    let heard = |bench: &mut Bench| -> Vec<(IpAddr, IpAddr)> {
+        std::iter::from_fn(|| bench.punts.pop())
+            .map(|punt| match punt {
+                Punt::Heard { rloc, source } => (rloc, source.address),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    };
+    for _ in 0..3 {
+        bench.core(PEER_V4, FIELDS, &to("203.0.113.1"));
+        bench.core("198.51.100.9", FIELDS, &to("203.0.113.1"));
+        // For others, and not delivered at all.
+        bench.core("198.51.100.8", FIELDS, &to("203.0.113.200"));
+        bench.core("198.51.100.7", FIELDS, &lisp(0, &[0x45]));
+    }
+    let source = Build::v4(udp(), payload(72)).source;
+    assert_eq!(heard(&mut bench), [(ip(PEER_V4), source), (ip("198.51.100.9"), source)]);
+    bench.advance(HEARD_AGAIN - Duration::from_secs(1));
+    bench.core(PEER_V4, FIELDS, &to("203.0.113.1"));
+    assert!(heard(&mut bench).is_empty());
+    bench.advance(Duration::from_secs(1));
+    bench.core(PEER_V4, FIELDS, &to("203.0.113.1"));
+    assert_eq!(heard(&mut bench), [(ip(PEER_V4), source)]);
+}

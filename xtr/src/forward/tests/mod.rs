@@ -172,6 +172,7 @@ impl Bench {
             hold: HoldLimits::default(),
             seed: [7; 32],
             icmp_rate: Rate::default(),
+            control_in_data: false,
             started: now,
         };
         let forwarder = Forwarder::new(
@@ -290,7 +291,8 @@ fn adjacency(destination: &str, mtu: u16) -> Adjacency {
     let destination = ip(destination);
     let source = ip(if destination.is_ipv4() { OWN_V4 } else { OWN_V6 });
     let traffic = Arc::<TrafficCounters>::default();
-    Adjacency { source, destination, weight: 1, mtu, traffic, used: Arc::default() }
+    let ports = Default::default();
+    Adjacency { source, destination, weight: 1, mtu, traffic, ports, used: Arc::default() }
 }
 
 /// `packet` behind a LISP header.

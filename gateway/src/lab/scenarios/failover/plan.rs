@@ -29,11 +29,13 @@ pub(super) const DELAY_P: Duration = Duration::from_millis(10);
 /// One way through ISP-Q.
 pub(super) const DELAY_Q: Duration = Duration::from_millis(30);
 
-const CORE: IpAddr = v4(198, 51, 100, 254);
+/// The router between all of them.
+pub(super) const CORE: IpAddr = v4(198, 51, 100, 254);
 const CORE6: IpAddr = v6(0xc0, 0x254);
 const MS: IpAddr = v4(198, 51, 100, 2);
 const PITR: IpAddr = v4(198, 51, 100, 1);
-const XTR_R: IpAddr = v4(198, 51, 100, 11);
+/// The locator of site R.
+pub(super) const XTR_R: IpAddr = v4(198, 51, 100, 11);
 const XTR_F: IpAddr = v4(198, 51, 100, 12);
 /// Site M's locator at ISP-P: active.
 pub(super) const P: IpAddr = v4(198, 51, 100, 21);
@@ -153,7 +155,7 @@ fn gateway(key: &str) -> String {
         "[gateway]\nname = \"pitr\"\nrlocs = [\"{PITR}\"]\nmap-resolvers = [\"{MS}\"]\ntun = {{ queues = 1 }}\n\
          probe = {{ interval = \"1s\" }}\n\
          xtr-id = \"b0de\"\nsite-id = 100\nsubscribe = {{ key-id = 1, key-file = \"{key}\" }}\n\n\
-         [pitr]\neid-aggregates = [\"2001:db8:e000::/36\"]\n"
+         [pitr]\neid-aggregates = [\"2001:db8:e000::/36\"]\nannounce = {{ drain = \"0s\" }}\n"
     )
 }
 

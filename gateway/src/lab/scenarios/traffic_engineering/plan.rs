@@ -245,7 +245,7 @@ pub(super) fn gateway(key: &str, aggregates: &[&str]) -> String {
     format!(
         "[gateway]\nname = \"pitr\"\nrlocs = [\"{PITR}\"]\nmap-resolvers = [\"{MS}\"]\ntun = {{ queues = 1 }}\n\
          xtr-id = \"b0de\"\nsite-id = 100\nsubscribe = {{ key-id = 1, key-file = \"{key}\" }}\n\n\
-         [pitr]\neid-aggregates = {aggregates:?}\n"
+         [pitr]\neid-aggregates = {aggregates:?}\nannounce = {{ drain = \"0s\" }}\n"
     )
 }
 
