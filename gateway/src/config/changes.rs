@@ -183,6 +183,21 @@ mod tests {
     }
 
     #[test]
+    fn dy_01_ranges_of_hosts_cannot_change_and_are_named_with_their_lines() {
+        let range =
+            "[[dynamic-eid]]\nrange = \"172.16.4.0/24\"\ninterfaces = [\"lan0\"]\nlimit = 7\n";
+        let with = BEFORE.to_owned() + range;
+        let changed = changed_keys(&with, &with.replace("limit = 7", "limit = 8"));
+        let after = with.replace("limit = 7", "limit = 8");
+        let findings = refused_keys(Path::new("xtr.toml"), &after, &changed, OF_XTR);
+        let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        let what =
+            "cannot change while the daemon runs; restart it, or take the change back and reload";
+        assert_eq!(said, [format!("xtr.toml:11: dynamic-eid[0].limit: {what}")]);
+        assert_eq!(refused(&with).len(), 4, "one that comes");
+    }
+
+    #[test]
     fn a_section_that_comes_or_goes_is_a_change() {
         let gateway = "[gateway]\nname = \"g\"\n[rtr]\neid-prefixes = [\"2001:db8::/32\"]\n";
         let changed = changed_keys(gateway, "[gateway]\nname = \"g\"\n");

@@ -9,7 +9,8 @@ use mapping::auth::Covered;
 use mapping::config::Profile;
 use mapping::eid::{EidPrefix, InstanceId, MapVersion};
 use mapping::timers;
-use xtr::config::{ControlConfig, HostConfig, LocalEid, MapServer, Nat, NatPlane, OwnRloc, Petr};
+use xtr::config::{ControlConfig, HostConfig, Intake, LocalEid, MapServer};
+use xtr::config::{Nat, NatPlane, OwnRloc, Petr};
 use xtr::config::{PathMtuConfig, RingIntake, Role, RouterConfig};
 
 use super::mapping::{default_algorithms, peer_algorithm, state_dir};
@@ -70,7 +71,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
     control.eids = read_eids(root, &sites, &mut host, &mut configured);
     dynamic_eid::read(
         root,
-        &addresses,
+        (&addresses, &control.eids),
         &mut host,
         |node, interfaces| site_interfaces(node, &sites, interfaces),
         |node| locator_set(node, &names),
@@ -91,6 +92,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
             });
             ring
         });
+        check_ring_of_gateways(table, &data.intake, host.gateways.len());
     }
     if let Some(found) = table.as_ref().and_then(nat::of_xtr) {
         control.nat = Some(Nat::Xtr(found));
@@ -100,6 +102,22 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         table.finish();
     }
     RouterConfig { name, state_dir: state, control, data, host }
+}
+
+/// A gateway of `[[dynamic-eid]]` is an interface of its own, with a ring of its own.
+fn check_ring_of_gateways(table: &Table<'_>, intake: &Intake, gateways: usize) {
+    let Intake::Ring(ring) = intake else { return };
+    let (interfaces, most) = (ring.interfaces.len(), RingIntake::MAX_INTERFACES);
+    if interfaces + gateways > most
+        && let Some(node) = table.get("intake")
+    {
+        node.error(
+            &format!(
+                "{interfaces} interfaces and {gateways} gateways of [[dynamic-eid]] are more than {most} rings"
+            ),
+            "write \"tun\", or give fewer of either",
+        );
+    }
 }
 
 fn empty_control() -> ControlConfig {

@@ -6,6 +6,7 @@ mod data_plane;
 mod gateway;
 mod locators;
 mod mapping;
+mod mobility;
 mod probe;
 mod registration;
 mod trusted_core;

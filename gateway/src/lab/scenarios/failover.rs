@@ -14,6 +14,7 @@ use mapping::admin::Query;
 
 use crate::lab::daemons::Daemon;
 use crate::lab::network::{Network, wait_for};
+use crate::lab::pressure::patiently;
 use crate::lab::probe::craft::Header;
 use crate::lab::probe::ping::ping;
 use crate::lab::probe::stream::{Seen, Stream};
@@ -56,8 +57,8 @@ pub(crate) fn run(network: &mut Network, checks: &mut Checks) -> io::Result<()> 
     let streams = bed.start()?;
     thread::sleep(Duration::from_secs(2));
     checks.equal("packets lost while all is well", 0, streams.lost_since(streams.began));
-    bed.carrier(checks, &streams)?;
-    bed.silence(checks, &streams)?;
+    patiently(checks, |checks| bed.carrier(checks, &streams))?;
+    patiently(checks, |checks| bed.silence(checks, &streams))?;
     bed.refusal(checks, &streams)?;
     // Later than the truth: who was told a lie does not listen for a while.
     bed.lies(checks, &streams)?;

@@ -60,7 +60,7 @@ const PROTOCOL: u8 = 204;
 const FIRST_LIMIT: Duration = Duration::from_secs(3);
 /// An RLOC is solicited once in three seconds (RFC 9301 §6.1), so that its mapping of the second family may take that long; meanwhile the
 /// former site sends the packets on.
-const SOLICITED: Duration = Duration::from_secs(4);
+const SOLICITED: Duration = Duration::from_secs(5);
 /// How long anything else may take to be as it is to be.
 const LIMIT: Duration = Duration::from_secs(2);
 /// What no variant may exceed.

@@ -22,13 +22,13 @@ use crate::lab::probe::ping::ping;
 use crate::lab::report::Checks;
 
 /// How long a silent VM may stay registered: its timeout, and what deregistration takes.
-const WITHDRAWN: Duration = Duration::from_secs(6);
+const WITHDRAWN: Duration = Duration::from_secs(10);
 /// How long it is off at least: longer than the detection timeout, even where only the aggregate is registered.
 const OFF: Duration = Duration::from_millis(3_500);
 /// How long one ping of several waits.
 const TRY: Duration = Duration::from_millis(100);
 /// A file of leases is looked at once in a second.
-const LEASE_LIMIT: Duration = Duration::from_secs(2);
+const LEASE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What is seen of the VM at its new place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
