@@ -276,7 +276,11 @@ impl Observer {
             wait: REGISTER_RETRY,
             answered: false,
         };
-        let Some(before) = watched.registers.get_mut(&(server, said)).filter(|_| !changed) else {
+        let Some(before) = watched
+            .registers
+            .get_mut(&(server, said))
+            .filter(|before| !changed || before.octets == octets)
+        else {
             watched.registers.insert((server, said), fresh);
             return;
         };
