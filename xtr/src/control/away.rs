@@ -150,6 +150,7 @@ impl ControlPlane {
             // Its packets find it all the same.
             return self.count("dynamic_eids_away_over_limit");
         }
+        self.mobility.remove_here(&prefix);
         self.count("dynamic_eids_moved_away");
         let away = Away {
             range,

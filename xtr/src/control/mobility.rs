@@ -405,6 +405,7 @@ impl ControlPlane {
             if due > now {
                 return;
             }
+            self.mobility.timers.pop_first();
             let Some(here) = self.mobility.here.get(&prefix) else {
                 self.check_away(now, prefix);
                 continue;

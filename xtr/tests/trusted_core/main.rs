@@ -83,13 +83,13 @@ fn mv_14_a_change_of_the_sender_is_learned_from_its_own_packets() {
     let mut network = Network::new(&all_on(), &[Flow::AToB, Flow::BToA]);
     network.run(seconds(10));
     network.flows = vec![Flow::AToB];
+    network.smrs_lost = true;
     set_rloc(&mut network, A2, false);
     network.run(seconds(3));
     assert_eq!(network.router(B).count("newer_map_versions"), 1);
     network.flows = vec![Flow::BToA];
     network.run(seconds(2));
     assert_eq!(destinations(&mut network, B), [ip(A)]);
-    assert_eq!(network.router(A).count("smrs_sent"), 0);
 }
 
 #[test]
@@ -98,6 +98,7 @@ fn dh_19_status_bits_alone_move_traffic_without_any_request() {
     let mut network = Network::new(&core, &[Flow::AToB, Flow::BToA]);
     network.run(seconds(10));
     let asked = network.router(B).count("map_requests_sent");
+    network.smrs_lost = true;
     set_rloc(&mut network, A2, false);
     network.run(seconds(2));
     assert_eq!(destinations(&mut network, B), [ip(A)]);

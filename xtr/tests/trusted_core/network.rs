@@ -3,7 +3,7 @@ use mapping::config::{Algorithm, MappingConfig, Profile, Secret, Site, SiteKey, 
 use mapping::eid::{EidPrefix, InstanceId};
 use mapping::server::MapServer;
 use mapping::transmit::{SourcePort, Transmit};
-use mapping::wire::CONTROL_PORT;
+use mapping::wire::{CONTROL_PORT, Message};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -235,6 +235,8 @@ pub(crate) struct Network {
     pub(crate) flows: Vec<Flow>,
     /// Packets from one RLOC to another that get lost.
     pub(crate) lost: Vec<(&'static str, &'static str)>,
+    /// Whether Solicit-Map-Requests get lost, so that only data tells of a change.
+    pub(crate) smrs_lost: bool,
     rounds: u16,
 }
 
@@ -272,7 +274,7 @@ impl Network {
             .collect();
         let server = MapServer::new(mapping, [9; 32]);
         let (flows, lost) = (flows.to_vec(), Vec::new());
-        let mut network = Self { now, server, routers, flows, lost, rounds: 0 };
+        let mut network = Self { now, server, routers, flows, lost, smrs_lost: false, rounds: 0 };
         network.exchange();
         network
     }
@@ -335,6 +337,11 @@ impl Network {
         let (from, to) = (SocketAddr::new(message.source, port), message.destination);
         if to.ip() == ip(SERVER) {
             return self.server.handle_input(self.now, to, from, &message.payload);
+        }
+        if self.smrs_lost
+            && matches!(Message::parse(&message.payload), Ok(Message::MapRequest(request)) if request.smr)
+        {
+            return;
         }
         let now = self.now;
         if let Some(router) = self.owner(to.ip()) {

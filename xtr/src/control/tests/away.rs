@@ -68,6 +68,22 @@ fn dy_03_a_host_that_is_said_to_be_elsewhere_is_asked_and_stays_if_it_answers() 
 }
 
 #[test]
+fn dy_03_a_host_is_here_or_away_and_no_timer_of_one_stops_the_other() {
+    let mut node = site("10.1.0.0/16");
+    arrives(&mut node, "172.16.4.7");
+    acknowledge(&mut node);
+    // As when a configuration named it for a while: the host is here, and no own mapping any more.
+    node.control.forget_own_mapping(node.now, &prefix(HOST));
+    node.learn("172.16.4.7", vec![at("172.16.4.7", OTHER)]);
+    assert!(place_is(&node, "away"));
+    for _ in 0..200 {
+        node.control.handle_host(node.now, &seen("172.16.4.7", Detection::Arp));
+        node.advance(Duration::from_secs(1));
+    }
+    assert_eq!(places(&node).len(), 1);
+}
+
+#[test]
 fn dy_03_what_a_map_server_says_before_it_acknowledged_the_host_is_contested_once() {
     let mut node = site("10.1.0.0/16");
     arrives(&mut node, "172.16.4.7");
