@@ -97,6 +97,16 @@ impl Daemon {
         serde_json::from_value(answer["changed"].clone()).map_err(io::Error::other)
     }
 
+    /// Has it take over a configuration, as for [`Self::start`], that it returns from by itself unless it is confirmed in time.
+    ///
+    /// # Errors
+    /// What it has against it.
+    pub fn try_out(&self, config: &str, seconds: u64) -> io::Result<Value> {
+        let file = self.directory.path().join("trial.toml").to_string_lossy().into_owned();
+        let text = complete(config, self.directory.path());
+        self.ask(&Query::Apply { file, text, confirm_within_seconds: Some(seconds) })
+    }
+
     /// The id of the process.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -54,14 +54,45 @@ pub enum Query {
     },
     /// What arrived for own EID-prefixes, and what was sent where, each by RLOC (xtr, gateway).
     Traffic,
-    /// Read the configuration file anew (xtr, gateway).
+    /// Interfaces with what they are used for, and their counters (xtr, gateway).
+    Interfaces,
+    /// The configuration that runs, without secrets.
+    Config,
+    /// Forget map-cache entries (xtr, gateway): all, those in a prefix, or the one that an EID is found by. The answer is their number.
+    ClearMapCache {
+        /// Which; `None` = all.
+        eid: Option<EidPrefix>,
+    },
+    /// Read the configuration file anew.
     Reload,
+    /// Take this configuration over.
+    Apply {
+        /// Where it comes from: for messages, and for the paths in it.
+        file: String,
+        /// Its content.
+        text: String,
+        /// Return to the configuration of before unless [`Self::Confirm`] comes in so many seconds; `None` = no need to confirm.
+        confirm_within_seconds: Option<u64>,
+    },
+    /// Keep the configuration that waits for it.
+    Confirm,
+    /// Return to the configuration of before the last change.
+    Undo,
 }
 
 impl Query {
     /// Whether only the administrator of the host may ask: it changes something, or shows what is in packets.
     pub const fn is_privileged(&self) -> bool {
-        matches!(self, Self::Tap(_) | Self::TapNext { .. } | Self::Reload)
+        matches!(
+            self,
+            Self::Tap(_)
+                | Self::TapNext { .. }
+                | Self::ClearMapCache { .. }
+                | Self::Reload
+                | Self::Apply { .. }
+                | Self::Confirm
+                | Self::Undo
+        )
     }
 }
 

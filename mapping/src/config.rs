@@ -77,7 +77,7 @@ impl Algorithm {
 }
 
 /// A Map-Server and Map-Resolver.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingConfig {
     /// Shown in `show status`.
     pub name: String,
@@ -108,7 +108,7 @@ pub struct MappingConfig {
 }
 
 /// An RTR that carries xTRs through their NATs (draft-ermagan-lisp-nat-traversal).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rtr {
     /// Where it is.
     pub address: IpAddr,
@@ -117,7 +117,7 @@ pub struct Rtr {
 }
 
 /// A secret shared by a Map-Server and an RTR (draft-ermagan-lisp-nat-traversal §4.4).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RtrKey {
     /// Key ID.
     pub id: u8,
@@ -142,7 +142,7 @@ impl RtrKey {
 }
 
 /// LISP-SEC of a Map-Resolver and Map-Server (RFC 9303). Towards an ETR it needs nothing: the ETR's own key wraps its one-time key.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LispSec {
     /// Secrets shared with the ITRs. None of them may be a site's (SE-07).
     pub itr_keys: Vec<ItrKey>,
@@ -151,7 +151,7 @@ pub struct LispSec {
 }
 
 /// A secret shared with ITRs, which wrap their one-time keys with it (RFC 9303 §6.5).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItrKey {
     /// Key ID; two while one secret replaces the other.
     pub id: u8,
@@ -224,7 +224,7 @@ pub struct Client {
 }
 
 /// Who may subscribe without being the xTR of a site (RFC 9437 §7.1): found by its Site-ID.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscriber {
     /// For humans; unique.
     pub name: String,
@@ -258,7 +258,7 @@ impl Default for SubscriptionLimits {
 }
 
 /// A LISP site.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     /// For humans; unique.
     pub name: String,
@@ -340,7 +340,7 @@ impl Site {
 }
 
 /// One key of a site.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteKey {
     /// Key ID.
     pub id: u8,
@@ -351,7 +351,7 @@ pub struct SiteKey {
 }
 
 /// An EID-prefix of a site.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SitePrefix {
     /// The prefix.
     pub prefix: EidPrefix,
@@ -360,7 +360,7 @@ pub struct SitePrefix {
 }
 
 /// A distinguished name of a site.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteName {
     /// The name.
     pub name: NamePrefix,

@@ -274,7 +274,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// A Map-Server to register with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapServer {
     /// Where it is.
     pub endpoint: Endpoint,
@@ -316,7 +316,7 @@ impl MapServer {
 }
 
 /// A proxy ETR to use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Petr {
     /// Where it is.
     pub endpoint: Endpoint,

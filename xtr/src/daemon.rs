@@ -35,6 +35,7 @@ use underlay_watch::Watch;
 mod answers;
 mod events;
 mod health;
+mod interfaces;
 mod lan;
 mod nat;
 mod observe;

@@ -62,6 +62,42 @@ impl Via {
     }
 }
 
+/// One interface of the host that serves the router, as `show interfaces` prints it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceView {
+    /// Its name; `-` stands for those of own RLOCs whose address is on no interface.
+    pub name: String,
+    /// What it serves for: `tun`, `site`, `native`, `ring`, `gateway MAC`, `rloc ADDRESS`.
+    pub uses: Vec<String>,
+    /// `up`, `no-carrier`, `down` or `missing`.
+    pub state: String,
+    /// Its number in the kernel.
+    pub index: Option<u32>,
+    /// Octets.
+    pub mtu: Option<u32>,
+    /// Its link-layer address.
+    pub mac: Option<String>,
+    /// Its addresses, sorted.
+    pub addresses: Vec<IpAddr>,
+    /// What the kernel counted coming in; of the TUN, what the data plane wrote.
+    pub received: LinkTraffic,
+    /// What the kernel counted going out; of the TUN, what the data plane was to read.
+    pub sent: LinkTraffic,
+}
+
+/// What the kernel counted of one direction of an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkTraffic {
+    /// Packets.
+    pub packets: u64,
+    /// Octets.
+    pub octets: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+    /// Packets with errors.
+    pub errors: u64,
+}
+
 /// One locator, of a map-cache entry or (in `show locators`) of the whole router.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocatorView {

@@ -17,6 +17,9 @@ pub const SOCKET_DIRECTORY: &str = "/run/isthmus";
 /// The longest question, octets without its line end.
 pub const LONGEST_QUERY: usize = 4096;
 
+/// The longest question of an administrator: it may bring a configuration.
+pub const LONGEST_ORDER: usize = 8 << 20;
+
 /// What is said to somebody who may look at the daemon but not into packets.
 pub const NOT_ADMINISTRATOR: &str =
     "permission denied: only root and the daemon's own user and group may do that";

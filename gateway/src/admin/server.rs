@@ -18,7 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::{Answer, LONGEST_QUERY, NOT_ADMINISTRATOR};
+use super::{Answer, LONGEST_ORDER, LONGEST_QUERY, NOT_ADMINISTRATOR};
 
 /// Clients served at a time; more wait in the listen queue.
 const CLIENTS: usize = 16;
@@ -103,8 +103,10 @@ async fn converse(stream: UnixStream, requests: &mpsc::Sender<Request>) -> io::R
     let peer = stream.peer_cred()?;
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::with_capacity(LONGEST_QUERY, reader);
+    // Who that is takes a look-up: only who has much to say is asked.
+    let longest = || if is_administrator(&peer) { LONGEST_ORDER } else { LONGEST_QUERY };
     loop {
-        let answer = match timeout(IDLE, read_line(&mut reader)).await {
+        let answer = match timeout(IDLE, read_line(&mut reader, longest)).await {
             Err(_) | Ok(Ok(None)) => return Ok(()),
             Ok(Err(error)) => return Err(error),
             Ok(Ok(Some(Line::Whole(line)))) => match understood(&line, &peer) {
@@ -114,9 +116,9 @@ async fn converse(stream: UnixStream, requests: &mpsc::Sender<Request>) -> io::R
                 }
                 Err(text) => Answer::Error(text),
             },
-            Ok(Ok(Some(Line::TooLong))) => {
+            Ok(Ok(Some(Line::TooLong(longest)))) => {
                 let refusal =
-                    Answer::Error(format!("the question is longer than {LONGEST_QUERY} octets"));
+                    Answer::Error(format!("the question is longer than {longest} octets"));
                 write_answer(&mut writer, &refusal).await?;
                 return Ok(());
             }
@@ -140,12 +142,16 @@ async fn write(writer: &mut OwnedWriteHalf, octets: &[u8]) -> io::Result<()> {
 
 enum Line {
     Whole(Vec<u8>),
-    TooLong,
+    /// Longer than so many octets.
+    TooLong(usize),
 }
 
-/// One line without its end, holding at most [`LONGEST_QUERY`] octets; `None` at the end of the stream.
-async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Line>> {
-    let mut line = Vec::new();
+/// One line without its end, holding at most [`LONGEST_QUERY`] octets, or what `longest` allows then; `None` at the end of the stream.
+async fn read_line(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    longest: impl Fn() -> usize,
+) -> io::Result<Option<Line>> {
+    let (mut line, mut limit) = (Vec::new(), LONGEST_QUERY);
     loop {
         let available = reader.fill_buf().await?;
         if available.is_empty() {
@@ -153,8 +159,11 @@ async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Optio
         }
         let end = available.iter().position(|&octet| octet == b'\n');
         let part = &available[..end.unwrap_or(available.len())];
-        if line.len() + part.len() > LONGEST_QUERY {
-            return Ok(Some(Line::TooLong));
+        if line.len() + part.len() > limit {
+            limit = longest();
+            if line.len() + part.len() > limit {
+                return Ok(Some(Line::TooLong(limit)));
+            }
         }
         line.extend_from_slice(part);
         let used = part.len() + usize::from(end.is_some());
@@ -226,7 +235,7 @@ fn is_member(user: Uid) -> bool {
 }
 
 /// Asks the daemon behind `requests` for an answer, or for the part of it that comes after `after`.
-async fn ask_part(
+pub(crate) async fn ask_part(
     query: Query,
     after: Option<EidPrefix>,
     requests: &mpsc::Sender<Request>,
@@ -377,10 +386,10 @@ mod tests {
         let daemon = daemon(&path, 1);
         let mut stream = StdUnixStream::connect(&path).unwrap();
         // The server may close before everything is written.
-        let _ = stream.write_all(&vec![b'x'; LONGEST_QUERY * 4]);
+        let _ = stream.write_all(&vec![b'x'; LONGEST_ORDER + 1]);
         let mut text = String::new();
         let _ = stream.read_to_string(&mut text);
-        assert!(text.is_empty() || text.contains("longer than 4096 octets"), "{text}");
+        assert!(text.is_empty() || text.contains("longer than 8388608 octets"), "{text}");
         assert_eq!(client::ask(&path, &Query::Status).unwrap(), json!({"role": "test"}));
         daemon.join().unwrap();
     }

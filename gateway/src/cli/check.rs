@@ -65,7 +65,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), Failure> {
 }
 
 /// Warnings, marked as such.
-fn print_warnings(warnings: &[Finding]) {
+pub(super) fn print_warnings(warnings: &[Finding]) {
     for warning in warnings {
         let marked =
             Finding { message: format!("warning: {}", warning.message), ..warning.clone() };

@@ -12,9 +12,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Failure, logging, reload};
+use super::lifecycle::{Lifecycle, Role, Signals, Version};
+use super::logging::Levels;
+use super::{Failure, logging};
 use crate::admin::{self, server};
 use crate::config::{self, Host, RoleConfig};
+use ::xtr::config::RouterConfig;
+use ::xtr::daemon::Reload;
 use ::xtr::policy::Policy;
 
 /// Questions that may wait for the daemon.
@@ -24,8 +28,8 @@ const WAITING_QUESTIONS: usize = 32;
 #[derive(Debug, Args)]
 #[command(
     after_help = "The daemon stays in the foreground, logs to standard error and tells systemd when it \
-is ready and alive. SIGTERM and SIGINT end it in order; a second one ends it at once. SIGHUP has a gateway or an xTR reload \
-its configuration, see isthmus reload --help; a Map-Server it ends."
+is ready and alive. SIGTERM and SIGINT end it in order; a second one ends it at once. SIGHUP has it reload its configuration, see \
+isthmus reload --help; SIGUSR1 has it write what it knows to its log."
 )]
 pub(crate) struct DaemonArgs {
     /// The configuration file [default: /etc/isthmus/ROLE.toml]
@@ -48,14 +52,18 @@ pub(crate) struct Surroundings {
     pub(crate) ready: Box<dyn FnOnce()>,
 }
 
-/// Starts logs and reads the configuration of `role`.
-pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<RoleConfig, Failure> {
-    prepare_text(args, role).map(|(config, _)| config)
+/// A daemon that is about to start.
+pub(crate) struct Prepared {
+    /// What was read.
+    pub(crate) config: RoleConfig,
+    version: Version,
+    levels: Levels,
 }
 
-/// As [`prepare`], with the text of the file.
-fn prepare_text(args: &DaemonArgs, role: &'static str) -> Result<(RoleConfig, String), Failure> {
-    logging::start(&args.log).map_err(|error| Failure::Usage(format!("--log: {error}")))?;
+/// Reads the configuration of `role`, and starts logs.
+pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<Prepared, Failure> {
+    let not_understood = |error| Failure::Usage(format!("--log: {error}"));
+    logging::check(&args.log).map_err(not_understood)?;
     let path = config_path(args, role);
     let host = Host::read().map_err(|e| Failure::Failed(format!("own addresses: {e}")))?;
     // One that cannot be read is an error of `load`.
@@ -65,6 +73,7 @@ fn prepare_text(args: &DaemonArgs, role: &'static str) -> Result<(RoleConfig, St
         false => config::load_text(&path, &text, Some(host)),
     };
     let loaded = loaded.map_err(|refused| Failure::BadConfiguration(refused.errors))?;
+    let levels = logging::start(&args.log, loaded.log.as_deref()).map_err(not_understood)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -75,7 +84,8 @@ fn prepare_text(args: &DaemonArgs, role: &'static str) -> Result<(RoleConfig, St
             "{path} configures the role {found}; run `isthmus {found} --config {path}`"
         )));
     }
-    Ok((loaded.config, text))
+    let version = Version::new(&path, text, &loaded);
+    Ok(Prepared { config: loaded.config, version, levels })
 }
 
 fn config_path(args: &DaemonArgs, role: &str) -> PathBuf {
@@ -83,34 +93,76 @@ fn config_path(args: &DaemonArgs, role: &str) -> PathBuf {
     args.config.clone().unwrap_or_else(usual)
 }
 
-/// Runs `daemon` with its surroundings until it ends. A hangup ends it like the other signals.
-pub(crate) fn run<F, T>(
+/// Runs `daemon` with its surroundings until it ends. It is sent other configurations while it runs.
+pub(crate) fn run<M, F>(
     args: &DaemonArgs,
-    role: &'static str,
-    daemon: impl FnOnce(Surroundings) -> F,
-) -> Result<T, Failure>
+    prepared: Prepared,
+    role: Role<M>,
+    daemon: impl FnOnce(RoleConfig, Surroundings, mpsc::Receiver<M>) -> F,
+) -> Result<(), Failure>
 where
-    F: Future<Output = Result<T, Failure>>,
+    M: Send + 'static,
+    F: Future<Output = Result<(), Failure>>,
 {
-    live(args, role, None, daemon)
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("runtime: {error}")))?;
+    runtime.block_on(live(args, prepared, role, daemon))
 }
 
-/// Runs a tunnel router, which reads its configuration anew when it is asked to, or gets a hangup.
+async fn live<M, F>(
+    args: &DaemonArgs,
+    prepared: Prepared,
+    role: Role<M>,
+    daemon: impl FnOnce(RoleConfig, Surroundings, mpsc::Receiver<M>) -> F,
+) -> Result<(), Failure>
+where
+    M: Send + 'static,
+    F: Future<Output = Result<(), Failure>>,
+{
+    let Prepared { config, version, levels } = prepared;
+    let name = role.name;
+    let socket = args.socket.clone().unwrap_or_else(|| admin::socket_of(name));
+    let server = server::Server::bind(&socket).map_err(|error| socket_failure(&socket, error))?;
+    let (sender, asked) = mpsc::channel(WAITING_QUESTIONS);
+    let watchdog = sender.clone();
+    let serving = tokio::spawn(server.serve(sender));
+    let no_signals = |error| Failure::Failed(format!("signals: {error}"));
+    let ends = EndSignals::new().map_err(no_signals)?;
+    let others = Signals {
+        hangup: signal(SignalKind::hangup()).map_err(no_signals)?,
+        dump: signal(SignalKind::user_defined1()).map_err(no_signals)?,
+    };
+    let (passed_on, requests) = mpsc::channel(1);
+    let (orders, reloads) = mpsc::channel(1);
+    tokio::spawn(Lifecycle::new(role, version, levels, orders).serve(asked, passed_on, others));
+    let ready = Box::new(move || {
+        tracing::info!(role = name, socket = %socket.display(), "ready");
+        notify(&[NotifyState::Ready]);
+        if let Some(period) = sd_notify::watchdog_enabled() {
+            tokio::spawn(feed_watchdog(period, watchdog));
+        }
+    });
+    let around = Surroundings { requests, shutdown: Box::pin(ends.wait()), ready };
+    let result = daemon(config, around, reloads).await;
+    // The daemon dropped its end of the questions, so the server ends and removes its socket.
+    let _ = timeout(Duration::from_secs(1), serving).await;
+    if result.is_ok() {
+        tracing::info!(role = name, "stopped");
+    }
+    result
+}
+
+/// Runs a tunnel router, whose part of the configuration `read` finds.
 pub(crate) fn run_router<P: Policy>(
     args: &DaemonArgs,
-    role: &'static str,
-    reloading: reload::Role<P>,
+    role: Role<Reload<P>>,
+    read: fn(RoleConfig) -> Option<(RouterConfig, P)>,
 ) -> Result<(), Failure> {
-    let (loaded, text) = prepare_text(args, role)?;
-    let Some((config, policy)) = (reloading.read)(loaded) else {
-        return Err(Failure::Failed("the configuration is of another role".to_owned()));
-    };
-    let (sender, reloads) = mpsc::channel(1);
-    let reloader = reload::Reloader::new(&config_path(args, role), text, reloading, sender);
-    let between: Between = Box::new(move |requests, daemon, hangups| {
-        tokio::spawn(reloader.serve(requests, daemon, hangups));
-    });
-    live(args, role, Some(between), |around| async move {
+    let prepared = prepare(args, role.name)?;
+    run(args, prepared, role, |config, around, reloads| async move {
+        let (config, policy) = read(config).ok_or_else(of_another_role)?;
         let Surroundings { requests, shutdown, ready } = around;
         ::xtr::daemon::run_reloadable(config, policy, requests, reloads, shutdown, ready)
             .await
@@ -118,52 +170,8 @@ pub(crate) fn run_router<P: Policy>(
     })
 }
 
-/// Stands between the admin socket and the daemon, and heeds hangups.
-type Between = Box<dyn FnOnce(mpsc::Receiver<Request>, mpsc::Sender<Request>, Signal)>;
-
-fn live<F, T>(
-    args: &DaemonArgs,
-    role: &'static str,
-    between: Option<Between>,
-    daemon: impl FnOnce(Surroundings) -> F,
-) -> Result<T, Failure>
-where
-    F: Future<Output = Result<T, Failure>>,
-{
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Failed(format!("runtime: {error}")))?;
-    runtime.block_on(async {
-        let socket = args.socket.clone().unwrap_or_else(|| admin::socket_of(role));
-        let server =
-            server::Server::bind(&socket).map_err(|error| socket_failure(&socket, error))?;
-        let (sender, mut requests) = mpsc::channel(WAITING_QUESTIONS);
-        let watchdog = sender.clone();
-        let serving = tokio::spawn(server.serve(sender));
-        let no_signals = |error| Failure::Failed(format!("signals: {error}"));
-        let signals = Signals::new(between.is_none()).map_err(no_signals)?;
-        if let Some(between) = between {
-            let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
-            let (daemon, passed_on) = mpsc::channel(1);
-            between(std::mem::replace(&mut requests, passed_on), daemon, hangups);
-        }
-        let ready = Box::new(move || {
-            tracing::info!(role, socket = %socket.display(), "ready");
-            notify(&[NotifyState::Ready]);
-            if let Some(period) = sd_notify::watchdog_enabled() {
-                tokio::spawn(feed_watchdog(period, watchdog));
-            }
-        });
-        let result =
-            daemon(Surroundings { requests, shutdown: Box::pin(signals.wait()), ready }).await;
-        // The daemon dropped its end of the questions, so the server ends and removes its socket.
-        let _ = timeout(Duration::from_secs(1), serving).await;
-        if result.is_ok() {
-            tracing::info!(role, "stopped");
-        }
-        result
-    })
+pub(crate) fn of_another_role() -> Failure {
+    Failure::Failed("the configuration is of another role".to_owned())
 }
 
 /// An I/O error of a daemon's start or run, by what the operator can do about it.
@@ -188,19 +196,16 @@ fn socket_failure(socket: &Path, error: io::Error) -> Failure {
 }
 
 /// The signals that end a daemon.
-struct Signals {
+struct EndSignals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Option<Signal>,
 }
 
-impl Signals {
-    fn new(hangup_ends: bool) -> io::Result<Self> {
-        let hangup = hangup_ends.then(|| signal(SignalKind::hangup()));
+impl EndSignals {
+    fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: hangup.transpose()?,
         })
     }
 
@@ -216,16 +221,9 @@ impl Signals {
     }
 
     async fn next(&mut self) -> &'static str {
-        let hangup = async {
-            match &mut self.hangup {
-                Some(hangup) => hangup.recv().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-            _ = hangup => "SIGHUP",
         }
     }
 }

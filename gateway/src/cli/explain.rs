@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use mapping::admin::{ExplainQuery, Query, Side};
 use xtr::explain::view::{ExplainView, Outcome};
 
+use super::again::Again;
 use super::show::{self, RoleName};
 use super::{FAILED, Failure, print, print_json};
 use crate::admin::client;
@@ -65,6 +66,8 @@ pub(crate) struct ExplainArgs {
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    again: Again,
     /// The admin socket of the daemon
     #[arg(long, value_name = "PATH", conflicts_with = "role")]
     socket: Option<PathBuf>,
@@ -103,6 +106,10 @@ fn protocol(text: &str) -> Result<Protocol, String> {
 /// Asks the daemon, prints its answer; the exit status tells whether the packet would get through.
 pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let question = question(args)?;
+    args.again.repeat(|| ask(args, question.clone()))
+}
+
+fn ask(args: &ExplainArgs, question: ExplainQuery) -> Result<(), Failure> {
     let socket = show::socket(args.socket.as_deref(), args.role)?;
     let view = client::ask(&socket, &Query::Explain(question))
         .map_err(|error| show::ask_failure(error, &socket))?;

@@ -18,12 +18,15 @@ use serde::Serialize;
 
 use secure::{Key, Sent};
 
+use super::again::Again;
 use super::columns::Align::{Left, Right};
 use super::columns::{milliseconds, table};
 use super::{Failure, print, print_json};
 use crate::config::{self, RoleConfig};
+use target::{Target, parse_target};
 
 mod secure;
+mod target;
 
 /// Map-Requests sent before giving up (RFC 6835 §4: three).
 const TRIES: u32 = 3;
@@ -39,21 +42,26 @@ const DATAGRAM: usize = 65_535;
   isthmus lig 203.0.113.0/26 @mr.example.net --instance-id 7 --json
   isthmus lig 203.0.113.1 @198.51.100.2 --key-id 1 --key-file /etc/isthmus/itr.key     protected by LISP-SEC
   isthmus lig 203.0.113.1                     asks the map-resolvers of /etc/isthmus/xtr.toml or gateway.toml
+  isthmus lig www.example.net @198.51.100.2   every address of the name
+  isthmus lig self                            is this site registered, with the locators of this router?
 
-Exit status 0 when there was a reply, a negative one too; 1 when there was none.")]
+Exit status: 0 there was a reply, a negative one too; 1 there was none, or one for self that lacks this router's locators.")]
 pub(crate) struct LigArgs {
-    /// An EID or EID-prefix
-    #[arg(value_name = "EID", value_parser = parse_eid)]
-    eid: IpNet,
+    /// An EID or EID-prefix, a DNS name, or self: the EID-prefixes of the xTR on this host
+    #[arg(value_name = "EID|NAME|self", value_parser = parse_target)]
+    eid: Target,
     /// The Map-Resolver to ask: @ADDRESS or @NAME
     #[arg(value_name = "@MAP-RESOLVER", value_parser = parse_resolver)]
     resolver: Option<Endpoint>,
     /// The instance of the EID
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(InstanceId::MAX)))]
     instance_id: u32,
-    /// Where map-resolvers are configured, when none is named
+    /// Where map-resolvers are configured, when none is named, and the EID-prefixes of self
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The admin socket of the xTR whose EID-prefixes are those of self
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// Own address to send from, to which the reply comes
     #[arg(long, value_name = "ADDRESS")]
     source: Option<IpAddr>,
@@ -63,16 +71,11 @@ pub(crate) struct LigArgs {
     /// The file with that key
     #[arg(long, value_name = "FILE", requires = "key_id")]
     key_file: Option<PathBuf>,
-    /// Print the reply as JSON
+    /// Print the reply as JSON; of self, and of a name, a list of replies
     #[arg(long)]
     json: bool,
-}
-
-fn parse_eid(text: &str) -> Result<IpNet, String> {
-    let address = text.parse::<IpAddr>().map(IpNet::from);
-    address
-        .or_else(|_| text.parse::<IpNet>().map(|prefix| prefix.trunc()))
-        .map_err(|_| "write an IPv4 or IPv6 address or prefix".to_owned())
+    #[command(flatten)]
+    again: Again,
 }
 
 fn parse_resolver(text: &str) -> Result<Endpoint, String> {
@@ -84,23 +87,55 @@ fn parse_resolver(text: &str) -> Result<Endpoint, String> {
 
 /// Asks and prints the reply.
 pub(crate) fn run(args: &LigArgs) -> Result<(), Failure> {
-    let resolvers = match &args.resolver {
-        Some(resolver) => vec![resolver.clone()],
-        None => configured_resolvers(args.config.as_deref())?,
-    };
-    let instance_id = InstanceId::new(args.instance_id).unwrap_or_default();
-    let eid = EidPrefix::new(instance_id, args.eid);
     let key = match (args.key_id, &args.key_file) {
         (Some(id), Some(file)) => Some(Key::read(id, file)?),
         _ => None,
     };
+    args.again.repeat(|| match &args.eid {
+        Target::Eid(eid) => {
+            let found = ask(args, &resolvers(args)?, eid_of(args, *eid), key.as_ref())?;
+            if args.json { print_json(&found) } else { print(&found.text()) }
+        }
+        Target::Name(name) => {
+            let resolvers = resolvers(args)?;
+            let addresses = target::addresses_of(name)?;
+            let eids = addresses.into_iter().map(|address| eid_of(args, address.into()));
+            let asked = eids.map(|eid| ask(args, &resolvers, eid, key.as_ref()));
+            let found = asked.collect::<Result<Vec<_>, _>>()?;
+            if args.json {
+                return print_json(&found);
+            }
+            print(&found.iter().map(Found::text).collect::<Vec<_>>().join("\n"))
+        }
+        Target::Myself => target::look_at_self(args, key.as_ref()),
+    })
+}
+
+fn eid_of(args: &LigArgs, eid: IpNet) -> EidPrefix {
+    EidPrefix::new(InstanceId::new(args.instance_id).unwrap_or_default(), eid)
+}
+
+/// The Map-Resolvers to ask, in turn.
+fn resolvers(args: &LigArgs) -> Result<Vec<Endpoint>, Failure> {
+    match &args.resolver {
+        Some(resolver) => Ok(vec![resolver.clone()]),
+        None => configured_resolvers(args.config.as_deref()),
+    }
+}
+
+/// The reply of the first of `resolvers` that gives one.
+fn ask(
+    args: &LigArgs,
+    resolvers: &[Endpoint],
+    eid: EidPrefix,
+    key: Option<&Key>,
+) -> Result<Found, Failure> {
     let mut last = None;
     for resolver in resolvers {
-        match resolve(&resolver, args.source)
-            .and_then(|address| lookup(eid, address, args.source, key.as_ref(), TRIES, PATIENCE))
+        match resolve(resolver, args.source)
+            .and_then(|address| lookup(eid, address, args.source, key, TRIES, PATIENCE))
         {
-            Ok(found) if args.json => return print_json(&found),
-            Ok(found) => return print(&found.text()),
+            Ok(found) => return Ok(found),
             Err(failure) => last = Some(failure),
         }
     }

@@ -2,11 +2,12 @@
 
 use std::io;
 
-use ::mapping::daemon::run as run_mapping;
+use ::mapping::daemon::{Reload, run_reloadable};
 use clap::Args;
 
+use super::lifecycle::Role;
 use super::{Failure, daemon};
-use crate::config::RoleConfig;
+use crate::config::{self, RoleConfig};
 
 /// How a Map-Server and Map-Resolver is run.
 #[derive(Debug, Args)]
@@ -20,21 +21,35 @@ pub(crate) struct MappingArgs {
 
 /// Runs the Map-Server and Map-Resolver.
 pub(crate) fn run(args: &MappingArgs) -> Result<(), Failure> {
-    let RoleConfig::Mapping(mut config) = daemon::prepare(&args.daemon, "mapping")? else {
-        return Err(Failure::Failed("the configuration is of another role".to_owned()));
-    };
-    if args.start_empty && config.state_dir.is_none() {
+    let prepared = daemon::prepare(&args.daemon, "mapping")?;
+    let start_empty = args.start_empty;
+    if let RoleConfig::Mapping(config) = &prepared.config
+        && start_empty
+        && config.state_dir.is_none()
+    {
         let text = "--start-empty is for a configuration with `state-dir`".to_owned();
         return Err(Failure::Usage(text));
     }
-    config.start_empty = args.start_empty;
-    daemon::run(&args.daemon, "mapping", |around| async move {
-        run_mapping(*config, around.requests, around.shutdown, around.ready).await.map_err(
-            |error| match error.kind() {
+    let role = Role {
+        name: "mapping",
+        changeable: config::OF_MAPPING,
+        order: |config, reply| match config {
+            RoleConfig::Mapping(config) => Some(Reload { config: *config, reply }),
+            _ => None,
+        },
+    };
+    daemon::run(&args.daemon, prepared, role, |config, around, reloads| async move {
+        let RoleConfig::Mapping(mut config) = config else {
+            return Err(daemon::of_another_role());
+        };
+        config.start_empty = start_empty;
+        let daemon::Surroundings { requests, shutdown, ready } = around;
+        run_reloadable(*config, requests, reloads, shutdown, ready).await.map_err(|error| {
+            match error.kind() {
                 // The state directory cannot be one.
                 io::ErrorKind::InvalidInput => Failure::Misfit(error.to_string()),
                 _ => daemon::io_failure(&error),
-            },
-        )
+            }
+        })
     })
 }

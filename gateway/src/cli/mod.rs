@@ -11,14 +11,20 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Finding;
 
+mod again;
 mod bench;
 mod check;
+mod clear;
 pub(crate) mod columns;
 mod daemon;
+mod diff;
+mod dump;
 mod explain;
 mod gateway;
+mod lifecycle;
 pub(crate) mod lig;
 mod logging;
+mod manual;
 mod mapping;
 mod reload;
 mod render;
@@ -45,10 +51,17 @@ pub fn main() -> ExitCode {
         Verb::Mapping(args) => mapping::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Show(args) => show::run(&args),
-        Verb::Reload(args) => reload::run(&args),
+        Verb::Diff(args) => diff::run(&args),
+        Verb::Reload(args) => reload::reload(&args),
+        Verb::Apply(args) => reload::apply(&args),
+        Verb::Confirm(args) => reload::confirm(&args),
+        Verb::Undo(args) => reload::undo(&args),
+        Verb::Clear(args) => clear::run(&args),
         Verb::Lig(args) => lig::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Tap(args) => tap::run(&args),
+        Verb::Completions(args) => manual::completions(&args),
+        Verb::Man(args) => manual::man(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,7 +87,9 @@ const BAD_CONFIGURATION: u8 = 78;
   isthmus xtr --config /etc/isthmus/xtr.toml run a site's tunnel router
   isthmus show map-cache                     what the router here knows, and how it forwards
   isthmus show drops                         what it dropped, why, and what to do about it
+  isthmus diff /etc/isthmus/xtr.toml         what a reload would change
   isthmus reload                             have it read its configuration anew
+  isthmus apply xtr.toml --confirm-within 60s   try another one, which goes again unless you isthmus confirm
   isthmus explain 192.0.2.80 203.0.113.1     what it would do with such a packet, step by step
   isthmus tap drop                           the packets it drops, each with its reason
   isthmus lig 2001:db8:e001::1 @198.51.100.2 ask the mapping system where an EID is
@@ -98,14 +113,28 @@ enum Verb {
     Check(check::CheckArgs),
     /// Show the state of a running daemon
     Show(show::ShowArgs),
-    /// Have a running gateway or xTR read its configuration anew, without losing a packet
+    /// Say what a reload would change in a running daemon, and what of it needs a restart
+    Diff(diff::DiffArgs),
+    /// Have a running daemon read its configuration anew, without losing a packet
     Reload(reload::ReloadArgs),
+    /// Have a running daemon take over another configuration, also on trial
+    Apply(reload::ApplyArgs),
+    /// Keep the configuration that is on trial
+    Confirm(reload::SettleArgs),
+    /// Have a running daemon return to the configuration of before
+    Undo(reload::SettleArgs),
+    /// Have a running gateway or xTR forget map-cache entries
+    Clear(clear::ClearArgs),
     /// Ask the mapping system for the mapping of an EID
     Lig(lig::LigArgs),
     /// Say what a running gateway or xTR would do with a packet, and why
     Explain(explain::ExplainArgs),
     /// Show packets as a running gateway or xTR forwards them, with what became of each
     Tap(tap::TapArgs),
+    /// Print a script that completes this command line in a shell
+    Completions(manual::CompletionsArgs),
+    /// Write manual pages
+    Man(manual::ManArgs),
     /// Build a small internet in network namespaces and prove the use cases on it
     Lab(crate::lab::LabArgs),
     /// Measure throughput, cost per packet and latency beside the kernel's own tunnel

@@ -1,146 +1,186 @@
-//! `isthmus reload`: a running daemon reads its configuration anew; and the daemon's side of it.
+//! `isthmus reload`, `apply`, `confirm` and `undo`: a running daemon takes over another configuration.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use ::xtr::config::RouterConfig;
-use ::xtr::daemon::Reload;
-use ::xtr::policy::Policy;
 use clap::Args;
-use mapping::admin::{Part, Query, Request};
-use serde_json::{Value, json};
-use tokio::signal::unix::Signal;
-use tokio::sync::{mpsc, oneshot};
+use mapping::admin::Query;
+use serde_json::Value;
 
-use super::show::{self, RoleName};
-use super::{Failure, print};
+use super::lifecycle::LONGEST_TRIAL;
+use super::show::{self, DaemonChoice};
+use super::{Failure, print, print_json};
 use crate::admin::client::{self, AskError};
-use crate::config::{self, Finding, Host, RoleConfig};
+use crate::admin::{LONGEST_ORDER, NOT_ADMINISTRATOR};
+use crate::config;
 
 /// Which daemon is to reload.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The daemon reads its file anew and checks all of it. Either everything that changed is taken over, without a
 packet lost, or nothing is: a mistake, or a key that cannot change while the daemon runs, is named with its line. The same
-as SIGHUP, which says in the log what became of it.
+as SIGHUP, which says in the log what became of it. What would change: isthmus diff FILE. To try first: isthmus apply.
 
-At run time may change: of an xTR [[eid]], priority, weight, mpriority and mweight of its rlocs, record-ttl,
-registration-interval, proxy-reply, merge, timeout-by-ttl; of a gateway the EID-prefixes of [pitr], [petr] and [rtr], and whose packets
-it takes; of both, what is in the key files."
+At run time may change
+  of an xTR     [[eid]], priority, weight, mpriority and mweight of its rlocs, map-servers, map-resolvers, use-petr,
+                proxy-itrs, probe, lisp-sec, record-ttl, registration-interval, proxy-reply, merge, timeout-by-ttl,
+                map-cache-limit
+  of a gateway  the EID-prefixes of [pitr], [petr] and [rtr], whose packets it takes, announce.after, announce.drain and
+                announce.withdraw-when-unhealthy, map-resolvers, probe, lisp-sec, map-cache-limit
+  of mapping    [[site]] with keys and locators, [[subscriber]], [subscriptions], [lisp-sec], [nat], clients,
+                registration-timeout
+  of each       name, [log], and what is in the key files.
+Everything else needs a restart, and a reload that finds it changed refuses all.
+
+Exit status: 0 taken over, 1 no daemon could be asked, 77 not permitted, 78 refused."
 )]
 pub(crate) struct ReloadArgs {
-    /// The admin socket of the daemon
-    #[arg(long, value_name = "PATH", conflicts_with = "role")]
-    socket: Option<PathBuf>,
-    /// The daemon's role, when several run on this host
-    #[arg(long, value_enum)]
-    role: Option<RoleName>,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    daemon: DaemonChoice,
+}
+
+/// Which configuration is to be taken over.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:
+  isthmus apply /tmp/xtr.toml --confirm-within 60s && isthmus confirm
+  isthmus apply /tmp/xtr.toml --confirm-within 5m       then look around, and confirm or undo
+
+As isthmus reload, with a file of any name. With --confirm-within the daemon returns to the configuration of before by
+itself, unless isthmus confirm comes in time: what cuts you off from the host undoes itself.
+
+The daemon keeps what it takes over in memory and writes no file: a restart, also one in the middle of a trial, reads its own
+configuration file. So try a copy, and put it there once it is confirmed.
+
+Exit status: 0 taken over, 1 no daemon could be asked, 77 not permitted, 78 refused."
+)]
+pub(crate) struct ApplyArgs {
+    /// The configuration
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Return to the configuration of before unless it is confirmed in this time, a day at most
+    #[arg(long, value_name = "TIME", value_parser = trial)]
+    confirm_within: Option<Duration>,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    daemon: DaemonChoice,
+}
+
+/// Which daemon is meant.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 done, 1 there was nothing to do, or no daemon could be asked, 77 not permitted.")]
+pub(crate) struct SettleArgs {
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    daemon: DaemonChoice,
+}
+
+fn trial(text: &str) -> Result<Duration, String> {
+    let whole = |length: &Duration| length.as_secs() >= 1 && *length <= LONGEST_TRIAL;
+    let length = config::parse_duration(text).filter(whole);
+    length.ok_or_else(|| "write 1s to 24h, such as 60s".to_owned())
 }
 
 /// Has the daemon reload, and prints what it took over.
-pub(crate) fn run(args: &ReloadArgs) -> Result<(), Failure> {
-    let socket = show::socket(args.socket.as_deref(), args.role)?;
-    let answer = client::ask(&socket, &Query::Reload).map_err(|error| match error {
-        AskError::Refused(text) => Failure::Misfit(text),
+pub(crate) fn reload(args: &ReloadArgs) -> Result<(), Failure> {
+    let answer = order(&args.daemon, &Query::Reload, Failure::Misfit)?;
+    if args.json {
+        return print_json(&answer);
+    }
+    print(&taken_over(&answer))
+}
+
+/// Has the daemon take over a file.
+pub(crate) fn apply(args: &ApplyArgs) -> Result<(), Failure> {
+    let shown = args.file.display();
+    let text = config::read_file(&args.file)
+        .map_err(|problem| Failure::Failed(format!("{shown}: {problem}")))?;
+    if text.len() * 2 > LONGEST_ORDER {
+        return Err(Failure::Failed(format!(
+            "{shown} is larger than {} octets: put it in the place of the daemon's file, and reload",
+            LONGEST_ORDER / 2
+        )));
+    }
+    let file = args.file.canonicalize()?.display().to_string();
+    let confirm_within_seconds = args.confirm_within.map(|within| within.as_secs());
+    let query = Query::Apply { file, text, confirm_within_seconds };
+    let answer = order(&args.daemon, &query, Failure::Misfit)?;
+    if args.json {
+        return print_json(&answer);
+    }
+    let mut text = taken_over(&answer);
+    if let Some(seconds) = answer["unconfirmed_seconds"].as_u64() {
+        text += &format!("on trial: without `isthmus confirm` it goes in {seconds} s\n");
+        if let Some(file) = own_file(&args.daemon).filter(|own| is_same_file(own, &args.file)) {
+            text += &format!(
+                "{} is what a restart reads: one before you confirm starts with this too\n",
+                file.display()
+            );
+        }
+    } else {
+        text += &note(&answer);
+    }
+    print(&text)
+}
+
+/// Keeps what is on trial.
+pub(crate) fn confirm(args: &SettleArgs) -> Result<(), Failure> {
+    let answer = order(&args.daemon, &Query::Confirm, Failure::Failed)?;
+    if args.json {
+        return print_json(&answer);
+    }
+    print(&("confirmed\n".to_owned() + &note(&answer)))
+}
+
+/// Returns to the configuration of before.
+pub(crate) fn undo(args: &SettleArgs) -> Result<(), Failure> {
+    let answer = order(&args.daemon, &Query::Undo, Failure::Failed)?;
+    if args.json {
+        return print_json(&answer);
+    }
+    print(&(taken_over(&answer).replace("taken over", "returned to what was before") + &note(&answer)))
+}
+
+/// Asks for a change; `refused` is what a refusal means.
+pub(super) fn order(
+    daemon: &DaemonChoice,
+    query: &Query,
+    refused: impl FnOnce(String) -> Failure,
+) -> Result<Value, Failure> {
+    let socket = daemon.socket()?;
+    client::ask(&socket, query).map_err(|error| match error {
+        AskError::Refused(text) if text == NOT_ADMINISTRATOR => Failure::NoPrivilege(text),
+        AskError::Refused(text) => refused(text),
         other => show::ask_failure(other, &socket),
-    })?;
+    })
+}
+
+fn taken_over(answer: &Value) -> String {
     let changed = answer["changed"].as_array().map(Vec::as_slice).unwrap_or_default();
     if changed.is_empty() {
-        return print("nothing changed; what is in the key files is in force\n");
+        return "nothing changed; what is in the key files is in force\n".to_owned();
     }
     let keys: Vec<_> = changed.iter().filter_map(Value::as_str).collect();
-    print(&format!("taken over: {}\n", keys.join(", ")))
+    format!("taken over: {}\n", keys.join(", "))
 }
 
-/// How a role reads its file anew.
-pub(crate) struct Role<P> {
-    /// Its keys that may change.
-    pub(crate) changeable: &'static [&'static str],
-    /// What its daemon takes of a configuration; `None` if that is of another role.
-    pub(crate) read: fn(RoleConfig) -> Option<(RouterConfig, P)>,
+fn note(answer: &Value) -> String {
+    answer["note"].as_str().map_or_else(String::new, |note| format!("{note}\n"))
 }
 
-/// Reads the file of a running daemon anew.
-pub(crate) struct Reloader<P> {
-    path: PathBuf,
-    /// As the daemon has it.
-    text: String,
-    role: Role<P>,
-    reloads: mpsc::Sender<Reload<P>>,
+/// The file that a restart of the daemon reads.
+fn own_file(daemon: &DaemonChoice) -> Option<PathBuf> {
+    let view = client::ask(&daemon.socket().ok()?, &Query::Config).ok()?;
+    view["read_at_restart"].as_str().map(PathBuf::from)
 }
 
-impl<P: Policy> Reloader<P> {
-    /// For the daemon that has started with the file at `path`, whose content was `text`, and hears from `reloads`.
-    pub(crate) fn new(
-        path: &Path,
-        text: String,
-        role: Role<P>,
-        reloads: mpsc::Sender<Reload<P>>,
-    ) -> Self {
-        Self { path: path.to_path_buf(), text, role, reloads }
-    }
-
-    /// Passes `requests` on to the daemon, but for those to reload; these, and hangups, are seen to here. Ends with the daemon.
-    pub(crate) async fn serve(
-        mut self,
-        mut requests: mpsc::Receiver<Request>,
-        daemon: mpsc::Sender<Request>,
-        mut hangups: Signal,
-    ) {
-        loop {
-            let request = tokio::select! {
-                () = daemon.closed() => return,
-                request = requests.recv() => request,
-                _ = hangups.recv() => {
-                    match self.reload().await {
-                        Ok(view) => tracing::info!(changed = %view["changed"], "configuration reloaded"),
-                        Err(text) => tracing::error!("configuration not reloaded: {text}"),
-                    }
-                    continue;
-                }
-            };
-            match request {
-                None => return,
-                Some(Request { query: Query::Reload, reply, .. }) => {
-                    // Whoever asked may be gone by now.
-                    let _ = reply.send(self.reload().await.map(Part::from));
-                }
-                Some(request) => {
-                    if daemon.send(request).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    /// All or nothing.
-    async fn reload(&mut self) -> Result<Value, String> {
-        let host = Host::read().map_err(|error| format!("own addresses: {error}"))?;
-        let text = config::read_file(&self.path)
-            .map_err(|problem| format!("{}: {problem}", self.path.display()))?;
-        let loaded = config::load_text(&self.path, &text, Some(host))
-            .map_err(|refused| listed(&refused.errors))?;
-        let changed = config::changed_keys(&self.text, &text);
-        let refused = config::refused_keys(&self.path, &text, &changed, self.role.changeable);
-        if !refused.is_empty() {
-            return Err(listed(&refused));
-        }
-        let (config, policy) = (self.role.read)(loaded.config)
-            .ok_or_else(|| format!("{}: is of another role now", self.path.display()))?;
-        let (reply, taken) = oneshot::channel();
-        let stopping = || String::from("the daemon is stopping");
-        let reload = Reload { config, policy, reply };
-        self.reloads.send(reload).await.map_err(|_| stopping())?;
-        taken.await.map_err(|_| stopping())??;
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
-        self.text = text;
-        Ok(json!({ "changed": changed }))
-    }
-}
-
-fn listed(findings: &[Finding]) -> String {
-    let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
-    lines.join("\n")
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 mod ddt;
+mod host;
 mod mobility;
 mod nat;
 mod traffic;
@@ -44,7 +45,14 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
         Query::Status => status(&serde_json::from_value(view)?),
         Query::Explain(_) => super::explain::text(&serde_json::from_value(view)?),
         Query::Traffic => traffic::traffic(&serde_json::from_value(view)?),
-        Query::Tap(_) | Query::Reload => format!("{view}\n"),
+        Query::Interfaces => host::interfaces(&serde_json::from_value::<Vec<_>>(view)?),
+        Query::Config => host::config(&view),
+        Query::Tap(_)
+        | Query::ClearMapCache { .. }
+        | Query::Reload
+        | Query::Apply { .. }
+        | Query::Confirm
+        | Query::Undo => format!("{view}\n"),
         Query::TapNext { .. } => super::tap::text(&serde_json::from_value(view)?),
     })
 }

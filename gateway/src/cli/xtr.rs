@@ -1,21 +1,34 @@
 //! `isthmus xtr`.
 
-use ::xtr::daemon::DaemonError;
+use ::xtr::config::RouterConfig;
+use ::xtr::daemon::{DaemonError, Reload};
 use ::xtr::policy::SitePolicy;
 
-use super::{Failure, daemon, reload};
+use super::lifecycle::Role;
+use super::{Failure, daemon};
 use crate::config::{self, RoleConfig};
 
 /// Runs a site's tunnel router.
 pub(crate) fn run(args: &daemon::DaemonArgs) -> Result<(), Failure> {
-    let read = |config| match config {
+    let role = Role {
+        name: "xtr",
+        changeable: config::OF_XTR,
+        order: |config, reply| {
+            let (config, policy) = read(config)?;
+            Some(Reload { config, policy, reply })
+        },
+    };
+    daemon::run_router(args, role, read)
+}
+
+fn read(config: RoleConfig) -> Option<(RouterConfig, SitePolicy)> {
+    match config {
         RoleConfig::Xtr(config) => {
             let policy = SitePolicy::new(&config.control.eids).with_ranges(&config.host.ranges);
             Some((*config, policy))
         }
         _ => None,
-    };
-    daemon::run_router(args, "xtr", reload::Role { changeable: config::OF_XTR, read })
+    }
 }
 
 /// A tunnel router's end, by what the operator can do about it.

@@ -8,9 +8,9 @@
 //! report   findings, key -> line           node     typed walker: values, errors, unknown keys
 //! values   addresses, prefixes, durations  secret   key files and variables
 //! host     this host's addresses           overlap  who claims which prefix
-//! changes  what a reload may change
+//! changes  what a reload may change               text     a configuration as it is shown
 //! router   what gateway and xtr share      gateway, xtr, mapping    one file per role
-//! cluster  [cluster] of a mapping file     ddt      [ddt] of one
+//! cluster  [cluster] of a mapping file     ddt      [ddt] of one           log  [log] of any
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ mod dynamic_eid;
 mod gateway;
 mod host;
 mod lisp_sec;
+mod log;
 mod mapping;
 mod nat;
 mod node;
@@ -35,6 +36,7 @@ mod report;
 mod router;
 mod secret;
 mod subscription;
+mod text;
 mod trusted_core;
 mod values;
 mod xtr;
@@ -42,7 +44,7 @@ mod xtr;
 pub(crate) use node::nearest;
 pub(crate) use values::parse_duration;
 
-pub(crate) use changes::{OF_GATEWAY, OF_XTR, changed_keys, refused_keys};
+pub(crate) use changes::{Change, OF_GATEWAY, OF_MAPPING, OF_XTR, changes, refused};
 pub use gateway::GatewayConfig;
 pub use host::Host;
 pub use report::Finding;
@@ -50,6 +52,7 @@ pub use report::Finding;
 use node::{Node, Table};
 use report::Report;
 pub(crate) use secret::read_key_file;
+pub(crate) use text::{canonical, json as to_json};
 
 /// Map-cache entries held when the file does not say (MC-27).
 const DEFAULT_MAP_CACHE_LIMIT: usize = 100_000;
@@ -94,6 +97,8 @@ impl RoleConfig {
 pub struct Loaded {
     /// The role and its configuration.
     pub config: RoleConfig,
+    /// `[log] level`: what is logged, unless the command line says it.
+    pub log: Option<String>,
     /// What is doubtful, in the order of the file.
     pub warnings: Vec<Finding>,
 }
@@ -157,12 +162,15 @@ pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Loade
     let config = Node::root(&values, &report).table().and_then(|root| read_role(root, environment));
     let (errors, warnings) = report.into_findings();
     match config {
-        Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
+        Some((config, log)) if errors.is_empty() => Ok(Loaded { config, log, warnings }),
         _ => Err(Refused { errors, warnings }),
     }
 }
 
-fn read_role(root: Table<'_>, environment: &Environment) -> Option<RoleConfig> {
+fn read_role(
+    root: Table<'_>,
+    environment: &Environment,
+) -> Option<(RoleConfig, Option<String>)> {
     const ROLES: [&str; 3] = ["gateway", "xtr", "mapping"];
     let present: Vec<&str> = ROLES.into_iter().filter(|role| root.has(role)).collect();
     let config = match present[..] {
@@ -179,8 +187,9 @@ fn read_role(root: Table<'_>, environment: &Environment) -> Option<RoleConfig> {
             return None;
         }
     };
+    let log = log::read(&root);
     root.finish();
-    Some(config)
+    Some((config, log))
 }
 
 /// `map-cache-limit` of the gateway and xtr sections.

@@ -72,6 +72,7 @@ pub(super) fn level(event: &Event) -> Level {
         }
         | Event::Refused(_)
         | Event::NotRestored(_)
+        | Event::Revoked(_)
         | Event::WeakAlgorithm { .. }
         | Event::LooseProfile { .. }
         | Event::NotifyUnacknowledged { .. } => Level::WARN,

@@ -8,6 +8,7 @@ mod inbox;
 mod log;
 mod outbox;
 mod queue;
+mod reload;
 mod sockets;
 mod state;
 #[cfg(test)]
@@ -34,6 +35,8 @@ use crate::view::{CountersView, StatusView};
 use inbox::Inbox;
 use log::EventLog;
 use outbox::Outbox;
+use reload::Fixed;
+pub use reload::Reload;
 use sockets::Sockets;
 
 /// Bursts between two looks at what else there is to do: under load the sockets are always readable.
@@ -46,12 +49,28 @@ const BURSTS_PER_LOOK: u32 = 4;
 /// holds what cannot be understood (`InvalidData`).
 pub async fn run(
     config: MappingConfig,
+    requests: mpsc::Receiver<Request>,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> io::Result<()> {
+    let (_, reloads) = mpsc::channel(1);
+    run_reloadable(config, requests, reloads, shutdown, ready).await
+}
+
+/// As [`run`], and takes over another configuration whenever `reloads` brings one.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_reloadable(
+    config: MappingConfig,
     mut requests: mpsc::Receiver<Request>,
+    reloads: mpsc::Receiver<Reload>,
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
     let mut shutdown = pin!(shutdown);
     let (listen, name) = (config.listen.clone(), config.name.clone());
+    let fixed = Fixed::of(&config);
     // Without its state it would answer negatively for every site: until it has it, nobody is to ask it but operators.
     let (server, store) = tokio::select! {
         restored = state::restore(config) => restored?,
@@ -63,6 +82,7 @@ pub async fn run(
     ready();
     let mut daemon = Daemon {
         name,
+        fixed,
         server,
         store,
         degraded: None,
@@ -72,12 +92,13 @@ pub async fn run(
         started,
         log: EventLog::default(),
     };
-    daemon.serve(requests, shutdown).await;
+    daemon.serve(requests, reloads, shutdown).await;
     Ok(())
 }
 
 struct Daemon {
     name: String,
+    fixed: Fixed,
     server: MapServer,
     store: Box<dyn Store>,
     /// Why the store keeps nothing at the moment.
@@ -94,6 +115,8 @@ enum Wake {
     Shutdown,
     /// A question; `None`: nobody can ask any more.
     Asked(Option<Request>),
+    /// Another configuration; `None`: there will be none any more.
+    Reload(Option<Reload>),
     Stored(StoreEvent),
     /// Nothing came until the time of [`MapServer::handle_timeout`].
     Due,
@@ -107,11 +130,12 @@ impl Daemon {
     async fn serve(
         &mut self,
         mut requests: mpsc::Receiver<Request>,
+        mut reloads: mpsc::Receiver<Reload>,
         shutdown: impl Future<Output = ()>,
     ) {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut alarm = Alarm::new();
-        let mut admin_open = true;
+        let (mut admin_open, mut reloading) = (true, true);
         let mut bursts = 0;
         loop {
             alarm.set(self.server.poll_timeout());
@@ -119,6 +143,7 @@ impl Daemon {
                 biased;
                 () = &mut shutdown => Wake::Shutdown,
                 request = requests.recv(), if admin_open => Wake::Asked(request),
+                reload = reloads.recv(), if reloading => Wake::Reload(reload),
                 wake = poll_fn(|context| self.poll_wake(context, &mut alarm)) => wake,
             };
             let now = Instant::now();
@@ -126,6 +151,8 @@ impl Daemon {
                 Wake::Shutdown => return,
                 Wake::Asked(Some(request)) => self.answer(now, request),
                 Wake::Asked(None) => admin_open = false,
+                Wake::Reload(Some(reload)) => self.reload(now, reload),
+                Wake::Reload(None) => reloading = false,
                 Wake::Stored(event) => self.stored(now, event),
                 Wake::Due | Wake::Writable => {}
                 Wake::Readable(at) => {
@@ -257,13 +284,17 @@ impl Daemon {
             Query::Nat => Err(
                 "a Map-Server has no NAT to pass: ask a tunnel router, with `--role gateway` or `--role xtr`".to_owned(),
             ),
-            Query::MapCache | Query::Locators => Err(
+            Query::MapCache | Query::ClearMapCache { .. } | Query::Locators => Err(
                 "a Map-Server has no map-cache: ask a tunnel router, with `--role gateway` or `--role xtr`".to_owned(),
             ),
-            Query::Reload => Err(
-                "a Map-Server reads its configuration when it starts: restart it; with `state-dir` it keeps its registrations".to_owned(),
-            ),
-            Query::Explain(_) | Query::Traffic | Query::Tap(_) | Query::TapNext { .. } => {
+            Query::Config | Query::Reload | Query::Apply { .. } | Query::Confirm | Query::Undo => {
+                Err("the configuration did not come from a file".to_owned())
+            }
+            Query::Explain(_)
+            | Query::Interfaces
+            | Query::Traffic
+            | Query::Tap(_)
+            | Query::TapNext { .. } => {
                 Err(
                     "a Map-Server forwards no packets: ask a tunnel router, with `--role gateway` or `--role xtr`".to_owned(),
                 )

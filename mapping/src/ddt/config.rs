@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::eid::{EidPrefix, InstanceId};
 
 /// This node's place in the Delegated Database Tree; the default is none at all.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DdtConfig {
     /// Whether lookups for EIDs of no own site are followed through the tree.
     pub resolver: bool,

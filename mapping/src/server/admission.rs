@@ -49,6 +49,16 @@ struct SiteShares {
     strangers: Share,
 }
 
+impl SiteShares {
+    fn new() -> Self {
+        let share = |per_second, burst| Share::new(Rate::new(per_second, burst));
+        Self {
+            all: share(timers::SITE_REGISTERS_PER_SECOND, timers::SITE_REGISTERS_BURST),
+            strangers: share(timers::SITE_STRANGERS_PER_SECOND, timers::SITE_STRANGERS_BURST),
+        }
+    }
+}
+
 /// Whether this node keeps up with what comes, judged once in a while.
 #[derive(Debug, Default)]
 struct Load {
@@ -102,16 +112,6 @@ impl Admission {
         let per_source = |rate| ScatteredBuckets::new(rate, timers::TRACKED_SOURCES, scatter);
         let known =
             |probation, count| Acquaintances::new(probation, timers::ACQUAINTANCE, count, scatter);
-        let site = SiteShares {
-            all: Share::new(Rate::new(
-                timers::SITE_REGISTERS_PER_SECOND,
-                timers::SITE_REGISTERS_BURST,
-            )),
-            strangers: Share::new(Rate::new(
-                timers::SITE_STRANGERS_PER_SECOND,
-                timers::SITE_STRANGERS_BURST,
-            )),
-        };
         Self {
             registers: per_source(Rate::new(timers::REGISTERS_PER_SECOND, timers::REGISTERS_BURST)),
             requests: per_source(Rate::new(timers::REQUESTS_PER_SECOND, timers::REQUESTS_BURST)),
@@ -125,10 +125,15 @@ impl Admission {
             )),
             etrs: known(Duration::ZERO, timers::KNOWN_ETRS),
             itrs: known(timers::PROBATION, timers::KNOWN_ITRS),
-            sites: vec![site; sites],
+            sites: vec![SiteShares::new(); sites],
             load: Load::default(),
             shed_registers: false,
         }
+    }
+
+    /// There are so many sites now; the places of those from before stay.
+    pub(super) fn set_sites(&mut self, sites: usize) {
+        self.sites.resize(sites.max(self.sites.len()), SiteShares::new());
     }
 
     /// Some messages were taken from a queue; `behind` if more were there than could be taken. As long as this goes on, strangers get

@@ -10,7 +10,7 @@ use crate::discard::Discard;
 use crate::eid::{EidPrefix, NamePrefix};
 use crate::store::{Batch, ChangeLog};
 use crate::transmit::Transmit;
-use crate::wire::{EidField, EidRecord};
+use crate::wire::EidField;
 
 use super::event::Event;
 use super::kept::{self, KeptNonce, KeptRegistration, KeptSigning};
@@ -367,9 +367,6 @@ impl Registration {
         epoch: &Epoch,
         timeline: &Timeline,
     ) -> KeptRegistration<'a> {
-        let mut record = EidRecord::new(eid, self.ttl_minutes, self.locators().collect());
-        record.map_version = self.map_version;
-        record.action = self.action;
         KeptRegistration {
             site,
             since: epoch.unix_millis(timeline.instant(self.since)),
@@ -387,7 +384,7 @@ impl Registration {
             identity: self.identity(),
             source: self.source,
             local: self.local,
-            record,
+            record: self.record(eid),
         }
     }
 }

@@ -77,6 +77,8 @@ pub enum Event {
     },
     /// A registration of the durable state was dropped: the configuration does not allow it any more.
     NotRestored(Refusal),
+    /// A registration was dropped: the configuration that was taken over does not allow it.
+    Revoked(Refusal),
     /// An unsolicited Map-Notify was never acknowledged.
     NotifyUnacknowledged {
         /// The EID-prefix it was about.
@@ -217,11 +219,16 @@ impl fmt::Display for Event {
             Self::LooseProfile { site, profile, loosened } => {
                 write!(f, "site {site} has the profile {profile}: {loosened}")
             }
-            Self::NotRestored(Refusal { site, prefix, source, reason, .. }) => {
+            Self::NotRestored(Refusal { site, prefix, source, reason, .. })
+            | Self::Revoked(Refusal { site, prefix, source, reason, .. }) => {
+                let what = match self {
+                    Self::Revoked(_) => "ended, the configuration allows it no longer",
+                    _ => "was not restored",
+                };
                 let (prefix, site) = (prefix.as_ref().map(ToString::to_string), site.as_deref());
                 write!(
                     f,
-                    "registration of {} (site {}) by {source} was not restored: {reason}: {}",
+                    "registration of {} (site {}) by {source} {what}: {reason}: {}",
                     prefix.as_deref().unwrap_or("an EID"),
                     site.unwrap_or("unknown"),
                     reason.help()

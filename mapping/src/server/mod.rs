@@ -8,6 +8,7 @@ mod kept;
 mod names;
 mod nat;
 mod notify;
+mod reconfigure;
 mod refusals;
 mod register;
 mod registration;
@@ -92,14 +93,7 @@ impl MapServer {
         let scatter = Scatter::new(rng.random());
         let replies = Rate::new(timers::REPLIES_PER_SECOND, timers::REPLIES_BURST);
         let sites = Sites::new(config.sites.clone());
-        let weak = sites.iter().filter(|(_, site)| site.allows_sha1());
-        let weak = weak.map(|(_, site)| Event::WeakAlgorithm { site: site.name.clone() });
-        let loose = sites.iter().filter_map(|(_, site)| {
-            let profile = site.config.profile;
-            let (site, loosened) = (site.name.clone(), profile.loosened()?);
-            Some(Event::LooseProfile { site, profile: profile.name(), loosened })
-        });
-        let events = weak.chain(loose).collect();
+        let events = sites.concessions().collect();
         Self {
             subscriptions: Subscriptions::new(&config, scatter),
             admission: Admission::new(config.sites.len(), scatter),

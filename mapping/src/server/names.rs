@@ -109,6 +109,16 @@ impl Names {
         Some(removed)
     }
 
+    /// Shows every entry to `revise`, which may change what its registrations remember of their sites, and nothing else.
+    pub(super) fn revise(&mut self, mut revise: impl FnMut(&NamePrefix, &mut Entry)) {
+        let names: Vec<NamePrefix> = self.table.iter().map(|(name, _)| name.clone()).collect();
+        for name in &names {
+            if let Some(entry) = self.table.get_mut(name) {
+                revise(name, entry);
+            }
+        }
+    }
+
     /// Removes one registration that is due, if there is one.
     fn expire(&mut self, now: Second) -> Option<(NamePrefix, Registration)> {
         let (_, name) = self.expiries.first().filter(|(second, _)| *second <= now)?.clone();

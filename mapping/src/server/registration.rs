@@ -135,6 +135,14 @@ impl Registration {
         LocatorRecord::parse_all(self.locators.octets())
     }
 
+    /// As it was registered for `eid`.
+    pub(super) fn record(&self, eid: impl Into<EidField>) -> EidRecord {
+        let mut record = EidRecord::new(eid, self.ttl_minutes, self.locators().collect());
+        record.map_version = self.map_version;
+        record.action = self.action;
+        record
+    }
+
     /// Whether a Map-Reply made of `other` may read differently.
     pub(super) fn differs(&self, other: &Self) -> bool {
         self.locators != other.locators

@@ -243,6 +243,14 @@ impl Registry {
         Some(removed)
     }
 
+    /// Shows every entry to `revise`, which may change what its registrations remember of their sites, and nothing else.
+    pub(super) fn revise(&mut self, mut revise: impl FnMut(EidPrefix, &mut Entry)) {
+        self.table.retain(|prefix, entry| {
+            revise(prefix, entry);
+            true
+        });
+    }
+
     /// When to call [`Self::expire`]: a registration expires then, or is found to live on.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         let (second, _) = self.agenda.seconds.first_key_value()?;

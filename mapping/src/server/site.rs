@@ -12,7 +12,7 @@ use crate::eid::{EidPrefix, EidTable, NamePrefix, NameTable};
 use crate::resolver::negative::Occupied;
 use crate::wire::{Address, AuthenticationData, EidField, EidRecord, Lcaf};
 
-use super::event::Refusal;
+use super::event::{Event, Refusal};
 
 /// A site's place in [`Sites`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,10 +38,13 @@ struct Permission {
     accept_more_specifics: bool,
 }
 
-/// The configured sites.
+/// The configured sites. The place of a site is its own for good: what remembers a site by it need not be told of another configuration.
 #[derive(Debug)]
 pub(super) struct Sites {
+    /// Those that are configured no longer too: a site that comes back is the one that it was.
     sites: Vec<SiteState>,
+    /// In the order of the configuration.
+    configured: Vec<SiteIndex>,
     by_name: HashMap<Arc<str>, SiteIndex>,
     profiles: HashSet<Profile>,
     prefixes: EidTable<Vec<Permission>>,
@@ -101,37 +104,85 @@ impl Occupied for Open<'_> {
 
 impl Sites {
     pub(super) fn new(sites: Vec<Site>) -> Self {
-        let mut prefixes: EidTable<Vec<Permission>> = EidTable::default();
-        let mut by_name = HashMap::with_capacity(sites.len());
-        for (index, site) in (0..).zip(&sites) {
-            by_name.insert(site.name.as_str().into(), SiteIndex(index));
-            for configured in &site.eid_prefixes {
-                let permission = Permission {
-                    site: SiteIndex(index),
-                    accept_more_specifics: configured.accept_more_specifics,
-                };
-                match prefixes.get_mut(&configured.prefix) {
-                    Some(permissions) => permissions.push(permission),
-                    None => drop(prefixes.insert(configured.prefix, vec![permission])),
+        let mut new = Self {
+            sites: Vec::new(),
+            configured: Vec::new(),
+            by_name: HashMap::with_capacity(sites.len()),
+            profiles: HashSet::new(),
+            prefixes: EidTable::default(),
+            names: NameTable::default(),
+        };
+        new.configure(sites);
+        new
+    }
+
+    /// Makes these the configured sites and no others; what is known of a site of the same name stays.
+    pub(super) fn configure(&mut self, sites: Vec<Site>) {
+        (self.prefixes, self.names) = (EidTable::default(), NameTable::default());
+        self.profiles = sites.iter().map(|site| site.profile).collect();
+        let gone: Vec<SiteIndex> = std::mem::take(&mut self.configured);
+        for site in sites {
+            let index = match self.by_name.get(site.name.as_str()) {
+                Some(&known) => known,
+                None => {
+                    let next = SiteIndex(u32::try_from(self.sites.len()).unwrap_or(u32::MAX));
+                    self.sites.push(SiteState::new(Site::new(&site.name, Vec::new(), Vec::new())));
+                    self.by_name.insert(site.name.as_str().into(), next);
+                    next
                 }
+            };
+            self.permit(index, &site);
+            self.configured.push(index);
+            self.get_mut(index).config = site;
+        }
+        let remaining: HashSet<SiteIndex> = self.configured.iter().copied().collect();
+        for index in gone.into_iter().filter(|index| !remaining.contains(index)) {
+            let state = self.get_mut(index);
+            state.config = Site::new(&*state.name, Vec::new(), Vec::new());
+        }
+    }
+
+    /// Notes what a site may register.
+    fn permit(&mut self, site: SiteIndex, config: &Site) {
+        for configured in &config.eid_prefixes {
+            let accept_more_specifics = configured.accept_more_specifics;
+            let permission = Permission { site, accept_more_specifics };
+            match self.prefixes.get_mut(&configured.prefix) {
+                Some(permissions) => permissions.push(permission),
+                None => drop(self.prefixes.insert(configured.prefix, vec![permission])),
             }
         }
-        let mut names: NameTable<Vec<Permission>> = NameTable::default();
-        for (index, site) in (0..).zip(&sites) {
-            for configured in &site.eid_names {
-                let permission = Permission {
-                    site: SiteIndex(index),
-                    accept_more_specifics: configured.accept_more_specifics,
-                };
-                match names.get_mut(&configured.name) {
-                    Some(permissions) => permissions.push(permission),
-                    None => drop(names.insert(configured.name.clone(), vec![permission])),
-                }
+        for configured in &config.eid_names {
+            let accept_more_specifics = configured.accept_more_specifics;
+            let permission = Permission { site, accept_more_specifics };
+            match self.names.get_mut(&configured.name) {
+                Some(permissions) => permissions.push(permission),
+                None => drop(self.names.insert(configured.name.clone(), vec![permission])),
             }
         }
-        let profiles = sites.iter().map(|site| site.profile).collect();
-        let sites = sites.into_iter().map(SiteState::new).collect();
-        Self { sites, by_name, profiles, prefixes, names }
+    }
+
+    /// What is relaxed for which site, to be told to operators.
+    pub(super) fn concessions(&self) -> impl Iterator<Item = Event> {
+        let weak = self.iter().filter(|(_, site)| site.allows_sha1());
+        let weak = weak.map(|(_, site)| Event::WeakAlgorithm { site: site.name.clone() });
+        let loose = self.iter().filter_map(|(_, site)| {
+            let profile = site.config.profile;
+            let (site, loosened) = (site.name.clone(), profile.loosened()?);
+            Some(Event::LooseProfile { site, profile: profile.name(), loosened })
+        });
+        weak.chain(loose)
+    }
+
+    /// Places that a site has or had.
+    pub(super) fn places(&self) -> usize {
+        self.sites.len()
+    }
+
+    /// Whether these are the sites, in this order, with the same secrets.
+    pub(super) fn are(&self, sites: &[Site]) -> bool {
+        self.configured.len() == sites.len()
+            && self.iter().zip(sites).all(|((_, known), site)| known.config == *site)
     }
 
     pub(super) fn get(&self, index: SiteIndex) -> &SiteState {
@@ -143,7 +194,7 @@ impl Sites {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SiteIndex, &SiteState)> {
-        (0..).map(SiteIndex).zip(&self.sites)
+        self.configured.iter().map(|&index| (index, self.get(index)))
     }
 
     /// Whether `site` is one of those that `configured` belongs to.

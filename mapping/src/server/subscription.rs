@@ -84,6 +84,15 @@ impl Subscriptions {
         }
     }
 
+    /// Takes over the keys and bounds of another configuration. A subscription whose key is gone ends when there is something to publish.
+    pub(super) fn reconfigure(&mut self, config: &MappingConfig) {
+        self.keyring = Keyring::new(config);
+        if self.limits != config.subscriptions {
+            self.limits = config.subscriptions;
+            self.publisher.set_pace(self.limits.notifies_per_second);
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }

@@ -23,6 +23,7 @@ crate::named! {
     Retransmissions "map_register_retransmissions" "Map-Registers received again and acknowledged again (AU-18).";
     Withdrawn "registrations_withdrawn" "Registrations withdrawn by their ETR (TTL 0).";
     Expired "registrations_expired" "Registrations that were not refreshed in time.";
+    Revoked "registrations_revoked" "Registrations that a configuration taken over while they were there allows no longer.";
     MapNotifies "map_notifies_sent" "Acknowledging Map-Notifies sent.";
     UnsolicitedMapNotifies "unsolicited_map_notifies_sent" "Unsolicited Map-Notifies sent, without retransmissions.";
     MapNotifyRetransmissions "map_notify_retransmissions" "Retransmissions of unsolicited Map-Notifies.";

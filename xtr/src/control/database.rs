@@ -229,7 +229,13 @@ impl ControlPlane {
     }
 
     /// Puts a prefix into a Map-Register to one Map-Server that goes out at once; which one.
-    fn queue(&mut self, now: Instant, server: usize, prefix: EidPrefix, withdrawal: bool) -> usize {
+    pub(super) fn queue(
+        &mut self,
+        now: Instant,
+        server: usize,
+        prefix: EidPrefix,
+        withdrawal: bool,
+    ) -> usize {
         for index in 0..self.registrations.len() {
             let waiting = &self.registrations[index];
             if waiting.server == server
@@ -289,7 +295,7 @@ impl ControlPlane {
         }
     }
 
-    fn forget_left(&mut self) {
+    pub(super) fn forget_left(&mut self) {
         let pending: BTreeSet<EidPrefix> = self
             .registrations
             .iter()

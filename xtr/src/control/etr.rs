@@ -114,6 +114,12 @@ impl Registration {
         }
     }
 
+    /// The Map-Server wants it said otherwise: what awaits its Map-Notify would be refused.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        (self.outstanding, self.retry_at) = (None, None);
+        (self.next, self.retry, self.unanswered) = (now, timers::REGISTER_RETRY_FIRST, 0);
+    }
+
     /// Takes over what `other` registered; `prefixes` are those of both.
     pub(super) fn join(&mut self, other: Self, prefixes: Vec<EidPrefix>) {
         self.prefixes = prefixes;
@@ -219,6 +225,36 @@ impl ControlPlane {
             ),
             records,
             identity: self.config.identity,
+        }
+    }
+
+    /// A Map-Server is asked no more: it is told once that the prefixes are gone. If that is lost, they go by themselves (MS-03).
+    pub(super) fn take_leave(&mut self, server: usize) {
+        let known = |one: &&Registration| {
+            one.server == server && !one.withdrawal && one.is_known_there()
+        };
+        let goes: Vec<_> = self
+            .registrations
+            .iter()
+            .filter(known)
+            .map(|one| (one.prefixes.clone(), self.map_server_address(one), one.way))
+            .collect();
+        for (prefixes, destination, way) in goes {
+            let nonce = self.register_nonce.saturating_add(1);
+            let map_server = &self.config.map_servers[server];
+            let mut register = self.map_register(map_server, &prefixes, nonce);
+            register.want_map_notify = false;
+            register.records.iter_mut().for_each(|record| record.ttl_minutes = 0);
+            let mut octets = Message::MapRegister(register).to_vec();
+            let (secret, algorithm) = (&map_server.secret, map_server.algorithm);
+            let signed = auth::sign_covering(&mut octets, secret, algorithm, map_server.covers);
+            let source = destination.and_then(|destination| self.own.in_turn(destination, way));
+            if let (Ok(_), Some(destination), Some(source)) = (signed, destination, source) {
+                self.register_nonce = nonce;
+                self.count("map_registers_sent");
+                let destination = SocketAddr::new(destination, CONTROL_PORT);
+                self.transmit(source, SourcePort::Ephemeral, destination, octets);
+            }
         }
     }
 

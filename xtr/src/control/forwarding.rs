@@ -43,19 +43,7 @@ impl ControlPlane {
             return self.remove_entry(now, &prefix);
         }
         if self.cache.get(&prefix).is_none() && self.cache.is_full() {
-            for victim in self.cache.least_recently_used() {
-                // A covering entry would take its traffic.
-                let covering: Vec<EidPrefix> =
-                    self.cache.covering(&victim).map(|(prefix, _)| prefix).collect();
-                for victim in covering.into_iter().chain([victim]) {
-                    // The site's own hosts would look for a host that is away in vain.
-                    if self.cache.get(&victim).is_some() && !self.mobility.is_away(&victim) {
-                        self.remove_entry(now, &victim);
-                        self.entry_left(now, &victim);
-                        self.count("map_cache_evictions");
-                    }
-                }
-            }
+            self.make_room(now);
             self.event(Event::MapCacheFull);
         }
         let before: Vec<IpAddr> = self.locators_of(&prefix);
@@ -87,6 +75,31 @@ impl ControlPlane {
         }
         self.update_source(prefix);
         self.update_verdict(prefix, true);
+    }
+
+    /// Removes the entries that were used longest ago (MC-27).
+    pub(super) fn make_room(&mut self, now: Instant) {
+        for victim in self.cache.least_recently_used() {
+            for _ in 0..self.evict(now, victim) {
+                self.count("map_cache_evictions");
+            }
+        }
+    }
+
+    /// Removes an entry and those that cover it, which would take its traffic; how many.
+    pub(super) fn evict(&mut self, now: Instant, victim: EidPrefix) -> usize {
+        let covering: Vec<EidPrefix> =
+            self.cache.covering(&victim).map(|(prefix, _)| prefix).collect();
+        let mut evicted = 0;
+        for victim in covering.into_iter().chain([victim]) {
+            // The site's own hosts would look for a host that is away in vain.
+            if self.cache.get(&victim).is_some() && !self.mobility.is_away(&victim) {
+                self.remove_entry(now, &victim);
+                self.entry_left(now, &victim);
+                evicted += 1;
+            }
+        }
+        evicted
     }
 
     /// The locators that the site offers and did not offer before: whatever kept them down may be over.

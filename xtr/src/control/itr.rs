@@ -182,6 +182,30 @@ impl Lookups {
         }
     }
 
+    /// Whom is asked is another question now, or the operator wants to know: no pause after tries in vain is waited for.
+    pub(super) fn end_pauses(&mut self, now: Instant) {
+        let is_paused = |lookup: &Lookup| {
+            lookup.phase == Phase::Resting && lookup.sent > timers::MAP_REQUEST_RETRIES
+        };
+        let paused = self.lookups.iter_mut().filter(|(_, lookup)| is_paused(lookup));
+        let mut again = Vec::new();
+        for (prefix, lookup) in paused {
+            (lookup.phase, lookup.sent) = (Phase::Asking, 0);
+            again.push(*prefix);
+        }
+        for prefix in again {
+            self.reschedule(prefix, now);
+        }
+    }
+
+    /// The Map-Resolvers are others now: the first of them comes first.
+    pub(super) fn begin_with_the_first(&mut self) {
+        self.preferred = 0;
+        for lookup in self.lookups.values_mut() {
+            lookup.resolver = 0;
+        }
+    }
+
     fn reschedule(&mut self, prefix: EidPrefix, due: Instant) {
         if let Some(lookup) = self.lookups.get_mut(&prefix) {
             self.timers.remove(&(lookup.due, prefix));

@@ -177,6 +177,16 @@ impl MapCache {
         self.len
     }
 
+    /// Another bound; [`Self::least_recently_used`] are then those beyond it.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.max(1);
+    }
+
+    /// Whether there are more entries than the bound allows.
+    pub(super) fn is_beyond_limit(&self) -> bool {
+        self.len > self.limit
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.len >= self.limit
     }
@@ -320,7 +330,8 @@ impl MapCache {
             .iter()
             .map(|(prefix, entry)| (entry.last_used(), entry.learned, prefix))
             .collect();
-        let count = (self.limit / 64).max(1).min(candidates.len());
+        let excess = self.len.saturating_sub(self.limit);
+        let count = (self.limit / 64).max(1).max(excess).min(candidates.len());
         if count < candidates.len() {
             candidates.select_nth_unstable(count);
             candidates.truncate(count);

@@ -13,7 +13,8 @@
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
 //! | `heard` | remote ITRs that send to us |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
-//! | `reconfigure` | another configuration of the own side, in one step |
+//! | `reconfigure`, `peers` | another configuration in one step: of the own side, and whom we talk to |
+//! | `clear` | map-cache entries forgotten because the operator wants it |
 //! | `database` | own mappings, which come and go |
 //! | `nat` | whether own RLOCs are behind NATs, and the RTR that carries through; `rtr`: carrying others through theirs |
 //! | `mobility`, `away`, `moves` | hosts of dynamic-EID ranges that come and go; those that are elsewhere; how often they may move |
@@ -31,6 +32,7 @@
 //! ([`ControlPlane::poll_transmit`], [`ControlPlane::poll_fib_update`], [`ControlPlane::poll_event`]).
 mod answer;
 mod away;
+mod clear;
 mod database;
 mod echo_nonce;
 mod etr;
@@ -49,6 +51,7 @@ mod nat_view;
 mod own;
 mod path_mtu;
 mod path_probe;
+mod peers;
 mod probe;
 mod probe_schedule;
 mod reconfigure;

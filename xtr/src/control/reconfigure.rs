@@ -8,13 +8,14 @@ use std::time::Instant;
 
 impl ControlPlane {
     /// Takes over the own locators, whose addresses must be those from before, the own EID-prefixes, Record TTL, registration interval,
-    /// what Map-Registers ask for, and every secret. Everything else of `config` is left aside. A mapping that differs
-    /// afterwards is registered at once (RG-03), and its correspondents are solicited (SM-01).
+    /// what Map-Registers ask for, Map-Servers, Map-Resolvers, PETRs and PITRs, LISP-SEC, how locators are probed, the bound of the
+    /// map-cache, and every secret. Everything else of `config` is left aside. A mapping that differs afterwards is registered at once
+    /// (RG-03), and its correspondents are solicited (SM-01).
     pub fn reconfigure(&mut self, now: Instant, config: &ControlConfig) {
         let before = self.own_mappings_as_told();
         let asks = |config: &ControlConfig| {
             let flags = (config.proxy_reply, config.merge, config.timeout_by_ttl);
-            (config.record_ttl_minutes, flags)
+            (config.record_ttl_minutes, flags, config.lisp_sec.is_some())
         };
         let asks_otherwise = asks(&self.config) != asks(config);
         let rlocs_changed = self.config.rlocs != config.rlocs;
@@ -22,7 +23,8 @@ impl ControlPlane {
         self.config.registration_interval = config.registration_interval;
         (self.config.proxy_reply, self.config.merge) = (config.proxy_reply, config.merge);
         self.config.timeout_by_ttl = config.timeout_by_ttl;
-        self.take_secrets(config);
+        self.take_keys(config);
+        self.take_peers(now, config);
         self.reconfigure_rtr(config.nat.as_ref());
         self.config.rlocs.clone_from(&config.rlocs);
         self.config.eids.clone_from(&config.eids);
@@ -50,19 +52,11 @@ impl ControlPlane {
         self.run_registrations(now);
     }
 
-    /// Their Key IDs and algorithms stay.
-    fn take_secrets(&mut self, config: &ControlConfig) {
-        for (server, wanted) in self.config.map_servers.iter_mut().zip(&config.map_servers) {
-            server.secret = wanted.secret.clone();
-        }
-        if let (Some(lisp_sec), Some(wanted)) = (&mut self.config.lisp_sec, &config.lisp_sec) {
-            lisp_sec.secret = wanted.secret.clone();
-        }
-        let key_of = |config: &ControlConfig| config.subscribe.as_ref()?.key.clone();
-        if let (Some(subscribe), Some(wanted)) = (&mut self.config.subscribe, key_of(config))
-            && let Some(key) = &mut subscribe.key
-        {
-            key.secret = wanted.secret;
+    /// What protects lookups and subscriptions.
+    fn take_keys(&mut self, config: &ControlConfig) {
+        self.config.lisp_sec.clone_from(&config.lisp_sec);
+        if let (Some(subscribe), Some(wanted)) = (&mut self.config.subscribe, &config.subscribe) {
+            subscribe.clone_from(wanted);
         }
     }
 

@@ -33,6 +33,14 @@ impl ResolverWatch {
         self.due
     }
 
+    /// The Map-Resolvers are others now: what is known of those from before says nothing of them.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        self.asked = None;
+        if self.due.is_some() {
+            self.due = Some(now);
+        }
+    }
+
     /// Whether the answer is to one of our questions.
     pub(super) fn handle_reply(&mut self, now: Instant, nonce: u64) -> bool {
         let is_ours = self.nonces.contains(&nonce);
@@ -48,7 +56,12 @@ impl ResolverWatch {
 impl ControlPlane {
     /// From now on the Map-Resolvers are asked whether they are there.
     pub fn watch_resolvers(&mut self, now: Instant) {
-        self.resolver_watch.due = Some(now);
+        self.resolver_watch.due.get_or_insert(now);
+    }
+
+    /// Nobody wants to know any more.
+    pub fn forget_resolvers(&mut self) {
+        self.resolver_watch = ResolverWatch::default();
     }
 
     /// Since when no Map-Resolver answers; `None` while one does, or if that is not watched.

@@ -14,6 +14,9 @@ use std::time::Instant;
 impl Daemon {
     /// Answers one question.
     pub(super) fn answer(&mut self, request: Request) {
+        if request.query == Query::Interfaces {
+            return self.answer_interfaces(request);
+        }
         let mut next = None;
         let view = self.view(&request.query, request.after, &mut next);
         // Whoever asked may be gone by now.
@@ -66,7 +69,12 @@ impl Daemon {
             Query::Traffic => {
                 serde_json::to_value(self.control.traffic_view(&self.engine.arrivals()))
             }
-            Query::Reload => {
+            Query::ClearMapCache { eid } => {
+                serde_json::to_value(self.control.clear_map_cache(now, eid.as_ref()))
+            }
+            // Answered before.
+            Query::Interfaces => return Err("the interfaces are not known".to_owned()),
+            Query::Config | Query::Reload | Query::Apply { .. } | Query::Confirm | Query::Undo => {
                 return Err("the configuration did not come from a file".to_owned());
             }
         };

@@ -1,7 +1,9 @@
 //! Another configuration while packets flow: all of it is taken over, or nothing changes.
-use super::start::underlay_without_native;
+use super::health::Announcement;
+use super::start::{names_of, underlay_without_native};
 use super::{Daemon, lan};
 use crate::config::{HostConfig, Intake, OwnRloc, RouterConfig};
+use crate::host::names::Names;
 use crate::policy::Policy;
 use std::collections::BTreeSet;
 use std::io;
@@ -58,10 +60,31 @@ impl Daemon {
             return Err(error.to_string());
         }
         *policy = wanted;
-        self.control.reconfigure(Instant::now(), &config.control);
+        let now = Instant::now();
+        let names = names_of(&config);
+        if names != names_of(&self.config) {
+            self.names = Names::follow(&names);
+        }
+        self.control.reconfigure(now, &config.control);
         self.config = config;
+        self.take_health(now, &refused).await;
         self.carry_out();
         Ok(())
+    }
+
+    /// Whether, and how soon, the announced routes are withdrawn may be said otherwise now.
+    async fn take_health(&mut self, now: Instant, refused: &BTreeSet<String>) {
+        if self.watches_health() {
+            return self.control.watch_resolvers(now);
+        }
+        self.control.forget_resolvers();
+        if self.announcement.is_withdrawn() && self.announcement.end().is_none() {
+            self.announcement = Announcement::default();
+            let host = self.config.host.clone();
+            if let Err(error) = self.route(&host, refused).await {
+                tracing::error!(%error, "the EID aggregates cannot be announced again");
+            }
+        }
     }
 
     /// Installs what is not there yet; what is withdrawn for want of health stays so.

@@ -215,7 +215,7 @@ pub(super) async fn underlay_without_native(
     Ok(refused)
 }
 
-fn names_of(config: &RouterConfig) -> BTreeSet<String> {
+pub(super) fn names_of(config: &RouterConfig) -> BTreeSet<String> {
     let control = &config.control;
     let servers = control.map_servers.iter().map(|server| &server.endpoint);
     let petrs = control.use_petr.iter().map(|petr| &petr.endpoint);

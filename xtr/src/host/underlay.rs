@@ -1,5 +1,6 @@
 //! The underlay as the kernel knows it: own addresses, and the path to a remote RLOC.
 use super::netlink_error;
+use crate::view::LinkTraffic;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
@@ -106,6 +107,82 @@ pub async fn interfaces(handle: &Handle) -> io::Result<HashMap<u32, Interface>> 
         interfaces.insert(message.header.index, interface);
     }
     Ok(interfaces)
+}
+
+/// What the kernel tells of the interfaces, by index.
+///
+/// # Errors
+/// What the kernel said.
+pub async fn link_facts(handle: &Handle) -> io::Result<HashMap<u32, LinkFacts>> {
+    let mut links = HashMap::new();
+    let mut answers = handle.link().get().execute();
+    while let Some(message) =
+        answers.try_next().await.map_err(|error| netlink_error("list interfaces", &error))?
+    {
+        let flags = message.header.flags;
+        let mut link = LinkFacts {
+            up: flags.contains(LinkFlags::Up),
+            running: flags.contains(LinkFlags::Running),
+            ..LinkFacts::default()
+        };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Address(octets) if !octets.is_empty() => {
+                    let octets: Vec<String> = octets.iter().map(|o| format!("{o:02x}")).collect();
+                    link.mac = Some(octets.join(":"));
+                }
+                LinkAttribute::Stats64(stats) => {
+                    link.received = LinkTraffic {
+                        packets: stats.rx_packets,
+                        octets: stats.rx_bytes,
+                        dropped: stats.rx_dropped,
+                        errors: stats.rx_errors,
+                    };
+                    link.sent = LinkTraffic {
+                        packets: stats.tx_packets,
+                        octets: stats.tx_bytes,
+                        dropped: stats.tx_dropped,
+                        errors: stats.tx_errors,
+                    };
+                }
+                _ => {}
+            }
+        }
+        links.insert(message.header.index, link);
+    }
+    Ok(links)
+}
+
+/// One interface with what the kernel counted there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkFacts {
+    /// Its name.
+    pub name: String,
+    /// Its MTU, octets.
+    pub mtu: u32,
+    /// Switched on.
+    pub up: bool,
+    /// With a carrier.
+    pub running: bool,
+    /// Its link-layer address.
+    pub mac: Option<String>,
+    /// What came in.
+    pub received: LinkTraffic,
+    /// What went out.
+    pub sent: LinkTraffic,
+}
+
+impl LinkFacts {
+    /// `up`, `no-carrier` or `down`.
+    pub const fn state(&self) -> &'static str {
+        match (self.up, self.running) {
+            (true, true) => "up",
+            (true, false) => "no-carrier",
+            (false, _) => "down",
+        }
+    }
 }
 
 /// One interface.

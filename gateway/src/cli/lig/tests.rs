@@ -2,14 +2,15 @@ use super::*;
 use ::mapping::wire::LocatorRecord;
 
 fn eid() -> EidPrefix {
-    EidPrefix::new(InstanceId::DEFAULT, parse_eid("203.0.113.1").expect("an EID"))
+    EidPrefix::new(InstanceId::DEFAULT, "203.0.113.1/32".parse().expect("an EID"))
 }
 
 #[test]
 fn eids_and_resolvers_are_parsed() {
-    assert_eq!(parse_eid("2001:db8:e001::1").unwrap().to_string(), "2001:db8:e001::1/128");
-    assert_eq!(parse_eid("203.0.113.77/26").unwrap().to_string(), "203.0.113.64/26");
-    assert!(parse_eid("example").is_err());
+    let eid = |text: &str| Target::Eid(text.parse().unwrap());
+    assert_eq!(parse_target("2001:db8:e001::1"), Ok(eid("2001:db8:e001::1/128")));
+    assert_eq!(parse_target("203.0.113.77/26"), Ok(eid("203.0.113.64/26")));
+    assert_eq!(parse_target("example"), Ok(Target::Name("example".to_owned())));
     let address = "198.51.100.2".parse().unwrap();
     assert_eq!(parse_resolver("@198.51.100.2"), Ok(Endpoint::Address(address)));
     assert_eq!(parse_resolver("@mr"), Ok(Endpoint::Name("mr".to_owned())));

@@ -74,6 +74,11 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
+    /// Publications per second from now on.
+    pub(super) fn set_pace(&mut self, per_second: u32) {
+        self.rate = Rate::new(per_second, per_second);
+    }
+
     pub(super) fn new(per_second: u32) -> Self {
         Self {
             rate: Rate::new(per_second, per_second),

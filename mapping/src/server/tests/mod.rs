@@ -6,6 +6,7 @@ mod nat;
 mod notify;
 mod policy;
 mod random;
+mod reconfiguring;
 mod register;
 mod request;
 mod resolving;

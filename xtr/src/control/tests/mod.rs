@@ -8,6 +8,7 @@ mod lookups;
 mod mappings;
 mod mobility;
 mod path_mtu;
+mod peers;
 mod probing;
 mod reachability;
 mod reconfiguring;
