@@ -108,7 +108,8 @@ impl Bed {
 }
 
 fn text(address: Ipv4Addr, sites: &[&str], more: &str) -> String {
-    let mut text = format!("[mapping]\nname = \"m\" # tried: \"hunter2\"\nlisten = [\"{address}\"]\n{more}");
+    let mut text =
+        format!("[mapping]\nname = \"m\" # tried: \"hunter2\"\nlisten = [\"{address}\"]\n{more}");
     for (at, site) in sites.iter().enumerate() {
         text += &format!(
             "[[site]]\nname = \"{site}\"\nkeys = [{{ id = 1, file = \"{site}.key\" }}]\neid-prefixes = [\"10.{at}.0.0/16\"]\n"
@@ -139,7 +140,8 @@ fn a_change_is_looked_at_taken_over_and_undone() {
     assert_eq!(bed.sites(), ["a", "b"]);
     assert!(bed.says(&["undo"]).starts_with("returned to what was before: "));
     assert_eq!(bed.sites(), ["a"]);
-    let config: Value = serde_json::from_str(&bed.says(&["show", "config", "--json"])).expect("JSON");
+    let config: Value =
+        serde_json::from_str(&bed.says(&["show", "config", "--json"])).expect("JSON");
     assert_eq!((&config["on_disk"], &config["role"]), (&"different".into(), &"mapping".into()));
     assert_eq!(config["config"]["site"][0]["name"], "a");
     bed.says(&["undo"]);
@@ -190,7 +192,10 @@ fn what_is_not_confirmed_goes_by_itself() {
     assert_eq!(bed.sites(), ["a"]);
     bed.says(&["apply", "try.toml", "--confirm-within", "10m"]);
     let confirmed = bed.says(&["confirm"]);
-    assert!(confirmed.contains("a restart reads mapping.toml, which says otherwise"), "{confirmed}");
+    assert!(
+        confirmed.contains("a restart reads mapping.toml, which says otherwise"),
+        "{confirmed}"
+    );
     assert_eq!(bed.sites(), ["a", "b"]);
     let status = bed.says(&["show", "status"]);
     assert!(status.contains("try.toml; a restart reads mapping.toml"), "{status}");

@@ -156,7 +156,8 @@ fn from_environment(name: &str, usual: u32) -> u32 {
 #[test]
 fn op_04_reloads_of_every_daemon_under_traffic_lose_no_packet() {
     let Some(site) = or_skip(Site::build()) else { return };
-    run(&site).unwrap_or_else(|error| panic!("{error}\n{}\n{}", site.gateway.log(), site.xtr.log()));
+    run(&site)
+        .unwrap_or_else(|error| panic!("{error}\n{}\n{}", site.gateway.log(), site.xtr.log()));
 }
 
 fn run(site: &Site) -> io::Result<()> {
@@ -193,7 +194,9 @@ fn run(site: &Site) -> io::Result<()> {
     let lost = sent - received;
     assert!(lost <= dropped, "{lost} lost: {}", site.gateway.ask(&Query::Drops)?);
     if dropped > 0 {
-        println!("not judged: the kernel's queues were full, the machine is too slow for so many packets");
+        println!(
+            "not judged: the kernel's queues were full, the machine is too slow for so many packets"
+        );
     } else {
         assert_eq!(lost, 0);
     }

@@ -36,8 +36,8 @@ pub(crate) struct DiffArgs {
 /// Compares the file with what runs.
 pub(crate) fn run(args: &DiffArgs) -> Result<(), Failure> {
     let socket = args.daemon.socket()?;
-    let view = client::ask(&socket, &Query::Config)
-        .map_err(|error| show::ask_failure(error, &socket))?;
+    let view =
+        client::ask(&socket, &Query::Config).map_err(|error| show::ask_failure(error, &socket))?;
     let (Some(role), Some(running)) = (view["role"].as_str(), view["text"].as_str()) else {
         return Err(Failure::Failed("the answer is not understood".to_owned()));
     };

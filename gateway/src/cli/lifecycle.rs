@@ -154,8 +154,8 @@ impl<M: Send + 'static> Lifecycle<M> {
     async fn reload(&mut self) -> Result<Value, String> {
         self.refuse_in_trial()?;
         let path = self.path.clone();
-        let text = config::read_file(&path)
-            .map_err(|problem| format!("{}: {problem}", path.display()))?;
+        let text =
+            config::read_file(&path).map_err(|problem| format!("{}: {problem}", path.display()))?;
         let changes = self.change_to(&path, text).await?;
         Ok(json!({ "changed": keys(&changes), "changes": changes }))
     }
@@ -254,8 +254,7 @@ impl<M: Send + 'static> Lifecycle<M> {
 
     async fn take_over(&mut self, wanted: Version) -> Result<Vec<Change>, String> {
         let changes = config::changes(&self.running.text, &wanted.text);
-        let refused =
-            config::refused(&wanted.file, &wanted.text, &changes, self.role.changeable);
+        let refused = config::refused(&wanted.file, &wanted.text, &changes, self.role.changeable);
         if !refused.is_empty() {
             return Err(listed(&refused));
         }
@@ -315,7 +314,10 @@ impl<M: Send + 'static> Lifecycle<M> {
             ));
         }
         (self.running.file != self.path).then(|| {
-            format!("What runs was taken over from {file}; a restart reads {}.", self.path.display())
+            format!(
+                "What runs was taken over from {file}; a restart reads {}.",
+                self.path.display()
+            )
         })
     }
 

@@ -16,6 +16,7 @@ mod bench;
 mod check;
 mod clear;
 pub(crate) mod columns;
+mod convert;
 mod daemon;
 mod diff;
 mod dump;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
         Verb::Xtr(args) => xtr::run(&args),
         Verb::Mapping(args) => mapping::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Convert(args) => convert::run(&args),
         Verb::Show(args) => show::run(&args),
         Verb::Diff(args) => diff::run(&args),
         Verb::Reload(args) => reload::reload(&args),
@@ -111,6 +113,8 @@ enum Verb {
     Mapping(mapping::MappingArgs),
     /// Check configuration files and list every mistake
     Check(check::CheckArgs),
+    /// Write a configuration of OOR, lispers.net or Cisco IOS in our words
+    Convert(convert::ConvertArgs),
     /// Show the state of a running daemon
     Show(show::ShowArgs),
     /// Say what a reload would change in a running daemon, and what of it needs a restart

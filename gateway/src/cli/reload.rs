@@ -44,8 +44,7 @@ pub(crate) struct ReloadArgs {
 
 /// Which configuration is to be taken over.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:
+#[command(after_help = "Examples:
   isthmus apply /tmp/xtr.toml --confirm-within 60s && isthmus confirm
   isthmus apply /tmp/xtr.toml --confirm-within 5m       then look around, and confirm or undo
 
@@ -55,8 +54,7 @@ itself, unless isthmus confirm comes in time: what cuts you off from the host un
 The daemon keeps what it takes over in memory and writes no file: a restart, also one in the middle of a trial, reads its own
 configuration file. So try a copy, and put it there once it is confirmed.
 
-Exit status: 0 taken over, 1 no daemon could be asked, 77 not permitted, 78 refused."
-)]
+Exit status: 0 taken over, 1 no daemon could be asked, 77 not permitted, 78 refused.")]
 pub(crate) struct ApplyArgs {
     /// The configuration
     #[arg(value_name = "FILE")]
@@ -73,7 +71,9 @@ pub(crate) struct ApplyArgs {
 
 /// Which daemon is meant.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 done, 1 there was nothing to do, or no daemon could be asked, 77 not permitted.")]
+#[command(
+    after_help = "Exit status: 0 done, 1 there was nothing to do, or no daemon could be asked, 77 not permitted."
+)]
 pub(crate) struct SettleArgs {
     /// Print the answer as JSON
     #[arg(long)]
@@ -145,7 +145,10 @@ pub(crate) fn undo(args: &SettleArgs) -> Result<(), Failure> {
     if args.json {
         return print_json(&answer);
     }
-    print(&(taken_over(&answer).replace("taken over", "returned to what was before") + &note(&answer)))
+    print(
+        &(taken_over(&answer).replace("taken over", "returned to what was before")
+            + &note(&answer)),
+    )
 }
 
 /// Asks for a change; `refused` is what a refusal means.

@@ -208,9 +208,9 @@ pub(super) fn ask_failure(error: AskError, socket: &Path) -> Failure {
     match &error {
         AskError::Socket { error, .. } => match error.kind() {
             ErrorKind::NotFound => Failure::Failed(not_there(socket)),
-            ErrorKind::ConnectionRefused if is_no_socket(socket) => Failure::Failed(format!(
-                "{path} is no socket; name the admin socket of a daemon"
-            )),
+            ErrorKind::ConnectionRefused if is_no_socket(socket) => {
+                Failure::Failed(format!("{path} is no socket; name the admin socket of a daemon"))
+            }
             ErrorKind::ConnectionRefused => Failure::Failed(format!(
                 "no daemon serves {path}; is it running? What is there was left by one that died: start it anew, and see its log for why"
             )),

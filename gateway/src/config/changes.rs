@@ -211,7 +211,8 @@ fn labels<'a>(tables: impl Iterator<Item = &'a dyn TableLike>) -> Vec<Option<Str
             found.map(scalar).filter(|label| !label.is_empty())
         })
         .collect();
-    let is_only = |label: &&String| labels.iter().flatten().filter(|other| other == label).count() == 1;
+    let is_only =
+        |label: &&String| labels.iter().flatten().filter(|other| other == label).count() == 1;
     labels.iter().map(|label| label.as_ref().filter(is_only).cloned()).collect()
 }
 
@@ -222,9 +223,11 @@ fn of_value(leaves: &mut BTreeMap<String, Leaf>, place: Place, value: &Value) {
             let empty = toml_edit::InlineTable::new();
             let table = |value: &'_ Value| value.as_inline_table().is_some();
             let labels = match array.iter().all(table) {
-                true => labels(array.iter().map(|value| {
-                    value.as_inline_table().unwrap_or(&empty) as &dyn TableLike
-                })),
+                true => labels(
+                    array
+                        .iter()
+                        .map(|value| value.as_inline_table().unwrap_or(&empty) as &dyn TableLike),
+                ),
                 false => vec![None; array.len()],
             };
             for (at, element) in array.iter().enumerate() {
@@ -337,9 +340,12 @@ mod tests {
     #[test]
     fn one_that_comes_or_goes_moves_no_other() {
         let site = |name: &str, prefix: &str| {
-            format!("[[site]]\nname = \"{name}\"\nkeys = [{{ id = 1, file = \"{name}.key\" }}]\neid-prefixes = [\"{prefix}\"]\n")
+            format!(
+                "[[site]]\nname = \"{name}\"\nkeys = [{{ id = 1, file = \"{name}.key\" }}]\neid-prefixes = [\"{prefix}\"]\n"
+            )
         };
-        let (a, b, c) = (site("a", "10.1.0.0/16"), site("b", "10.2.0.0/16"), site("c", "10.3.0.0/16"));
+        let (a, b, c) =
+            (site("a", "10.1.0.0/16"), site("b", "10.2.0.0/16"), site("c", "10.3.0.0/16"));
         assert_eq!(keys(&(a.clone() + &b), &(b.clone() + &a)), [""; 0]);
         let changed = changes(&(a.clone() + &b), &(c + &b.replace("id = 1", "id = 2")));
         let told: Vec<_> = changed

@@ -52,7 +52,7 @@ pub use report::Finding;
 use node::{Node, Table};
 use report::Report;
 pub(crate) use secret::read_key_file;
-pub(crate) use text::{canonical, json as to_json};
+pub(crate) use text::{canonical, json as to_json, quoted};
 
 /// Map-cache entries held when the file does not say (MC-27).
 const DEFAULT_MAP_CACHE_LIMIT: usize = 100_000;
@@ -167,10 +167,7 @@ pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Loade
     }
 }
 
-fn read_role(
-    root: Table<'_>,
-    environment: &Environment,
-) -> Option<(RoleConfig, Option<String>)> {
+fn read_role(root: Table<'_>, environment: &Environment) -> Option<(RoleConfig, Option<String>)> {
     const ROLES: [&str; 3] = ["gateway", "xtr", "mapping"];
     let present: Vec<&str> = ROLES.into_iter().filter(|role| root.has(role)).collect();
     let config = match present[..] {

@@ -26,7 +26,7 @@ pub(crate) fn json(text: &str) -> Json {
 }
 
 /// A string as TOML writes it.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for character in text.chars() {
         match character {
@@ -103,7 +103,8 @@ fn written(value: &Value) -> String {
         }
         Value::InlineTable(table) if table.is_empty() => "{}".to_owned(),
         Value::InlineTable(table) => {
-            let pair = |(name, value): (&str, &Value)| format!("{} = {}", key(name), written(value));
+            let pair =
+                |(name, value): (&str, &Value)| format!("{} = {}", key(name), written(value));
             let pairs: Vec<String> = table.iter().map(pair).collect();
             format!("{{ {} }}", pairs.join(", "))
         }

@@ -424,7 +424,12 @@ impl MapServer {
     }
 
     /// The ETRs that share what is left learn of it; if nothing is left, those of the covering registration do.
-    pub(super) fn tell_of_removal(&mut self, now: Instant, prefix: EidPrefix, registrant: Registrant) {
+    pub(super) fn tell_of_removal(
+        &mut self,
+        now: Instant,
+        prefix: EidPrefix,
+        registrant: Registrant,
+    ) {
         self.forget_registration(&prefix, registrant);
         self.mapping_changed(now, prefix);
         let affected = match self.registry.get(&prefix) {

@@ -230,9 +230,8 @@ impl ControlPlane {
 
     /// A Map-Server is asked no more: it is told once that the prefixes are gone. If that is lost, they go by themselves (MS-03).
     pub(super) fn take_leave(&mut self, server: usize) {
-        let known = |one: &&Registration| {
-            one.server == server && !one.withdrawal && one.is_known_there()
-        };
+        let known =
+            |one: &&Registration| one.server == server && !one.withdrawal && one.is_known_there();
         let goes: Vec<_> = self
             .registrations
             .iter()

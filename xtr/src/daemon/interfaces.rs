@@ -115,8 +115,7 @@ mod tests {
         ]);
         let addresses = HashMap::from([(here, 9)]);
         let views = views(uses, &links, &addresses, &BTreeSet::from([here, gone]));
-        let seen: Vec<_> =
-            views.iter().map(|v| (&*v.name, &*v.state, v.uses.join(", "))).collect();
+        let seen: Vec<_> = views.iter().map(|v| (&*v.name, &*v.state, v.uses.join(", "))).collect();
         assert_eq!(
             seen,
             [

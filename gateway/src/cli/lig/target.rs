@@ -79,7 +79,9 @@ pub(super) fn look_at_self(args: &LigArgs, key: Option<&Key>) -> Result<(), Fail
         for own in &all {
             let verdict = match own.ok {
                 true => "self: registered, with a locator of this host",
-                false => "self: NOT registered with a locator of this host that is up: isthmus show registrations",
+                false => {
+                    "self: NOT registered with a locator of this host that is up: isthmus show registrations"
+                }
             };
             print(&format!("{}{verdict}\n\n", own.found.text()))?;
         }

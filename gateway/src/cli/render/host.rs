@@ -40,8 +40,7 @@ pub(super) fn interfaces(interfaces: &[InterfaceView]) -> String {
     };
     let mut text = table(0, &header, &interfaces.iter().map(row).collect::<Vec<_>>());
     for interface in interfaces.iter().filter(|interface| !interface.addresses.is_empty()) {
-        let addresses: Vec<String> =
-            interface.addresses.iter().map(ToString::to_string).collect();
+        let addresses: Vec<String> = interface.addresses.iter().map(ToString::to_string).collect();
         let mac = interface.mac.as_ref().map_or_else(String::new, |mac| format!(" {mac}"));
         // Writing to a String cannot fail.
         let _ = writeln!(text, "\n{}{mac}\n  {}", interface.name, addresses.join("\n  "));

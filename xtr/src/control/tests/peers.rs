@@ -113,9 +113,7 @@ fn pe_11_petrs_come_and_go_with_what_leads_to_them() {
 fn pb_10_probing_begins_goes_faster_and_ends() {
     let probes = |node: &mut Node| {
         let sent = node.take_sent().into_iter();
-        let is_probe = |transmit: &Transmit| {
-            matches!(Message::parse(&transmit.payload), Ok(Message::MapRequest(r)) if r.probe)
-        };
+        let is_probe = |transmit: &Transmit| matches!(Message::parse(&transmit.payload), Ok(Message::MapRequest(r)) if r.probe);
         sent.filter(is_probe).count()
     };
     let probing = |interval| ProbeConfig {
