@@ -34,7 +34,7 @@ pub(crate) fn run(args: &MappingArgs) -> Result<(), Failure> {
         name: "mapping",
         changeable: config::OF_MAPPING,
         order: |config, reply| match config {
-            RoleConfig::Mapping(config) => Some(Reload { config: *config, reply }),
+            RoleConfig::Mapping(config) => Some(Reload { config, reply }),
             _ => None,
         },
     };

@@ -15,7 +15,7 @@ use super::Daemon;
 #[derive(Debug)]
 pub struct Reload {
     /// The configuration.
-    pub config: MappingConfig,
+    pub config: Box<MappingConfig>,
     /// What became of it: an error says what cannot change, and then nothing has.
     pub reply: oneshot::Sender<Result<(), String>>,
 }
@@ -61,7 +61,7 @@ impl Daemon {
             )),
             None => {
                 self.name.clone_from(&config.name);
-                self.server.reconfigure(now, config);
+                self.server.reconfigure(now, *config);
                 Ok(())
             }
         };

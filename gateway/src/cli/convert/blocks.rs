@@ -75,7 +75,8 @@ fn values_until_end(lines: &mut Lines) -> Vec<Line> {
         if text == "}" {
             break;
         }
-        let value = |part: &str| Line { number, key: String::new(), value: unquoted(part).to_owned() };
+        let value =
+            |part: &str| Line { number, key: String::new(), value: unquoted(part).to_owned() };
         values.extend(text.split(',').filter(|part| !part.trim().is_empty()).map(value));
     }
     values

@@ -7,9 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mapping::config::Profile;
 
-use super::draft::{
-    Draft, Family, Key, MapServer, Place, Probe, Range, SitePrefix, prefix,
-};
+use super::draft::{Draft, Family, Key, MapServer, Place, Probe, Range, SitePrefix, prefix};
 
 /// Reads a running configuration; what is not of LISP is passed over.
 pub(super) fn read(text: &str) -> Draft {
@@ -111,7 +109,11 @@ impl Reader {
                 let id = at.and_then(|at| rest.get(at + 1)?.parse().ok());
                 (self.instance_id, self.mode) = (id.unwrap_or(0), Mode::EidTable);
                 if rest.first() == Some(&"vrf") {
-                    self.note(number, words, "instances share one routing table here: see interfaces of [[eid]]");
+                    self.note(
+                        number,
+                        words,
+                        "instances share one routing table here: see interfaces of [[eid]]",
+                    );
                 }
                 return;
             }
@@ -212,7 +214,11 @@ impl Reader {
                 // An xTR asks for everything anyway; a PITR should not.
                 _ => {}
             },
-            _ => self.note(number, words, "the mapping system fills the map-cache, nothing else does"),
+            _ => self.note(
+                number,
+                words,
+                "the mapping system fills the map-cache, nothing else does",
+            ),
         }
     }
 
@@ -281,7 +287,8 @@ impl Reader {
         let clear = match *words {
             ["0", secret, ..] => Some(secret),
             [kind @ ("6" | "7"), _, ..] => {
-                let why = format!("type {kind} is not clear text: write the secret into the key file");
+                let why =
+                    format!("type {kind} is not clear text: write the secret into the key file");
                 self.draft.note(number, "key", why);
                 None
             }
@@ -349,7 +356,8 @@ impl Reader {
             self.draft.is_xtr = false;
         }
         for (theirs, ours) in &self.named {
-            self.draft.remark(format!("interface {theirs} is written as {ours}: write this host's"));
+            self.draft
+                .remark(format!("interface {theirs} is written as {ours}: write this host's"));
         }
         let weak = |key: &Key| key.algorithm == "hmac-sha-1-96";
         let of_sites = self.draft.sites.iter().flat_map(|site| &site.keys);

@@ -31,7 +31,9 @@ pub(super) fn read(text: &str) -> Draft {
         draft.probe = Some(None);
     }
     if draft.is_xtr {
-        draft.remark("name the site's interfaces in [[eid]] interfaces, so that their traffic is taken");
+        draft.remark(
+            "name the site's interfaces in [[eid]] interfaces, so that their traffic is taken",
+        );
     }
     draft
 }
@@ -70,7 +72,11 @@ fn command(draft: &mut Draft, line: &Line, inner: &[Node]) {
             draft.level = debug.then_some("debug");
         }
         "lisp user-account" => {
-            draft.note(line.number, &line.key, "the admin socket asks for no password: its group may use it");
+            draft.note(
+                line.number,
+                &line.key,
+                "the admin socket asks for no password: its group may use it",
+            );
         }
         key if key.starts_with("lisp ddt") || key.starts_with("lisp referral") => {
             draft.note(line.number, key, "write [ddt], see configs/mapping-ddt.toml");
@@ -86,7 +92,11 @@ fn enable(draft: &mut Draft, inner: &[Node]) {
             "map-server" | "map-resolver" => draft.is_mapping = true,
             "rtr" => {
                 draft.is_petr = true;
-                draft.note(one.number, said(&one), "write [rtr] eid-prefixes, and nat for xTRs behind NATs");
+                draft.note(
+                    one.number,
+                    said(&one),
+                    "write [rtr] eid-prefixes, and nat for xTRs behind NATs",
+                );
             }
             _ => draft.note(one.number, said(&one), "write [ddt], see configs/mapping-ddt.toml"),
         }
@@ -196,7 +206,9 @@ fn eid_prefix(draft: &mut Draft, inner: &[Node]) -> Option<(ipnet::IpNet, u32)> 
         match one.key.as_str() {
             "eid-prefix" => match prefix(&one.value) {
                 Some(prefix) => eid = Some(prefix),
-                None => draft.note(one.number, said(&one), "only addresses are EIDs of an xTR here"),
+                None => {
+                    draft.note(one.number, said(&one), "only addresses are EIDs of an xTR here")
+                }
             },
             "instance-id" => match one.value.parse() {
                 Ok(number) => instance_id = number,
@@ -251,17 +263,24 @@ fn map_cache(draft: &mut Draft, line: &Line, inner: &[Node]) {
             }
             "rloc" => {
                 let address = of("address");
-                rlocs.extend(address.map(|one| (one, number("priority", 1), number("weight", 100))));
+                rlocs
+                    .extend(address.map(|one| (one, number("priority", 1), number("weight", 100))));
             }
             key => draft.note(head.number, key, "no equivalent"),
         }
     }
     match everything && !rlocs.is_empty() {
-        true => rlocs.iter().for_each(|(one, priority, weight)| draft.petr(one, *priority, *weight)),
+        true => {
+            rlocs.iter().for_each(|(one, priority, weight)| draft.petr(one, *priority, *weight))
+        }
         // What is not known is asked for anyway.
         false if asks => {}
         false => {
-            draft.note(line.number, &line.key, "the mapping system fills the map-cache, nothing else does");
+            draft.note(
+                line.number,
+                &line.key,
+                "the mapping system fills the map-cache, nothing else does",
+            );
         }
     }
 }
@@ -282,7 +301,8 @@ fn site(draft: &mut Draft, line: &Line, inner: &[Node]) {
             },
             Node::Block(head, parts) if head.key == "allowed-prefix" => {
                 let parts = values(draft, parts);
-                let of = |key: &str| parts.iter().find(|one| one.key == key).map(|o| o.value.as_str());
+                let of =
+                    |key: &str| parts.iter().find(|one| one.key == key).map(|o| o.value.as_str());
                 forced |= of("force-proxy-reply").is_some_and(is_yes);
                 match of("eid-prefix").and_then(prefix) {
                     Some(prefix) => prefixes.push(SitePrefix {
@@ -290,7 +310,11 @@ fn site(draft: &mut Draft, line: &Line, inner: &[Node]) {
                         instance_id: of("instance-id").and_then(|id| id.parse().ok()).unwrap_or(0),
                         accept_more_specifics: of("accept-more-specifics").is_some_and(is_yes),
                     }),
-                    None => draft.note(head.number, &head.key, "write eid-names for distinguished names"),
+                    None => draft.note(
+                        head.number,
+                        &head.key,
+                        "write eid-names for distinguished names",
+                    ),
                 }
             }
             Node::Block(Line { key, .. }, parts) if key == "allowed-rloc" => {

@@ -23,7 +23,9 @@ pub(super) fn read(text: &str) -> Draft {
         }
     }
     if draft.is_xtr {
-        draft.remark("name the site's interfaces in [[eid]] interfaces, so that their traffic is taken");
+        draft.remark(
+            "name the site's interfaces in [[eid]] interfaces, so that their traffic is taken",
+        );
     }
     if !draft.map_servers.is_empty() || !draft.sites.is_empty() {
         draft.remark("HMAC-SHA-1 is weak: once both ends can, leave profile and algorithm out and give a new key");
@@ -61,12 +63,20 @@ fn mode(draft: &mut Draft, line: &Line) {
         "XTR" => draft.is_xtr = true,
         "MN" => {
             draft.is_xtr = true;
-            draft.note(line.number, said(line), "a mobile node is an xTR whose EID is on its own lo");
+            draft.note(
+                line.number,
+                said(line),
+                "a mobile node is an xTR whose EID is on its own lo",
+            );
         }
         "MS" | "MR" => draft.is_mapping = true,
         "RTR" => {
             draft.is_petr = true;
-            draft.note(line.number, said(line), "write [rtr] eid-prefixes, and nat for xTRs behind NATs");
+            draft.note(
+                line.number,
+                said(line),
+                "write [rtr] eid-prefixes, and nat for xTRs behind NATs",
+            );
         }
         _ => {
             draft.is_mapping = true;

@@ -80,7 +80,9 @@ impl<'a> Writer<'a> {
         self.router();
         let aggregates = match self.draft.aggregates.is_empty() {
             true => {
-                self.lack("eid-aggregates: the EID space is not told; write what is to be announced");
+                self.lack(
+                    "eid-aggregates: the EID space is not told; write what is to be announced",
+                );
                 vec!["203.0.113.0/24".parse().expect("a prefix")]
             }
             false => self.draft.aggregates.clone(),
@@ -275,7 +277,9 @@ impl<'a> Writer<'a> {
         let mut keys = Vec::new();
         for Key { id, secret, algorithm } in &site.keys {
             let file = self.key(&format!("site-{}", site.name), secret.as_ref());
-            keys.push(format!("{{ id = {id}, file = \"{file}\", algorithms = [\"{algorithm}\"] }}"));
+            keys.push(format!(
+                "{{ id = {id}, file = \"{file}\", algorithms = [\"{algorithm}\"] }}"
+            ));
         }
         if keys.is_empty() {
             let file = self.key(&format!("site-{}", site.name), None);
