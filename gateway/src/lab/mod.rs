@@ -14,7 +14,6 @@ pub(crate) mod keeper;
 pub mod link;
 pub mod namespace;
 mod nat;
-#[allow(dead_code, reason = "a scenario takes the pieces it needs")]
 pub(crate) mod network;
 pub mod offload;
 mod pcap;
@@ -22,7 +21,6 @@ pub(crate) mod pressure;
 pub(crate) mod privilege;
 pub(crate) mod probe;
 pub(crate) mod processes;
-#[allow(dead_code, reason = "a scenario takes the faults it needs")]
 pub(crate) mod relay;
 pub(crate) mod report;
 mod scenarios;
