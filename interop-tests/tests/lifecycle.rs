@@ -9,16 +9,17 @@
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use gateway::lab::namespace::Namespace;
-use interop_tests::daemon::Daemon;
+use interop_tests::daemon::{Daemon, program};
 use interop_tests::load::meter::waiting_time;
 use interop_tests::site::{Hosts, or_skip, wait_for_registrations};
 use mapping::admin::Query;
+use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use serde_json::Value;
 
@@ -26,7 +27,7 @@ const SITE_A: &str = r#"
 [[site]]
 name = "a"
 keys = [{ id = 1, file = "KEY" }]
-eid-prefixes = ["203.0.113.0/26"]
+eid-prefixes = [{ prefix = "203.0.113.0/26", accept-more-specifics = true }]
 "#;
 
 const SITE_B: &str = r#"
@@ -160,6 +161,60 @@ fn op_04_reloads_of_every_daemon_under_traffic_lose_no_packet() {
         .unwrap_or_else(|error| panic!("{error}\n{}\n{}", site.gateway.log(), site.xtr.log()));
 }
 
+#[test]
+fn op_02_verbs_ask_and_change_what_runs() {
+    let Some(site) = or_skip(Site::build()) else { return };
+    ask(&site)
+        .unwrap_or_else(|error| panic!("{error}\n{}\n{}", site.gateway.log(), site.xtr.log()));
+}
+
+fn ask(site: &Site) -> io::Result<()> {
+    let host = site.native.run(|| UdpSocket::bind("192.0.2.80:5000"))??;
+    host.send_to(&[0; PAYLOAD], "203.0.113.1:7000")?;
+    let cached = || -> io::Result<usize> {
+        Ok(site.gateway.ask(&Query::MapCache)?.as_array().map_or(0, Vec::len))
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while cached()? == 0 {
+        assert!(Instant::now() < deadline, "no mapping");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let says = |namespace: &Namespace, daemon: &Daemon, args: &[&str]| -> io::Result<String> {
+        let mut command = Command::new(program()?);
+        command.args(args).arg("--socket").arg(daemon.socket()).stdout(Stdio::piped());
+        let output = namespace.start(command)?.wait_with_output()?;
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (native, gateway) = (&site.native, &site.gateway);
+    let interfaces = says(native, gateway, &["show", "interfaces", "--json"])?;
+    let interfaces: Value = serde_json::from_str(&interfaces)?;
+    let used = |name: &str| {
+        let all = interfaces.as_array().into_iter().flatten();
+        let found = all.into_iter().find(|one| one["name"] == name);
+        found.map(|one| (one["uses"][0].clone(), one["state"].clone()))
+    };
+    assert_eq!(used("isthmus0"), Some(("tun".into(), "up".into())), "{interfaces}");
+    assert_eq!(used("core0"), Some(("rloc 198.51.100.1".into(), "up".into())), "{interfaces}");
+    let text = says(native, gateway, &["show", "config"])?;
+    assert!(text.contains("[pitr]\neid-aggregates = [\"203.0.113.0/24\"]\n"), "{text}");
+    assert_eq!(
+        says(native, gateway, &["clear", "map-cache", "203.0.113.1"])?,
+        "1 entry forgotten\n"
+    );
+    assert_eq!(cached()?, 0);
+    let own = says(&site.site, &site.xtr, &["lig", "self"])?;
+    assert!(own.contains("self: registered, with a locator of this host"), "{own}");
+    gateway.signal(Signal::SIGUSR1)?;
+    site.xtr.reload(&xtr(1))?;
+    wait_for_registrations(&site.mapping, 2)?;
+    let own = says(&site.site, &site.xtr, &["lig", "self", "--json"])?;
+    let own: Value = serde_json::from_str(&own)?;
+    let verdicts: Vec<_> = own.as_array().into_iter().flatten().map(|one| &one["ok"]).collect();
+    assert_eq!(verdicts, [true, true], "{own}");
+    Ok(())
+}
+
 fn run(site: &Site) -> io::Result<()> {
     let echo = site.site.run(|| UdpSocket::bind("203.0.113.1:7000"))??;
     setsockopt(&echo.as_fd(), RcvBufForce, &RECEIVE_BUFFER)?;
@@ -264,7 +319,8 @@ fn send(host: &UdpSocket, rate: u32, goes_on: &AtomicBool) -> u64 {
     while goes_on.load(Ordering::Relaxed) {
         let due = (start.elapsed().as_secs_f64() * f64::from(rate)) as u64;
         // What a busy machine made us miss is not made up for in one burst.
-        for _ in sent..due.min(sent + u64::from(rate / 200).max(1)) {
+        let missing = due.saturating_sub(sent).min(u64::from(rate / 200).max(1));
+        for _ in 0..missing {
             let mut payload = [0; PAYLOAD];
             payload[..8].copy_from_slice(&sent.to_be_bytes());
             // What the own kernel has no buffer for was not sent.

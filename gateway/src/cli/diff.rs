@@ -6,6 +6,7 @@ use clap::Args;
 use mapping::admin::Query;
 use serde_json::json;
 
+use super::again::Again;
 use super::check::print_warnings;
 use super::show::{self, DaemonChoice};
 use super::{BAD_CONFIGURATION, FAILED, Failure, complain, print, print_json};
@@ -30,11 +31,17 @@ pub(crate) struct DiffArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    again: Again,
+    #[command(flatten)]
     daemon: DaemonChoice,
 }
 
 /// Compares the file with what runs.
 pub(crate) fn run(args: &DiffArgs) -> Result<(), Failure> {
+    args.again.repeat(|| compare(args))
+}
+
+fn compare(args: &DiffArgs) -> Result<(), Failure> {
     let socket = args.daemon.socket()?;
     let view =
         client::ask(&socket, &Query::Config).map_err(|error| show::ask_failure(error, &socket))?;

@@ -24,8 +24,8 @@ fn level(node: &Node<'_>) -> Option<String> {
         node.error(&format!("{part:?} is no level"), INSTEAD);
         return None;
     }
-    if let Err(error) = EnvFilter::builder().parse(text) {
-        node.error(&format!("{text:?} is no level: {error}"), INSTEAD);
+    if EnvFilter::builder().parse(text).is_err() {
+        node.error(&format!("{text:?} is no level"), INSTEAD);
         return None;
     }
     Some(text.to_owned())

@@ -5,6 +5,7 @@ mod data;
 mod data_plane;
 mod gateway;
 mod locators;
+mod log;
 mod mapping;
 mod mobility;
 mod probe;

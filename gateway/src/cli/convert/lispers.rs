@@ -207,7 +207,7 @@ fn eid_prefix(draft: &mut Draft, inner: &[Node]) -> Option<(ipnet::IpNet, u32)> 
             "eid-prefix" => match prefix(&one.value) {
                 Some(prefix) => eid = Some(prefix),
                 None => {
-                    draft.note(one.number, said(&one), "only addresses are EIDs of an xTR here")
+                    draft.note(one.number, said(&one), "only addresses are EIDs of an xTR here");
                 }
             },
             "instance-id" => match one.value.parse() {
@@ -271,7 +271,9 @@ fn map_cache(draft: &mut Draft, line: &Line, inner: &[Node]) {
     }
     match everything && !rlocs.is_empty() {
         true => {
-            rlocs.iter().for_each(|(one, priority, weight)| draft.petr(one, *priority, *weight))
+            for (one, priority, weight) in &rlocs {
+                draft.petr(one, *priority, *weight);
+            }
         }
         // What is not known is asked for anyway.
         false if asks => {}
