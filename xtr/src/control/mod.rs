@@ -11,7 +11,7 @@
 //! | `resolver_watch` | whether any Map-Resolver answers |
 //! | `hint` | what ICMP says of an RLOC, until a probe says better |
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
-//! | `heard` | remote ITRs that send to us |
+//! | `heard`, `former` | remote ITRs that send to us; RLOCs that data went to until lately |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `reconfigure` | another configuration of the own side, in one step |
 //! | `database` | own mappings, which come and go |
@@ -35,6 +35,7 @@ mod database;
 mod echo_nonce;
 mod etr;
 mod explain;
+mod former;
 mod forwarding;
 mod heard;
 mod hint;
@@ -76,6 +77,7 @@ use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
 use database::Database;
 use etr::Registration;
+use former::Former;
 use heard::Heard;
 use itr::Lookups;
 use limit::TokenBucket;
@@ -267,6 +269,7 @@ pub struct ControlPlane {
     replies: ReplyLimiter,
     solicitor: Solicitor,
     heard: Heard,
+    former: Former,
     subscriptions: Subscriptions,
     /// In a trusted core.
     trust: Option<Box<Trust>>,
@@ -318,6 +321,7 @@ impl ControlPlane {
             replies: ReplyLimiter::new(now),
             solicitor: Solicitor::new(now),
             heard: Heard::default(),
+            former: Former::default(),
             subscriptions: Subscriptions::new(now, register_nonce_base),
             trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core, now))),
             nat: None,
