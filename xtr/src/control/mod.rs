@@ -6,7 +6,7 @@
 //! | `locator` | what is known of every remote RLOC; which locators carry traffic |
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
-//! | `probe`, `probe_schedule`, `round_trip` | RLOC-probes sent and their answers; when; how long they took |
+//! | `probe`, `probe_schedule`, `round_trip`, `loss` | RLOC-probes sent and their answers; when; how long they took; how many get lost |
 //! | `ways` | from which own RLOC a remote one is reached |
 //! | `resolver_watch` | whether any Map-Resolver answers |
 //! | `hint` | what ICMP says of an RLOC, until a probe says better |
@@ -42,6 +42,7 @@ mod hint;
 mod itr;
 mod limit;
 mod locator;
+mod loss;
 mod map_cache;
 mod mobility;
 mod moves;
