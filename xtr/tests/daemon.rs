@@ -716,3 +716,38 @@ fn a_reload_takes_over_all_of_a_configuration_or_nothing() {
         mapping_system.abort();
     });
 }
+
+#[test]
+fn dy_01_what_a_gateway_changed_on_its_interface_is_undone_even_after_a_crash() {
+    use xtr::config::GatewayMac;
+    use xtr::host::lan::{Gateways, Mac};
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let setting = |name: &str| {
+            let path = format!("/proc/sys/net/ipv4/conf/lan0/{name}");
+            std::fs::read_to_string(path).expect("a setting").trim().to_owned()
+        };
+        std::fs::write("/proc/sys/net/ipv4/conf/lan0/arp_announce", "1").expect("set");
+        let settings = || [setting("arp_ignore"), setting("arp_announce")];
+        let gateway = GatewayMac {
+            interface: "lan0".to_owned(),
+            mac: Mac([0, 0, 0x5e, 0, 1, 1]),
+            addresses: vec![ip("172.16.4.1")],
+        };
+        let before = settings();
+        for crashes in 0..3 {
+            for _ in 0..crashes {
+                let left = Gateways::install(handle.clone(), std::slice::from_ref(&gateway)).await;
+                drop(left.expect("installed"));
+                assert_eq!(settings(), ["1", "2"]);
+            }
+            let again = Gateways::install(handle.clone(), std::slice::from_ref(&gateway)).await;
+            again.expect("installed").remove().await;
+            assert_eq!(settings(), before, "after {crashes} crashes");
+        }
+        // The next run has no gateway any more.
+        drop(Gateways::install(handle.clone(), &[gateway]).await.expect("installed"));
+        Gateways::install(handle.clone(), &[]).await.expect("nothing to do");
+        assert_eq!(settings(), before);
+    });
+}

@@ -9,10 +9,12 @@
 //! | `neighbours` | what the kernel finds out |
 //! | `host_routes` | routes to hosts that are here, and to those that left |
 //! | `gateway_mac` | the gateway that is the same at every site |
+//! | `backlog` | changes that a slow kernel has yet to make |
 //! | `watch` | the task that owns all of it |
 //!
 //! A host that arrives is seen by its first frame: neighbour tables alone would miss it, for the kernel learns nothing from an announcement
 //! of somebody it does not know.
+mod backlog;
 pub mod frames;
 pub mod gateway_mac;
 pub mod host_routes;
@@ -25,9 +27,10 @@ mod watch;
 pub use frames::Mac;
 pub use gateway_mac::Gateways;
 
+use backlog::Backlog;
 use ipnet::IpNet;
 use rtnetlink::Handle;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -74,6 +77,18 @@ pub enum Change {
     Probe(IpAddr, Vec<String>),
 }
 
+impl Change {
+    /// Which host it is about.
+    pub const fn address(&self) -> IpAddr {
+        match self {
+            Self::Here(address, _)
+            | Self::Away(address)
+            | Self::Forget(address)
+            | Self::Probe(address, _) => *address,
+        }
+    }
+}
+
 /// A dynamic-EID range on the site's links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
@@ -104,6 +119,7 @@ pub(crate) struct Counters {
     too_many: AtomicU64,
     answers: AtomicU64,
     failures: AtomicU64,
+    lost: AtomicU64,
 }
 
 impl Counters {
@@ -118,7 +134,7 @@ pub struct Lan {
     seen: mpsc::Receiver<Seen>,
     changes: mpsc::Sender<Change>,
     /// Changes that wait until the kernel has made those before.
-    backlog: VecDeque<Change>,
+    backlog: Backlog,
     counters: Arc<Counters>,
     task: JoinHandle<()>,
 }
@@ -144,7 +160,7 @@ impl Lan {
         };
         let watch = watch::Watch::begin(handle, config, gateways, (tun, ends)).await?;
         let task = tokio::spawn(watch.run());
-        Ok(Self { seen, changes, backlog: VecDeque::new(), counters, task })
+        Ok(Self { seen, changes, backlog: Backlog::default(), counters, task })
     }
 
     /// The next host seen. Cancel-safe.
@@ -156,7 +172,7 @@ impl Lan {
                     None => std::future::pending().await,
                 },
                 permit = self.changes.reserve(), if !self.backlog.is_empty() => {
-                    let (Ok(permit), Some(change)) = (permit, self.backlog.pop_front()) else {
+                    let (Ok(permit), Some(change)) = (permit, self.backlog.pop()) else {
                         self.backlog.clear();
                         continue;
                     };
@@ -168,23 +184,29 @@ impl Lan {
 
     /// Has the host's routing follow, soon; changes are made in order.
     pub fn apply(&mut self, change: Change) {
-        if !self.backlog.is_empty() {
-            return self.backlog.push_back(change);
-        }
-        if let Err(mpsc::error::TrySendError::Full(change)) = self.changes.try_send(change) {
-            self.backlog.push_back(change);
+        let waiting = if self.backlog.is_empty() {
+            match self.changes.try_send(change) {
+                Err(mpsc::error::TrySendError::Full(change)) => change,
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
+            }
+        } else {
+            change
+        };
+        if !self.backlog.push(waiting) {
+            Counters::count(&self.counters.lost);
         }
     }
 
     /// By name, for `show counters`.
     pub fn counters(&self) -> BTreeMap<String, u64> {
-        let Counters { heard, not_sane, too_many, answers, failures } = &*self.counters;
+        let Counters { heard, not_sane, too_many, answers, failures, lost } = &*self.counters;
         [
             ("hosts_heard", heard),
             ("host_frames_not_sane", not_sane),
             ("host_frames_rate_limited", too_many),
             ("proxy_answers_sent", answers),
             ("host_changes_failed", failures),
+            ("host_changes_lost", lost),
         ]
         .into_iter()
         .map(|(name, counter)| (name.to_owned(), counter.load(Ordering::Relaxed)))

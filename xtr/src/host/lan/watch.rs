@@ -2,7 +2,7 @@
 use super::frames::{self, Mac, Saying};
 use super::gateway_mac::{Gateways, station};
 use super::host_routes::HostRoutes;
-use super::leases::LeaseFile;
+use super::leases::{self, LeaseFile, News};
 use super::neighbours::{self, Neighbours, Reachable};
 use super::responder::{Action, Place, Responder, Segment};
 use super::sightings::{Sightings, Verdict, Watched};
@@ -23,8 +23,6 @@ const FRAME: usize = 512;
 const QUEUE: usize = 512;
 /// After an error of a socket: its interface is down.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often files of leases are looked at.
-const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 /// How many hosts that were here before us are asked whether they still are.
 const MAX_REMEMBERED: usize = 1024;
 
@@ -58,7 +56,7 @@ pub(super) struct Watch {
     sightings: Sightings,
     responder: Responder,
     routes: HostRoutes,
-    leases: Vec<LeaseFile>,
+    leases: mpsc::Receiver<io::Result<News>>,
     frames: mpsc::Receiver<(u32, Saying)>,
     neighbours: Neighbours,
     remembered: Vec<Reachable>,
@@ -99,7 +97,7 @@ impl Watch {
             ),
             responder: Responder::new(segments(config, &links, gateways)),
             routes: HostRoutes::begin(handle.clone(), tun, &prefixes).await?,
-            leases: config.leases.iter().map(|path| LeaseFile::new(path)).collect(),
+            leases: leases::follow(config.leases.iter().map(|p| LeaseFile::new(p)).collect())?,
             neighbours: Neighbours::listen(indexes.clone())?,
             remembered: neighbours::remembered(&handle, &indexes).await?,
             ranges: config.ranges.clone(),
@@ -112,8 +110,6 @@ impl Watch {
 
     /// Until nobody sends changes any more; then every route is removed.
     pub(super) async fn run(mut self) {
-        let mut leases = tokio::time::interval(LEASE_INTERVAL);
-        leases.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for host in std::mem::take(&mut self.remembered).into_iter().take(MAX_REMEMBERED) {
             self.ask(host.address, None);
         }
@@ -132,7 +128,7 @@ impl Watch {
                 },
                 Some((interface, saying)) = self.frames.recv() => self.heard(interface, &saying),
                 reachable = self.neighbours.next() => self.reachable(reachable),
-                _ = leases.tick(), if !self.leases.is_empty() => self.read_leases(),
+                Some(news) = self.leases.recv() => self.take_leases(news),
                 () = timeout => self.responder.handle_timeout(Instant::now()),
             }
             self.act();
@@ -247,21 +243,19 @@ impl Watch {
         }
     }
 
-    fn read_leases(&mut self) {
-        for at in 0..self.leases.len() {
-            match self.leases[at].poll() {
-                Ok(news) => {
-                    for address in news.found.into_iter().take(MAX_REMEMBERED) {
-                        self.ask(address, None);
-                    }
-                    for address in news.granted {
-                        self.granted(address);
-                    }
+    fn take_leases(&mut self, news: io::Result<News>) {
+        match news {
+            Ok(news) => {
+                for address in news.found.into_iter().take(MAX_REMEMBERED) {
+                    self.ask(address, None);
                 }
-                Err(error) => {
-                    Counters::count(&self.ends.counters.failures);
-                    tracing::warn!(%error, "cannot read the leases of the DHCP server");
+                for address in news.granted {
+                    self.granted(address);
                 }
+            }
+            Err(error) => {
+                Counters::count(&self.ends.counters.failures);
+                tracing::warn!(%error, "cannot read the leases of the DHCP server");
             }
         }
     }
