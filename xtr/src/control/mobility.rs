@@ -169,6 +169,12 @@ impl Mobility {
         (eid == prefix.first()).then_some(index)
     }
 
+    /// The locator-set of a range.
+    pub(super) fn locator_set_of(&self, range: &EidPrefix) -> Option<&Vec<String>> {
+        let found = self.ranges.iter().find(|known| known.range == *range);
+        found.map(|range| &range.locator_set)
+    }
+
     pub(super) fn is_away(&self, prefix: &EidPrefix) -> bool {
         self.away.contains_key(prefix)
     }
@@ -316,7 +322,7 @@ impl ControlPlane {
             heard_seconds: Some(seconds(here.heard)),
             detected_by: Some(here.how.name().to_owned()),
             interface: here.interface.clone(),
-            rlocs: self.own.reachable().collect(),
+            rlocs: self.rlocs_of(prefix),
             registration: self.registration_of(prefix),
             held_seconds: None,
         });
@@ -337,6 +343,13 @@ impl ControlPlane {
                 .map(|until| until.saturating_duration_since(now).as_secs()),
         });
         here.chain(away).collect()
+    }
+
+    /// The own RLOCs that a host that is here is reached at.
+    fn rlocs_of(&self, prefix: &EidPrefix) -> Vec<IpAddr> {
+        let locators = self.own_record(*prefix, None).locators.into_iter();
+        let used = locators.filter(|locator| locator.reachable && locator.priority != 255);
+        used.filter_map(|locator| locator.address.rloc()).collect()
     }
 
     /// The next change that the host side is to make.

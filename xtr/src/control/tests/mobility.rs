@@ -174,3 +174,18 @@ fn dy_04_two_routers_that_have_the_host_at_the_other_both_ask() {
     let request = ecm.map_request().expect("a Map-Request");
     assert_eq!(request.records[0].eid, mapping::wire::EidField::from(prefix("172.16.4.7/32")));
 }
+
+#[test]
+fn dy_01_a_host_is_shown_at_the_locators_of_its_range() {
+    let config = ControlConfig { rlocs: vec![own("a", OWN_V4), own("b", "192.0.2.2")], ..config() };
+    let mut node = Node::new(config);
+    let only_b = DynamicRange { locator_set: vec!["b".to_owned()], ..range(false) };
+    node.control.set_dynamic_ranges(node.now, &[only_b]);
+    node.control.handle_host(node.now, &seen("172.16.4.7", Detection::Arp));
+    assert_eq!(node.control.mobility_view(node.now)[0].rlocs, [ip("192.0.2.2")]);
+    let traffic = crate::counters::Traffic { packets: 1, octets: 9 };
+    let arrived = ["192.0.2.2", OWN_V4].map(|at| (prefix("172.16.4.0/24"), ip(at), traffic));
+    let view = node.control.traffic_view(&arrived);
+    let is_locator: Vec<bool> = view.arrived.iter().map(|one| one.locator.is_some()).collect();
+    assert_eq!(is_locator, [true, false]);
+}
