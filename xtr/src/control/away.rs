@@ -34,11 +34,11 @@ pub(super) struct Away {
     /// Its timer.
     pub(super) due: Instant,
     /// How it was found when it was here.
-    was: Option<Detection>,
+    pub(super) was: Option<Detection>,
     /// It was seen here, but has moved too often: it is asked for a sign of life when that is over.
     pub(super) was_refused: bool,
     /// The Map-Servers were told that it is not here, though they had not said so.
-    disowned: bool,
+    pub(super) disowned: bool,
 }
 
 impl ControlPlane {

@@ -69,13 +69,65 @@ impl Gateways {
     pub async fn install(handle: Handle, configs: &[GatewayMac]) -> io::Result<Self> {
         let mut gateways = Self { handle, links: Vec::new() };
         gateways.remove_leftovers().await?;
-        for config in configs {
-            if let Err(error) = gateways.add(config).await {
-                gateways.remove().await;
-                return Err(error);
-            }
+        if let Err(error) = gateways.extend_to(configs).await {
+            gateways.remove().await;
+            return Err(error);
         }
         Ok(gateways)
+    }
+
+    /// Makes those that are not there yet, and gives the others the addresses that they lack. One with another MAC is made anew.
+    ///
+    /// # Errors
+    /// What the kernel said; what was done until then stays.
+    pub async fn extend_to(&mut self, configs: &[GatewayMac]) -> io::Result<()> {
+        for config in configs {
+            let GatewayMac { interface, mac, addresses } = config;
+            let at = self.links.iter().position(|link| link.config.interface == *interface);
+            match at {
+                Some(at) if self.links[at].config.mac == *mac => {
+                    for address in addresses {
+                        if !self.links[at].config.addresses.contains(address) {
+                            let index = self.links[at].index;
+                            let what = format!("give the gateway {mac} on {interface} {address}");
+                            let assigned = self.assign(index, *address).await;
+                            assigned.map_err(|error| netlink_error(&what, &error))?;
+                            self.links[at].config.addresses.push(*address);
+                        }
+                    }
+                }
+                _ => {
+                    if let Some(at) = at {
+                        let other = self.links.remove(at);
+                        self.remove_one(other).await;
+                    }
+                    self.add(config).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes those, and the addresses, that are not among these; what is gone already is no error.
+    pub async fn shrink_to(&mut self, configs: &[GatewayMac]) {
+        for mut link in std::mem::take(&mut self.links) {
+            let is_same = |wanted: &&GatewayMac| {
+                (&wanted.interface, wanted.mac) == (&link.config.interface, link.config.mac)
+            };
+            let Some(wanted) = configs.iter().find(is_same) else {
+                self.remove_one(link).await;
+                continue;
+            };
+            for address in &link.config.addresses {
+                if !wanted.addresses.contains(address)
+                    && let Err(error) = self.unassign(link.index, *address).await
+                {
+                    tracing::debug!(%error, %address, "address of a gateway was gone");
+                }
+            }
+            link.config.clone_from(wanted);
+            self.links.push(link);
+        }
     }
 
     /// Every gateway.
@@ -85,12 +137,16 @@ impl Gateways {
 
     /// Removes them, and gives the interfaces their settings back.
     pub async fn remove(&mut self) {
-        for link in self.links.drain(..) {
-            if let Err(error) = self.handle.link().del(link.index).execute().await {
-                tracing::debug!(%error, link.name, "gateway was gone");
-            }
-            give_back(link.parent, &link.before);
+        for link in std::mem::take(&mut self.links) {
+            self.remove_one(link).await;
         }
+    }
+
+    async fn remove_one(&self, link: GatewayLink) {
+        if let Err(error) = self.handle.link().del(link.index).execute().await {
+            tracing::debug!(%error, link.name, "gateway was gone");
+        }
+        give_back(link.parent, &link.before);
     }
 
     async fn add(&mut self, config: &GatewayMac) -> io::Result<()> {
@@ -126,6 +182,15 @@ impl Gateways {
             request.message_mut().attributes.push(flags);
         }
         request.execute().await
+    }
+
+    async fn unassign(&self, index: u32, address: IpAddr) -> Result<(), rtnetlink::Error> {
+        let addresses = self.handle.address().get().set_link_index_filter(index);
+        let mut found = addresses.set_address_filter(address).execute();
+        while let Some(message) = found.try_next().await? {
+            self.handle.address().del(message).execute().await?;
+        }
+        Ok(())
     }
 
     /// Removes what an earlier run left that died without a word, and gives its interfaces their settings back.

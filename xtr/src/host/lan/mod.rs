@@ -36,7 +36,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Hosts seen that wait for the control plane; what comes beyond is counted, and seen again.
@@ -128,11 +128,16 @@ impl Counters {
     }
 }
 
+/// What another configuration needs, open.
+pub struct Prepared(Box<watch::Setup>);
+
 /// The links, watched.
 #[derive(Debug)]
 pub struct Lan {
+    handle: Handle,
     seen: mpsc::Receiver<Seen>,
     changes: mpsc::Sender<Change>,
+    renewals: mpsc::Sender<watch::Renewal>,
     /// Changes that wait until the kernel has made those before.
     backlog: Backlog,
     counters: Arc<Counters>,
@@ -152,15 +157,36 @@ impl Lan {
     ) -> io::Result<Self> {
         let (seen_sender, seen) = mpsc::channel(SEEN);
         let (changes, change_receiver) = mpsc::channel(CHANGES);
+        let (renewals, renewal_receiver) = mpsc::channel(1);
         let counters = Arc::new(Counters::default());
         let ends = watch::Ends {
             seen: seen_sender,
             changes: change_receiver,
+            renewals: renewal_receiver,
             counters: Arc::clone(&counters),
         };
-        let watch = watch::Watch::begin(handle, config, gateways, (tun, ends)).await?;
+        let watch = watch::Watch::begin(handle.clone(), config, gateways, (tun, ends)).await?;
         let task = tokio::spawn(watch.run());
-        Ok(Self { seen, changes, backlog: Backlog::default(), counters, task })
+        Ok(Self { handle, seen, changes, renewals, backlog: Backlog::default(), counters, task })
+    }
+
+    /// Opens what another configuration needs; [`Self::renew`] puts it in force.
+    ///
+    /// # Errors
+    /// What the kernel said; nothing has changed then.
+    pub async fn prepare(&self, config: &LanConfig, gateways: &Gateways) -> io::Result<Prepared> {
+        let setup = watch::Setup::open(&self.handle, config, gateways, &self.counters).await?;
+        Ok(Prepared(Box::new(setup)))
+    }
+
+    /// Watches the links of another configuration; routes to hosts that are here stay, as do answers for those that are away. Changes applied
+    /// afterwards are made under the new one.
+    pub async fn renew(&mut self, Prepared(setup): Prepared) {
+        let (done, is_done) = oneshot::channel();
+        if self.renewals.send(watch::Renewal { setup, done }).await.is_ok() {
+            // A panic of the task has been printed.
+            let _ = is_done.await;
+        }
     }
 
     /// The next host seen. Cancel-safe.
@@ -222,7 +248,7 @@ impl Lan {
 
     /// Stops watching and removes every route to a host.
     pub async fn finish(self) {
-        drop((self.changes, self.seen));
+        drop((self.changes, self.seen, self.renewals));
         // A panic of the task has been printed.
         let _ = self.task.await;
     }
