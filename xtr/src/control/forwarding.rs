@@ -126,6 +126,9 @@ impl ControlPlane {
     pub(super) fn remove_entry(&mut self, _now: Instant, prefix: &EidPrefix) {
         let Some(entry) = self.cache.remove(prefix) else { return };
         self.host_is_not_away(prefix);
+        if let Verdict::Encapsulate(set) = &entry.verdict {
+            self.note_former(*prefix, set, None);
+        }
         for candidate in entry.mapping.locators() {
             self.untrack(candidate.address, |locator| {
                 locator.users.remove(prefix);
@@ -259,6 +262,9 @@ impl ControlPlane {
             return;
         }
         (entry.verdict, entry.to_petr, entry.used_before) = (verdict.clone(), to_petr, last_used);
+        if let Some(before) = before {
+            self.note_former(prefix, &before, Some(&verdict));
+        }
         self.fib_updates.push_back(FibUpdate::Insert(prefix, verdict));
     }
 

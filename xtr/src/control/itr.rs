@@ -39,7 +39,7 @@ pub(super) enum Purpose {
     SmrInvoked,
     /// For a subscription, or to renew one (RFC 9437 §5).
     Subscribe,
-    /// A host of a dynamic-EID range is away: is it still (DY-04)?
+    /// A host of a dynamic-EID range is away: is it still (DY-04)? Or: which hosts of an own EID-prefix are?
     Away,
 }
 
@@ -613,7 +613,9 @@ impl ControlPlane {
         // A request for a cached prefix asks whether it still exists; a miss asks nothing about its neighbours.
         let was_cached = self.cache.get(&requested).is_some();
         for (prefix, record) in records {
-            if self.host_looked_up(now, requested, *prefix, record) {
+            if self.host_looked_up(now, requested, *prefix, record)
+                || self.is_of_own(&requested, prefix)
+            {
                 continue;
             }
             if record.ttl_minutes == 0 {

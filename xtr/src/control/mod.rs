@@ -6,17 +6,17 @@
 //! | `locator` | what is known of every remote RLOC; which locators carry traffic |
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
-//! | `probe`, `probe_schedule`, `round_trip` | RLOC-probes sent and their answers; when; how long they took |
+//! | `probe`, `probe_schedule`, `round_trip`, `loss` | RLOC-probes sent and their answers; when; how long they took; how many get lost |
 //! | `ways` | from which own RLOC a remote one is reached |
 //! | `resolver_watch` | whether any Map-Resolver answers |
 //! | `hint` | what ICMP says of an RLOC, until a probe says better |
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
-//! | `heard` | remote ITRs that send to us |
+//! | `heard`, `former` | remote ITRs that send to us; RLOCs that data went to until lately |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `reconfigure` | another configuration of the own side, in one step |
 //! | `database` | own mappings, which come and go |
 //! | `nat` | whether own RLOCs are behind NATs, and the RTR that carries through; `rtr`: carrying others through theirs |
-//! | `mobility`, `away`, `moves` | hosts of dynamic-EID ranges that come and go; those that are elsewhere; how often they may move |
+//! | `mobility`, `away`, `moves`, `ranges` | hosts of dynamic-EID ranges that come and go; those that are elsewhere; how often they may move; other ranges |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
@@ -35,12 +35,14 @@ mod database;
 mod echo_nonce;
 mod etr;
 mod explain;
+mod former;
 mod forwarding;
 mod heard;
 mod hint;
 mod itr;
 mod limit;
 mod locator;
+mod loss;
 mod map_cache;
 mod mobility;
 mod moves;
@@ -51,6 +53,7 @@ mod path_mtu;
 mod path_probe;
 mod probe;
 mod probe_schedule;
+mod ranges;
 mod reconfigure;
 mod resolver_watch;
 mod round_trip;
@@ -76,6 +79,7 @@ use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
 use database::Database;
 use etr::Registration;
+use former::Former;
 use heard::Heard;
 use itr::Lookups;
 use limit::TokenBucket;
@@ -267,6 +271,7 @@ pub struct ControlPlane {
     replies: ReplyLimiter,
     solicitor: Solicitor,
     heard: Heard,
+    former: Former,
     subscriptions: Subscriptions,
     /// In a trusted core.
     trust: Option<Box<Trust>>,
@@ -318,6 +323,7 @@ impl ControlPlane {
             replies: ReplyLimiter::new(now),
             solicitor: Solicitor::new(now),
             heard: Heard::default(),
+            former: Former::default(),
             subscriptions: Subscriptions::new(now, register_nonce_base),
             trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core, now))),
             nat: None,
