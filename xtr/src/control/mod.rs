@@ -5,6 +5,7 @@
 //! | `map_cache` | EID-prefix to mapping, expiry, bound |
 //! | `locator` | what is known of every remote RLOC; which locators carry traffic |
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
+//! | `stranded` | mappings without a usable locator, which are doubted |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
 //! | `probe`, `probe_schedule`, `round_trip`, `loss` | RLOC-probes sent and their answers; when; how long they took; how many get lost |
 //! | `ways` | from which own RLOC a remote one is reached |
@@ -62,6 +63,7 @@ mod secure;
 mod show;
 mod smr;
 mod status_bits;
+mod stranded;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -104,6 +106,7 @@ use smr::Solicitor;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
+use stranded::Stranded;
 use subscribe::Subscriptions;
 use trust::Trust;
 
@@ -252,6 +255,7 @@ pub struct ControlPlane {
     clock_zero: Instant,
     rng: StdRng,
     cache: MapCache,
+    stranded: Stranded,
     petrs: Vec<Candidate>,
     locator_tables: LocatorTables,
     locators: BTreeMap<IpAddr, Locator>,
@@ -305,6 +309,7 @@ impl ControlPlane {
             names: BTreeMap::new(),
             rng: StdRng::from_seed(seed),
             cache: MapCache::new(config.map_cache_limit),
+            stranded: Stranded::default(),
             petrs: Vec::new(),
             locator_tables: LocatorTables::default(),
             locators: BTreeMap::new(),
@@ -456,6 +461,7 @@ impl ControlPlane {
                 Due::Refresh(prefix) => self.refresh_if_used(now, prefix),
             }
         }
+        self.run_stranded(now);
         self.run_subscriptions(now);
         self.run_trust(now);
         self.run_lookups(now);
@@ -474,6 +480,7 @@ impl ControlPlane {
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.cache.next_timeout(),
+            self.stranded.next_timeout(),
             self.lookups.next_timeout(),
             self.resolver_watch.next_timeout(),
             self.next_probe(),
@@ -556,7 +563,7 @@ impl ControlPlane {
     /// once. `clock` is the clock of [`LocatorSet::last_used`](crate::fib::LocatorSet), whole seconds.
     pub fn set_own_rloc(&mut self, now: Instant, rloc: IpAddr, up: bool, clock: u32) {
         if self.own.set_up(rloc, up) {
-            self.own_side_changed();
+            self.own_side_changed(now);
             self.look_for_nats(now);
             self.register_change(now);
             let changed = self.prefixes_at(rloc);
