@@ -75,7 +75,7 @@ mod ways;
 pub use database::{Origin as MappingOrigin, OwnMapping};
 pub use mobility::{Detection, HostChange, HostGone, HostSeen};
 
-use crate::config::{ControlConfig, Endpoint, MapServer, Role};
+use crate::config::{ControlConfig, Endpoint, MapServer, Peer, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
 use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
@@ -92,7 +92,7 @@ use mapping::discard::{Discard, DiscardCounters};
 use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
-use mapping::wire::{CONTROL_PORT, Message, Tolerance, XtrIdentity};
+use mapping::wire::{CONTROL_PORT, Message, Tolerance, WireError, XtrIdentity};
 use mobility::Mobility;
 use nat::Nat;
 use own::OwnRlocs;
@@ -371,7 +371,12 @@ impl ControlPlane {
             return self.discard(Discard::SourceMartian);
         }
         let tolerance = self.tolerance(from.ip());
-        match Message::parse_with(payload, tolerance) {
+        let mut parsed = Message::parse_with(payload, tolerance);
+        if parsed == Err(WireError::JsonLength) && self.may_miscount_json(from.ip()) {
+            self.count("json_lengths_mended");
+            parsed = Message::parse_with(payload, Tolerance { json_length: true, ..tolerance });
+        }
+        match parsed {
             Err(error) => self.discard(error.into()),
             Ok(Message::MapRequest(request)) if request.smr => self.handle_smr(now, &request),
             Ok(Message::MapRequest(request)) if !request.probe && self.requires_protection() => {
@@ -651,15 +656,24 @@ impl ControlPlane {
 
     /// What is relaxed for whoever sends from there: a Map-Server of lispers.net forwards Map-Requests without inner checksum (EC-03).
     fn tolerance(&self, from: IpAddr) -> Tolerance {
+        let zero_inner_checksum = self.is_map_server_of_lispers_net(from);
+        Tolerance { zero_inner_checksum, ..Tolerance::NONE }
+    }
+
+    /// Whether whoever sends from there may give JSON LCAFs a wrong Length (CW-20).
+    fn may_miscount_json(&self, from: IpAddr) -> bool {
+        let is_peer = |peer: &Peer| {
+            peer.profile == Profile::LispersNet && peer.prefix.contains(&from.to_canonical())
+        };
+        self.config.peers.iter().any(is_peer) || self.is_map_server_of_lispers_net(from)
+    }
+
+    fn is_map_server_of_lispers_net(&self, from: IpAddr) -> bool {
         let is_lispers_net = |server: &MapServer| {
             server.profile == Profile::LispersNet
                 && self.addresses_of(&server.endpoint).contains(&from)
         };
-        if self.config.map_servers.iter().any(is_lispers_net) {
-            Tolerance { zero_inner_checksum: true, ..Tolerance::default() }
-        } else {
-            Tolerance::default()
-        }
+        self.config.map_servers.iter().any(is_lispers_net)
     }
 
     /// Own EID-prefixes are delivered, never encapsulated (EN-24).
