@@ -22,8 +22,8 @@ packet lost, or nothing is: a mistake, or a key that cannot change while the dae
 as SIGHUP, which says in the log what became of it. What would change: isthmus diff FILE. To try first: isthmus apply.
 
 At run time may change
-  of an xTR     [[eid]], priority, weight, mpriority and mweight of its rlocs, map-servers, map-resolvers, use-petr,
-                proxy-itrs, probe, lisp-sec, record-ttl, registration-interval, proxy-reply, merge, timeout-by-ttl,
+  of an xTR     [[eid]], [[dynamic-eid]], priority, weight, mpriority and mweight of its rlocs, map-servers,
+                map-resolvers, use-petr, proxy-itrs, probe, lisp-sec, record-ttl, registration-interval, proxy-reply, merge, timeout-by-ttl,
                 map-cache-limit
   of a gateway  the EID-prefixes of [pitr], [petr] and [rtr], whose packets it takes, announce.after, announce.drain and
                 announce.withdraw-when-unhealthy, map-resolvers, probe, lisp-sec, map-cache-limit

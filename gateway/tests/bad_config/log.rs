@@ -16,9 +16,7 @@ fn a_level_that_is_none_is_told_in_every_role() {
         refused_offline(
             file,
             &with("xtr=loud"),
-            &[&format!(
-                "{file}:{line}: log.level: \"xtr=loud\" is no level; {instead}"
-            )],
+            &[&format!("{file}:{line}: log.level: \"xtr=loud\" is no level; {instead}")],
         );
     }
     refused_offline(

@@ -32,7 +32,13 @@ impl MapServer {
     /// concerned are told, as of any other that ends.
     pub fn reconfigure(&mut self, now: Instant, config: MappingConfig) {
         self.subscriptions.reconfigure(&config);
+        let relaxed = self.clients.loosened();
         self.clients = Clients::new(config.clients);
+        for client in self.clients.loosened() {
+            if !relaxed.contains(&client) {
+                self.event(Event::LooseClient(client));
+            }
+        }
         self.itr_keys = ItrKeys::new(config.lisp_sec);
         self.rtrs = Rtrs::new(config.rtrs);
         self.registration_timeout = config.registration_timeout;
