@@ -23,10 +23,10 @@ as SIGHUP, which says in the log what became of it. What would change: isthmus d
 
 At run time may change
   of an xTR     [[eid]], [[dynamic-eid]], priority, weight, mpriority and mweight of its rlocs, map-servers,
-                map-resolvers, use-petr, proxy-itrs, probe, lisp-sec, record-ttl, registration-interval, proxy-reply, merge, timeout-by-ttl,
-                map-cache-limit
+                map-resolvers, use-petr, proxy-itrs, peers, probe, lisp-sec, record-ttl, registration-interval,
+                proxy-reply, merge, timeout-by-ttl, map-cache-limit
   of a gateway  the EID-prefixes of [pitr], [petr] and [rtr], whose packets it takes, announce.after, announce.drain and
-                announce.withdraw-when-unhealthy, map-resolvers, probe, lisp-sec, map-cache-limit
+                announce.withdraw-when-unhealthy, map-resolvers, peers, probe, lisp-sec, map-cache-limit
   of mapping    [[site]] with keys and locators, [[subscriber]], [subscriptions], [lisp-sec], [nat], clients,
                 registration-timeout
   of each       name, [log], and what is in the key files.

@@ -23,9 +23,10 @@ impl ControlPlane {
             self.config.use_petr.clone_from(&config.use_petr);
             self.refresh_petrs(now);
             // With the last PETR, or without the first, other mappings may be bridged than those that were.
-            self.own_side_changed();
+            self.own_side_changed(now);
         }
         self.config.proxy_itrs.clone_from(&config.proxy_itrs);
+        self.config.peers.clone_from(&config.peers);
         if self.config.probe != config.probe {
             self.take_probe(now, config.probe);
         }
