@@ -185,8 +185,14 @@ impl DiscardCounters {
 
     /// The counters above zero, as `show drops` prints them.
     pub fn non_zero(&self) -> Vec<DropCount> {
+        let mut all = self.all();
+        all.retain(|drop| drop.count > 0);
+        all
+    }
+
+    /// Every counter.
+    pub fn all(&self) -> Vec<DropCount> {
         self.iter()
-            .filter(|&(_, count)| count > 0)
             .map(|(reason, count)| DropCount {
                 reason: reason.name().to_owned(),
                 count,

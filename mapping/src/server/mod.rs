@@ -5,6 +5,7 @@ mod ddt;
 mod durable;
 mod event;
 mod kept;
+mod measure;
 mod names;
 mod nat;
 mod notify;

@@ -8,10 +8,10 @@
 //! - a host that was here and is said to be elsewhere is asked for a sign of life: whoever answers is here, and registered again;
 //! - the mapping system is asked for every host that is away once in a while, and at once when a packet for it would go back to where it
 //!   came from. A request that the Map-Server hands to us says that it has the host here, which it is told not to be so.
-use super::ControlPlane;
 use super::itr::Purpose;
 use super::map_cache::{Mapping, lifetime};
 use super::mobility::{Detection, HostChange, HostSeen};
+use super::{ControlPlane, Event};
 use mapping::eid::{Eid, EidPrefix};
 use mapping::wire::EidRecord;
 use std::net::IpAddr;
@@ -152,6 +152,7 @@ impl ControlPlane {
         }
         self.mobility.remove_here(&prefix);
         self.count("dynamic_eids_moved_away");
+        self.event(Event::HostAway(prefix));
         let away = Away {
             range,
             since: now,

@@ -63,7 +63,13 @@ impl ControlPlane {
         let returned = self.offered_again(&prefix, &mapping);
         let petrs = &self.petrs;
         let is_petr = |address| petrs.iter().any(|petr| petr.address == address);
+        let entries = self.cache.len();
         self.cache.insert(now, prefix, mapping, expires, is_petr);
+        self.count(if self.cache.len() > entries {
+            "map_cache_added"
+        } else {
+            "map_cache_updated"
+        });
         for address in after {
             self.track(now, address, |locator| {
                 locator.users.insert(prefix);
@@ -125,6 +131,7 @@ impl ControlPlane {
     /// Removes an entry from the map-cache and the forwarding table.
     pub(super) fn remove_entry(&mut self, _now: Instant, prefix: &EidPrefix) {
         let Some(entry) = self.cache.remove(prefix) else { return };
+        self.count("map_cache_removed");
         self.host_is_not_away(prefix);
         for candidate in entry.mapping.locators() {
             self.untrack(candidate.address, |locator| {

@@ -3,6 +3,7 @@ use super::start::underlay_without_native;
 use super::{Daemon, lan};
 use crate::config::{HostConfig, Intake, OwnRloc, RouterConfig};
 use crate::policy::Policy;
+use mapping::recorder::Told;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -27,6 +28,10 @@ impl Daemon {
         let Reload { mut config, policy: wanted, reply } = reload;
         lan::include(&self.gateways, &mut config);
         let outcome = self.take_over(policy, Arc::new(wanted), config).await;
+        self.record.tell(match &outcome {
+            Ok(()) => Told::info("reload", "configuration", "taken over"),
+            Err(why) => Told::warning("reload-refused", "configuration", why),
+        });
         // Whoever asked may be gone by now.
         let _ = reply.send(outcome);
     }
