@@ -59,7 +59,9 @@ fn page() -> String {
 fn table(page: &mut String, meanings: impl Iterator<Item = Meaning>) {
     *page += "| counter | metric | what it means |\n|---|---|---|\n";
     for meaning in meanings {
-        let label = meaning.label.map_or_else(String::new, |(name, value)| format!("{{{name}=\"{value}\"}}"));
+        let label = meaning
+            .label
+            .map_or_else(String::new, |(name, value)| format!("{{{name}=\"{value}\"}}"));
         let metric = format!("`isthmus_{}{}{label}`", meaning.metric, total(meaning.kind));
         row(page, &[meaning.counter, &metric, meaning.help]);
     }
@@ -86,5 +88,8 @@ fn op_01_the_page_of_counters_is_what_the_code_says() {
         fs::write(&path, &wanted).expect("written");
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == wanted, "COUNTERS.md is old: {WRITE}=1 cargo test -p gateway --test counters_page");
+    assert!(
+        found == wanted,
+        "COUNTERS.md is old: {WRITE}=1 cargo test -p gateway --test counters_page"
+    );
 }

@@ -142,9 +142,12 @@ pub const CONTROL: &[Meaning] = &[
     counter("protected_map_requests_sent", "Map-Requests sent with LISP-SEC."),
     counter("protected_map_replies_sent", "Map-Replies sent with LISP-SEC."),
     counter("protected_map_replies_received", "Map-Replies verified by LISP-SEC."),
-    counter(
-        "lisp_sec_downgrades",
-        "Lookups repeated without LISP-SEC: no ETR of the EID-prefix can sign.",
+    called(
+        counter(
+            "lisp_sec_downgrades",
+            "Lookups repeated without LISP-SEC: no ETR of the EID-prefix can sign.",
+        ),
+        "lisp_security_downgrades",
     ),
     counter("subscriptions_acknowledged", "Subscriptions acknowledged by a Map-Server."),
     counter("subscriptions_refused", "Subscriptions refused by a Map-Server."),
@@ -210,7 +213,10 @@ pub const CONTROL: &[Meaning] = &[
     counter("data_map_notifies_received", "Data-Map-Notifies that an RTR brought."),
     counter("map_registers_relayed", "Map-Registers relayed to a Map-Server, by an RTR."),
     counter("data_map_notifies_sent", "Data-Map-Notifies sent to xTRs behind NATs, by an RTR."),
-    counter("status_bits_changes", "Changes of Locator-Status-Bits heeded, in a trusted core."),
+    called(
+        counter("status_bits_changes", "Changes of Locator-Status-Bits heeded, in a trusted core."),
+        "locator_status_changes",
+    ),
     counter(
         "stale_map_versions",
         "Packets with an old version of an own mapping, in a trusted core.",

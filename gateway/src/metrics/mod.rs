@@ -11,7 +11,7 @@ use mapping::admin::DropCount;
 use mapping::telemetry::{HistogramView, MetricsView};
 use mapping::view::StatusView;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -107,6 +107,25 @@ enum Value {
     Histogram(HistogramView),
 }
 
+impl Value {
+    fn encode(&self, metric: &mut MetricEncoder<'_>, kind: Kind) -> fmt::Result {
+        match (self, kind) {
+            (Self::Whole(value), Kind::Counter) => {
+                metric.encode_counter::<NoLabelSet, _, u64>(value, None)
+            }
+            (Self::Float(value), Kind::Counter) => {
+                metric.encode_counter::<NoLabelSet, _, u64>(value, None)
+            }
+            (Self::Whole(value), Kind::Gauge) => metric.encode_gauge(value),
+            (Self::Float(value), Kind::Gauge) => metric.encode_gauge(value),
+            (Self::Histogram(view), _) => {
+                let (sum, buckets) = in_seconds(view);
+                metric.encode_histogram::<NoLabelSet>(sum, view.count, &buckets, None)
+            }
+        }
+    }
+}
+
 impl Family {
     fn is_histogram(&self) -> bool {
         matches!(self.values.first(), Some((_, Value::Histogram(_))))
@@ -138,20 +157,10 @@ impl Collector for Families {
             };
             let mut metric = encoder.encode_descriptor(name, &family.help, None, kind)?;
             for (labels, value) in &family.values {
-                let mut one = metric.encode_family(labels)?;
-                match (value, family.kind) {
-                    (Value::Whole(value), Kind::Counter) => {
-                        one.encode_counter::<NoLabelSet, _, u64>(value, None)?;
-                    }
-                    (Value::Float(value), Kind::Counter) => {
-                        one.encode_counter::<NoLabelSet, _, u64>(value, None)?;
-                    }
-                    (Value::Whole(value), Kind::Gauge) => one.encode_gauge(value)?,
-                    (Value::Float(value), Kind::Gauge) => one.encode_gauge(value)?,
-                    (Value::Histogram(view), _) => {
-                        let (sum, buckets) = in_seconds(view);
-                        one.encode_histogram::<NoLabelSet>(sum, view.count, &buckets, None)?;
-                    }
+                if labels.is_empty() {
+                    value.encode(&mut metric, family.kind)?;
+                } else {
+                    value.encode(&mut metric.encode_family(labels)?, family.kind)?;
                 }
             }
         }
@@ -163,7 +172,7 @@ impl Collector for Families {
 fn in_seconds(view: &HistogramView) -> (f64, Vec<(f64, u64)>) {
     let seconds = |micros: u64| micros as f64 / 1e6;
     let bounded: u64 = view.buckets.iter().map(|(_, count)| count).sum();
-    let beyond = (f64::MAX, view.count.saturating_sub(bounded));
+    let beyond = (f64::INFINITY, view.count.saturating_sub(bounded));
     let buckets = view.buckets.iter().map(|(bound, count)| (seconds(*bound), *count));
     (seconds(view.sum_micros), buckets.chain([beyond]).collect())
 }

@@ -26,8 +26,15 @@ fn view() -> MetricsView {
         help: String::new(),
     };
     let mut counters = CounterSnapshot::default().by_name();
-    let encapsulated = counters.remove("encapsulated").expect("a counter");
-    counters.insert("pitr_encap".to_owned(), encapsulated + 5);
+    let own = [
+        ("encapsulated", "pitr_encap"),
+        ("decapsulated", "petr_decap"),
+        ("reencapsulated", "rtr_reencap"),
+    ];
+    for (general, own) in own {
+        let count = counters.remove(general).expect("a counter");
+        counters.insert(own.to_owned(), count + 5);
+    }
     MetricsView {
         status: StatusView {
             role: "gateway".to_owned(),
@@ -65,8 +72,8 @@ fn values_are_in_base_units_with_labels() {
     has(&text, "isthmus_locator_probes_sent_total{rloc=\"192.0.2.1\"} 4.0");
     has(&text, "isthmus_build_info{role=\"gateway\",name=\"pxtr\\\"1\",version=\"0.1.0\"} 1");
     has(&text, "# TYPE isthmus_forwarding_convergence_seconds histogram");
-    has(&text, "isthmus_forwarding_convergence_seconds_bucket{le=\"1e-5\"} 0");
-    has(&text, "isthmus_forwarding_convergence_seconds_bucket{le=\"2.5e-5\"} 1");
+    has(&text, "isthmus_forwarding_convergence_seconds_bucket{le=\"0.00001\"} 0");
+    has(&text, "isthmus_forwarding_convergence_seconds_bucket{le=\"0.000025\"} 1");
     has(&text, "isthmus_forwarding_convergence_seconds_bucket{le=\"+Inf\"} 2");
     has(&text, "isthmus_forwarding_convergence_seconds_count 2");
     // What never happened is there too.
@@ -202,7 +209,8 @@ fn every_name() -> BTreeSet<String> {
         .collect();
     let histogram = Histogram::new(INSIDE).view();
     let histograms = catalogue::HISTOGRAMS.iter();
-    router.histograms = histograms.map(|(name, _)| ((*name).to_owned(), histogram.clone())).collect();
+    router.histograms =
+        histograms.map(|(name, _)| ((*name).to_owned(), histogram.clone())).collect();
     let mut server = view();
     server.status.role = "mapping".to_owned();
     let counts = mapping::server::Count::ALL.iter().map(|count| count.name());

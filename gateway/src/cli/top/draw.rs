@@ -12,6 +12,8 @@ use crate::cli::columns::Align;
 const ROWS_AS_TEXT: usize = 15;
 /// Lines around the rows of a table: its border and its header.
 const AROUND: usize = 3;
+/// Between two columns.
+const SPACING: u16 = 2;
 /// Of the notes of `show status`, so many are on the screen.
 const NOTES: usize = 3;
 
@@ -23,7 +25,7 @@ pub(super) fn frame(screen: &mut ratatui::Frame<'_>, frame: &Frame) {
         Constraint::Length(head),
         Constraint::Length(upper),
         Constraint::Fill(rows_of(&main_rows(frame))),
-        Constraint::Fill(rows_of(&[frame.drops.rows.len()])),
+        Constraint::Fill(rows_of(&[2 * frame.drops.rows.len()])),
         Constraint::Fill(rows_of(&[frame.events.rows.len()])),
     ])
     .areas(screen.area());
@@ -39,7 +41,7 @@ pub(super) fn height(frame: &Frame) -> u16 {
     let upper = frame.traffic.rows.len().max(frame.churn.rows.len()) + AROUND;
     let rest = [
         rows_of(&main_rows(frame)),
-        rows_of(&[frame.drops.rows.len()]),
+        rows_of(&[2 * frame.drops.rows.len()]),
         rows_of(&[frame.events.rows.len()]),
     ];
     lines(head(frame).len() + upper) + rest.iter().sum::<u16>()
@@ -94,8 +96,9 @@ fn section(screen: &mut ratatui::Frame<'_>, area: Rect, section: &Section) {
         return screen.render_widget(said, area);
     }
     let room = usize::from(area.height).saturating_sub(AROUND);
-    let rows = section.rows.iter().take(room);
-    let shown: Vec<&(Mood, Vec<String>)> = rows.collect();
+    let shown: Vec<&(Mood, Vec<String>)> = section.rows.iter().take(room).collect();
+    let widths = widths(section, &shown);
+    let last = last_width(area, &widths);
     let cell = |at: usize, text: &str| {
         let alignment = match section.columns[at].1 {
             Align::Left => Alignment::Left,
@@ -106,13 +109,47 @@ fn section(screen: &mut ratatui::Frame<'_>, area: Rect, section: &Section) {
     let header = section.columns.iter().enumerate().map(|(at, (name, _))| cell(at, name));
     let header = Row::new(header).style(Style::new().add_modifier(Modifier::BOLD));
     let row = |(mood, cells): &&(Mood, Vec<String>)| {
-        Row::new(cells.iter().enumerate().map(|(at, text)| cell(at, text))).style(style(*mood))
+        let (mut cells, mut height) = (cells.clone(), 1);
+        if let Some(text) = cells.last_mut().filter(|_| section.wraps && last > 0) {
+            (*text, height) = wrapped(text, last);
+        }
+        let cells = cells.iter().enumerate().map(|(at, text)| cell(at, text));
+        Row::new(cells).height(height).style(style(*mood))
     };
-    let table = Table::new(shown.iter().map(row), widths(section, &shown))
+    let table = Table::new(shown.iter().map(row), widths)
         .header(header)
-        .column_spacing(2)
+        .column_spacing(SPACING)
         .block(block);
     screen.render_widget(table, area);
+}
+
+/// What is left for the last column; 0 if that does not have the rest.
+fn last_width(area: Rect, widths: &[Constraint]) -> usize {
+    let taken = widths.iter().map(|width| match width {
+        Constraint::Length(width) => width + SPACING,
+        _ => 0,
+    });
+    let has_rest = matches!(widths.last(), Some(Constraint::Fill(_)));
+    let left = area.width.saturating_sub(2).saturating_sub(taken.sum());
+    if has_rest { usize::from(left) } else { 0 }
+}
+
+/// `text` in lines of so many columns, and how many lines that are.
+fn wrapped(text: &str, columns: usize) -> (String, u16) {
+    let (mut lines, mut column, mut count) = (String::with_capacity(text.len()), 0, 1);
+    for word in text.split(' ') {
+        let width = word.chars().count();
+        if column > 0 && column + 1 + width > columns {
+            lines.push('\n');
+            (column, count) = (0, count + 1);
+        } else if column > 0 {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += width;
+    }
+    (lines, count)
 }
 
 /// As wide as what is in it; the last column has the rest.

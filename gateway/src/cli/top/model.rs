@@ -52,6 +52,8 @@ pub(super) struct Section {
     pub(super) rows: Vec<(Mood, Vec<String>)>,
     /// What is said when there is no row.
     pub(super) empty: &'static str,
+    /// Whether the last column may go on in further lines.
+    pub(super) wraps: bool,
 }
 
 /// How a row is to look.
@@ -147,6 +149,7 @@ fn traffic(rates: &Rates<'_>) -> Section {
         columns: &[("", Left), ("packets/s", Right), ("bit/s", Right), ("packets", Right)],
         rows: rows.into(),
         empty: "",
+        wraps: false,
     }
 }
 
@@ -178,7 +181,7 @@ fn churn(rates: &Rates<'_>) -> Section {
         rates.level("lookups_outstanding"),
         rates.level("held")
     );
-    Section { title, columns: RATE_COLUMNS, rows, empty: "" }
+    Section { title, columns: RATE_COLUMNS, rows, empty: "", wraps: false }
 }
 
 fn messages(rates: &Rates<'_>) -> Section {
@@ -192,7 +195,7 @@ fn messages(rates: &Rates<'_>) -> Section {
             ("discarded", "messages_discarded"),
         ],
     );
-    Section { title: "Messages".to_owned(), columns: RATE_COLUMNS, rows, empty: "" }
+    Section { title: "Messages".to_owned(), columns: RATE_COLUMNS, rows, empty: "", wraps: false }
 }
 
 fn registry(rates: &Rates<'_>) -> Section {
@@ -212,7 +215,7 @@ fn registry(rates: &Rates<'_>) -> Section {
         rates.level("registrations"),
         rates.level("subscriptions")
     );
-    Section { title, columns: RATE_COLUMNS, rows, empty: "" }
+    Section { title, columns: RATE_COLUMNS, rows, empty: "", wraps: false }
 }
 
 fn eid(instance: u32, prefix: ipnet::IpNet) -> String {
@@ -260,6 +263,7 @@ fn eids(before: &Seen, now: &Seen) -> Section {
         ],
         rows: rows.collect(),
         empty: "Nothing was encapsulated yet.",
+        wraps: false,
     }
 }
 
@@ -287,13 +291,13 @@ fn sites(sites: &[SiteView]) -> Section {
         ],
         rows: sites.iter().map(row).collect(),
         empty: "No site is configured.",
+        wraps: false,
     }
 }
 
 fn locators(locators: &[LocatorView]) -> Section {
     let is_up = |view: &LocatorView| {
-        matches!(view.state, LocatorState::Up | LocatorState::Unprobed)
-            && view.unusable.is_none()
+        matches!(view.state, LocatorState::Up | LocatorState::Unprobed) && view.unusable.is_none()
     };
     let up = locators.iter().filter(|view| is_up(view)).count();
     let mut sorted: Vec<&LocatorView> = locators.iter().collect();
@@ -321,6 +325,7 @@ fn locators(locators: &[LocatorView]) -> Section {
         ],
         rows: sorted.iter().map(row).collect(),
         empty: "No locator: the map-cache is empty.",
+        wraps: false,
     }
 }
 
@@ -349,18 +354,15 @@ fn drops(before: &Seen, now: &Seen) -> Section {
         columns: &[("Reason", Left), ("per s", Right), ("total", Right), ("What it means", Left)],
         rows: rows.collect(),
         empty: "Nothing was dropped.",
+        wraps: true,
     }
 }
 
 fn events(events: &[EventView]) -> Section {
     let row = |event: &EventView| {
         let seconds = event.unix_milliseconds / 1_000;
-        let time = format!(
-            "{:02}:{:02}:{:02}",
-            seconds / 3_600 % 24,
-            seconds / 60 % 60,
-            seconds % 60
-        );
+        let time =
+            format!("{:02}:{:02}:{:02}", seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
         let mood = if event.severity > Severity::Info { Mood::Bad } else { Mood::Usual };
         (mood, vec![time, event.kind.clone(), event.subject.clone(), event.cause.clone()])
     };
@@ -369,6 +371,7 @@ fn events(events: &[EventView]) -> Section {
         columns: &[("Time", Left), ("Event", Left), ("Subject", Left), ("Cause", Left)],
         rows: events.iter().rev().map(row).collect(),
         empty: "Nothing happened yet.",
+        wraps: false,
     }
 }
 

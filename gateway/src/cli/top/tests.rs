@@ -74,7 +74,11 @@ fn seen(at: Instant, packets: u64) -> Seen {
             ("map_cache_added".to_owned(), 2 + packets / 1_000),
         ]),
         drops: vec![
-            drop("hop_limit_exceeded", 3, "TTL or Hop Limit ran out."),
+            drop(
+                "hop_limit_exceeded",
+                3,
+                &format!("TTL or Hop Limit {}ran out.", "very ".repeat(20)),
+            ),
             drop("no_usable_locator", packets / 10, "Every locator is down."),
         ],
         locators: vec![
@@ -111,14 +115,15 @@ fn op_01_a_frame_has_traffic_churn_eids_locators_drops_and_events() {
         "isthmus top: xtr-a (xtr), version 0.1.0, uptime 1d02h, NOT healthy",
         "  RLOC 198.51.100.11 is down.",
         "from native side     2.50 k  20.0 M     3500",
-        "added         2      5",
+        "added          2      5",
         "Map-cache: 2 entries, 0 lookups under way, 0 packets held",
         "203.0.113.0/26         2.50 k  20.0 M  3.50 M  encapsulate",
-        "198.51.100.13  down   01:00:00         -     60/61  RLOC-probes go unanswered",
+        "198.51.100.13  down   01:00:00         -     60/61  RLOC-probes go u",
         "198.51.100.12  up     01:00:00  1.234 ms     60/61",
         "no_usable_locator     250    350  Every locator is down.",
         "15:04:05  rloc-down  198.51.100.13  RLOC-probes go unanswered",
         "Locators: 1 of 2 up",
+        "very ran out.",
     ];
     for line in expected {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
