@@ -190,6 +190,11 @@ impl DiscardCounters {
         all
     }
 
+    /// By name, beside other counters: with `control_` before it.
+    pub fn as_counters(&self) -> impl Iterator<Item = (String, u64)> {
+        self.iter().map(|(reason, count)| (format!("control_{reason}"), count))
+    }
+
     /// Every counter.
     pub fn all(&self) -> Vec<DropCount> {
         self.iter()

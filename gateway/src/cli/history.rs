@@ -24,7 +24,7 @@ use crate::metrics::catalogue::{self, Kind};
 The daemon keeps every counter every 2 s for 10 minutes, every 30 s for 2 hours, and every 5 min for a day: at most 3.4 MB. What comes
 and goes (map_cache_entries, ...) is shown as it was, not per second.")]
 pub(crate) struct HistoryArgs {
-    /// Counters, as isthmus show counters names them; without one, a summary of all that moved
+    /// Counters, as isthmus show counters names them; drop_ or control_ and a reason of isthmus show drops; without one, a summary of all that moved
     #[arg(value_name = "COUNTER")]
     counters: Vec<String>,
     /// Print the answer as JSON

@@ -11,7 +11,8 @@ impl Daemon {
     /// Takes a sample of every counter when it is time.
     pub(super) fn keep_record(&mut self, now: Instant) {
         if self.recorder.poll_timeout() <= now {
-            let counters = self.counters();
+            let mut counters = self.counters();
+            counters.extend(self.server.discards().as_counters());
             self.recorder.handle_timeout(now, || counters);
         }
     }

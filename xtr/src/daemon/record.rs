@@ -61,7 +61,8 @@ impl Daemon {
         if self.record.next_timeout() > now {
             return;
         }
-        let counters = self.counters();
+        let mut counters = self.counters();
+        counters.extend(self.control.discards().as_counters());
         self.record.recorder.handle_timeout(now, || counters);
         let silent = self.control.resolvers_silent_since(now).is_some();
         if std::mem::replace(&mut self.record.silent, silent) != silent {
