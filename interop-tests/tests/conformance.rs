@@ -133,7 +133,7 @@ fn page(
     let mut page = format!(
         "# Conformance\n\n\
          Made by `ISTHMUS_WRITE_PAGES=1 cargo test -p interop-tests --test conformance` from the names of the tests and `requirements.tsv`. A test that begins \
-         with a requirement's number shows that it is met; \"not done\" says that no test claims to. Sources without a word before them are RFCs.\n\n\
+         with a requirement's number is there to show that it is met; \"not done\" says that no test claims to. Sources without a word before them are RFCs.\n\n\
          {done} of {} requirements have a test.\n",
         requirements.len()
     );

@@ -43,9 +43,18 @@ impl Recorder {
         }
     }
 
-    /// Keeps an event.
+    /// Keeps an event, unless there were too many of its kind.
     pub fn tell(&mut self, now: Instant, told: Told) {
-        self.events.add(now, told);
+        if self.events.admits(now, told.kind) {
+            self.events.keep(now, told);
+        }
+    }
+
+    /// As [`Self::tell`], for what comes so often that it is put into words only if it is kept.
+    pub fn tell_of(&mut self, now: Instant, kind: &'static str, told: impl FnOnce() -> Told) {
+        if self.events.admits(now, kind) {
+            self.events.keep(now, told());
+        }
     }
 
     /// The answer to `isthmus history`.

@@ -79,6 +79,9 @@ pub(super) fn summary(view: &HistoryView) -> String {
         rows.push(row);
     }
     let known = finest.age_milliseconds.first().map_or(0, |age| age / 1_000);
+    if rows.is_empty() {
+        return format!("No counter moved in the last {}.\n", clock(known));
+    }
     format!(
         "Per second in the last 2 s, 30 s, 5 min, and the most in any 2 s of the last {}; =N is a level, as it was then\n\n{}",
         clock(known),
@@ -227,6 +230,8 @@ map_cache_entries    2   =1    =1      -     2  00:00:00
 native_in_packets  790   10    10      -   100  00:00:38
 ";
         assert_eq!(summary(&recorded(&[])), expected);
+        let still = summary(&recorded(&["drop_no_usable_locator"]));
+        assert_eq!(still, "No counter moved in the last 00:01:00.\n");
     }
 
     #[test]

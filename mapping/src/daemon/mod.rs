@@ -240,8 +240,8 @@ impl Daemon {
             server.recycle(payload);
         }
         while let Some(event) = self.server.poll_event() {
-            if let Some(told) = record::told(&event) {
-                self.recorder.tell(now, told);
+            if let Some(kind) = record::kind(&event) {
+                self.recorder.tell_of(now, kind, || record::told(kind, &event));
             }
             self.log.write(now, &event);
         }

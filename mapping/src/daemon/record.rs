@@ -32,52 +32,62 @@ impl Daemon {
     }
 }
 
-/// What is kept of an event; of noise that anybody can make, nothing: it is counted.
-pub(super) fn told(event: &Event) -> Option<Told> {
+/// What kind of event it is; of noise that anybody can make, none: it is counted.
+pub(super) const fn kind(event: &Event) -> Option<&'static str> {
     Some(match event {
-        Event::Registered { site, prefix, source } => {
-            Told::info("registered", prefix, format!("site {site}, by {source}"))
-        }
-        Event::Changed { site, prefix, source } => {
-            Told::info("registration-changed", prefix, format!("site {site}, by {source}"))
-        }
-        Event::Withdrawn { site, prefix, source } => {
-            Told::info("registration-withdrawn", prefix, format!("site {site}, by {source}"))
-        }
-        Event::Expired { site, prefix, source } => Told::warning(
-            "registration-expired",
-            prefix,
-            format!("site {site}, not refreshed by {source}"),
-        ),
-        Event::Refused(refusal) => told_of_refusal("registration-refused", refusal),
-        Event::NotRestored(refusal) => told_of_refusal("registration-not-restored", refusal),
-        Event::Name { site, name, source, change } => {
-            let kind = match change {
-                NameChange::Registered => "registered",
-                NameChange::Changed => "registration-changed",
-                NameChange::Withdrawn => "registration-withdrawn",
-                NameChange::Expired => "registration-expired",
-            };
-            Told::info(kind, name, format!("site {site}, by {source}"))
-        }
-        Event::WeakAlgorithm { site } => {
-            Told::warning("weak-algorithm", site, "may register with HMAC-SHA-1")
-        }
-        Event::LooseProfile { site, profile, loosened } => {
-            Told::warning("loose-profile", site, format!("{profile}: {loosened}"))
-        }
-        Event::NotifyUnacknowledged { prefix, destination } => {
-            Told::warning("map-notify-unacknowledged", prefix, format!("by {destination}"))
-        }
-        Event::LookupFailed { asked, node, reason } => {
-            Told::warning("lookup-failed", asked, format!("last at {node}: {reason}"))
-        }
-        Event::Subscribed { prefix, xtr } => Told::info("subscribed", prefix, format!("by {xtr}")),
-        Event::Unsubscribed { prefix, xtr, why } => {
-            Told::info("unsubscribed", prefix, format!("{xtr}: {why}"))
-        }
+        Event::Registered { .. } => "registered",
+        Event::Changed { .. } => "registration-changed",
+        Event::Withdrawn { .. } => "registration-withdrawn",
+        Event::Expired { .. } => "registration-expired",
+        Event::Refused(_) => "registration-refused",
+        Event::NotRestored(_) => "registration-not-restored",
+        Event::Name { change, .. } => match change {
+            NameChange::Registered => "registered",
+            NameChange::Changed => "registration-changed",
+            NameChange::Withdrawn => "registration-withdrawn",
+            NameChange::Expired => "registration-expired",
+        },
+        Event::WeakAlgorithm { .. } => "weak-algorithm",
+        Event::LooseProfile { .. } => "loose-profile",
+        Event::NotifyUnacknowledged { .. } => "map-notify-unacknowledged",
+        Event::LookupFailed { .. } => "lookup-failed",
+        Event::Subscribed { .. } => "subscribed",
+        Event::Unsubscribed { .. } => "unsubscribed",
         Event::Discarded { .. } => return None,
     })
+}
+
+/// What is kept of an event of this kind.
+pub(super) fn told(kind: &'static str, event: &Event) -> Told {
+    match event {
+        Event::Registered { site, prefix, source }
+        | Event::Changed { site, prefix, source }
+        | Event::Withdrawn { site, prefix, source } => {
+            Told::info(kind, prefix, format!("site {site}, by {source}"))
+        }
+        Event::Expired { site, prefix, source } => {
+            Told::warning(kind, prefix, format!("site {site}, not refreshed by {source}"))
+        }
+        Event::Refused(refusal) | Event::NotRestored(refusal) => told_of_refusal(kind, refusal),
+        Event::Name { site, name, source, .. } => {
+            Told::info(kind, name, format!("site {site}, by {source}"))
+        }
+        Event::WeakAlgorithm { site } => Told::warning(kind, site, "may register with HMAC-SHA-1"),
+        Event::LooseProfile { site, profile, loosened } => {
+            Told::warning(kind, site, format!("{profile}: {loosened}"))
+        }
+        Event::NotifyUnacknowledged { prefix, destination } => {
+            Told::warning(kind, prefix, format!("by {destination}"))
+        }
+        Event::LookupFailed { asked, node, reason } => {
+            Told::warning(kind, asked, format!("last at {node}: {reason}"))
+        }
+        Event::Subscribed { prefix, xtr } => Told::info(kind, prefix, format!("by {xtr}")),
+        Event::Unsubscribed { prefix, xtr, why } => {
+            Told::info(kind, prefix, format!("{xtr}: {why}"))
+        }
+        Event::Discarded { source, reason } => Told::info(kind, source, reason),
+    }
 }
 
 fn told_of_refusal(kind: &'static str, refusal: &Refusal) -> Told {

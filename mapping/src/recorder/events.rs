@@ -115,14 +115,20 @@ impl Events {
         }
     }
 
-    /// Keeps an event, unless there were too many of its kind.
-    pub fn add(&mut self, now: Instant, mut told: Told) {
-        let pace = self.paces.entry(told.kind).or_default();
-        if !pace.bucket.take(now, Rate::new(PER_SECOND, AT_ONCE)) {
+    /// Whether there is room for one more of this kind now; if not, it is counted as left out.
+    pub fn admits(&mut self, now: Instant, kind: &'static str) -> bool {
+        let pace = self.paces.entry(kind).or_default();
+        let admitted = pace.bucket.take(now, Rate::new(PER_SECOND, AT_ONCE));
+        if !admitted {
             pace.left_out += 1;
-            return;
         }
-        let left_out = std::mem::take(&mut pace.left_out);
+        admitted
+    }
+
+    /// Keeps an event that was admitted.
+    pub fn keep(&mut self, now: Instant, mut told: Told) {
+        let left_out = self.paces.get_mut(told.kind).map(|pace| std::mem::take(&mut pace.left_out));
+        let left_out = left_out.unwrap_or_default();
         cut(&mut told.subject);
         cut(&mut told.cause);
         if self.kept.len() >= MOST_EVENTS {

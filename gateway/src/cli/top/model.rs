@@ -176,7 +176,7 @@ fn churn(rates: &Rates<'_>) -> Section {
         ],
     );
     let title = format!(
-        "Map-cache: {} entries, {} lookups under way, {} packets held",
+        "Map-cache: {} entries, {} lookups, {} packets held",
         rates.level("map_cache_entries"),
         rates.level("lookups_outstanding"),
         rates.level("held")
@@ -210,9 +210,8 @@ fn registry(rates: &Rates<'_>) -> Section {
         ],
     );
     let title = format!(
-        "Registry: {} EID-prefixes, {} registrations, {} subscriptions",
+        "Registry: {} EID-prefixes, {} subscriptions",
         rates.level("eid_prefixes_registered"),
-        rates.level("registrations"),
         rates.level("subscriptions")
     );
     Section { title, columns: RATE_COLUMNS, rows, empty: "", wraps: false }

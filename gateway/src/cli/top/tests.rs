@@ -116,7 +116,7 @@ fn op_01_a_frame_has_traffic_churn_eids_locators_drops_and_events() {
         "  RLOC 198.51.100.11 is down.",
         "from native side     2.50 k  20.0 M     3500",
         "added          2      5",
-        "Map-cache: 2 entries, 0 lookups under way, 0 packets held",
+        "Map-cache: 2 entries, 0 lookups, 0 packets held",
         "203.0.113.0/26         2.50 k  20.0 M  3.50 M  encapsulate",
         "198.51.100.13  down   01:00:00         -     60/61  RLOC-probes go u",
         "198.51.100.12  up     01:00:00  1.234 ms     60/61",
