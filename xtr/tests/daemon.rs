@@ -89,6 +89,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
         probe: Some(ProbeConfig::default()),
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
+        peers: Vec::new(),
         timeout_by_ttl: false,
         proxy_reply: false,
         map_cache_limit: 1000,

@@ -31,6 +31,7 @@ mod mapping;
 mod nat;
 mod node;
 mod overlap;
+mod peers;
 mod report;
 mod router;
 mod secret;

@@ -36,7 +36,7 @@ use crate::limits::{Rate, Recent, Scatter, ScatteredBuckets};
 use crate::resolver::{Clients, Forwards, ItrKeys, OwnAddresses, is_martian};
 use crate::timers;
 use crate::transmit::Transmit;
-use crate::wire::{CONTROL_PORT, Message};
+use crate::wire::{CONTROL_PORT, Message, Tolerance, WireError};
 
 pub use durable::StateError;
 pub use event::{Event, NameChange, Refusal, Subject};
@@ -102,13 +102,15 @@ impl MapServer {
             let (site, loosened) = (site.name.clone(), profile.loosened()?);
             Some(Event::LooseProfile { site, profile: profile.name(), loosened })
         });
-        let events = weak.chain(loose).collect();
+        let clients = Clients::new(config.clients.clone());
+        let relaxed = clients.loosened().into_iter().map(Event::LooseClient);
+        let events = weak.chain(loose).chain(relaxed).collect();
         Self {
             subscriptions: Subscriptions::new(&config, scatter),
             admission: Admission::new(config.sites.len(), scatter),
             tree: Tree::new(&config.ddt, &config.listen),
             own: OwnAddresses::new(config.listen),
-            clients: Clients::new(config.clients),
+            clients,
             itr_keys: ItrKeys::new(config.lisp_sec),
             rtrs: Rtrs::new(config.rtrs),
             sites,
@@ -158,10 +160,12 @@ impl MapServer {
             return self.discard(from.ip(), reason);
         }
         match Message::parse_with(payload, self.clients.tolerance(from.ip())) {
+            Err(WireError::JsonLength) => self.handle_json_length(now, local.ip(), from, payload),
             Err(error) => self.discard(from.ip(), error.into()),
             Ok(Message::MapRegister(register)) => {
                 self.count(Count::MapRegisters);
-                self.handle_register(now, local.ip(), (from, None), register, payload);
+                let written = (payload, Tolerance::NONE);
+                self.handle_register(now, local.ip(), (from, None), register, written);
             }
             Ok(Message::MapNotifyAck(ack)) => self.handle_notify_ack(now, from, &ack, payload),
             Ok(Message::InfoRequest(request)) => {

@@ -11,7 +11,7 @@ use crate::discard::Discard;
 use crate::eid::{EidPrefix, MapVersion};
 use crate::timers::{RECEIVER_CHOSEN_TTL, TTL_RECEIVER_CHOOSES, control_payload_limit};
 use crate::transmit::Transmit;
-use crate::wire::{Action, EidRecord, MapNotifyAck, MapRegister, XtrIdentity};
+use crate::wire::{Action, EidRecord, MapNotifyAck, MapRegister, Message, Tolerance, XtrIdentity};
 
 use super::event::{Event, Refusal, Subject};
 use super::nat::ThroughRtr;
@@ -52,19 +52,45 @@ pub(super) struct Terms {
 }
 
 impl MapServer {
+    /// A message that is readable only if the Length of its JSON LCAFs is not believed: a Map-Register of lispers.net with telemetry.
+    pub(super) fn handle_json_length(
+        &mut self,
+        now: Instant,
+        local: IpAddr,
+        from: SocketAddr,
+        octets: &[u8],
+    ) {
+        let mended = Tolerance { json_length: true, ..Tolerance::NONE };
+        match Message::parse_with(octets, mended) {
+            Ok(Message::MapRegister(register)) => {
+                self.count(Count::MapRegisters);
+                self.handle_register(now, local, (from, None), register, (octets, mended));
+            }
+            _ => self.discard(from.ip(), Discard::JsonLength),
+        }
+    }
+
+    /// `octets` are what `register` was read from, with this tolerance.
     pub(super) fn handle_register(
         &mut self,
         now: Instant,
         local: IpAddr,
         (from, behind): (SocketAddr, Option<IpAddr>),
         mut register: MapRegister,
-        octets: &[u8],
+        (octets, read_with): (&[u8], Tolerance),
     ) {
         let authenticated = self.authenticate(now, from.ip(), &register, octets);
         let (site, signing) = match authenticated {
             Ok(found) => found,
             Err((site, reason)) => return self.refuse_message(now, site, from, &register, reason),
         };
+        if read_with.json_length {
+            if self.sites.get(site).config.profile != Profile::LispersNet {
+                let reason = Discard::JsonLength;
+                return self.refuse_message(now, Some(site), from, &register, reason);
+            }
+            self.count(Count::JsonLengthsMended);
+        }
         let covered = register.identity.filter(|_| signing.covered == Covered::Message);
         let registrant = covered.map_or(Registrant::Source(from.ip()), Registrant::xtr);
         let sender = Sender { site, signing, registrant, from, local, behind };

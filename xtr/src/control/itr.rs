@@ -245,11 +245,10 @@ impl Lookups {
 impl ControlPlane {
     /// A packet for `destination` found no mapping (MC-02).
     pub(super) fn handle_miss(&mut self, now: Instant, destination: Eid, source: IpAddr) {
-        let covered = self.cache.lookup(destination);
-        if covered.is_some_and(|(_, entry)| !matches!(entry.verdict, Verdict::Miss)) {
-            return; // Resolved since the packet was looked at.
+        match self.cache.lookup(destination) {
+            Some((prefix, entry)) if !entry.verdict.is_miss() => self.ask_if_doubted(now, prefix),
+            _ => self.start_lookup(now, destination.host_prefix(), Purpose::Miss(source)),
         }
-        self.start_lookup(now, destination.host_prefix(), Purpose::Miss(source));
     }
 
     /// Somebody sends from an RLOC that is none of the mapping's: it may have changed.
@@ -651,7 +650,7 @@ impl ControlPlane {
                 self.count("unassigned_actions");
             }
             self.install_entry(now, *prefix, mapping, expires);
-            self.note_version(*prefix, record.map_version);
+            self.note_version(now, *prefix, record.map_version);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! | `map_cache` | EID-prefix to mapping, expiry, bound |
 //! | `locator` | what is known of every remote RLOC; which locators carry traffic |
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
+//! | `stranded` | mappings without a usable locator, which are doubted |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
 //! | `probe`, `probe_schedule`, `round_trip`, `loss` | RLOC-probes sent and their answers; when; how long they took; how many get lost |
 //! | `ways` | from which own RLOC a remote one is reached |
@@ -62,6 +63,7 @@ mod secure;
 mod show;
 mod smr;
 mod status_bits;
+mod stranded;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -73,7 +75,7 @@ mod ways;
 pub use database::{Origin as MappingOrigin, OwnMapping};
 pub use mobility::{Detection, HostChange, HostGone, HostSeen};
 
-use crate::config::{ControlConfig, Endpoint, MapServer, Role};
+use crate::config::{ControlConfig, Endpoint, MapServer, Peer, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
 use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
@@ -90,7 +92,7 @@ use mapping::discard::{Discard, DiscardCounters};
 use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
-use mapping::wire::{CONTROL_PORT, Message, Tolerance, XtrIdentity};
+use mapping::wire::{CONTROL_PORT, Message, Tolerance, WireError, XtrIdentity};
 use mobility::Mobility;
 use nat::Nat;
 use own::OwnRlocs;
@@ -104,6 +106,7 @@ use smr::Solicitor;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
+use stranded::Stranded;
 use subscribe::Subscriptions;
 use trust::Trust;
 
@@ -252,6 +255,7 @@ pub struct ControlPlane {
     clock_zero: Instant,
     rng: StdRng,
     cache: MapCache,
+    stranded: Stranded,
     petrs: Vec<Candidate>,
     locator_tables: LocatorTables,
     locators: BTreeMap<IpAddr, Locator>,
@@ -305,6 +309,7 @@ impl ControlPlane {
             names: BTreeMap::new(),
             rng: StdRng::from_seed(seed),
             cache: MapCache::new(config.map_cache_limit),
+            stranded: Stranded::default(),
             petrs: Vec::new(),
             locator_tables: LocatorTables::default(),
             locators: BTreeMap::new(),
@@ -366,7 +371,12 @@ impl ControlPlane {
             return self.discard(Discard::SourceMartian);
         }
         let tolerance = self.tolerance(from.ip());
-        match Message::parse_with(payload, tolerance) {
+        let mut parsed = Message::parse_with(payload, tolerance);
+        if parsed == Err(WireError::JsonLength) && self.may_miscount_json(from.ip()) {
+            self.count("json_lengths_mended");
+            parsed = Message::parse_with(payload, Tolerance { json_length: true, ..tolerance });
+        }
+        match parsed {
             Err(error) => self.discard(error.into()),
             Ok(Message::MapRequest(request)) if request.smr => self.handle_smr(now, &request),
             Ok(Message::MapRequest(request)) if !request.probe && self.requires_protection() => {
@@ -456,6 +466,7 @@ impl ControlPlane {
                 Due::Refresh(prefix) => self.refresh_if_used(now, prefix),
             }
         }
+        self.run_stranded(now);
         self.run_subscriptions(now);
         self.run_trust(now);
         self.run_lookups(now);
@@ -474,6 +485,7 @@ impl ControlPlane {
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.cache.next_timeout(),
+            self.stranded.next_timeout(),
             self.lookups.next_timeout(),
             self.resolver_watch.next_timeout(),
             self.next_probe(),
@@ -556,7 +568,7 @@ impl ControlPlane {
     /// once. `clock` is the clock of [`LocatorSet::last_used`](crate::fib::LocatorSet), whole seconds.
     pub fn set_own_rloc(&mut self, now: Instant, rloc: IpAddr, up: bool, clock: u32) {
         if self.own.set_up(rloc, up) {
-            self.own_side_changed();
+            self.own_side_changed(now);
             self.look_for_nats(now);
             self.register_change(now);
             let changed = self.prefixes_at(rloc);
@@ -644,15 +656,24 @@ impl ControlPlane {
 
     /// What is relaxed for whoever sends from there: a Map-Server of lispers.net forwards Map-Requests without inner checksum (EC-03).
     fn tolerance(&self, from: IpAddr) -> Tolerance {
+        let zero_inner_checksum = self.is_map_server_of_lispers_net(from);
+        Tolerance { zero_inner_checksum, ..Tolerance::NONE }
+    }
+
+    /// Whether whoever sends from there may give JSON LCAFs a wrong Length (CW-20).
+    fn may_miscount_json(&self, from: IpAddr) -> bool {
+        let is_peer = |peer: &Peer| {
+            peer.profile == Profile::LispersNet && peer.prefix.contains(&from.to_canonical())
+        };
+        self.config.peers.iter().any(is_peer) || self.is_map_server_of_lispers_net(from)
+    }
+
+    fn is_map_server_of_lispers_net(&self, from: IpAddr) -> bool {
         let is_lispers_net = |server: &MapServer| {
             server.profile == Profile::LispersNet
                 && self.addresses_of(&server.endpoint).contains(&from)
         };
-        if self.config.map_servers.iter().any(is_lispers_net) {
-            Tolerance { zero_inner_checksum: true, ..Tolerance::default() }
-        } else {
-            Tolerance::default()
-        }
+        self.config.map_servers.iter().any(is_lispers_net)
     }
 
     /// Own EID-prefixes are delivered, never encapsulated (EN-24).

@@ -375,7 +375,7 @@ impl ControlPlane {
             self.install_entry(now, prefix, reported, expires);
         }
         if is_version_news {
-            self.note_version(prefix, record.map_version);
+            self.note_version(now, prefix, record.map_version);
         }
     }
 }
