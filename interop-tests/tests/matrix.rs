@@ -185,7 +185,7 @@ fn encrypted_site(core: Family, mapping: Program, xtrs: [Program; 2]) {
     let packets = network.core().since(mark);
     if refused().is_none() && !packets.iter().any(|p| p.source == network.rloc(ONE)) {
         cell.limitation =
-            Some("with Python 2.7 lispers.net fails where it encrypts, and sends nothing");
+            Some("lispers.net 0.607 fails where it encrypts, with any Python, and sends nothing");
     }
     cell.seen = refused().map_or_else(String::new, |drop| drop["count"].to_string() + " refused");
     cell.expect(refused().is_some(), "no register_encrypted in show drops");
