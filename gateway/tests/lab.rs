@@ -20,8 +20,11 @@ fn every_acceptance_of_the_lab_is_observed() {
         .iter()
         .flat_map(|scenario| scenario["acceptances"].as_array().unwrap())
         .filter(|acceptance| acceptance["passed"] != true)
+        .map(|it| {
+            format!("{} {}: {}, expected {}", it["id"], it["text"], it["observed"], it["expected"])
+        })
         .collect();
-    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
     assert!(report["observed"].as_u64().unwrap() >= 100);
     assert!(output.status.success());
 }

@@ -119,16 +119,6 @@ pub(crate) fn down(namespace: &Namespace, name: &'static str) -> io::Result<()> 
     })
 }
 
-#[allow(dead_code, reason = "a scenario takes the moves it needs")]
-/// Moves a link into another namespace: it arrives down and without addresses, and its peer loses the carrier meanwhile.
-pub(crate) fn hand_over(from: &Namespace, name: &'static str, to: &Namespace) -> io::Result<()> {
-    let file = to.file().as_raw_fd();
-    from.netlink(move |netlink| async move {
-        let moved = LinkUnspec::new_with_name(name).setns_by_fd(file).build();
-        netlink.link().set(moved).execute().await
-    })
-}
-
 /// Makes an Ethernet bridge, which is up.
 pub fn bridge(namespace: &Namespace, name: &'static str) -> io::Result<()> {
     namespace.netlink(move |netlink| async move {

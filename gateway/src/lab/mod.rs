@@ -14,7 +14,6 @@ pub(crate) mod keeper;
 pub mod link;
 pub mod namespace;
 mod nat;
-#[allow(dead_code, reason = "a scenario takes the pieces it needs")]
 pub(crate) mod network;
 pub mod offload;
 mod pcap;
@@ -22,7 +21,6 @@ pub(crate) mod pressure;
 pub(crate) mod privilege;
 pub(crate) mod probe;
 pub(crate) mod processes;
-#[allow(dead_code, reason = "a scenario takes the faults it needs")]
 pub(crate) mod relay;
 pub(crate) mod report;
 mod scenarios;
@@ -35,6 +33,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use pressure::{ATTEMPTS, Before, Pressure};
 use report::{Checks, Report, show};
 use scenarios::{SCENARIOS, Scenario};
 use session::{Session, Watch};
@@ -108,7 +107,7 @@ fn observe(args: &LabArgs, chosen: &[&'static Scenario]) -> io::Result<bool> {
     for scenarios in by_network(chosen) {
         // One network at a time: the one before goes first.
         drop(last.take());
-        last = on_network(args, &watch, &scenarios, &mut results);
+        last = observe_network(args, &watch, &scenarios, &mut results);
     }
     let report = Report::of(results, begin.elapsed());
     if args.json {
@@ -122,36 +121,73 @@ fn observe(args: &LabArgs, chosen: &[&'static Scenario]) -> io::Result<bool> {
     Ok(report.passed())
 }
 
-/// Brings up the network of `scenarios` and runs them; returns it, or nothing if it does not come up.
-fn on_network(
+/// Runs `scenarios`, which share a network; returns it, or nothing if it does not come up. Those that fail while the machine is short of
+/// cores run anew on a fresh network, as often as [`pressure::ATTEMPTS`] says.
+fn observe_network(
     args: &LabArgs,
     watch: &Watch,
     scenarios: &[&'static Scenario],
     results: &mut Vec<Checks>,
 ) -> Option<Session> {
-    let (first, print) = (scenarios.first()?, !args.json);
-    let begin = Instant::now();
-    if print {
-        show(first.drawing());
+    let mut todo: Vec<(&Scenario, Before)> =
+        scenarios.iter().map(|scenario| (*scenario, Before::new())).collect();
+    for attempt in 1..=ATTEMPTS {
+        let chosen: Vec<_> = todo.iter().map(|(scenario, _)| *scenario).collect();
+        let (session, seen) = on_network(args, watch, &chosen);
+        let mut again = Vec::new();
+        for ((scenario, mut before), (checks, why)) in todo.into_iter().zip(seen) {
+            match why.filter(|_| checks.failed() > 0 && attempt < ATTEMPTS) {
+                Some(why) => {
+                    if !args.json {
+                        show(&format!("\n{} runs again: {why}\n", checks.scenario.to_uppercase()));
+                    }
+                    before.extend(pressure::failures(checks.acceptances, &why));
+                    again.push((scenario, before));
+                }
+                None => results.push(pressure::after(checks, before)),
+            }
+        }
+        if again.is_empty() {
+            return session;
+        }
+        todo = again;
     }
-    let mut session = match Session::begin(first.plan(), watch, args.pcap.as_deref()) {
+    None
+}
+
+/// Brings up the network of `scenarios` and runs each once; with what was seen, why that may be the machine's fault.
+fn on_network(
+    args: &LabArgs,
+    watch: &Watch,
+    scenarios: &[&'static Scenario],
+) -> (Option<Session>, Vec<(Checks, Option<String>)>) {
+    let print = !args.json;
+    if print {
+        scenarios.first().inspect(|first| show(first.drawing()));
+    }
+    let (begin, pressure) = (Instant::now(), Pressure::begin());
+    let plan = scenarios.first().and_then(|first| first.plan());
+    let mut session = match Session::begin(plan, watch, args.pcap.as_deref()) {
         Ok(session) => session,
         Err(error) => {
-            results.extend(scenarios.iter().map(|s| s.without_network(&error, print)));
-            return None;
+            let why = pressure.end();
+            let seen = scenarios.iter().map(|s| (s.without_network(&error, print), why.clone()));
+            return (None, seen.collect());
         }
     };
     if print {
         show(&format!("\nup after {:.1} s\n", begin.elapsed().as_secs_f64()));
     }
+    let mut seen = Vec::new();
     for scenario in scenarios {
-        let result = scenario.run(&mut session, print);
-        if result.failed() > 0 && print {
+        let pressure = Pressure::begin();
+        let checks = scenario.run(&mut session, print);
+        if checks.failed() > 0 && print {
             show(&session.logs());
         }
-        results.push(result);
+        seen.push((checks, pressure.end()));
     }
-    Some(session)
+    (Some(session), seen)
 }
 
 /// The scenarios of each network, networks in the order in which they are first needed.

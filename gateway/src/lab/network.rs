@@ -293,20 +293,6 @@ impl Network {
         0
     }
 
-    /// Another RLOC for an access that is there: for one of these the core's route and the router's address.
-    pub(crate) fn add_rloc(
-        &self,
-        core: &Core,
-        router: &Namespace,
-        access: Access<'_>,
-    ) -> io::Result<()> {
-        for rloc in access.rlocs {
-            link::address(router, access.at_router, host(*rloc))?;
-            link::route(&core.namespace, host(*rloc), None, access.at_core)?;
-        }
-        Ok(())
-    }
-
     /// A site: the router's link `lan0`, the host's link `eth0`; each subnet is the router's address, the host's and the
     /// prefix length. The host's default routes lead to the first router of each family.
     pub(crate) fn site(

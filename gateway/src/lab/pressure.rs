@@ -2,33 +2,79 @@
 
 use std::fs;
 use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::report::Checks;
+use super::report::{Acceptance, Checks};
 
 /// How often a figure is taken at most.
-const ATTEMPTS: usize = 3;
+pub(crate) const ATTEMPTS: usize = 3;
 /// A machine of whose time tasks spent this share waiting for a core has none to spare: one part of so many.
 const SCARCE: u32 = 5;
 /// Pressure stall information of the kernel: what tasks waited for.
 const PRESSURE: &str = "/proc/pressure/cpu";
+/// How often a thread that does nothing else looks at the clock.
+const BEAT: Duration = Duration::from_millis(2);
+/// A machine that lets that thread wait for so much longer stood still: the host of a virtual machine may have given its cores to others,
+/// of which [`PRESSURE`] knows nothing.
+const STILL: Duration = Duration::from_millis(20);
 
 /// Watches from its making on.
-struct Watch {
+pub(crate) struct Pressure {
     begin: Instant,
     waited: Option<Duration>,
+    heart: Option<(Sender<()>, JoinHandle<Duration>)>,
 }
 
-impl Watch {
-    fn begin() -> Self {
-        Self { begin: Instant::now(), waited: waited() }
+impl Pressure {
+    pub(crate) fn begin() -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let heart = thread::Builder::new().name("heart".into()).spawn(move || {
+            let mut longest = Duration::ZERO;
+            loop {
+                let begin = Instant::now();
+                match stopped.recv_timeout(BEAT) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    _ => return longest,
+                }
+                longest = longest.max(begin.elapsed().saturating_sub(BEAT));
+            }
+        });
+        let heart = heart.ok().map(|thread| (stop, thread));
+        Self { begin: Instant::now(), waited: waited(), heart }
     }
 
-    /// For how long, out of which time, some task waited for a core; `None` if the kernel does not say.
-    fn end(&self) -> Option<(Duration, Duration)> {
-        Some((waited()?.saturating_sub(self.waited?), self.begin.elapsed()))
+    /// Why figures taken meanwhile may be the machine's; `None` if it had cores to spare.
+    pub(crate) fn end(self) -> Option<String> {
+        let all = self.begin.elapsed();
+        let still = self.heart.and_then(|(stop, heart)| {
+            drop(stop);
+            heart.join().ok()
+        });
+        let waited = waited().zip(self.waited).map(|(now, then)| now.saturating_sub(then));
+        scarcity(all, waited, still.unwrap_or_default())
     }
 }
+
+/// Whether a machine is short of cores of which tasks `waited` for one, out of `all` the time, and which stood `still` for so long.
+fn scarcity(all: Duration, waited: Option<Duration>, still: Duration) -> Option<String> {
+    match waited {
+        _ if still >= STILL => {
+            Some(format!("the machine stood still for {} ms", still.as_millis()))
+        }
+        Some(waited) if waited * SCARCE >= all => Some(format!(
+            "tasks waited for a core for {:.1} s of {:.1} s",
+            waited.as_secs_f64(),
+            all.as_secs_f64()
+        )),
+        Some(_) => None,
+        None => Some("the kernel does not say whether cores were free".to_owned()),
+    }
+}
+
+/// Acceptances that were not observed while the machine was short of cores: what each is about, and what was seen.
+pub(crate) type Before = Vec<(String, String)>;
 
 /// Takes what `observe` records as it is, unless something failed while the machine was short of cores: then it is observed anew, three times
 /// in all, and what was seen before is said beside the last figure. No limit is changed by it.
@@ -36,33 +82,38 @@ pub(crate) fn patiently(
     checks: &mut Checks,
     mut observe: impl FnMut(&mut Checks) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut before: Vec<(String, String)> = Vec::new();
+    let mut before = Before::new();
     for attempt in 1..=ATTEMPTS {
-        let watch = Watch::begin();
+        let pressure = Pressure::begin();
         let mut seen = checks.apart();
         observe(&mut seen)?;
-        let waited = watch.end();
-        let is_scarce = waited.is_none_or(|(waited, all)| waited * SCARCE >= all);
-        if seen.failed() == 0 || attempt == ATTEMPTS || !is_scarce {
-            record(checks, seen, before);
-            break;
+        match pressure.end().filter(|_| seen.failed() > 0 && attempt < ATTEMPTS) {
+            Some(why) => before.extend(failures(seen.acceptances, &why)),
+            None => {
+                record(checks, seen, before);
+                break;
+            }
         }
-        let why = match waited {
-            Some((waited, all)) => format!(
-                "tasks waited for a core for {:.1} s of {:.1} s",
-                waited.as_secs_f64(),
-                all.as_secs_f64()
-            ),
-            None => "the kernel does not say whether cores were free".to_owned(),
-        };
-        let failed = seen.acceptances.into_iter().filter(|acceptance| !acceptance.passed);
-        before.extend(failed.map(|it| (it.text, format!("{}, while {why}", it.observed))));
     }
     Ok(())
 }
 
+/// Those of `seen` that failed, each with `why` it may be the machine's fault.
+pub(crate) fn failures(seen: Vec<Acceptance>, why: &str) -> Before {
+    let failed = seen.into_iter().filter(|acceptance| !acceptance.passed);
+    failed.map(|it| (it.text, format!("{}, while {why}", it.observed))).collect()
+}
+
+/// The last attempt at a whole scenario, with what failed `before` it.
+pub(crate) fn after(seen: Checks, before: Before) -> Checks {
+    let mut checks = seen.apart();
+    checks.seconds = seen.seconds;
+    record(&mut checks, seen, before);
+    checks
+}
+
 /// Records the last attempt, with what failed `before` it: beside the same acceptance, or else beside the last one.
-fn record(checks: &mut Checks, seen: Checks, mut before: Vec<(String, String)>) {
+fn record(checks: &mut Checks, seen: Checks, mut before: Before) {
     let last = seen.acceptances.len().saturating_sub(1);
     for (at, acceptance) in seen.acceptances.into_iter().enumerate() {
         let mut earlier = Vec::new();
@@ -106,6 +157,18 @@ mod tests {
         assert_eq!(total(text), Some(Duration::from_micros(19_391_235_538)));
         assert_eq!(total("full total=0\n"), None);
         assert_eq!(total(""), None);
+    }
+
+    #[test]
+    fn a_machine_is_short_of_cores_when_tasks_wait_or_nothing_runs() {
+        let second = Duration::from_secs(1);
+        let say = |waited: Option<u64>, still| {
+            scarcity(second, waited.map(Duration::from_millis), Duration::from_millis(still))
+        };
+        assert_eq!(say(Some(199), 19), None);
+        assert!(say(Some(200), 0).is_some_and(|why| why.contains("0.2 s of 1.0 s")));
+        assert!(say(Some(0), 20).is_some_and(|why| why.contains("still for 20 ms")));
+        assert!(say(None, 0).is_some());
     }
 
     #[test]

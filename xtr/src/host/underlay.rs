@@ -1,9 +1,12 @@
 //! The underlay as the kernel knows it: own addresses, and the path to a remote RLOC.
 use super::netlink_error;
+use crate::config::DEFAULT_MTU;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric,
+};
 use rtnetlink::{Handle, RouteMessageBuilder};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -186,13 +189,21 @@ async fn find_path(
         question.header.source_prefix_length = width;
         question.attributes.push(RouteAttribute::Source(source.into()));
     }
-    let answer = handle.route().get(question).execute().try_next().await.ok()??;
+    let answer = handle.route().get(question.clone()).execute().try_next().await.ok()??;
     let interface = output_interface(&answer)?;
     let known = interfaces.get(&interface);
     if interface == tun || known.is_some_and(|known| !known.running) {
         return None;
     }
-    let mtu = route_mtu(&answer).or_else(|| Some(known?.mtu)).unwrap_or(1500);
+    let mut mtu = route_mtu(&answer);
+    if mtu.is_some() && is_temporary(&answer) {
+        // What a router said of the path, to whomever, and may not be so any more: the route itself is asked for. That our packets were
+        // too large the engine hears by itself.
+        question.header.flags |= RouteFlags::FibMatch;
+        let route = handle.route().get(question).execute().try_next().await.ok()??;
+        mtu = route_mtu(&route);
+    }
+    let mtu = mtu.or_else(|| Some(known?.mtu)).unwrap_or(DEFAULT_MTU.into());
     Some(Path { mtu: u16::try_from(mtu).unwrap_or(u16::MAX), interface })
 }
 
@@ -200,6 +211,14 @@ fn output_interface(route: &RouteMessage) -> Option<u32> {
     route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,
+    })
+}
+
+/// Whether the kernel will forget the answer: a path MTU that it learned from ICMP, or a route that a router advertised.
+fn is_temporary(route: &RouteMessage) -> bool {
+    route.attributes.iter().any(|attribute| match attribute {
+        RouteAttribute::CacheInfo(info) => info.expires != 0,
+        _ => false,
     })
 }
 

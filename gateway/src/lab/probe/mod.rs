@@ -2,12 +2,9 @@
 
 pub(crate) mod announce;
 pub(crate) mod craft;
-#[allow(dead_code, reason = "a scenario takes the figures it needs")]
 pub(crate) mod many;
 pub(crate) mod ping;
-#[allow(dead_code, reason = "a scenario takes the figures it needs")]
 pub(crate) mod session;
-#[allow(dead_code, reason = "a scenario takes the figures it needs")]
 pub(crate) mod stream;
 pub(crate) mod tcp;
 pub(crate) mod udp;

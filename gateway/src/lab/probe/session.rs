@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,6 @@ pub(crate) struct Session {
     server: JoinHandle<io::Result<()>>,
     writer: JoinHandle<io::Result<u64>>,
     reader: JoinHandle<io::Result<Survived>>,
-    progress: Arc<Mutex<Survived>>,
 }
 
 /// A session that has ended well.
@@ -53,18 +52,12 @@ impl Session {
         let server = thread::spawn(move || echo(tcp::accept(&listener, STALL)?));
         let stream = client.run(move || tcp::connect(source, target, STALL))??;
         stream.set_nodelay(true)?;
-        let (stop, progress) = <(Arc<AtomicBool>, Arc<Mutex<Survived>>)>::default();
+        let stop = Arc::<AtomicBool>::default();
         let mut sending = stream.try_clone()?;
         let stopped = stop.clone();
         let writer = thread::spawn(move || write(&mut sending, &stopped));
-        let told = progress.clone();
-        let reader = thread::spawn(move || read(stream, &told));
-        Ok(Self { stop, server, writer, reader, progress })
-    }
-
-    /// What has come back so far.
-    pub(crate) fn so_far(&self) -> Survived {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        let reader = thread::spawn(move || read(stream));
+        Ok(Self { stop, server, writer, reader })
     }
 
     /// Ends the session in order; an error if it broke, stalled, or brought a wrong or no octet.
@@ -108,7 +101,7 @@ fn write(stream: &mut TcpStream, stop: &AtomicBool) -> io::Result<u64> {
     Ok(number)
 }
 
-fn read(mut stream: TcpStream, progress: &Mutex<Survived>) -> io::Result<Survived> {
+fn read(mut stream: TcpStream) -> io::Result<Survived> {
     let mut survived = Survived::default();
     let mut buffer = [0u8; RECORD];
     let mut last = Instant::now();
@@ -122,7 +115,6 @@ fn read(mut stream: TcpStream, progress: &Mutex<Survived>) -> io::Result<Survive
         survived.records += 1;
         survived.longest_wait = survived.longest_wait.max(last.elapsed());
         last = Instant::now();
-        *progress.lock().unwrap_or_else(PoisonError::into_inner) = survived;
     }
 }
 

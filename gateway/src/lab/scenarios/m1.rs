@@ -105,6 +105,16 @@ pub(crate) fn run(lab: &Lab, checks: &mut Checks) -> io::Result<()> {
         transfers(&paths, checks, &format!("{mtu}, ICMP allowed"), 9)?;
     }
     for path in &paths {
+        path.far(JUMBO)?;
+        path.restart()?;
+        path.ping(checks)?;
+        let text = format!(
+            "{}: the path MTU, started anew beside a kernel that remembers {LEAST}",
+            path.name
+        );
+        checks.equal(text, JUMBO, path.knows(JUMBO)?);
+    }
+    for path in &paths {
         path.near(CORE_MTU)?;
         path.far(CORE_MTU)?;
     }
