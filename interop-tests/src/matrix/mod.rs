@@ -10,6 +10,7 @@
 //! The core is IPv4 or IPv6; sites and host N speak both, so that one network has two cells of the matrix.
 
 pub mod network;
+mod on_behalf;
 pub mod plan;
 pub mod traffic;
 pub mod watch;

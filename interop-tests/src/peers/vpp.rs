@@ -46,6 +46,11 @@ impl Peer for Vpp {
         "build VPP (github.com/FDio/vpp) with its plugins lisp and af_packet and set ISTHMUS_VPP=/path/to/vpp"
     }
 
+    /// VPP 26.06 leaves the MAC of its Map-Registers zero, or dies of computing it with its OpenSSL engine.
+    fn signs(&self) -> bool {
+        false
+    }
+
     fn answers_probes(&self, _core: Family) -> bool {
         false
     }
