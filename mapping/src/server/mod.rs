@@ -3,6 +3,7 @@
 mod admission;
 mod ddt;
 mod durable;
+mod elsewhere;
 mod event;
 mod kept;
 mod names;
@@ -44,6 +45,7 @@ pub use views::Count;
 use admission::Admission;
 use ddt::Tree;
 use durable::Durability;
+use elsewhere::Elsewhere;
 use names::Names;
 use nat::Rtrs;
 use notify::Notifier;
@@ -68,6 +70,7 @@ pub struct MapServer {
     names: Names,
     replay: ReplayGuard,
     notifier: Notifier,
+    elsewhere: Elsewhere,
     subscriptions: Subscriptions,
     registration_timeout: Duration,
     admission: Admission,
@@ -115,6 +118,7 @@ impl MapServer {
             names: Names::default(),
             replay: ReplayGuard::new(scatter),
             notifier: Notifier::default(),
+            elsewhere: Elsewhere::default(),
             registration_timeout: config.registration_timeout,
             replies: ScatteredBuckets::new(replies, timers::TRACKED_SOURCES, scatter),
             recent_replies: Recent::new(
@@ -188,6 +192,7 @@ impl MapServer {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.handle_due(now);
+        self.handle_due_askers(now);
         self.handle_due_subscriptions(now);
         self.handle_tree_due(now);
     }
@@ -198,6 +203,7 @@ impl MapServer {
             self.registry.next_expiry().filter(|_| !self.durability.cut_off),
             self.next_name_expiry().filter(|_| !self.durability.cut_off),
             self.notifier.next_due(),
+            self.elsewhere.next_due(),
             self.subscriptions.next_due(),
             self.tree.poll_timeout(),
         ];

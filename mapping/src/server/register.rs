@@ -25,9 +25,6 @@ use super::{Count, MapServer};
 /// wrong.
 const MAX_CANDIDATE_PREFIXES: usize = 4;
 
-/// More-specifics that are elsewhere, of which the ETR of an EID-prefix that comes is told.
-const MAX_ELSEWHERE: usize = 4_096;
-
 /// Registrations that one call of [`MapServer::handle_due`] looks at, most of which were refreshed, and how many such looks one that
 /// expires is worth: a million of them, due in the same second, hold up messages for a fraction of a millisecond each time.
 const LOOKS_AT_ONCE: usize = 512;
@@ -471,33 +468,8 @@ impl MapServer {
             .map_or_else(Vec::new, |(_, entry)| entry.registrations().to_vec())
     }
 
-    /// An EID-prefix has come, or come back: its ETR learns which EIDs of it are elsewhere, as it would have when they went there.
-    fn tell_what_is_elsewhere(&mut self, now: Instant, prefix: EidPrefix, registrant: Registrant) {
-        let Some(entry) = self.registry.get(&prefix) else { return };
-        let is_new = |one: &&Registration| one.registrant == registrant;
-        let told: Vec<Registration> =
-            entry.registrations().iter().filter(is_new).cloned().collect();
-        let mut elsewhere = Vec::new();
-        for (found, entry) in self.registry.more_specifics(&prefix).take(MAX_ELSEWHERE) {
-            let is_part = self.registry.parent(&found).is_some_and(|(parent, _)| parent == prefix)
-                && self
-                    .sites
-                    .configured(&found)
-                    .is_some_and(|configured| configured.covers(&prefix));
-            let theirs = entry.registrations();
-            if let Some(other) =
-                theirs.first().filter(|_| is_part && !theirs.iter().any(|one| is_new(&one)))
-            {
-                elsewhere.push((found, other.registrant));
-            }
-        }
-        for (found, other) in elsewhere {
-            self.notify_others(now, found, other, &told);
-        }
-    }
-
     /// Sends the mapping as it is now, TTL 0 if there is none, to every ETR of `previous` but the one that changed it (MS-08).
-    fn notify_others(
+    pub(super) fn notify_others(
         &mut self,
         now: Instant,
         prefix: EidPrefix,

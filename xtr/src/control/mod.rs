@@ -5,18 +5,19 @@
 //! | `map_cache` | EID-prefix to mapping, expiry, bound |
 //! | `locator` | what is known of every remote RLOC; which locators carry traffic |
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
+//! | `stranded` | mappings without a usable locator, which are doubted |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
-//! | `probe`, `probe_schedule`, `round_trip` | RLOC-probes sent and their answers; when; how long they took |
+//! | `probe`, `probe_schedule`, `round_trip`, `loss` | RLOC-probes sent and their answers; when; how long they took; how many get lost |
 //! | `ways` | from which own RLOC a remote one is reached |
 //! | `resolver_watch` | whether any Map-Resolver answers |
 //! | `hint` | what ICMP says of an RLOC, until a probe says better |
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
-//! | `heard` | remote ITRs that send to us |
+//! | `heard`, `former` | remote ITRs that send to us; RLOCs that data went to until lately |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `reconfigure` | another configuration of the own side, in one step |
 //! | `database` | own mappings, which come and go |
 //! | `nat` | whether own RLOCs are behind NATs, and the RTR that carries through; `rtr`: carrying others through theirs |
-//! | `mobility`, `away`, `moves` | hosts of dynamic-EID ranges that come and go; those that are elsewhere; how often they may move |
+//! | `mobility`, `away`, `moves`, `ranges` | hosts of dynamic-EID ranges that come and go; those that are elsewhere; how often they may move; other ranges |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
@@ -35,12 +36,14 @@ mod database;
 mod echo_nonce;
 mod etr;
 mod explain;
+mod former;
 mod forwarding;
 mod heard;
 mod hint;
 mod itr;
 mod limit;
 mod locator;
+mod loss;
 mod map_cache;
 mod mobility;
 mod moves;
@@ -51,6 +54,7 @@ mod path_mtu;
 mod path_probe;
 mod probe;
 mod probe_schedule;
+mod ranges;
 mod reconfigure;
 mod resolver_watch;
 mod round_trip;
@@ -59,6 +63,7 @@ mod secure;
 mod show;
 mod smr;
 mod status_bits;
+mod stranded;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -76,6 +81,7 @@ use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
 use database::Database;
 use etr::Registration;
+use former::Former;
 use heard::Heard;
 use itr::Lookups;
 use limit::TokenBucket;
@@ -100,6 +106,7 @@ use smr::Solicitor;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
+use stranded::Stranded;
 use subscribe::Subscriptions;
 use trust::Trust;
 
@@ -248,6 +255,7 @@ pub struct ControlPlane {
     clock_zero: Instant,
     rng: StdRng,
     cache: MapCache,
+    stranded: Stranded,
     petrs: Vec<Candidate>,
     locator_tables: LocatorTables,
     locators: BTreeMap<IpAddr, Locator>,
@@ -267,6 +275,7 @@ pub struct ControlPlane {
     replies: ReplyLimiter,
     solicitor: Solicitor,
     heard: Heard,
+    former: Former,
     subscriptions: Subscriptions,
     /// In a trusted core.
     trust: Option<Box<Trust>>,
@@ -300,6 +309,7 @@ impl ControlPlane {
             names: BTreeMap::new(),
             rng: StdRng::from_seed(seed),
             cache: MapCache::new(config.map_cache_limit),
+            stranded: Stranded::default(),
             petrs: Vec::new(),
             locator_tables: LocatorTables::default(),
             locators: BTreeMap::new(),
@@ -318,6 +328,7 @@ impl ControlPlane {
             replies: ReplyLimiter::new(now),
             solicitor: Solicitor::new(now),
             heard: Heard::default(),
+            former: Former::default(),
             subscriptions: Subscriptions::new(now, register_nonce_base),
             trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core, now))),
             nat: None,
@@ -455,6 +466,7 @@ impl ControlPlane {
                 Due::Refresh(prefix) => self.refresh_if_used(now, prefix),
             }
         }
+        self.run_stranded(now);
         self.run_subscriptions(now);
         self.run_trust(now);
         self.run_lookups(now);
@@ -473,6 +485,7 @@ impl ControlPlane {
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.cache.next_timeout(),
+            self.stranded.next_timeout(),
             self.lookups.next_timeout(),
             self.resolver_watch.next_timeout(),
             self.next_probe(),
@@ -555,7 +568,7 @@ impl ControlPlane {
     /// once. `clock` is the clock of [`LocatorSet::last_used`](crate::fib::LocatorSet), whole seconds.
     pub fn set_own_rloc(&mut self, now: Instant, rloc: IpAddr, up: bool, clock: u32) {
         if self.own.set_up(rloc, up) {
-            self.own_side_changed();
+            self.own_side_changed(now);
             self.look_for_nats(now);
             self.register_change(now);
             let changed = self.prefixes_at(rloc);

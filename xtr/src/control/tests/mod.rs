@@ -14,6 +14,7 @@ mod reconfiguring;
 mod registering;
 mod securing;
 mod soliciting;
+mod stranded;
 mod subscribing;
 mod trust;
 
