@@ -166,7 +166,7 @@ fn samples(ring: &RingView, names: &[&String]) -> Vec<Vec<String>> {
             let values = &ring.counters[*name];
             values[place] != values[place - 1]
         };
-        if !names.iter().any(|name| changed(name)) {
+        if !names.iter().any(changed) {
             continue;
         }
         let mut row = vec![clock(ring.age_milliseconds[place] / 1_000)];

@@ -167,7 +167,8 @@ impl Events {
 
 fn cut(text: &mut String) {
     if text.len() > LONGEST_TEXT {
-        text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+        let end = (0..=LONGEST_TEXT).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or_default());
     }
     text.shrink_to_fit();
 }

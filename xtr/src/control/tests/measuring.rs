@@ -74,7 +74,7 @@ fn sm_04_a_solicitation_is_an_event_with_its_source() {
     let mut node = Node::new(config());
     node.learn("10.2.0.9", vec![record("10.2.0.0/16", 10, &[PEER])]);
     let mut smr = request(0, "10.1.0.0/16");
-    (smr.smr, smr.source_eid) = (true, Address::from(ip("10.2.0.1")));
+    (smr.smr, smr.source_eid) = (true, Address::from(ip("10.2.0.0")));
     node.receive(control_port(PEER), &Message::MapRequest(smr));
     let solicited = Event::SmrReceived { prefix: prefix("10.2.0.0/16"), from: ip(PEER) };
     assert!(node.events.contains(&solicited), "{:?}", node.events);
