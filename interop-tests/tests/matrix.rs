@@ -185,7 +185,7 @@ fn encrypted_site(core: Family, mapping: Program, xtrs: [Program; 2]) {
     let packets = network.core().since(mark);
     if refused().is_none() && !packets.iter().any(|p| p.source == network.rloc(ONE)) {
         cell.limitation =
-            Some("with Python 2.7 lispers.net fails where it encrypts, and sends nothing");
+            Some("lispers.net 0.607 fails where it encrypts, with any Python, and sends nothing");
     }
     cell.seen = refused().map_or_else(String::new, |drop| drop["count"].to_string() + " refused");
     cell.expect(refused().is_some(), "no register_encrypted in show drops");
@@ -206,7 +206,7 @@ fn foreign_sites(core: Family, mapping: Program, xtrs: [Program; 2]) {
     }
 }
 
-/// Our site moves, and the peer takes no notice of our SMR: what it does then.
+/// Our site moves, and the peer goes on as before whatever our SMR makes it ask: no packet is lost by that.
 fn ignored_solicitation(core: Family, mapping: Program, xtrs: [Program; 2]) {
     let Some(mut network) = network(Plan { mover: Some(ONE), ..plan(core, mapping, xtrs) }) else {
         return;
@@ -301,4 +301,11 @@ over_both_cores! {
     lispers_site_and_non_lisp(Isthmus, LispersNet, Isthmus) = non_lisp;
     lispers_proxy(Isthmus, Isthmus, LispersNet) = non_lisp;
     vpp_site(Isthmus, [Vpp, Isthmus]) = sites;
+    isthmus_moves_away_from_vpp(Isthmus, [Isthmus, Vpp]) = ignored_solicitation;
+}
+
+/// In an IPv4 core VPP sends nothing to its PETR.
+#[test]
+fn vpp_site_and_non_lisp_over_ipv6() {
+    non_lisp(Family::V6, Isthmus, Vpp, Isthmus);
 }

@@ -189,8 +189,19 @@ impl DiscardCounters {
 
     /// The counters above zero, as `show drops` prints them.
     pub fn non_zero(&self) -> Vec<DropCount> {
+        let mut all = self.all();
+        all.retain(|drop| drop.count > 0);
+        all
+    }
+
+    /// By name, beside other counters: with `control_` before it.
+    pub fn as_counters(&self) -> impl Iterator<Item = (String, u64)> {
+        self.iter().map(|(reason, count)| (format!("control_{reason}"), count))
+    }
+
+    /// Every counter.
+    pub fn all(&self) -> Vec<DropCount> {
         self.iter()
-            .filter(|&(_, count)| count > 0)
             .map(|(reason, count)| DropCount {
                 reason: reason.name().to_owned(),
                 count,

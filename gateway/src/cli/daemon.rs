@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::logging::Levels;
 use super::{Failure, logging};
 use crate::admin::{self, server};
 use crate::config::{self, Host, RoleConfig};
+use crate::metrics;
 use ::xtr::config::RouterConfig;
 use ::xtr::daemon::Reload;
 use ::xtr::policy::Policy;
@@ -58,6 +60,8 @@ pub(crate) struct Prepared {
     pub(crate) config: RoleConfig,
     version: Version,
     levels: Levels,
+    /// Where metrics are served, if anywhere.
+    metrics: Option<SocketAddr>,
 }
 
 /// Reads the configuration of `role`, and starts logs.
@@ -73,7 +77,7 @@ pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<Prepared,
         false => config::load_text(&path, &text, Some(host)),
     };
     let loaded = loaded.map_err(|refused| Failure::BadConfiguration(refused.errors))?;
-    let levels = logging::start(&args.log, loaded.log.as_deref()).map_err(not_understood)?;
+    let levels = logging::start(&args.log, &loaded.service, role).map_err(not_understood)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -85,7 +89,8 @@ pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<Prepared,
         )));
     }
     let version = Version::new(&path, text, &loaded);
-    Ok(Prepared { config: loaded.config, version, levels })
+    let metrics = loaded.service.metrics;
+    Ok(Prepared { config: loaded.config, version, levels, metrics })
 }
 
 fn config_path(args: &DaemonArgs, role: &str) -> PathBuf {
@@ -121,12 +126,17 @@ where
     M: Send + 'static,
     F: Future<Output = Result<(), Failure>>,
 {
-    let Prepared { config, version, levels } = prepared;
+    let Prepared { config, version, levels, metrics } = prepared;
     let name = role.name;
     let socket = args.socket.clone().unwrap_or_else(|| admin::socket_of(name));
     let server = server::Server::bind(&socket).map_err(|error| socket_failure(&socket, error))?;
     let (sender, asked) = mpsc::channel(WAITING_QUESTIONS);
     let watchdog = sender.clone();
+    if let Some(address) = metrics {
+        let metrics = metrics::server::Server::bind(address).await;
+        let metrics = metrics.map_err(|error| metrics_failure(address, &error))?;
+        tokio::spawn(metrics.serve(sender.clone()));
+    }
     let serving = tokio::spawn(server.serve(sender));
     let no_signals = |error| Failure::Failed(format!("signals: {error}"));
     let ends = EndSignals::new().map_err(no_signals)?;
@@ -191,6 +201,14 @@ fn socket_failure(socket: &Path, error: io::Error) -> Failure {
         io::ErrorKind::PermissionDenied => {
             Failure::NoPrivilege(format!("{text}; run as root, or name another with --socket"))
         }
+        _ => Failure::Failed(text),
+    }
+}
+
+fn metrics_failure(address: SocketAddr, error: &io::Error) -> Failure {
+    let text = format!("metrics at {address}: {error}");
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => Failure::Misfit(text),
         _ => Failure::Failed(text),
     }
 }

@@ -50,7 +50,7 @@ pub(crate) struct Version {
 impl Version {
     /// What was read from `file`.
     pub(crate) fn new(file: &Path, text: String, loaded: &config::Loaded) -> Self {
-        let (config, log) = (loaded.config.clone(), loaded.log.clone());
+        let (config, log) = (loaded.config.clone(), loaded.service.log_level.clone());
         Self { file: file.to_path_buf(), text, config, log, since: Instant::now() }
     }
 }

@@ -20,8 +20,10 @@ mod convert;
 mod daemon;
 mod diff;
 mod dump;
+mod events;
 mod explain;
 mod gateway;
+mod history;
 mod lifecycle;
 pub(crate) mod lig;
 mod logging;
@@ -31,7 +33,11 @@ mod reload;
 mod render;
 mod show;
 mod tap;
+mod top;
 mod xtr;
+
+pub use logging::Format as LogFormat;
+pub(crate) use logging::filter as log_filter;
 
 /// Everything behind `isthmus`; returns the exit status.
 pub fn main() -> ExitCode {
@@ -64,6 +70,9 @@ pub fn main() -> ExitCode {
         Verb::Tap(args) => tap::run(&args),
         Verb::Completions(args) => manual::completions(&args),
         Verb::Man(args) => manual::man(&args),
+        Verb::History(args) => history::run(&args),
+        Verb::Events(args) => events::run(&args),
+        Verb::Top(args) => top::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -94,6 +103,8 @@ const BAD_CONFIGURATION: u8 = 78;
   isthmus apply xtr.toml --confirm-within 60s   try another one, which goes again unless you isthmus confirm
   isthmus explain 192.0.2.80 203.0.113.1     what it would do with such a packet, step by step
   isthmus tap drop                           the packets it drops, each with its reason
+  isthmus top                                all of that, live
+  isthmus events --follow                    what happens to it, when and why
   isthmus lig 2001:db8:e001::1 @198.51.100.2 ask the mapping system where an EID is
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 77 a privilege is missing, 78 the configuration is wrong."
@@ -139,6 +150,12 @@ enum Verb {
     Completions(manual::CompletionsArgs),
     /// Write manual pages
     Man(manual::ManArgs),
+    /// What the counters of a running daemon were: every 2 s, 30 s, 5 min
+    History(history::HistoryArgs),
+    /// What happened to a running daemon, when and why
+    Events(events::EventsArgs),
+    /// Watch a running daemon live: traffic, map-cache, EIDs, locators, drops, events
+    Top(top::TopArgs),
     /// Build a small internet in network namespaces and prove the use cases on it
     Lab(crate::lab::LabArgs),
     /// Measure throughput, cost per packet and latency beside the kernel's own tunnel
@@ -170,6 +187,20 @@ impl Failure {
             Self::NoPrivilege(_) => NO_PRIVILEGE,
             Self::BadConfiguration(_) | Self::Misfit(_) => BAD_CONFIGURATION,
             Self::Silent(status) => *status,
+        }
+    }
+
+    /// In words.
+    fn said(&self) -> String {
+        match self {
+            Self::Failed(text)
+            | Self::Usage(text)
+            | Self::NoPrivilege(text)
+            | Self::Misfit(text) => text.clone(),
+            Self::BadConfiguration(findings) => {
+                findings.iter().map(|finding| format!("{finding}\n")).collect()
+            }
+            Self::Silent(_) => String::new(),
         }
     }
 

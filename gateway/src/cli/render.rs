@@ -52,7 +52,17 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
         | Query::Reload
         | Query::Apply { .. }
         | Query::Confirm
-        | Query::Undo => format!("{view}\n"),
+        | Query::Undo
+        | Query::Metrics => format!("{view}\n"),
+        Query::History { counters } => {
+            let view = serde_json::from_value(view)?;
+            match counters.is_empty() {
+                true => super::history::summary(&view),
+                false => super::history::details(&view),
+            }
+        }
+        Query::Events { .. } => super::events::text(&serde_json::from_value(view)?),
+        Query::TopEids { .. } => map_cache(&serde_json::from_value::<Vec<_>>(view)?),
         Query::TapNext { .. } => super::tap::text(&serde_json::from_value(view)?),
     })
 }

@@ -77,6 +77,9 @@ pub(crate) const OF_MAPPING: &[&str] = &[
     "mapping.clients",
 ];
 
+/// Keys below those that may change, which may not.
+const FIXED: &[&str] = &["log.format"];
+
 /// One key that two versions of a file have otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Change {
@@ -94,7 +97,8 @@ pub(crate) struct Change {
 impl Change {
     /// Whether a daemon takes it over while it runs.
     pub(crate) fn is_one_of(&self, changeable: &[&str]) -> bool {
-        changeable.iter().any(|may| covers(may, &self.path))
+        let is_fixed = FIXED.iter().any(|fixed| covers(fixed, &self.path));
+        !is_fixed && changeable.iter().any(|may| covers(may, &self.path))
     }
 }
 

@@ -10,7 +10,8 @@
 //! host     this host's addresses           overlap  who claims which prefix
 //! changes  what a reload may change               text     a configuration as it is shown
 //! router   what gateway and xtr share      gateway, xtr, mapping    one file per role
-//! cluster  [cluster] of a mapping file     ddt      [ddt] of one           log  [log] of any
+//! cluster  [cluster] of a mapping file     ddt      [ddt] of one
+//! service  [log] and [metrics], which every role has
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -27,7 +28,6 @@ mod dynamic_eid;
 mod gateway;
 mod host;
 mod lisp_sec;
-mod log;
 mod mapping;
 mod nat;
 mod node;
@@ -36,6 +36,7 @@ mod peers;
 mod report;
 mod router;
 mod secret;
+mod service;
 mod subscription;
 mod text;
 mod trusted_core;
@@ -49,6 +50,7 @@ pub(crate) use changes::{Change, OF_GATEWAY, OF_MAPPING, OF_XTR, changes, refuse
 pub use gateway::GatewayConfig;
 pub use host::Host;
 pub use report::Finding;
+pub use service::Service;
 
 use node::{Node, Table};
 use report::Report;
@@ -98,8 +100,8 @@ impl RoleConfig {
 pub struct Loaded {
     /// The role and its configuration.
     pub config: RoleConfig,
-    /// `[log] level`: what is logged, unless the command line says it.
-    pub log: Option<String>,
+    /// Logs and metrics.
+    pub service: Service,
     /// What is doubtful, in the order of the file.
     pub warnings: Vec<Finding>,
 }
@@ -163,12 +165,12 @@ pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Loade
     let config = Node::root(&values, &report).table().and_then(|root| read_role(root, environment));
     let (errors, warnings) = report.into_findings();
     match config {
-        Some((config, log)) if errors.is_empty() => Ok(Loaded { config, log, warnings }),
+        Some((config, service)) if errors.is_empty() => Ok(Loaded { config, service, warnings }),
         _ => Err(Refused { errors, warnings }),
     }
 }
 
-fn read_role(root: Table<'_>, environment: &Environment) -> Option<(RoleConfig, Option<String>)> {
+fn read_role(root: Table<'_>, environment: &Environment) -> Option<(RoleConfig, Service)> {
     const ROLES: [&str; 3] = ["gateway", "xtr", "mapping"];
     let present: Vec<&str> = ROLES.into_iter().filter(|role| root.has(role)).collect();
     let config = match present[..] {
@@ -185,9 +187,9 @@ fn read_role(root: Table<'_>, environment: &Environment) -> Option<(RoleConfig, 
             return None;
         }
     };
-    let log = log::read(&root);
+    let service = service::read(&root, environment);
     root.finish();
-    Some((config, log))
+    Some((config, service))
 }
 
 /// `map-cache-limit` of the gateway and xtr sections.

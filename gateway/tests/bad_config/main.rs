@@ -5,11 +5,11 @@ mod data;
 mod data_plane;
 mod gateway;
 mod locators;
-mod log;
 mod mapping;
 mod mobility;
 mod probe;
 mod registration;
+mod service;
 mod trusted_core;
 mod xtr;
 

@@ -36,6 +36,10 @@ fn mapping(plan: &Plan) -> String {
             plan.network(role, Family::V4),
             plan.network(role, Family::V6)
         );
+        // It neither answers Map-Requests nor asks others to answer for it.
+        if program == Program::Vpp {
+            text.push_str("force-proxy-reply = true\n");
+        }
     }
     text
 }

@@ -6,6 +6,7 @@ mod durable;
 mod elsewhere;
 mod event;
 mod kept;
+mod measure;
 mod names;
 mod nat;
 mod notify;

@@ -9,10 +9,10 @@
 //! - the mapping system is asked who has left when the home of a range is registered;
 //! - the mapping system is asked for every host that is away once in a while, and at once when a packet for it would go back to where it
 //!   came from. A request that the Map-Server hands to us says that it has the host here, which it is told not to be so.
-use super::ControlPlane;
 use super::itr::Purpose;
 use super::map_cache::{Mapping, lifetime};
 use super::mobility::{Detection, HostChange, HostSeen};
+use super::{ControlPlane, Event};
 use crate::config::DynamicRange;
 use mapping::eid::{Eid, EidPrefix};
 use mapping::wire::EidRecord;
@@ -165,6 +165,7 @@ impl ControlPlane {
         }
         self.mobility.remove_here(&prefix);
         self.count("dynamic_eids_moved_away");
+        self.event(Event::HostAway(prefix));
         let away = Away {
             range,
             since: now,

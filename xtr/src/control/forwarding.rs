@@ -52,7 +52,13 @@ impl ControlPlane {
         let returned = self.offered_again(&prefix, &mapping);
         let petrs = &self.petrs;
         let is_petr = |address| petrs.iter().any(|petr| petr.address == address);
+        let entries = self.cache.len();
         self.cache.insert(now, prefix, mapping, expires, is_petr);
+        self.count(if self.cache.len() > entries {
+            "map_cache_added"
+        } else {
+            "map_cache_updated"
+        });
         for address in after {
             self.track(now, address, |locator| {
                 locator.users.insert(prefix);
@@ -140,6 +146,7 @@ impl ControlPlane {
     pub(super) fn remove_entry(&mut self, _now: Instant, prefix: &EidPrefix) {
         let Some(entry) = self.cache.remove(prefix) else { return };
         self.stranded.remove(prefix);
+        self.count("map_cache_removed");
         self.host_is_not_away(prefix);
         if let Verdict::Encapsulate(set) = &entry.verdict {
             self.note_former(*prefix, set, None);

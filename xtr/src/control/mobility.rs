@@ -390,6 +390,7 @@ impl ControlPlane {
         self.mobility.remove_away(&prefix);
         self.mobility.insert_here(prefix, here);
         self.count("dynamic_eids_detected");
+        self.event(Event::HostArrived { prefix, how: host.how });
         self.tell_host_here(prefix);
         self.set_own_mapping(now, OwnMapping::dynamic(eid));
     }
@@ -405,6 +406,7 @@ impl ControlPlane {
             return;
         }
         self.count("dynamic_eids_expired");
+        self.event(Event::HostLeft(prefix));
         self.mobility.changes.push_back(HostChange::Forget { eid: prefix.first() });
         self.remove_own_mapping(now, &prefix);
     }

@@ -27,6 +27,7 @@
 //! | `trust` | what headers say in a trusted core: `version` map-versions, `status_bits`, `echo_nonce` |
 //! | `limit` | token buckets |
 //! | `show`, `traffic`, `nat_view` | views for the operator |
+//! | `measure` | what monitoring and `isthmus top` ask for |
 //!
 //! Drive it like every state machine of the suite: feed [`ControlPlane::handle_input`] and [`ControlPlane::handle_punt`], call
 //! [`ControlPlane::handle_timeout`] at [`ControlPlane::poll_timeout`], and after each of them drain the three queues
@@ -47,6 +48,7 @@ mod limit;
 mod locator;
 mod loss;
 mod map_cache;
+mod measure;
 mod mobility;
 mod moves;
 mod nat;
@@ -96,6 +98,7 @@ use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
 use mapping::wire::{CONTROL_PORT, Message, Tolerance, WireError, XtrIdentity};
+use measure::Measured;
 use mobility::Mobility;
 use nat::Nat;
 use own::OwnRlocs;
@@ -125,6 +128,10 @@ pub enum Event {
     LocatorUp(IpAddr),
     /// A remote RLOC stopped answering probes.
     LocatorDown(IpAddr),
+    /// The underlay has no route to a remote RLOC any more (PB-16).
+    LocatorNoRoute(IpAddr),
+    /// The underlay has a route to it again.
+    LocatorRouted(IpAddr),
     /// A remote RLOC is reached from another own RLOC now.
     LocatorRerouted {
         /// The remote RLOC.
@@ -243,6 +250,31 @@ pub enum Event {
     HostHeldDown(EidPrefix),
     /// The map-cache is at its bound: the least recently used entries made room (MC-27).
     MapCacheFull,
+    /// Somebody says that a mapping in use changed: it is asked for anew (SM-04).
+    SmrReceived {
+        /// The EID-prefix that is asked for.
+        prefix: EidPrefix,
+        /// Who says so.
+        from: IpAddr,
+    },
+    /// A remote RLOC is told that an own mapping changed (SM-01).
+    SmrSent {
+        /// The own EID-prefix.
+        prefix: EidPrefix,
+        /// The remote RLOC.
+        rloc: IpAddr,
+    },
+    /// A host of a dynamic-EID range is here now (DY-01).
+    HostArrived {
+        /// The host.
+        prefix: EidPrefix,
+        /// What showed it.
+        how: Detection,
+    },
+    /// A host of a dynamic-EID range gave no sign of life for too long (DY-05), or is known to be gone.
+    HostLeft(EidPrefix),
+    /// A host of a dynamic-EID range is at another site (DY-03).
+    HostAway(EidPrefix),
 }
 
 /// The control plane of an xTR or a proxy.
@@ -279,6 +311,7 @@ pub struct ControlPlane {
     solicitor: Solicitor,
     heard: Heard,
     former: Former,
+    measured: Measured,
     subscriptions: Subscriptions,
     /// In a trusted core.
     trust: Option<Box<Trust>>,
@@ -332,6 +365,7 @@ impl ControlPlane {
             solicitor: Solicitor::new(now),
             heard: Heard::default(),
             former: Former::default(),
+            measured: Measured::new(),
             subscriptions: Subscriptions::new(now, register_nonce_base),
             trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core, now))),
             nat: None,
@@ -381,7 +415,9 @@ impl ControlPlane {
         }
         match parsed {
             Err(error) => self.discard(error.into()),
-            Ok(Message::MapRequest(request)) if request.smr => self.handle_smr(now, &request),
+            Ok(Message::MapRequest(request)) if request.smr => {
+                self.handle_smr(now, from.ip(), &request);
+            }
             Ok(Message::MapRequest(request)) if !request.probe && self.requires_protection() => {
                 self.discard(Discard::SecurityMissing);
             }
@@ -558,8 +594,12 @@ impl ControlPlane {
             if locator.state() != state {
                 locator.since = now;
             }
+            let has_route = locator.path != Path::None;
             if is_back {
+                self.event(Event::LocatorRouted(rloc));
                 self.hasten_probe(now, rloc);
+            } else if !has_route {
+                self.event(Event::LocatorNoRoute(rloc));
             }
             self.path_ceiling_changed(now, rloc);
             self.locator_changed(now, rloc);

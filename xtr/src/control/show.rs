@@ -243,7 +243,7 @@ impl ControlPlane {
         }
     }
 
-    fn unusable(
+    pub(super) fn unusable(
         &self,
         state: LocatorState,
         priority: u8,

@@ -2,6 +2,7 @@
 use super::answers::{profiles_of_peers, switch_notes};
 use super::health::Announcement;
 use super::observe::{EcnWatch, ReportWatch};
+use super::record::Record;
 use super::underlay_watch::Watch;
 use super::{Daemon, DaemonError, lan, role_name, unix_nanos};
 use crate::config::{Endpoint, NatPlane, Role, RouterConfig};
@@ -169,6 +170,7 @@ impl Daemon {
             map_versions,
             gateways,
             lan: None,
+            record: Record::new(now),
         };
         if daemon.watches_health() {
             daemon.control.watch_resolvers(now);

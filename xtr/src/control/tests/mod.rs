@@ -6,6 +6,7 @@ mod database;
 mod echo_nonce;
 mod lookups;
 mod mappings;
+mod measuring;
 mod mobility;
 mod path_mtu;
 mod peers;

@@ -388,7 +388,7 @@ fn pb_15_a_host_without_lisp_is_left_alone_until_the_next_probe() {
 }
 
 #[test]
-fn pb_14_without_probing_a_hint_holds_for_half_a_minute() {
+fn pb_14_mt_23_without_probing_a_hint_holds_for_half_a_minute() {
     let mut node = Node::new(config());
     node.learn("10.2.0.9", vec![record("10.2.0.0/16", 1440, &[PEER])]);
     let hint = Punt::Unreachable { rloc: ip(PEER), by_host: false };
