@@ -359,6 +359,9 @@ fn status(status: &StatusView) -> String {
     if let Some(intake) = &status.intake {
         let _ = writeln!(text, "  native packets come by {intake}");
     }
+    for peer in &status.peers {
+        let _ = writeln!(text, "  peer {peer}");
+    }
     for note in &status.notes {
         let _ = writeln!(text, "  {note}");
     }

@@ -32,6 +32,7 @@ mod mapping;
 mod nat;
 mod node;
 mod overlap;
+mod peers;
 mod report;
 mod router;
 mod secret;

@@ -44,6 +44,7 @@ fn view() -> MetricsView {
             healthy: true,
             intake: None,
             notes: Vec::new(),
+            peers: Vec::new(),
             workers: vec![WorkerView { number: 0, cpu: None, packets: 12, failure: None }],
         },
         counters,

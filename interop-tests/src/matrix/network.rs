@@ -237,7 +237,7 @@ impl Network {
         if self.plan.mapping == Program::Isthmus {
             let registrations = self.daemon(Role::Mapping)?.ask(&Query::Registrations)?;
             let count = registrations.as_array().map_or(0, Vec::len);
-            return Ok(count >= 2 * self.plan.played_sites().len());
+            return Ok(count >= 2 * self.plan.registered_sites().len());
         }
         for (role, program) in self.plan.played_sites() {
             if program != Program::Isthmus {

@@ -214,6 +214,11 @@ impl Node {
         }
     }
 
+    /// Whether the forwarding table has an entry for an EID that the next packet asks about all the same.
+    pub(super) fn is_doubted(&self, destination: Eid) -> bool {
+        self.fib.lookup(destination).is_some_and(|(_, verdict)| verdict.is_miss())
+    }
+
     /// What the forwarding table makes of a packet.
     pub(super) fn forward(&self, destination: Eid) -> Option<&Verdict> {
         self.fib.lookup(destination).map(|(_, verdict)| verdict).filter(|v| !v.is_miss())

@@ -374,8 +374,10 @@ impl World {
         }
         match node.forward(destination) {
             None | Some(Verdict::Miss) => {
-                self.ask(from, source, to, destination);
-                "waits for the mapping"
+                // The verdict comes at once, what is asked comes later: no lookup that the packet waits for.
+                let is_doubted = node.is_doubted(destination);
+                self.ask(from, source, to, destination, is_doubted);
+                if is_doubted { "dropped: no usable locator" } else { "waits for the mapping" }
             }
             Some(Verdict::Encapsulate(set)) => {
                 set.last_used.store(clock, Ordering::Relaxed);
@@ -399,11 +401,11 @@ impl World {
         }
     }
 
-    fn ask(&mut self, from: u32, source: IpAddr, to: u32, destination: Eid) {
+    fn ask(&mut self, from: u32, source: IpAddr, to: u32, destination: Eid, is_doubted: bool) {
         let since = self.network.now;
         let counts = self.can_complete(from, to);
         let id = self.sites[from as usize].node;
-        if destination == self.sites[to as usize].host {
+        if destination == self.sites[to as usize].host && !is_doubted {
             let pending = &mut self.sites[from as usize].pending;
             pending.entry(to).or_insert(Pending { since, counts });
         }

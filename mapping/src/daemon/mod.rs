@@ -331,6 +331,7 @@ impl Daemon {
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             healthy: self.degraded.is_none(),
             intake: None,
+            peers: self.server.loose_clients(),
             notes,
             workers: Vec::new(),
         }

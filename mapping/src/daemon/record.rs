@@ -48,7 +48,7 @@ pub(super) const fn kind(event: &Event) -> Option<&'static str> {
             NameChange::Expired => "registration-expired",
         },
         Event::WeakAlgorithm { .. } => "weak-algorithm",
-        Event::LooseProfile { .. } => "loose-profile",
+        Event::LooseProfile { .. } | Event::LooseClient(_) => "loose-profile",
         Event::NotifyUnacknowledged { .. } => "map-notify-unacknowledged",
         Event::LookupFailed { .. } => "lookup-failed",
         Event::Subscribed { .. } => "subscribed",
@@ -76,6 +76,7 @@ pub(super) fn told(kind: &'static str, event: &Event) -> Told {
         Event::LooseProfile { site, profile, loosened } => {
             Told::warning(kind, site, format!("{profile}: {loosened}"))
         }
+        Event::LooseClient(told) => Told::warning(kind, "", format!("client {told}")),
         Event::NotifyUnacknowledged { prefix, destination } => {
             Told::warning(kind, prefix, format!("by {destination}"))
         }

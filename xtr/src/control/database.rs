@@ -179,7 +179,7 @@ impl ControlPlane {
         let Some(mapping) = self.database.mappings.remove(prefix) else { return };
         self.update_own_versions(now);
         if self.cache.get(prefix).is_some() {
-            self.show_entry(*prefix);
+            self.show_entry(now, *prefix);
         } else {
             self.fib_updates.push_back(FibUpdate::Remove(*prefix));
         }

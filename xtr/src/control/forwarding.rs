@@ -2,6 +2,7 @@
 use super::locator::{self, Candidate, Locator, Via};
 use super::map_cache::{Entry, Mapping};
 use super::status_bits;
+use super::stranded;
 use super::{ControlPlane, Event};
 use crate::drops::DropReason;
 use crate::fib::{Adjacency, FibUpdate, Verdict};
@@ -92,7 +93,7 @@ impl ControlPlane {
             self.host_is_away(now, prefix);
         }
         self.update_source(prefix);
-        self.update_verdict(prefix, true);
+        self.update_verdict(now, prefix, true);
     }
 
     /// The locators that the site offers and did not offer before: whatever kept them down may be over.
@@ -132,7 +133,11 @@ impl ControlPlane {
     pub(super) fn remove_entry(&mut self, _now: Instant, prefix: &EidPrefix) {
         let Some(entry) = self.cache.remove(prefix) else { return };
         self.count("map_cache_removed");
+        self.stranded.remove(prefix);
         self.host_is_not_away(prefix);
+        if let Verdict::Encapsulate(set) = &entry.verdict {
+            self.note_former(*prefix, set, None);
+        }
         for candidate in entry.mapping.locators() {
             self.untrack(candidate.address, |locator| {
                 locator.users.remove(prefix);
@@ -150,23 +155,23 @@ impl ControlPlane {
     }
 
     /// Recomputes what depends on one remote RLOC.
-    pub(super) fn locator_changed(&mut self, _now: Instant, rloc: IpAddr) {
+    pub(super) fn locator_changed(&mut self, now: Instant, rloc: IpAddr) {
         let Some(locator) = self.locators.get(&rloc) else { return };
         let users: Vec<EidPrefix> = locator.users.iter().copied().collect();
         let petr = locator.petr;
         for prefix in users {
-            self.update_verdict(prefix, false);
+            self.update_verdict(now, prefix, false);
         }
         if petr {
-            self.petr_changed();
+            self.petr_changed(now);
         }
     }
 
     /// Recomputes everything: the own side changed.
-    pub(super) fn own_side_changed(&mut self) {
+    pub(super) fn own_side_changed(&mut self, now: Instant) {
         let prefixes: Vec<EidPrefix> = self.cache.iter().map(|(prefix, _)| prefix).collect();
         for prefix in prefixes {
-            self.update_verdict(prefix, false);
+            self.update_verdict(now, prefix, false);
         }
     }
 
@@ -198,11 +203,11 @@ impl ControlPlane {
                 self.untrack(petr.address, |locator| locator.petr = false);
             }
         }
-        self.petr_changed();
+        self.petr_changed(now);
     }
 
     /// Everything that goes, or could go, to a PETR.
-    fn petr_changed(&mut self) {
+    fn petr_changed(&mut self, now: Instant) {
         let prefixes: Vec<EidPrefix> = self
             .cache
             .iter()
@@ -212,17 +217,17 @@ impl ControlPlane {
             .map(|(prefix, _)| prefix)
             .collect();
         for prefix in prefixes {
-            self.update_verdict(prefix, false);
+            self.update_verdict(now, prefix, false);
         }
     }
 
     /// Tells the forwarding table of an entry that something hid.
-    pub(super) fn show_entry(&mut self, prefix: EidPrefix) {
-        self.update_verdict(prefix, true);
+    pub(super) fn show_entry(&mut self, now: Instant, prefix: EidPrefix) {
+        self.update_verdict(now, prefix, true);
     }
 
     /// Computes an entry's verdict; the forwarding table hears of it if it changed, or if `always`.
-    pub(super) fn update_verdict(&mut self, prefix: EidPrefix, always: bool) {
+    pub(super) fn update_verdict(&mut self, now: Instant, prefix: EidPrefix, always: bool) {
         let Some(entry) = self.cache.get_mut(&prefix) else { return };
         let last_used = entry.last_used();
         let (own, known) = (&self.own, &self.locators);
@@ -266,6 +271,11 @@ impl ControlPlane {
             return;
         }
         (entry.verdict, entry.to_petr, entry.used_before) = (verdict.clone(), to_petr, last_used);
+        let is_stranded = stranded::is_stranded(entry);
+        if let Some(before) = before {
+            self.note_former(prefix, &before, Some(&verdict));
+        }
+        self.verdict_told(now, prefix, is_stranded);
         self.fib_updates.push_back(FibUpdate::Insert(prefix, verdict));
     }
 

@@ -39,7 +39,7 @@ pub(super) enum Purpose {
     SmrInvoked,
     /// For a subscription, or to renew one (RFC 9437 §5).
     Subscribe,
-    /// A host of a dynamic-EID range is away: is it still (DY-04)?
+    /// A host of a dynamic-EID range is away: is it still (DY-04)? Or: which hosts of an own EID-prefix are?
     Away,
 }
 
@@ -247,11 +247,10 @@ impl Lookups {
 impl ControlPlane {
     /// A packet for `destination` found no mapping (MC-02).
     pub(super) fn handle_miss(&mut self, now: Instant, destination: Eid, source: IpAddr) {
-        let covered = self.cache.lookup(destination);
-        if covered.is_some_and(|(_, entry)| !matches!(entry.verdict, Verdict::Miss)) {
-            return; // Resolved since the packet was looked at.
+        match self.cache.lookup(destination) {
+            Some((prefix, entry)) if !entry.verdict.is_miss() => self.ask_if_doubted(now, prefix),
+            _ => self.start_lookup(now, destination.host_prefix(), Purpose::Miss(source)),
         }
-        self.start_lookup(now, destination.host_prefix(), Purpose::Miss(source));
     }
 
     /// Somebody sends from an RLOC that is none of the mapping's: it may have changed.
@@ -625,7 +624,9 @@ impl ControlPlane {
         // A request for a cached prefix asks whether it still exists; a miss asks nothing about its neighbours.
         let was_cached = self.cache.get(&requested).is_some();
         for (prefix, record) in records {
-            if self.host_looked_up(now, requested, *prefix, record) {
+            if self.host_looked_up(now, requested, *prefix, record)
+                || self.is_of_own(&requested, prefix)
+            {
                 continue;
             }
             if record.ttl_minutes == 0 {
@@ -661,7 +662,7 @@ impl ControlPlane {
                 self.count("unassigned_actions");
             }
             self.install_entry(now, *prefix, mapping, expires);
-            self.note_version(*prefix, record.map_version);
+            self.note_version(now, *prefix, record.map_version);
         }
     }
 }

@@ -5,18 +5,19 @@
 //! | `map_cache` | EID-prefix to mapping, expiry, bound |
 //! | `locator` | what is known of every remote RLOC; which locators carry traffic |
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
+//! | `stranded` | mappings without a usable locator, which are doubted |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
-//! | `probe`, `probe_schedule`, `round_trip` | RLOC-probes sent and their answers; when; how long they took |
+//! | `probe`, `probe_schedule`, `round_trip`, `loss` | RLOC-probes sent and their answers; when; how long they took; how many get lost |
 //! | `ways` | from which own RLOC a remote one is reached |
 //! | `resolver_watch` | whether any Map-Resolver answers |
 //! | `hint` | what ICMP says of an RLOC, until a probe says better |
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
-//! | `heard` | remote ITRs that send to us |
+//! | `heard`, `former` | remote ITRs that send to us; RLOCs that data went to until lately |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `reconfigure` | another configuration of the own side, in one step |
 //! | `database` | own mappings, which come and go |
 //! | `nat` | whether own RLOCs are behind NATs, and the RTR that carries through; `rtr`: carrying others through theirs |
-//! | `mobility`, `away`, `moves` | hosts of dynamic-EID ranges that come and go; those that are elsewhere; how often they may move |
+//! | `mobility`, `away`, `moves`, `ranges` | hosts of dynamic-EID ranges that come and go; those that are elsewhere; how often they may move; other ranges |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
@@ -36,12 +37,14 @@ mod database;
 mod echo_nonce;
 mod etr;
 mod explain;
+mod former;
 mod forwarding;
 mod heard;
 mod hint;
 mod itr;
 mod limit;
 mod locator;
+mod loss;
 mod map_cache;
 mod measure;
 mod mobility;
@@ -53,6 +56,7 @@ mod path_mtu;
 mod path_probe;
 mod probe;
 mod probe_schedule;
+mod ranges;
 mod reconfigure;
 mod resolver_watch;
 mod round_trip;
@@ -61,6 +65,7 @@ mod secure;
 mod show;
 mod smr;
 mod status_bits;
+mod stranded;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -72,12 +77,13 @@ mod ways;
 pub use database::{Origin as MappingOrigin, OwnMapping};
 pub use mobility::{Detection, HostChange, HostGone, HostSeen};
 
-use crate::config::{ControlConfig, Endpoint, MapServer, Role};
+use crate::config::{ControlConfig, Endpoint, MapServer, Peer, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
 use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
 use database::Database;
 use etr::Registration;
+use former::Former;
 use heard::Heard;
 use itr::Lookups;
 use limit::TokenBucket;
@@ -88,7 +94,7 @@ use mapping::discard::{Discard, DiscardCounters};
 use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
-use mapping::wire::{CONTROL_PORT, Message, Tolerance, XtrIdentity};
+use mapping::wire::{CONTROL_PORT, Message, Tolerance, WireError, XtrIdentity};
 use measure::Measured;
 use mobility::Mobility;
 use nat::Nat;
@@ -103,6 +109,7 @@ use smr::Solicitor;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
+use stranded::Stranded;
 use subscribe::Subscriptions;
 use trust::Trust;
 
@@ -280,6 +287,7 @@ pub struct ControlPlane {
     clock_zero: Instant,
     rng: StdRng,
     cache: MapCache,
+    stranded: Stranded,
     petrs: Vec<Candidate>,
     locator_tables: LocatorTables,
     locators: BTreeMap<IpAddr, Locator>,
@@ -300,6 +308,7 @@ pub struct ControlPlane {
     solicitor: Solicitor,
     heard: Heard,
     measured: Measured,
+    former: Former,
     subscriptions: Subscriptions,
     /// In a trusted core.
     trust: Option<Box<Trust>>,
@@ -333,6 +342,7 @@ impl ControlPlane {
             names: BTreeMap::new(),
             rng: StdRng::from_seed(seed),
             cache: MapCache::new(config.map_cache_limit),
+            stranded: Stranded::default(),
             petrs: Vec::new(),
             locator_tables: LocatorTables::default(),
             locators: BTreeMap::new(),
@@ -352,6 +362,7 @@ impl ControlPlane {
             solicitor: Solicitor::new(now),
             heard: Heard::default(),
             measured: Measured::new(),
+            former: Former::default(),
             subscriptions: Subscriptions::new(now, register_nonce_base),
             trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core, now))),
             nat: None,
@@ -394,7 +405,12 @@ impl ControlPlane {
             return self.discard(Discard::SourceMartian);
         }
         let tolerance = self.tolerance(from.ip());
-        match Message::parse_with(payload, tolerance) {
+        let mut parsed = Message::parse_with(payload, tolerance);
+        if parsed == Err(WireError::JsonLength) && self.may_miscount_json(from.ip()) {
+            self.count("json_lengths_mended");
+            parsed = Message::parse_with(payload, Tolerance { json_length: true, ..tolerance });
+        }
+        match parsed {
             Err(error) => self.discard(error.into()),
             Ok(Message::MapRequest(request)) if request.smr => {
                 self.handle_smr(now, from.ip(), &request);
@@ -486,6 +502,7 @@ impl ControlPlane {
                 Due::Refresh(prefix) => self.refresh_if_used(now, prefix),
             }
         }
+        self.run_stranded(now);
         self.run_subscriptions(now);
         self.run_trust(now);
         self.run_lookups(now);
@@ -504,6 +521,7 @@ impl ControlPlane {
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.cache.next_timeout(),
+            self.stranded.next_timeout(),
             self.lookups.next_timeout(),
             self.resolver_watch.next_timeout(),
             self.next_probe(),
@@ -590,7 +608,7 @@ impl ControlPlane {
     /// once. `clock` is the clock of [`LocatorSet::last_used`](crate::fib::LocatorSet), whole seconds.
     pub fn set_own_rloc(&mut self, now: Instant, rloc: IpAddr, up: bool, clock: u32) {
         if self.own.set_up(rloc, up) {
-            self.own_side_changed();
+            self.own_side_changed(now);
             self.look_for_nats(now);
             self.register_change(now);
             let changed = self.prefixes_at(rloc);
@@ -678,15 +696,24 @@ impl ControlPlane {
 
     /// What is relaxed for whoever sends from there: a Map-Server of lispers.net forwards Map-Requests without inner checksum (EC-03).
     fn tolerance(&self, from: IpAddr) -> Tolerance {
+        let zero_inner_checksum = self.is_map_server_of_lispers_net(from);
+        Tolerance { zero_inner_checksum, ..Tolerance::NONE }
+    }
+
+    /// Whether whoever sends from there may give JSON LCAFs a wrong Length (CW-20).
+    fn may_miscount_json(&self, from: IpAddr) -> bool {
+        let is_peer = |peer: &Peer| {
+            peer.profile == Profile::LispersNet && peer.prefix.contains(&from.to_canonical())
+        };
+        self.config.peers.iter().any(is_peer) || self.is_map_server_of_lispers_net(from)
+    }
+
+    fn is_map_server_of_lispers_net(&self, from: IpAddr) -> bool {
         let is_lispers_net = |server: &MapServer| {
             server.profile == Profile::LispersNet
                 && self.addresses_of(&server.endpoint).contains(&from)
         };
-        if self.config.map_servers.iter().any(is_lispers_net) {
-            Tolerance { zero_inner_checksum: true, ..Tolerance::default() }
-        } else {
-            Tolerance::default()
-        }
+        self.config.map_servers.iter().any(is_lispers_net)
     }
 
     /// Own EID-prefixes are delivered, never encapsulated (EN-24).

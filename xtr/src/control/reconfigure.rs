@@ -28,7 +28,7 @@ impl ControlPlane {
         self.config.eids.clone_from(&config.eids);
         if rlocs_changed {
             self.own.reconfigure(config.rlocs.clone());
-            self.own_side_changed();
+            self.own_side_changed(now);
         }
         self.update_own_versions(now);
         let newer = self.adopt_versions(config);

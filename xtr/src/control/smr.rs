@@ -169,7 +169,7 @@ impl ControlPlane {
     /// The RLOCs that got data in the last minute from EIDs of the kinds that changed, or sent it to them, each with one of the EID-prefixes
     /// behind it per kind.
     fn correspondents(
-        &self,
+        &mut self,
         now: Instant,
         clock: u32,
         changed: &[EidPrefix],
@@ -189,7 +189,8 @@ impl ControlPlane {
                 found.entry((adjacency.destination, instance_id, is_ipv4)).or_insert(remote);
             }
         }
-        for (rloc, remote) in self.heard_lately(now, changed) {
+        let formerly = self.formerly_used(clock.saturating_sub(active), changed);
+        for (rloc, remote) in formerly.into_iter().chain(self.heard_lately(now, changed)) {
             let (instance_id, is_ipv4) = kind(&remote);
             found.entry((rloc, instance_id, is_ipv4)).or_insert(remote);
         }

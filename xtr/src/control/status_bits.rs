@@ -58,7 +58,7 @@ impl ControlPlane {
             .map(|locator| locator.address)
             .collect();
         self.count("status_bits_changes");
-        self.update_verdict(prefix, false);
+        self.update_verdict(now, prefix, false);
         for rloc in went {
             self.verify_locator(now, rloc);
         }

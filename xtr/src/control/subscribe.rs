@@ -494,7 +494,7 @@ impl ControlPlane {
             let idle = self.idle(std::iter::once(&prefix));
             let mapping = Mapping::from_record(record, &self.own);
             self.install_entry(now, prefix, mapping, now + lifetime(record.ttl_minutes));
-            self.note_version(prefix, record.map_version);
+            self.note_version(now, prefix, record.map_version);
             self.keep_idle(now, idle);
         }
         let was_hole =

@@ -272,7 +272,7 @@ impl ControlPlane {
     }
 
     /// The version that a record of a remote mapping carries.
-    pub(super) fn note_version(&mut self, prefix: EidPrefix, version: u16) {
+    pub(super) fn note_version(&mut self, now: Instant, prefix: EidPrefix, version: u16) {
         let Some(trust) = &self.trust else { return };
         let version = match trust.core.map_versioning {
             true => MapVersion::from_bits(version),
@@ -283,7 +283,7 @@ impl ControlPlane {
             entry.version = version;
             // They were about another list.
             entry.forget_status_bits();
-            self.update_verdict(prefix, false);
+            self.update_verdict(now, prefix, false);
         }
     }
 }

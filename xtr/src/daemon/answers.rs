@@ -1,6 +1,6 @@
 //! Answers to the operator: what runs, what was counted, what was dropped and why.
 use super::{Daemon, nat, role_name, time_of_day, unix_nanos};
-use crate::config::{HostConfig, Intake, Role};
+use crate::config::{ControlConfig, HostConfig, Intake, Peer, Role};
 use crate::host::lan::Lan;
 use crate::host::sysctl;
 use crate::host::udp_errors::UdpErrors;
@@ -143,6 +143,7 @@ impl Daemon {
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             healthy: notes.is_empty(),
             intake: Some(self.intake()),
+            peers: profiles_of_peers(&self.config.control),
             notes,
             workers,
         }
@@ -155,6 +156,15 @@ impl Daemon {
             Intake::Ring(ring) => format!("ring on {}, else {tun}", ring.interfaces.join(", ")),
         }
     }
+}
+
+/// Who is put up with, and what of it.
+pub(super) fn profiles_of_peers(control: &ControlConfig) -> Vec<String> {
+    let told = |peer: &Peer| {
+        let (prefix, profile) = (peer.prefix, peer.profile.name());
+        peer.loosened().map(|loosened| format!("{prefix} has the profile {profile}: {loosened}"))
+    };
+    control.peers.iter().filter_map(told).collect()
 }
 
 /// Which switches of the host keep traffic from flowing now, although everything of ours is in place.

@@ -1,5 +1,5 @@
 //! The start: what is configured must exist on this host, then everything is opened in the order in which it can be undone.
-use super::answers::switch_notes;
+use super::answers::{profiles_of_peers, switch_notes};
 use super::health::Announcement;
 use super::observe::{EcnWatch, ReportWatch};
 use super::record::Record;
@@ -131,6 +131,9 @@ impl Daemon {
                     server.endpoint
                 );
             }
+        }
+        for note in profiles_of_peers(&config.control) {
+            tracing::warn!("peer {note}");
         }
         let (path_questions, questions) = mpsc::channel(PATH_QUESTIONS);
         let (answers, path_answers) = mpsc::channel(PATH_ANSWERS);

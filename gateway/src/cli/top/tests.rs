@@ -35,6 +35,7 @@ fn locator(address: &str, state: LocatorState, unusable: Option<&str>) -> Locato
         rtt_micros: (state == LocatorState::Up).then_some(1_234),
         probes_sent: 61,
         probes_answered: 60,
+        probe_loss_percent: 0,
         last_probe_reply_seconds: Some(5),
         packets: 10,
         octets: 1_000,
@@ -64,6 +65,7 @@ fn seen(at: Instant, packets: u64) -> Seen {
             intake: None,
             notes: vec!["RLOC 198.51.100.11 is down.".to_owned()],
             workers: Vec::new(),
+            peers: Vec::new(),
         },
         counters: CountersView::from([
             ("native_in_packets".to_owned(), packets),

@@ -15,6 +15,7 @@ mod reconfiguring;
 mod registering;
 mod securing;
 mod soliciting;
+mod stranded;
 mod subscribing;
 mod trust;
 
@@ -89,6 +90,7 @@ pub(super) fn config() -> ControlConfig {
         probe: None,
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
+        peers: Vec::new(),
         timeout_by_ttl: false,
         proxy_reply: false,
         map_cache_limit: 1000,
