@@ -182,6 +182,18 @@ pub const CONTROL: &[Meaning] = &[
         "dynamic_eids_held_down",
         "Hosts that came back too often and are left where they are for a while.",
     ),
+    counter(
+        "dynamic_eids_unconfigured",
+        "Hosts let go: no range of the configuration that was reloaded holds them.",
+    ),
+    counter(
+        "mappings_doubted",
+        "Mappings of no use, such as those without a usable locator, asked for anew before their TTL is over.",
+    ),
+    counter(
+        "json_lengths_mended",
+        "Messages of lispers.net whose JSON LCAFs have a wrong Length, read by the length of their parts.",
+    ),
     counter("host_moves_refused", "Moves of such hosts not heeded."),
     counter("moved_hosts_sent_to", "Packets' senders told that a host is elsewhere."),
     counter(
