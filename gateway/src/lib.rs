@@ -11,6 +11,7 @@
 //!        ^                 ^
 //!        |  admin::Request |
 //!        +-----------------+----------    admin    Unix socket: one line of JSON in, one out
+//!                          +----------    metrics  HTTP: counters and histograms for Prometheus
 //! ```
 //!
 //! The three roles of a gateway are admission rules over prefixes and nothing else: [`pitr`] decides what native
@@ -30,6 +31,7 @@ pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod lab;
+pub mod metrics;
 pub mod petr;
 pub mod pitr;
 pub mod proxy;

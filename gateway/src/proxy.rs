@@ -121,7 +121,7 @@ impl Policy for ProxyPolicy {
         }
         let destination =
             match self.admit_decapsulated(outer_source, instance_id, source, destination) {
-                Ok(Onward::Reencapsulate | Onward::Follow) => {
+                Ok(Onward::Reencapsulate | Onward::Follow(_)) => {
                     format!("{destination} is in rtr.eid-prefixes")
                 }
                 Ok(Onward::Deliver | Onward::DeliverOwn(_)) => format!("{destination} is no EID"),

@@ -117,8 +117,9 @@ fn a_map_server_starts_answers_and_stops_in_order() {
     assert!(!path.join("run/mapping.sock").exists());
     for line in log().lines() {
         let event: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
-        let level = event["level"].as_str().expect("a level");
+        let level = event["severity_text"].as_str().expect("a severity");
         assert!(level == "INFO" || level == "DEBUG", "{line}");
+        assert_eq!(event["resource"]["service.name"], "isthmus-mapping");
     }
     let gone = show(path, &["status"]);
     assert_eq!(gone.status.code(), Some(1));

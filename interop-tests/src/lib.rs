@@ -3,7 +3,7 @@
 //! The tests themselves are in `tests/`, one file per question: do the messages of real peers parse (`captures`), does damaged
 //! input stay harmless to the parsers (`mutations`) and to running daemons (`flood`), does an independent dissector agree with what
 //! the lab sends (`dissection`), do FRR and BIRD take the EID aggregates over (`routing`), do other implementations work with this one
-//! (`matrix`), do our routers answer what real peers sent (`peers`, `replay`).
+//! (`matrix`), do our routers answer what real peers sent (`peers`, `replay`, `replay_lispers`).
 
 pub mod captures;
 pub mod corpus;
@@ -15,6 +15,7 @@ pub mod load;
 pub mod matrix;
 pub mod mutate;
 pub mod peers;
+pub mod replay;
 pub mod routing;
 pub mod simulation;
 pub mod site;

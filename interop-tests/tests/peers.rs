@@ -1,13 +1,16 @@
 //! What deployed peers sent to their own Map-Servers, given to ours: with the peer's profile it is taken and answered as the peer
-//! expects, without it nothing is.
+//! expects, without it nothing is, and the reason is told.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use interop_tests::captures::{Datagram, control_datagrams};
 use ipnet::IpNet;
 use mapping::auth;
-use mapping::config::{Algorithm, MappingConfig, Profile, Secret, Site, SiteKey, SitePrefix};
+use mapping::config::{
+    Algorithm, Client, MappingConfig, Profile, Secret, Site, SiteKey, SitePrefix,
+};
 use mapping::eid::{EidPrefix, InstanceId};
 use mapping::server::{Event, MapServer};
 use mapping::wire::{CONTROL_PORT, MapRegister, Message};
@@ -175,4 +178,93 @@ fn au_19_map_registers_of_lispers_net_are_taken_with_its_profile() {
 fn au_16_map_registers_of_lispers_net_are_replays_without_its_profile() {
     let outcome = replay_twice("lispers-base", &lispers_net(), Profile::Rfc9301);
     assert_eq!((outcome.wanted, outcome.notified, outcome.refused), (4, 2, 2), "{outcome:?}");
+}
+
+/// What the capture shows of encryption: everything after the first four octets.
+#[test]
+fn cw_12_an_encrypted_map_register_of_lispers_net_is_refused_by_name_with_any_profile() {
+    let datagram = control_datagrams().into_iter().find(|datagram| {
+        (datagram.capture.as_str(), datagram.frame) == ("lispers-pubsub-encrreg.pcap", 1)
+    });
+    let datagram = datagram.expect("the encrypted Map-Register");
+    for profile in Profile::ALL {
+        let sites = lispers_net().into_iter().map(|site| Site { profile, ..site });
+        let listen = vec![datagram.destination.ip()];
+        let config =
+            MappingConfig { sites: sites.collect(), ..MappingConfig::new("peers", listen) };
+        let mut server = MapServer::new(config, [7; 32]);
+        let now = Instant::now();
+        server.handle_input(now, datagram.destination, datagram.source, &datagram.payload);
+        assert!(server.poll_transmit().is_none());
+        let told: Vec<String> =
+            std::iter::from_fn(|| server.poll_event()).map(|event| event.to_string()).collect();
+        let about = "register_encrypted: The Map-Register is encrypted as only lispers.net does";
+        assert!(told.iter().any(|line| line.contains(about)), "{profile:?}: {told:?}");
+    }
+}
+
+/// Why messages of a capture are refused by a Map-Server that knows its sites and clients by this profile; all of them come twice.
+fn reasons(capture: &str, sites: &[Site], profile: Profile) -> BTreeMap<&'static str, usize> {
+    let mut datagrams = control_datagrams();
+    datagrams.retain(|datagram| datagram.capture.starts_with(capture));
+    let registers = datagrams.iter().filter(|datagram| datagram.payload[0] >> 4 == 3);
+    let server_at = registers.map(|datagram| datagram.destination).next().expect("a Map-Register");
+    datagrams.retain(|datagram| datagram.destination == server_at);
+    let sites = sites.iter().map(|site| Site { profile, ..site.clone() });
+    let everybody = ["0.0.0.0/0", "::/0"].map(|text| Client {
+        prefix: text.parse().expect("a prefix"),
+        profile,
+        plain_map_requests: false,
+    });
+    let config = MappingConfig {
+        sites: sites.collect(),
+        clients: everybody.into(),
+        ..MappingConfig::new("peers", vec![server_at.ip()])
+    };
+    let mut server = MapServer::new(config, [7; 32]);
+    let (mut now, mut reasons) = (Instant::now(), BTreeMap::new());
+    for _ in 0..2 {
+        for datagram in &datagrams {
+            now += Duration::from_secs(1);
+            server.handle_timeout(now);
+            server.handle_input(now, server_at, datagram.source, &datagram.payload);
+            while let Some(event) = server.poll_event() {
+                let reason = match event {
+                    Event::Refused(refusal) => refusal.reason,
+                    Event::Discarded { reason, .. } => reason,
+                    _ => continue,
+                };
+                *reasons.entry(reason.name()).or_insert(0) += 1;
+            }
+        }
+        now += ROUND;
+    }
+    reasons
+}
+
+/// Each loosening that the captures show, and by which name its lack refuses the same messages.
+#[test]
+fn au_19_what_a_profile_loosens_is_refused_by_name_without_it() {
+    let none = BTreeMap::new();
+    let cases = [
+        // HMAC-SHA-1.
+        ("oor-ctl-rloc4", oor(), Profile::Oor, vec!["algorithm_refused"]),
+        // Nonces that do not count up, acknowledged acknowledgements, ECMs without inner checksum.
+        (
+            "lispers-pxtr",
+            lispers_net(),
+            Profile::LispersNet,
+            vec!["ack_not_expected", "inner_checksum", "replayed"],
+        ),
+    ];
+    for (capture, sites, profile, refused) in cases {
+        let with = reasons(capture, &sites, profile);
+        let without = reasons(capture, &sites, Profile::Rfc9301);
+        println!("{capture}: with {profile:?} {with:?}, without {without:?}");
+        assert!(refused.iter().all(|reason| !with.contains_key(reason)), "{with:?}");
+        assert!(refused.iter().all(|reason| without.contains_key(reason)), "{without:?}");
+        if profile == Profile::Oor {
+            assert_eq!(with, none);
+        }
+    }
 }

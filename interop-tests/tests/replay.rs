@@ -2,14 +2,11 @@
 //! finds nothing wrong with anything they send.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use gateway::config::{self, RoleConfig};
 use interop_tests::captures::{Datagram, control_datagrams};
-use interop_tests::dissector;
+use interop_tests::replay::{Router, judge};
 use mapping::config::{
     Algorithm, Client, MappingConfig, Profile, Secret, Site, SiteKey, SitePrefix,
 };
@@ -17,7 +14,6 @@ use mapping::eid::{EidPrefix, InstanceId};
 use mapping::server::MapServer;
 use mapping::transmit::Transmit;
 use mapping::wire::{CONTROL_PORT, Message};
-use xtr::config::ControlConfig;
 use xtr::control::ControlPlane;
 
 /// Between two datagrams of a capture, so that no limit of a rate is met.
@@ -38,13 +34,19 @@ fn what_lispers_net_sent_is_answered_by_a_map_server() {
 /// The tunnel router has the EIDs and the RLOC of xTR 1 of the captures.
 #[test]
 fn what_oor_sent_is_answered_by_a_tunnel_router() {
-    let config = xtr_config("10.0.1.2", &["172.16.1.0/24", "2001:db8:e1::/64"]);
-    let own = IpAddr::from([10, 0, 1, 2]);
+    let router = Router {
+        rloc: "10.0.1.2",
+        eids: &[(0, "172.16.1.0/24"), (0, "2001:db8:e1::/64")],
+        map_server: "10.0.0.2",
+        key: (0, "lab-secret-1"),
+        profile: "oor",
+    };
+    let config = router.config();
     let mut said = Vec::new();
     let mut now = Instant::now();
     let mut running: Option<(String, ControlPlane)> = None;
     let (mut probes, mut answered) = (0, 0);
-    for datagram in to(own, "oor") {
+    for datagram in router.received("oor") {
         if running.as_ref().is_none_or(|(capture, _)| *capture != datagram.capture) {
             let control = ControlPlane::new(config.clone(), now, [7; 32], 1);
             running = Some((datagram.capture.clone(), control));
@@ -106,51 +108,6 @@ fn replay_to_a_map_server(
     judge(&said)
 }
 
-/// How many messages of each kind there are, none of which an independent dissector has anything against.
-fn judge(said: &[Transmit]) -> BTreeMap<&'static str, usize> {
-    let mut kinds =
-        BTreeMap::from(["Map-Register", "Map-Notify", "Map-Reply", "ECM"].map(|k| (k, 0)));
-    for transmit in said {
-        let message = Message::parse(&transmit.payload);
-        let kind = match message.expect("what we send parses") {
-            Message::MapRequest(_) => "Map-Request",
-            Message::MapReply(_) => "Map-Reply",
-            Message::MapRegister(_) => "Map-Register",
-            Message::MapNotify(_) => "Map-Notify",
-            Message::MapNotifyAck(_) => "Map-Notify-Ack",
-            Message::MapReferral(_) => "Map-Referral",
-            Message::InfoRequest(_) | Message::InfoReply(_) => "Info",
-            Message::Encapsulated(_) => "ECM",
-        };
-        *kinds.entry(kind).or_insert(0) += 1;
-    }
-    println!("{} messages: {kinds:?}", said.len());
-    if dissector::is_missing() {
-        return kinds;
-    }
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let file = directory.path().join("said.pcap");
-    let octets: Vec<_> = said.iter().map(|transmit| transmit.payload.clone()).collect();
-    fs::write(&file, dissector::pcap(&octets)).expect("a capture");
-    let frames = dissector::frames(&file, &[]);
-    assert_eq!(frames.len(), said.len());
-    for frame in frames {
-        let dissector::Frame { number, protocols, remarks, .. } = &frame;
-        assert!(frame.is_sound(), "{number}: {protocols}: {remarks}");
-    }
-    kinds
-}
-
-/// What the captures show on its way to `own`.
-fn to(own: IpAddr, captures: &str) -> Vec<Datagram> {
-    let mut datagrams = control_datagrams();
-    datagrams.retain(|datagram| {
-        let is_control = datagram.destination.port() == CONTROL_PORT;
-        datagram.capture.starts_with(captures) && is_control && datagram.destination.ip() == own
-    });
-    datagrams
-}
-
 fn map_server_traffic(captures: &str) -> Vec<Datagram> {
     let servers = ["10.0.0.2", "2001:db8:1000::2", "10.77.1.2", "fd77:1::2"];
     let servers =
@@ -160,26 +117,6 @@ fn map_server_traffic(captures: &str) -> Vec<Datagram> {
         datagram.capture.starts_with(captures) && servers.contains(&datagram.destination)
     });
     datagrams
-}
-
-fn xtr_config(rloc: &str, eids: &[&str]) -> ControlConfig {
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let (key, file) = (directory.path().join("key"), directory.path().join("xtr.toml"));
-    fs::write(&key, "lab-secret-1").expect("a key");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a key");
-    let eids = eids.iter().map(|eid| format!("[[eid]]\nprefix = \"{eid}\"\n"));
-    let text = format!(
-        "[xtr]\nname = \"replay\"\nrlocs = {{ core = {{ address = \"{rloc}\" }} }}\n\
-         map-servers = [{{ address = \"10.0.0.2\", key-id = 1, key-file = \"{}\" }}]\n\
-         map-resolvers = [\"10.0.0.2\"]\n{}",
-        key.display(),
-        eids.collect::<String>()
-    );
-    fs::write(&file, text).expect("a file");
-    match config::load(&file, None).expect("a configuration").config {
-        RoleConfig::Xtr(router) => router.control,
-        _ => unreachable!("[xtr] makes an xTR"),
-    }
 }
 
 fn site(name: &str, keys: &[(&str, Algorithm)], eids: &[(u32, &str)]) -> Site {

@@ -56,6 +56,23 @@ pub enum Query {
     Traffic,
     /// Read the configuration file anew (xtr, gateway).
     Reload,
+    /// Everything counted and measured, for monitoring.
+    Metrics,
+    /// What counters were in the last 10 minutes, 2 hours, day.
+    History {
+        /// Their names; empty = all.
+        counters: Vec<String>,
+    },
+    /// What happened.
+    Events {
+        /// Only what came after the event of this number.
+        after: Option<u64>,
+    },
+    /// The map-cache entries that carried most octets (xtr, gateway).
+    TopEids {
+        /// How many of them.
+        most: usize,
+    },
 }
 
 impl Query {

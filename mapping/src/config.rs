@@ -179,7 +179,7 @@ pub enum Profile {
     /// Open Overlay Router: HMAC-SHA-1 with 20 octets, a random nonce per Map-Register.
     Oor,
     /// lispers.net: HMAC-SHA-1 or HMAC-SHA-256 untruncated, a constant nonce, Map-Notify to the source port, ECMs without inner UDP
-    /// checksum, subscriptions without Site-ID.
+    /// checksum, subscriptions without Site-ID, JSON LCAFs of a wrong Length.
     LispersNet,
     /// VPP's LISP plugin: HMAC-SHA-1 or HMAC-SHA-256, a random nonce per Map-Register.
     Vpp,
@@ -206,7 +206,7 @@ impl Profile {
             Self::Rfc9301 => None,
             Self::Oor | Self::Vpp => Some(RANDOM),
             Self::LispersNet => Some(
-                "its nonces are not looked at: a recorded Map-Register is accepted again at any time; Map-Notifies go to the port it sends from",
+                "its nonces are not looked at: a recorded Map-Register is accepted again at any time; Map-Notifies go to the port it sends from; a JSON LCAF of a locator may have a wrong Length",
             ),
         }
     }
@@ -221,6 +221,18 @@ pub struct Client {
     pub profile: Profile,
     /// Its Map-Requests outside an ECM are lookups too (MR-09).
     pub plain_map_requests: bool,
+}
+
+impl Client {
+    /// What its profile relaxes, for those who allow it; `None` of the rules as they are.
+    pub const fn loosened(&self) -> Option<&'static str> {
+        match self.profile {
+            Profile::Rfc9301 | Profile::Oor | Profile::Vpp => None,
+            Profile::LispersNet => {
+                Some("its Map-Requests need no inner checksum, and its subscriptions no Site-ID")
+            }
+        }
+    }
 }
 
 /// Who may subscribe without being the xTR of a site (RFC 9437 §7.1): found by its Site-ID.

@@ -15,6 +15,8 @@ crate::named! {
     UnsupportedType "unsupported_type" "A message type this node does not handle (RFC 9301 §5.1).";
     UnknownAfi "unknown_afi" "An address family without a known length makes the message unreadable (RFC 9301 §5.1).";
     MaskLength "mask_length" "A mask length beyond the width of its address family (RFC 9301 §5.2).";
+    JsonLength "json_length" "The Length of a JSON LCAF is not that of its parts (RFC 8060 §4.15), as lispers.net writes it for telemetry: give the [[site]], in a router the entry of `peers`, profile = \"lispers.net\".";
+    RegisterEncrypted "register_encrypted" "The Map-Register is encrypted as only lispers.net does, with one key stream for all messages: take `encryption-key` out of its `lisp map-server`; `authentication-key` stays.";
     NestedLcaf "nested_lcaf" "LCAF nested deeper than the limit (RFC 8060 §3).";
     Malformed "malformed" "A field does not hold together: a wrong length, inner port or nested message (RFC 9301 §5.8).";
     InnerChecksum "inner_checksum" "A checksum inside an Encapsulated Control Message is wrong, or zero as lispers.net sends it (RFC 9301 §5.8).";
@@ -113,6 +115,8 @@ impl From<WireError> for Discard {
             WireError::UnsupportedType(_) => Self::UnsupportedType,
             WireError::UnknownAfi(_) => Self::UnknownAfi,
             WireError::MaskLength(_) => Self::MaskLength,
+            WireError::JsonLength => Self::JsonLength,
+            WireError::EncryptedRegister => Self::RegisterEncrypted,
             WireError::Nesting => Self::NestedLcaf,
             WireError::UnknownEid(_) => Self::UnsupportedEid,
             WireError::UnknownVendor(_) => Self::UnknownVendor,
@@ -185,8 +189,19 @@ impl DiscardCounters {
 
     /// The counters above zero, as `show drops` prints them.
     pub fn non_zero(&self) -> Vec<DropCount> {
+        let mut all = self.all();
+        all.retain(|drop| drop.count > 0);
+        all
+    }
+
+    /// By name, beside other counters: with `control_` before it.
+    pub fn as_counters(&self) -> impl Iterator<Item = (String, u64)> {
+        self.iter().map(|(reason, count)| (format!("control_{reason}"), count))
+    }
+
+    /// Every counter.
+    pub fn all(&self) -> Vec<DropCount> {
         self.iter()
-            .filter(|&(_, count)| count > 0)
             .map(|(reason, count)| DropCount {
                 reason: reason.name().to_owned(),
                 count,

@@ -20,7 +20,7 @@
 //!
 //! Beside them: [`config`] (what a Map-Server is given), [`timers`] (every interval, retry and bound with its source),
 //! [`discard`] (every reason to drop a control message; [`mod@named`] makes such lists), [`view`] and [`admin`] (what `show` asks and gets),
-//! [`transmit`].
+//! [`transmit`], [`recorder`] (what the counters were and what happened) and [`telemetry`] (what is measured) of every daemon.
 //! The tunnel router uses `eid`, `wire`, `auth`, `limits`, `timers`, `discard`, `admin` and `transmit` for its own control plane.
 //!
 //! # Data flow
@@ -113,10 +113,12 @@ pub mod discard;
 pub mod eid;
 pub mod limits;
 pub mod named;
+pub mod recorder;
 mod resolver;
 pub mod sec;
 pub mod server;
 pub mod store;
+pub mod telemetry;
 pub mod timers;
 pub mod transmit;
 pub mod view;

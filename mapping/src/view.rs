@@ -23,6 +23,9 @@ pub struct StatusView {
     /// Where packets from the native side, or the site, come in; `None` in a Map-Server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intake: Option<String>,
+    /// Whose deviations from RFC 9301 are put up with by source address, and which they are; sites and Map-Servers are not among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
     /// What the operator should know, a sentence each.
     pub notes: Vec<String>,
     /// The workers of the data plane; empty in a daemon without one.

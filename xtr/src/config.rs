@@ -73,6 +73,29 @@ pub struct ControlConfig {
     pub trusted_core: Option<TrustedCore>,
     /// How NATs are traversed (draft-ermagan-lisp-nat-traversal).
     pub nat: Option<Nat>,
+    /// Who else deviates from RFC 9301, beside Map-Servers.
+    pub peers: Vec<Peer>,
+}
+
+/// Tunnel routers, by the address they send from, that deviate from RFC 9301.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where they send from.
+    pub prefix: IpNet,
+    /// How they deviate.
+    pub profile: Profile,
+}
+
+impl Peer {
+    /// What its profile relaxes, for those who allow it; `None` of the rules as they are.
+    pub const fn loosened(&self) -> Option<&'static str> {
+        match self.profile {
+            Profile::Rfc9301 | Profile::Oor | Profile::Vpp => None,
+            Profile::LispersNet => {
+                Some("a JSON LCAF in its Map-Replies and Map-Notifies may have a wrong Length")
+            }
+        }
+    }
 }
 
 /// NAT traversal (draft-ermagan-lisp-nat-traversal).
@@ -299,7 +322,7 @@ impl MapServer {
                 Some("its MACs are not truncated, and HMAC-SHA-1 will do")
             }
             Profile::LispersNet => Some(
-                "its MACs are not truncated, HMAC-SHA-1 will do, and Map-Requests that it forwards need no inner checksum",
+                "its MACs are not truncated, HMAC-SHA-1 will do, Map-Requests that it forwards need no inner checksum, and a JSON LCAF may have a wrong Length",
             ),
         }
     }

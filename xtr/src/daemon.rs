@@ -21,7 +21,9 @@ use crate::punt::{self, Punt, PuntReceiver};
 use crate::tap::Tapper;
 use health::Announcement;
 use mapping::admin::Request;
+use mapping::recorder::Told;
 use observe::{EcnWatch, ReportWatch};
+use record::Record;
 use std::collections::HashSet;
 use std::future::Future;
 use std::io;
@@ -38,6 +40,7 @@ mod health;
 mod lan;
 mod nat;
 mod observe;
+mod record;
 mod reload;
 mod start;
 mod underlay_watch;
@@ -162,6 +165,7 @@ struct Daemon {
     map_versions: MapVersions,
     gateways: Gateways,
     lan: Option<Lan>,
+    record: Record,
 }
 
 impl Daemon {
@@ -209,6 +213,7 @@ impl Daemon {
         let mut next = self.watch.next_timeout().min(Instant::now() + HEALTH_INTERVAL);
         next = self.control.poll_timeout().map_or(next, |timeout| timeout.min(next));
         next = self.announcement.end().map_or(next, |end| end.min(next));
+        next = next.min(self.record.next_timeout());
         tokio::select! {
             Some(datagram) = self.datagrams.recv() => Input::Datagram(datagram),
             () = self.punts.notified() => Input::Punts,
@@ -222,6 +227,7 @@ impl Daemon {
 
     async fn handle(&mut self, input: Input) {
         let now = Instant::now();
+        self.record.heard(now);
         match input {
             Input::Datagram(datagram) => self.handle_datagrams(now, datagram),
             Input::Punts => self.handle_punts(now),
@@ -235,6 +241,11 @@ impl Daemon {
             Input::Name(Resolved { name, addresses }) => {
                 if addresses.is_empty() {
                     tracing::warn!(name, "cannot be resolved; the last good answer stays in use");
+                    self.record.tell(Told::warning(
+                        "name-unresolved",
+                        &name,
+                        "the last good answer stays in use",
+                    ));
                 }
                 self.control.set_name(now, &name, &addresses);
             }
@@ -252,6 +263,7 @@ impl Daemon {
         self.tapper.handle_timeout(now);
         self.watch_underlay(now).await;
         self.watch_health(now).await;
+        self.keep_record(now);
     }
 
     fn handle_datagrams(&mut self, now: Instant, first: Datagram) {
@@ -301,6 +313,7 @@ impl Daemon {
             if let Some(sources) = &mut self.sources {
                 sources.apply(moved);
             }
+            self.record.converged();
             self.engine.wake();
         }
         if let Some(marks) = self.control.poll_marks() {
@@ -330,6 +343,7 @@ impl Daemon {
                 self.watch.added(Instant::now(), rloc);
             }
             self.log(&event);
+            self.keep(&event);
         }
         self.ask_paths(Instant::now());
     }

@@ -39,7 +39,7 @@ pub trait Policy: Send + Sync + 'static {
     /// What `Verdict::Native` means here: `Ok` = hand it to the kernel, `Err` = drop.
     fn admit_native_forward(&self) -> Result<(), DropReason>;
 
-    /// The EID-prefixes that [`Onward::DeliverOwn`] numbers, in that order.
+    /// The EID-prefixes that [`Onward::DeliverOwn`] and [`Onward::Follow`] number, in that order.
     fn own_prefixes(&self) -> Vec<EidPrefix> {
         Vec::new()
     }
@@ -117,6 +117,6 @@ pub enum Onward {
     DeliverOwn(u32),
     /// Back into the forwarding table and out encapsulated (RTR).
     Reencapsulate,
-    /// To a host that comes and goes: to the kernel if it is here, after it if it is not (DY-04).
-    Follow,
+    /// To a host that comes and goes: to the kernel if it is here, counted for the EID-prefix with this number; after it if it is not (DY-04).
+    Follow(u32),
 }

@@ -84,6 +84,9 @@ pub struct LocatorView {
     /// RLOC-probes it answered.
     #[serde(default)]
     pub probes_answered: u64,
+    /// Of the last 64 RLOC-probes to it while it was up, those that got lost, percent.
+    #[serde(default)]
+    pub probe_loss_percent: u8,
     /// Seconds since the last answered RLOC-probe.
     pub last_probe_reply_seconds: Option<u64>,
     /// Packets sent to it (for this entry, or in total).

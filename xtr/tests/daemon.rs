@@ -89,6 +89,7 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
         probe: Some(ProbeConfig::default()),
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
+        peers: Vec::new(),
         timeout_by_ttl: false,
         proxy_reply: false,
         map_cache_limit: 1000,
@@ -714,5 +715,122 @@ fn a_reload_takes_over_all_of_a_configuration_or_nothing() {
         daemon.end().await;
         assert_eq!(owned(&handle).await, (0, 0));
         mapping_system.abort();
+    });
+}
+
+#[test]
+fn dy_01_what_a_gateway_changed_on_its_interface_is_undone_even_after_a_crash() {
+    use xtr::config::GatewayMac;
+    use xtr::host::lan::{Gateways, Mac};
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let setting = |name: &str| {
+            let path = format!("/proc/sys/net/ipv4/conf/lan0/{name}");
+            std::fs::read_to_string(path).expect("a setting").trim().to_owned()
+        };
+        std::fs::write("/proc/sys/net/ipv4/conf/lan0/arp_announce", "1").expect("set");
+        let settings = || [setting("arp_ignore"), setting("arp_announce")];
+        let gateway = GatewayMac {
+            interface: "lan0".to_owned(),
+            mac: Mac([0, 0, 0x5e, 0, 1, 1]),
+            addresses: vec![ip("172.16.4.1")],
+        };
+        let before = settings();
+        for crashes in 0..3 {
+            for _ in 0..crashes {
+                let left = Gateways::install(handle.clone(), std::slice::from_ref(&gateway)).await;
+                drop(left.expect("installed"));
+                assert_eq!(settings(), ["1", "2"]);
+            }
+            let again = Gateways::install(handle.clone(), std::slice::from_ref(&gateway)).await;
+            again.expect("installed").remove().await;
+            assert_eq!(settings(), before, "after {crashes} crashes");
+        }
+        // The next run has no gateway any more.
+        drop(Gateways::install(handle.clone(), &[gateway]).await.expect("installed"));
+        Gateways::install(handle.clone(), &[]).await.expect("nothing to do");
+        assert_eq!(settings(), before);
+    });
+}
+
+#[test]
+fn dy_01_a_reload_takes_over_other_ranges_and_keeps_the_hosts_that_it_can() {
+    use xtr::config::{DynamicRange, GatewayMac};
+    use xtr::host::lan::Mac;
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let directory = tempfile::tempdir().expect("a directory");
+        let leases = directory.path().join("leases");
+        let range = |text: &str| DynamicRange {
+            range: prefix(text),
+            locator_set: Vec::new(),
+            interfaces: vec!["lan0".to_owned()],
+            timeout: Duration::from_secs(3600),
+            limit: 10,
+            extended_subnet: false,
+        };
+        let base = router_config();
+        let mut config = base.clone();
+        config.host.ranges = vec![range("172.16.4.0/24")];
+        config.host.leases = vec![leases.clone()];
+        let (daemon, reloads) = Running::start_reloadable(config.clone()).await;
+        let is_here = |views: &Value, host: &str| {
+            let views = views.as_array().expect("hosts").iter();
+            views.filter(|view| view["place"] == "here").any(|view| view["eid"] == host)
+        };
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let lease = "1795424400 52:54:00:12:34:56 172.16.4.7 vm *\n";
+        std::fs::write(&leases, lease).expect("granted");
+        daemon.wait_for(Query::Mobility, |views| is_here(views, "172.16.4.7")).await;
+        let owns = async |routes: usize, rules: usize| {
+            let start = Instant::now();
+            while owned(&handle).await != (routes, rules) {
+                assert!(start.elapsed() < PATIENCE, "{:?}", owned(&handle).await);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        // Beside what there is without ranges: a route to the host, and one that keeps its packets in the site.
+        owns(8, 4).await;
+
+        // A gateway, another limit and another range: the host stays, behind the gateway now.
+        let gateway = |last: u8| GatewayMac {
+            interface: "lan0".to_owned(),
+            mac: Mac([0, 0, 0x5e, 0, 1, last]),
+            addresses: vec![ip("172.16.4.1")],
+        };
+        config.host.ranges = vec![range("172.16.8.0/24"), range("172.16.4.0/24")];
+        config.host.ranges[1].limit = 9;
+        for last in [1, 2] {
+            config.host.gateways = vec![gateway(last)];
+            assert_eq!(reload(&reloads, &config).await, Ok(()));
+            assert_eq!(owned(&handle).await, (8, 6), "at once");
+            assert!(is_here(&daemon.ask(Query::Mobility).await, "172.16.4.7"));
+            let lan = set_link(&handle, "lan0", true).await;
+            let name = format!("isthmus-gw{lan}");
+            let next = next_of_native(&handle, "core0", "172.16.4.7").await;
+            assert!(next.is_none_or(|next| next == name));
+        }
+        let lease = "1795424400 52:54:00:12:34:57 172.16.8.7 vm *\n";
+        std::fs::write(&leases, lease).expect("granted");
+        daemon.wait_for(Query::Mobility, |views| is_here(views, "172.16.8.7")).await;
+        owns(10, 6).await;
+
+        // What cannot be changes nothing.
+        let mut impossible = config.clone();
+        impossible.host.gateways.clear();
+        impossible.host.ranges[0].interfaces = vec!["lan7".to_owned()];
+        assert!(reload(&reloads, &impossible).await.is_err());
+        assert_eq!(owned(&handle).await, (10, 6));
+
+        // One range goes, then all.
+        config.host.ranges.remove(0);
+        config.host.gateways.clear();
+        assert_eq!(reload(&reloads, &config).await, Ok(()));
+        owns(8, 4).await;
+        assert!(is_here(&daemon.ask(Query::Mobility).await, "172.16.4.7"));
+        assert_eq!(reload(&reloads, &base).await, Ok(()));
+        owns(6, 4).await;
+        daemon.end().await;
+        owns(0, 0).await;
     });
 }

@@ -82,6 +82,7 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
         probe: None,
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
+        peers: Vec::new(),
         timeout_by_ttl: false,
         proxy_reply,
         map_cache_limit: 1000,

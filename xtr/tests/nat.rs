@@ -76,6 +76,7 @@ fn control(role: Role, rloc: &str, nat: Nat) -> ControlConfig {
         probe: Some(Default::default()),
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
+        peers: Vec::new(),
         timeout_by_ttl: false,
         proxy_reply: false,
         map_cache_limit: 1000,

@@ -343,6 +343,7 @@ fn router_config(
         probe: Some(ProbeConfig::default()),
         path_mtu: Default::default(),
         record_ttl_minutes: ttl_minutes,
+        peers: Vec::new(),
         timeout_by_ttl: false,
         proxy_reply,
         map_cache_limit: 1000,

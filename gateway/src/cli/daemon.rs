@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Failure, logging, reload};
 use crate::admin::{self, server};
-use crate::config::{self, Host, RoleConfig};
+use crate::config::{self, Host, RoleConfig, Service};
+use crate::metrics;
 use ::xtr::policy::Policy;
 
 /// Questions that may wait for the daemon.
@@ -48,14 +50,20 @@ pub(crate) struct Surroundings {
     pub(crate) ready: Box<dyn FnOnce()>,
 }
 
-/// Starts logs and reads the configuration of `role`.
-pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<RoleConfig, Failure> {
-    prepare_text(args, role).map(|(config, _)| config)
+/// The configuration of a daemon.
+pub(crate) struct Prepared {
+    /// Its role's.
+    pub(crate) config: RoleConfig,
+    /// Logs and metrics.
+    pub(crate) service: Service,
+    /// The text of the file.
+    text: String,
 }
 
-/// As [`prepare`], with the text of the file.
-fn prepare_text(args: &DaemonArgs, role: &'static str) -> Result<(RoleConfig, String), Failure> {
-    logging::start(&args.log).map_err(|error| Failure::Usage(format!("--log: {error}")))?;
+/// Reads the configuration of `role` and starts logs as it says.
+pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<Prepared, Failure> {
+    let no_filter = |error| Failure::Usage(format!("--log: {error}"));
+    logging::check(&args.log).map_err(no_filter)?;
     let path = config_path(args, role);
     let host = Host::read().map_err(|e| Failure::Failed(format!("own addresses: {e}")))?;
     // One that cannot be read is an error of `load`.
@@ -65,6 +73,7 @@ fn prepare_text(args: &DaemonArgs, role: &'static str) -> Result<(RoleConfig, St
         false => config::load_text(&path, &text, Some(host)),
     };
     let loaded = loaded.map_err(|refused| Failure::BadConfiguration(refused.errors))?;
+    logging::start(&args.log, &loaded.service, role).map_err(no_filter)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -75,7 +84,7 @@ fn prepare_text(args: &DaemonArgs, role: &'static str) -> Result<(RoleConfig, St
             "{path} configures the role {found}; run `isthmus {found} --config {path}`"
         )));
     }
-    Ok((loaded.config, text))
+    Ok(Prepared { config: loaded.config, service: loaded.service, text })
 }
 
 fn config_path(args: &DaemonArgs, role: &str) -> PathBuf {
@@ -87,12 +96,13 @@ fn config_path(args: &DaemonArgs, role: &str) -> PathBuf {
 pub(crate) fn run<F, T>(
     args: &DaemonArgs,
     role: &'static str,
+    service: &Service,
     daemon: impl FnOnce(Surroundings) -> F,
 ) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    live(args, role, None, daemon)
+    live(args, role, service, None, daemon)
 }
 
 /// Runs a tunnel router, which reads its configuration anew when it is asked to, or gets a hangup.
@@ -101,8 +111,8 @@ pub(crate) fn run_router<P: Policy>(
     role: &'static str,
     reloading: reload::Role<P>,
 ) -> Result<(), Failure> {
-    let (loaded, text) = prepare_text(args, role)?;
-    let Some((config, policy)) = (reloading.read)(loaded) else {
+    let Prepared { config, service, text } = prepare(args, role)?;
+    let Some((config, policy)) = (reloading.read)(config) else {
         return Err(Failure::Failed("the configuration is of another role".to_owned()));
     };
     let (sender, reloads) = mpsc::channel(1);
@@ -110,7 +120,7 @@ pub(crate) fn run_router<P: Policy>(
     let between: Between = Box::new(move |requests, daemon, hangups| {
         tokio::spawn(reloader.serve(requests, daemon, hangups));
     });
-    live(args, role, Some(between), |around| async move {
+    live(args, role, &service, Some(between), |around| async move {
         let Surroundings { requests, shutdown, ready } = around;
         ::xtr::daemon::run_reloadable(config, policy, requests, reloads, shutdown, ready)
             .await
@@ -124,6 +134,7 @@ type Between = Box<dyn FnOnce(mpsc::Receiver<Request>, mpsc::Sender<Request>, Si
 fn live<F, T>(
     args: &DaemonArgs,
     role: &'static str,
+    service: &Service,
     between: Option<Between>,
     daemon: impl FnOnce(Surroundings) -> F,
 ) -> Result<T, Failure>
@@ -140,6 +151,11 @@ where
             server::Server::bind(&socket).map_err(|error| socket_failure(&socket, error))?;
         let (sender, mut requests) = mpsc::channel(WAITING_QUESTIONS);
         let watchdog = sender.clone();
+        if let Some(address) = service.metrics {
+            let metrics = metrics::server::Server::bind(address).await;
+            let metrics = metrics.map_err(|error| metrics_failure(address, &error))?;
+            tokio::spawn(metrics.serve(sender.clone()));
+        }
         let serving = tokio::spawn(server.serve(sender));
         let no_signals = |error| Failure::Failed(format!("signals: {error}"));
         let signals = Signals::new(between.is_none()).map_err(no_signals)?;
@@ -183,6 +199,14 @@ fn socket_failure(socket: &Path, error: io::Error) -> Failure {
         io::ErrorKind::PermissionDenied => {
             Failure::NoPrivilege(format!("{text}; run as root, or name another with --socket"))
         }
+        _ => Failure::Failed(text),
+    }
+}
+
+fn metrics_failure(address: SocketAddr, error: &io::Error) -> Failure {
+    let text = format!("metrics at {address}: {error}");
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => Failure::Misfit(text),
         _ => Failure::Failed(text),
     }
 }

@@ -20,7 +20,8 @@ pub(crate) struct MappingArgs {
 
 /// Runs the Map-Server and Map-Resolver.
 pub(crate) fn run(args: &MappingArgs) -> Result<(), Failure> {
-    let RoleConfig::Mapping(mut config) = daemon::prepare(&args.daemon, "mapping")? else {
+    let daemon::Prepared { config, service, .. } = daemon::prepare(&args.daemon, "mapping")?;
+    let RoleConfig::Mapping(mut config) = config else {
         return Err(Failure::Failed("the configuration is of another role".to_owned()));
     };
     if args.start_empty && config.state_dir.is_none() {
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &MappingArgs) -> Result<(), Failure> {
         return Err(Failure::Usage(text));
     }
     config.start_empty = args.start_empty;
-    daemon::run(&args.daemon, "mapping", |around| async move {
+    daemon::run(&args.daemon, "mapping", &service, |around| async move {
         run_mapping(*config, around.requests, around.shutdown, around.ready).await.map_err(
             |error| match error.kind() {
                 // The state directory cannot be one.

@@ -15,8 +15,10 @@ mod bench;
 mod check;
 pub(crate) mod columns;
 mod daemon;
+mod events;
 mod explain;
 mod gateway;
+mod history;
 pub(crate) mod lig;
 mod logging;
 mod mapping;
@@ -24,7 +26,11 @@ mod reload;
 mod render;
 mod show;
 mod tap;
+mod top;
 mod xtr;
+
+pub use logging::Format as LogFormat;
+pub(crate) use logging::filter as log_filter;
 
 /// Everything behind `isthmus`; returns the exit status.
 pub fn main() -> ExitCode {
@@ -49,6 +55,9 @@ pub fn main() -> ExitCode {
         Verb::Lig(args) => lig::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Tap(args) => tap::run(&args),
+        Verb::History(args) => history::run(&args),
+        Verb::Events(args) => events::run(&args),
+        Verb::Top(args) => top::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,6 +86,8 @@ const BAD_CONFIGURATION: u8 = 78;
   isthmus reload                             have it read its configuration anew
   isthmus explain 192.0.2.80 203.0.113.1     what it would do with such a packet, step by step
   isthmus tap drop                           the packets it drops, each with its reason
+  isthmus top                                all of that, live
+  isthmus events --follow                    what happens to it, when and why
   isthmus lig 2001:db8:e001::1 @198.51.100.2 ask the mapping system where an EID is
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 77 a privilege is missing, 78 the configuration is wrong."
@@ -106,6 +117,12 @@ enum Verb {
     Explain(explain::ExplainArgs),
     /// Show packets as a running gateway or xTR forwards them, with what became of each
     Tap(tap::TapArgs),
+    /// What the counters of a running daemon were: every 2 s, 30 s, 5 min
+    History(history::HistoryArgs),
+    /// What happened to a running daemon, when and why
+    Events(events::EventsArgs),
+    /// Watch a running daemon live: traffic, map-cache, EIDs, locators, drops, events
+    Top(top::TopArgs),
     /// Build a small internet in network namespaces and prove the use cases on it
     Lab(crate::lab::LabArgs),
     /// Measure throughput, cost per packet and latency beside the kernel's own tunnel
@@ -137,6 +154,20 @@ impl Failure {
             Self::NoPrivilege(_) => NO_PRIVILEGE,
             Self::BadConfiguration(_) | Self::Misfit(_) => BAD_CONFIGURATION,
             Self::Silent(status) => *status,
+        }
+    }
+
+    /// In words.
+    fn said(&self) -> String {
+        match self {
+            Self::Failed(text)
+            | Self::Usage(text)
+            | Self::NoPrivilege(text)
+            | Self::Misfit(text) => text.clone(),
+            Self::BadConfiguration(findings) => {
+                findings.iter().map(|finding| format!("{finding}\n")).collect()
+            }
+            Self::Silent(_) => String::new(),
         }
     }
 

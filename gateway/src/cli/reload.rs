@@ -23,7 +23,7 @@ use crate::config::{self, Finding, Host, RoleConfig};
 packet lost, or nothing is: a mistake, or a key that cannot change while the daemon runs, is named with its line. The same
 as SIGHUP, which says in the log what became of it.
 
-At run time may change: of an xTR [[eid]], priority, weight, mpriority and mweight of its rlocs, record-ttl,
+At run time may change: of an xTR [[eid]], [[dynamic-eid]], priority, weight, mpriority and mweight of its rlocs, record-ttl,
 registration-interval, proxy-reply, merge, timeout-by-ttl; of a gateway the EID-prefixes of [pitr], [petr] and [rtr], and whose packets
 it takes; of both, what is in the key files."
 )]

@@ -44,7 +44,16 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
         Query::Status => status(&serde_json::from_value(view)?),
         Query::Explain(_) => super::explain::text(&serde_json::from_value(view)?),
         Query::Traffic => traffic::traffic(&serde_json::from_value(view)?),
-        Query::Tap(_) | Query::Reload => format!("{view}\n"),
+        Query::Tap(_) | Query::Reload | Query::Metrics => format!("{view}\n"),
+        Query::History { counters } => {
+            let view = serde_json::from_value(view)?;
+            match counters.is_empty() {
+                true => super::history::summary(&view),
+                false => super::history::details(&view),
+            }
+        }
+        Query::Events { .. } => super::events::text(&serde_json::from_value(view)?),
+        Query::TopEids { .. } => map_cache(&serde_json::from_value::<Vec<_>>(view)?),
         Query::TapNext { .. } => super::tap::text(&serde_json::from_value(view)?),
     })
 }
@@ -349,6 +358,9 @@ fn status(status: &StatusView) -> String {
     );
     if let Some(intake) = &status.intake {
         let _ = writeln!(text, "  native packets come by {intake}");
+    }
+    for peer in &status.peers {
+        let _ = writeln!(text, "  peer {peer}");
     }
     for note in &status.notes {
         let _ = writeln!(text, "  {note}");

@@ -12,7 +12,8 @@ use xtr::config::{
 
 use super::node::{Node, Table};
 use super::{
-    DEFAULT_MAP_CACHE_LIMIT, Environment, lisp_sec, nat, overlap, router, subscription, values,
+    DEFAULT_MAP_CACHE_LIMIT, Environment, lisp_sec, nat, overlap, peers, router, subscription,
+    values,
 };
 use crate::petr::PetrConfig;
 use crate::pitr::PitrConfig;
@@ -55,6 +56,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
         .map(|t| t.or("instance-id", InstanceId::DEFAULT, values::instance_id))
         .unwrap_or_default();
     let map_cache_limit = table.as_ref().map_or(DEFAULT_MAP_CACHE_LIMIT, super::map_cache_limit);
+    let peers = table.as_ref().map(peers::read).unwrap_or_default();
     let lisp_sec = table.as_ref().and_then(|t| lisp_sec::of_router(t, environment, &[]));
     let identity = table.as_ref().and_then(subscription::identity);
     let subscribe =
@@ -126,6 +128,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
                 subscribe,
                 trusted_core: data.trusted_core.clone(),
                 nat: nat.map(Nat::Rtr),
+                peers,
             },
             data,
             host,

@@ -11,6 +11,7 @@
 //! changes  what a reload may change
 //! router   what gateway and xtr share      gateway, xtr, mapping    one file per role
 //! cluster  [cluster] of a mapping file     ddt      [ddt] of one
+//! service  [log] and [metrics], which every role has
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -31,9 +32,11 @@ mod mapping;
 mod nat;
 mod node;
 mod overlap;
+mod peers;
 mod report;
 mod router;
 mod secret;
+mod service;
 mod subscription;
 mod trusted_core;
 mod values;
@@ -46,6 +49,7 @@ pub(crate) use changes::{OF_GATEWAY, OF_XTR, changed_keys, refused_keys};
 pub use gateway::GatewayConfig;
 pub use host::Host;
 pub use report::Finding;
+pub use service::Service;
 
 use node::{Node, Table};
 use report::Report;
@@ -94,6 +98,8 @@ impl RoleConfig {
 pub struct Loaded {
     /// The role and its configuration.
     pub config: RoleConfig,
+    /// Logs and metrics.
+    pub service: Service,
     /// What is doubtful, in the order of the file.
     pub warnings: Vec<Finding>,
 }
@@ -157,12 +163,12 @@ pub fn parse(path: &Path, text: &str, environment: &Environment) -> Result<Loade
     let config = Node::root(&values, &report).table().and_then(|root| read_role(root, environment));
     let (errors, warnings) = report.into_findings();
     match config {
-        Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
+        Some((config, service)) if errors.is_empty() => Ok(Loaded { config, service, warnings }),
         _ => Err(Refused { errors, warnings }),
     }
 }
 
-fn read_role(root: Table<'_>, environment: &Environment) -> Option<RoleConfig> {
+fn read_role(root: Table<'_>, environment: &Environment) -> Option<(RoleConfig, Service)> {
     const ROLES: [&str; 3] = ["gateway", "xtr", "mapping"];
     let present: Vec<&str> = ROLES.into_iter().filter(|role| root.has(role)).collect();
     let config = match present[..] {
@@ -179,8 +185,9 @@ fn read_role(root: Table<'_>, environment: &Environment) -> Option<RoleConfig> {
             return None;
         }
     };
+    let service = service::read(&root, environment);
     root.finish();
-    Some(config)
+    Some((config, service))
 }
 
 /// `map-cache-limit` of the gateway and xtr sections.

@@ -18,8 +18,8 @@ use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
 use super::trusted_core::{self, Versions};
 use super::{
-    DEFAULT_MAP_CACHE_LIMIT, Environment, dynamic_eid, gateway::owned_text, lisp_sec, nat, router,
-    secret, subscription, values,
+    DEFAULT_MAP_CACHE_LIMIT, Environment, dynamic_eid, gateway::owned_text, lisp_sec, nat, peers,
+    router, secret, subscription, values,
 };
 
 /// The bounds of `registration-interval`.
@@ -55,6 +55,7 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig 
         control.identity = subscription::identity(table);
         control.merge = table.or("merge", false, Node::boolean);
         control.subscribe = subscription::subscribe(table, environment, table.has("map-servers"));
+        control.peers = peers::read(table);
         control.lisp_sec = lisp_sec::of_router(table, environment, &control.map_servers);
     }
     let addresses: Vec<IpAddr> = control.rlocs.iter().map(|rloc| rloc.address).collect();
@@ -133,6 +134,7 @@ fn empty_control() -> ControlConfig {
         probe: None,
         path_mtu: PathMtuConfig::default(),
         record_ttl_minutes: timers::RECORD_TTL_MINUTES,
+        peers: Vec::new(),
         timeout_by_ttl: false,
         proxy_reply: true,
         map_cache_limit: DEFAULT_MAP_CACHE_LIMIT,

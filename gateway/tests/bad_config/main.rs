@@ -9,6 +9,7 @@ mod mapping;
 mod mobility;
 mod probe;
 mod registration;
+mod service;
 mod trusted_core;
 mod xtr;
 

@@ -1,4 +1,4 @@
-//! What `isthmus check` says of `proxy-itrs`, `state-dir` and `timeout-by-ttl`.
+//! What `isthmus check` says of `proxy-itrs`, `peers`, `state-dir` and `timeout-by-ttl`.
 use super::*;
 
 /// What is said of an xTR with these lines at the head of `[xtr]`.
@@ -34,4 +34,31 @@ fn rg_13_a_state_directory_has_to_be_there() {
     let found = findings("state-dir = \"state\"\n", &[]);
     let about = "xtr.toml:2: xtr.state-dir: state cannot be used: No such file or directory";
     assert!(found.iter().any(|line| line.contains(about)), "{found:?}");
+}
+
+#[test]
+fn cw_20_peers_have_a_prefix_and_the_profile_of_one_that_needs_it() {
+    let good = "peers = [{ prefix = \"192.0.2.0/24\", profile = \"lispers.net\" }]\n";
+    assert_eq!(findings(good, &["--offline"]), [""; 0]);
+    let bad =
+        "peers = [{ prefix = \"192.0.2.0/24\", profile = \"oor\" }, { prefix = \"192.0.2.7\" }]\n";
+    let found = findings(bad, &["--offline"]);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(
+        found[0],
+        "xtr.toml:2: xtr.peers[0].profile: \"oor\" is no profile of a peer; write \"lispers.net\"; \
+         tunnel routers of other makes need no entry"
+    );
+    assert_eq!(
+        found[1..],
+        [
+            "xtr.toml:2: xtr.peers[1].prefix: \"192.0.2.7\" has no length; write 192.0.2.7/32",
+            "xtr.toml:2: xtr.peers[1].profile: missing; write profile = \"lispers.net\"",
+        ]
+    );
+    let entry = "{ prefix = \"192.0.2.0/24\", profile = \"lispers.net\" }";
+    assert_eq!(
+        findings(&format!("peers = [{entry}, {entry}]\n"), &["--offline"]),
+        ["xtr.toml:2: xtr.peers[1]: 192.0.2.0/24 is already given in line 2; give it once"]
+    );
 }

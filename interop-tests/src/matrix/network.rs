@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use mapping::admin::Query;
 use serde_json::Value;
 
+use super::on_behalf;
 use super::plan::{Family, Plan, Role};
 use super::traffic::Host;
 use super::watch::Watch;
@@ -56,7 +57,7 @@ pub struct Network {
     members: Vec<Member>,
     watch: Watch,
     // After everything that lives in it.
-    _core: Namespace,
+    core: Namespace,
 }
 
 /// A machine with a role, and the host behind it.
@@ -95,10 +96,15 @@ impl Network {
         }
         let watch =
             Watch::start(&core, &format!("{}-{}", plan.cast().replace(' ', "_"), plan.core))?;
-        let mut network = Self { plan, moved: None, members: Vec::new(), watch, _core: core };
+        let mut network = Self { plan, moved: None, members: Vec::new(), watch, core };
         for ((role, program), (namespace, host)) in plan.roles().into_iter().zip(places) {
             let program = program.start(&namespace, role, &plan)?;
             network.members.push(Member { role, program, namespace, host });
+        }
+        for (role, program) in plan.played_sites() {
+            if !program.signs() {
+                on_behalf::register(&plan, &network.core, role)?;
+            }
         }
         network.wait_for_registrations()?;
         Ok(network)
@@ -237,7 +243,7 @@ impl Network {
         if self.plan.mapping == Program::Isthmus {
             let registrations = self.daemon(Role::Mapping)?.ask(&Query::Registrations)?;
             let count = registrations.as_array().map_or(0, Vec::len);
-            return Ok(count >= 2 * self.plan.played_sites().len());
+            return Ok(count >= 2 * self.plan.registered_sites().len());
         }
         for (role, program) in self.plan.played_sites() {
             if program != Program::Isthmus {
@@ -274,6 +280,10 @@ fn place(plan: &Plan, core: &Namespace, role: Role) -> io::Result<(Namespace, Op
     link::connect(CORE_MTU, (core, name), (&namespace, CORE_LINK))?;
     for (namespace, name) in [(core, name), (&namespace, CORE_LINK)] {
         link::wire_sized(namespace, name)?;
+        // VPP takes a checksum that is still to be computed along to the packet inside.
+        if plan.roles().iter().any(|&(_, program)| program == Program::Vpp) {
+            offload::compute_checksums(namespace, name)?;
+        }
         link::up(namespace, name)?;
     }
     let length = plan.core_length();

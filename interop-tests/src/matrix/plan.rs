@@ -82,8 +82,22 @@ pub struct Plan {
     pub proxy: Option<Program>,
     /// A site of ours that has two RLOCs, so that it can move from one to the other.
     pub mover: Option<Role>,
-    /// Sites of lispers.net register with what it has for a locator besides its address: a name, geo-coordinates.
-    pub embellished: bool,
+    /// How sites of lispers.net register.
+    pub lispers: Lispers,
+}
+
+/// What Map-Registers of lispers.net have that RFC 9301 does not ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lispers {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// Locators with a name and geo-coordinates, in an AFI list.
+    Named,
+    /// Locators with the telemetry of draft-farinacci-lisp-telemetry, which RLOC-probes then carry too.
+    Telemetry,
+    /// They are encrypted.
+    Encrypted,
 }
 
 impl Plan {
@@ -98,6 +112,19 @@ impl Plan {
     /// The sites, with who serves them.
     pub fn played_sites(&self) -> Vec<(Role, Program)> {
         self.roles().into_iter().filter(|(role, _)| matches!(role, Role::Site(_))).collect()
+    }
+
+    /// The sites that the Map-Server takes.
+    pub fn registered_sites(&self) -> Vec<(Role, Program)> {
+        let refused =
+            |program| program == Program::LispersNet && self.lispers == Lispers::Encrypted;
+        self.played_sites().into_iter().filter(|&(_, program)| !refused(program)).collect()
+    }
+
+    /// Whether every tunnel router answers RLOC-probes in this core.
+    pub fn probes_are_answered(&self) -> bool {
+        let routers = self.roles().into_iter().filter(|&(role, _)| role != Role::Mapping);
+        routers.map(|(_, program)| program).all(|program| program.answers_probes(self.core))
     }
 
     /// For the table: `ROLE=NAME` of everybody.
@@ -209,7 +236,7 @@ mod tests {
             sites: [Some(Program::Isthmus); 2],
             proxy: Some(Program::Isthmus),
             mover: None,
-            embellished: false,
+            lispers: Lispers::Plain,
         };
         for family in Family::BOTH {
             for role in [Role::Site(1), Role::Site(2)] {

@@ -8,7 +8,7 @@ use gateway::lab::namespace::Namespace;
 use super::Program;
 use crate::daemon::Daemon;
 use crate::matrix::network::LAN_LINK;
-use crate::matrix::plan::{EID_AGGREGATES, Family, Plan, RLOC_RANGES, Role};
+use crate::matrix::plan::{EID_AGGREGATES, Family, Lispers, Plan, RLOC_RANGES, Role};
 
 pub(super) fn start(namespace: &Namespace, role: Role, plan: &Plan) -> io::Result<Daemon> {
     match role {
@@ -36,25 +36,41 @@ fn mapping(plan: &Plan) -> String {
             plan.network(role, Family::V4),
             plan.network(role, Family::V6)
         );
+        // It neither answers Map-Requests nor asks others to answer for it.
+        if program == Program::Vpp {
+            text.push_str("force-proxy-reply = true\n");
+        }
     }
     text
 }
 
 /// Locators that never answer would be taken for down.
 fn probing(plan: &Plan) -> &'static str {
-    let routers = plan.roles().into_iter().filter(|&(role, _)| role != Role::Mapping);
-    let mut programs = routers.map(|(_, program)| program);
-    if programs.all(|program| program.answers_probes(plan.core)) { "" } else { "probe = \"off\"\n" }
+    if plan.probes_are_answered() { "" } else { "probe = \"off\"\n" }
 }
 
 fn clients(plan: &Plan) -> String {
-    let of = |role: &Role| plan.rloc(*role);
-    let lispers = plan.roles().into_iter().filter(|&(_, program)| program == Program::LispersNet);
-    let prefix = plan.core.pick(32, 128);
-    lispers
-        .map(|(role, _)| {
-            format!(", {{ prefix = \"{}/{prefix}\", profile = \"lispers.net\" }}", of(&role))
-        })
+    lispers_net(plan).iter().map(|entry| format!(", {entry}")).collect()
+}
+
+/// The tunnel routers whose telemetry our tunnel routers have to read.
+fn peers(plan: &Plan) -> String {
+    match plan.lispers {
+        Lispers::Telemetry => format!("peers = [{}]\n", lispers_net(plan).join(", ")),
+        Lispers::Plain | Lispers::Named | Lispers::Encrypted => String::new(),
+    }
+}
+
+/// An entry for everybody of lispers.net, by address.
+fn lispers_net(plan: &Plan) -> Vec<String> {
+    let length = plan.core.pick(32, 128);
+    let entry = |role| {
+        format!("{{ prefix = \"{}/{length}\", profile = \"lispers.net\" }}", plan.rloc(role))
+    };
+    let roles = plan.roles().into_iter();
+    roles
+        .filter(|&(_, program)| program == Program::LispersNet)
+        .map(|(role, _)| entry(role))
         .collect()
 }
 
@@ -78,8 +94,9 @@ pub fn xtr(plan: &Plan, role: Role, moved: bool) -> String {
     let mut text = format!(
         "[xtr]\nname = \"xtr\"\nrlocs = {{ {rlocs} }}\n\
          map-servers = [{{ address = \"{ms}\", key-id = {key}, key-file = \"KEY\", profile = \"{profile}\" }}]\n\
-         map-resolvers = [\"{ms}\"]\nproxy-reply = false\nregistration-interval = \"10s\"\ntun = {{ queues = 1 }}\n{probing}",
+         map-resolvers = [\"{ms}\"]\nproxy-reply = false\nregistration-interval = \"10s\"\ntun = {{ queues = 1 }}\n{probing}{peers}",
         probing = probing(plan),
+        peers = peers(plan),
         ms = plan.rloc(Role::Mapping),
     );
     if plan.proxy.is_some() {
@@ -101,12 +118,13 @@ pub fn xtr(plan: &Plan, role: Role, moved: bool) -> String {
 fn gateway(plan: &Plan) -> String {
     let [v4, v6] = EID_AGGREGATES;
     format!(
-        "[gateway]\nname = \"pxtr\"\nrlocs = [\"{}\"]\nmap-resolvers = [\"{}\"]\ntun = {{ queues = 1 }}\n{probing}\
+        "[gateway]\nname = \"pxtr\"\nrlocs = [\"{}\"]\nmap-resolvers = [\"{}\"]\ntun = {{ queues = 1 }}\n{probing}{peers}\
          [pitr]\neid-aggregates = [\"{v4}\", \"{v6}\"]\n\
          [petr]\naccept-from = {{ rlocs = [\"{}\"], eids = [\"{v4}\", \"{v6}\"] }}\n",
         plan.rloc(Role::Proxy),
         plan.rloc(Role::Mapping),
         plan.core.pick(RLOC_RANGES[0], RLOC_RANGES[1]),
         probing = probing(plan),
+        peers = peers(plan),
     )
 }

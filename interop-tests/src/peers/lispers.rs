@@ -19,7 +19,7 @@ use super::Peer;
 use super::process::{Isolation, Process, receives};
 use crate::daemon::SECRET;
 use crate::matrix::network::CORE_LINK;
-use crate::matrix::plan::{EID_AGGREGATES, Family, Plan, Role};
+use crate::matrix::plan::{EID_AGGREGATES, Family, Lispers, Plan, Role};
 
 /// The program that starts the others: of an installation for Python 2.7, and of one for Python 3.8.
 const CORES: [&str; 2] = ["lisp-core.pyo", "lisp-core.pyc"];
@@ -27,11 +27,17 @@ const CORES: [&str; 2] = ["lisp-core.pyo", "lisp-core.pyc"];
 const UNUSED: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1));
 /// Its processes tell each other the configuration for so long after they have come up.
 const SETTLING: Duration = Duration::from_secs(3);
-/// What else a locator can be registered with; [`DEFINITIONS`] says what the names mean. Not with JSON: it comes with a wrong length.
-const EVERYTHING: &str = "        rloc-record-name = west\n        geo-name = here\n";
-const DEFINITIONS: &str = r#"lisp geo-coordinates {
+/// What else a locator can be registered with; the definitions say what the names mean.
+const NAMED: &str = "        rloc-record-name = west\n        geo-name = here\n";
+const GEO: &str = r#"lisp geo-coordinates {
     geo-name = here
     geo-tag = 48-8-15-N-11-34-30-E-519
+}
+"#;
+const MEASURED: &str = "        json-name = telemetry\n";
+const TELEMETRY: &str = r#"lisp json {
+    json-name = telemetry
+    json-string = { "type" : "telemetry", "sub-type" : "timestamps", "itr-out" : "?", "etr-in" : "?", "etr-out" : "?", "itr-in" : "?" }
 }
 "#;
 /// It runs in a copy of its directory, where its sockets and logs are. It looks for its own processes by name, calls
@@ -181,21 +187,24 @@ fn map_server(text: &mut String, plan: &Plan) {
 fn site(text: &mut String, plan: &Plan, role: Role) {
     let ms = plan.rloc(Role::Mapping).to_string();
     tunnel_router(text, plan);
-    if plan.embellished {
-        text.push_str(DEFINITIONS);
+    let (definitions, more) = match plan.lispers {
+        Lispers::Plain | Lispers::Encrypted => ("", ""),
+        Lispers::Named => (GEO, NAMED),
+        Lispers::Telemetry => (TELEMETRY, MEASURED),
+    };
+    text.push_str(definitions);
+    let mut server = vec![
+        ("address", ms.as_str()),
+        ("authentication-type", "sha2"),
+        ("authentication-key", SECRET),
+        ("want-map-notify", "yes"),
+    ];
+    if plan.lispers == Lispers::Encrypted {
+        server.push(("encryption-key", "[3]0123456789abcdef"));
     }
-    section(
-        text,
-        "lisp map-server",
-        &[
-            ("address", &ms),
-            ("authentication-type", "sha2"),
-            ("authentication-key", SECRET),
-            ("want-map-notify", "yes"),
-        ],
-    );
+    section(text, "lisp map-server", &server);
     let prefixes = Family::BOTH.map(|family| plan.network(role, family));
-    database(text, &prefixes, plan.rloc(role), if plan.embellished { EVERYTHING } else { "" });
+    database(text, &prefixes, plan.rloc(role), more);
     if plan.proxy.is_some() {
         for family in Family::BOTH {
             // Writing to a String cannot fail.

@@ -56,6 +56,11 @@ trait Peer: Sync {
         true
     }
 
+    /// Whether its Map-Registers are signed.
+    fn signs(&self) -> bool {
+        true
+    }
+
     /// Starts it and waits until it is ready to talk.
     fn start(
         &self,
@@ -114,6 +119,11 @@ impl Program {
     /// Whether it answers RLOC-probes in such a core.
     pub(crate) fn answers_probes(self, core: Family) -> bool {
         self.peer().is_none_or(|peer| peer.answers_probes(core))
+    }
+
+    /// Whether its Map-Registers are signed.
+    pub(crate) fn signs(self) -> bool {
+        self.peer().is_none_or(Peer::signs)
     }
 
     /// The profile that our configuration needs for it, and the Key ID it uses.

@@ -109,6 +109,7 @@ impl Plan {
             trusted_core: None,
             nat: None,
             proxy_itrs: Vec::new(),
+            peers: Vec::new(),
             timeout_by_ttl: false,
         }
     }

@@ -74,6 +74,7 @@ pub(super) fn level(event: &Event) -> Level {
         | Event::NotRestored(_)
         | Event::WeakAlgorithm { .. }
         | Event::LooseProfile { .. }
+        | Event::LooseClient(_)
         | Event::NotifyUnacknowledged { .. } => Level::WARN,
         Event::Discarded { .. } => Level::DEBUG,
         _ => Level::INFO,

@@ -8,6 +8,7 @@ mod inbox;
 mod log;
 mod outbox;
 mod queue;
+mod record;
 mod sockets;
 mod state;
 #[cfg(test)]
@@ -17,7 +18,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -25,7 +26,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::admin::{PART, Part, Query, Request};
+use crate::clock::Epoch;
 use crate::config::MappingConfig;
+use crate::recorder::{Recorder, Told};
 use crate::server::MapServer;
 use crate::store::{Store, StoreEvent};
 use crate::timers::MAX_WAITING_FOR_STORE;
@@ -71,6 +74,7 @@ pub async fn run(
         outbox: Outbox::new(),
         started,
         log: EventLog::default(),
+        recorder: recorder(started),
     };
     daemon.serve(requests, shutdown).await;
     Ok(())
@@ -87,6 +91,7 @@ struct Daemon {
     outbox: Outbox,
     started: Instant,
     log: EventLog,
+    recorder: Recorder,
 }
 
 /// Why the loop woke up.
@@ -114,7 +119,8 @@ impl Daemon {
         let mut admin_open = true;
         let mut bursts = 0;
         loop {
-            alarm.set(self.server.poll_timeout());
+            let due = self.server.poll_timeout().unwrap_or(self.recorder.poll_timeout());
+            alarm.set(due.min(self.recorder.poll_timeout()));
             let wake = tokio::select! {
                 biased;
                 () = &mut shutdown => Wake::Shutdown,
@@ -138,6 +144,7 @@ impl Daemon {
                 self.server.handle_timeout(now);
             }
             self.flush(now);
+            self.keep_record(now);
             if bursts >= BURSTS_PER_LOOK {
                 bursts = 0;
                 tokio::task::yield_now().await;
@@ -192,10 +199,12 @@ impl Daemon {
             StoreEvent::Degraded(reason) => {
                 self.server.set_cut_off(self.store.is_shared());
                 tracing::error!(reason, "state cannot be kept: registrations are not acknowledged");
+                self.recorder.tell(now, Told::error("state-not-kept", "", &reason));
                 self.degraded = Some(reason);
             }
             StoreEvent::Recovered => {
                 tracing::warn!("state is kept again");
+                self.recorder.tell(now, Told::info("state-kept", "", "the store works again"));
                 self.server.set_cut_off(false);
                 self.degraded = None;
             }
@@ -231,6 +240,9 @@ impl Daemon {
             server.recycle(payload);
         }
         while let Some(event) = self.server.poll_event() {
+            if let Some(kind) = record::kind(&event) {
+                self.recorder.tell_of(now, kind, || record::told(kind, &event));
+            }
             self.log.write(now, &event);
         }
     }
@@ -263,7 +275,12 @@ impl Daemon {
             Query::Reload => Err(
                 "a Map-Server reads its configuration when it starts: restart it; with `state-dir` it keeps its registrations".to_owned(),
             ),
-            Query::Explain(_) | Query::Traffic | Query::Tap(_) | Query::TapNext { .. } => {
+            Query::Metrics => json(&self.metrics(now)),
+            Query::History { counters } => {
+                self.recorder.history_view(now, &counters).and_then(|view| json(&view))
+            }
+            Query::Events { after } => json(&self.recorder.events_view(after)),
+            Query::Explain(_) | Query::Traffic | Query::TopEids { .. } | Query::Tap(_) | Query::TapNext { .. } => {
                 Err(
                     "a Map-Server forwards no packets: ask a tunnel router, with `--role gateway` or `--role xtr`".to_owned(),
                 )
@@ -314,10 +331,17 @@ impl Daemon {
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             healthy: self.degraded.is_none(),
             intake: None,
+            peers: self.server.loose_clients(),
             notes,
             workers: Vec::new(),
         }
     }
+}
+
+/// The flight recorder of a daemon that starts now.
+fn recorder(now: Instant) -> Recorder {
+    let millis = Epoch::of_host().unix_millis(now);
+    Recorder::new(now, Duration::from_millis(millis))
 }
 
 /// Wakes the loop when the state machine wants it; early rather than anew for every registration that moves the next expiry.
@@ -331,10 +355,8 @@ impl Alarm {
         Self { sleep: Box::pin(sleep_until(Instant::now().into())), armed: None }
     }
 
-    fn set(&mut self, wanted: Option<Instant>) {
-        if let Some(wanted) = wanted
-            && self.armed.is_none_or(|armed| wanted < armed)
-        {
+    fn set(&mut self, wanted: Instant) {
+        if self.armed.is_none_or(|armed| wanted < armed) {
             self.sleep.as_mut().reset(wanted.into());
             self.armed = Some(wanted);
         }

@@ -152,6 +152,19 @@ async fn ms_05_ms_14_registers_and_answers_over_udp() {
     assert_eq!(running.query(Query::Drops).await.unwrap(), serde_json::json!([]));
     assert_eq!(running.query(Query::Status).await.unwrap()["healthy"], true);
     assert!(running.query(Query::MapCache).await.is_err());
+    let events = running.query(Query::Events { after: None }).await.unwrap();
+    let event = &events["events"][0];
+    assert_eq!(
+        (&event["kind"], &event["subject"]),
+        (&"registered".into(), &prefix().to_string().into())
+    );
+    let metrics = running.query(Query::Metrics).await.unwrap();
+    let registrations = serde_json::json!({
+        "metric": "site_registrations", "labels": {"site": "a"}, "value": 1.0,
+    });
+    assert_eq!(metrics["series"][0], registrations);
+    let history = Query::History { counters: vec!["map_replies_sent".to_owned()] };
+    assert_eq!(running.query(history).await.unwrap()["rings"].as_array().unwrap().len(), 3);
     running.stop().await;
 }
 

@@ -39,6 +39,16 @@ impl Clients {
         if lispers_net { Tolerance::LISPERS_NET } else { Tolerance::default() }
     }
 
+    /// Who is put up with, and what of it.
+    pub(crate) fn loosened(&self) -> Vec<String> {
+        let told = |(_, client): (IpNet, &Client)| {
+            let (prefix, profile) = (client.prefix, client.profile.name());
+            let loosened = client.loosened()?;
+            Some(format!("{prefix} has the profile {profile}: {loosened}"))
+        };
+        self.table.iter().filter_map(told).collect()
+    }
+
     fn find(&self, source: IpAddr) -> Option<&Client> {
         self.table.get_lpm(&IpNet::from(source.to_canonical())).map(|(_, client)| client)
     }

@@ -109,6 +109,8 @@ pub enum Event {
         /// Why.
         why: &'static str,
     },
+    /// The profile of a client relaxes rules; who, and which.
+    LooseClient(String),
     /// Another control message was discarded.
     Discarded {
         /// Where it came from.
@@ -217,6 +219,7 @@ impl fmt::Display for Event {
             Self::LooseProfile { site, profile, loosened } => {
                 write!(f, "site {site} has the profile {profile}: {loosened}")
             }
+            Self::LooseClient(told) => write!(f, "client {told}"),
             Self::NotRestored(Refusal { site, prefix, source, reason, .. }) => {
                 let (prefix, site) = (prefix.as_ref().map(ToString::to_string), site.as_deref());
                 write!(

@@ -3,8 +3,10 @@
 mod admission;
 mod ddt;
 mod durable;
+mod elsewhere;
 mod event;
 mod kept;
+mod measure;
 mod names;
 mod nat;
 mod notify;
@@ -35,7 +37,7 @@ use crate::limits::{Rate, Recent, Scatter, ScatteredBuckets};
 use crate::resolver::{Clients, Forwards, ItrKeys, OwnAddresses, is_martian};
 use crate::timers;
 use crate::transmit::Transmit;
-use crate::wire::{CONTROL_PORT, Message};
+use crate::wire::{CONTROL_PORT, Message, Tolerance, WireError};
 
 pub use durable::StateError;
 pub use event::{Event, NameChange, Refusal, Subject};
@@ -44,6 +46,7 @@ pub use views::Count;
 use admission::Admission;
 use ddt::Tree;
 use durable::Durability;
+use elsewhere::Elsewhere;
 use names::Names;
 use nat::Rtrs;
 use notify::Notifier;
@@ -68,6 +71,7 @@ pub struct MapServer {
     names: Names,
     replay: ReplayGuard,
     notifier: Notifier,
+    elsewhere: Elsewhere,
     subscriptions: Subscriptions,
     registration_timeout: Duration,
     admission: Admission,
@@ -99,13 +103,15 @@ impl MapServer {
             let (site, loosened) = (site.name.clone(), profile.loosened()?);
             Some(Event::LooseProfile { site, profile: profile.name(), loosened })
         });
-        let events = weak.chain(loose).collect();
+        let clients = Clients::new(config.clients.clone());
+        let relaxed = clients.loosened().into_iter().map(Event::LooseClient);
+        let events = weak.chain(loose).chain(relaxed).collect();
         Self {
             subscriptions: Subscriptions::new(&config, scatter),
             admission: Admission::new(config.sites.len(), scatter),
             tree: Tree::new(&config.ddt, &config.listen),
             own: OwnAddresses::new(config.listen),
-            clients: Clients::new(config.clients),
+            clients,
             itr_keys: ItrKeys::new(config.lisp_sec),
             rtrs: Rtrs::new(config.rtrs),
             sites,
@@ -113,6 +119,7 @@ impl MapServer {
             names: Names::default(),
             replay: ReplayGuard::new(scatter),
             notifier: Notifier::default(),
+            elsewhere: Elsewhere::default(),
             registration_timeout: config.registration_timeout,
             replies: ScatteredBuckets::new(replies, timers::TRACKED_SOURCES, scatter),
             recent_replies: Recent::new(
@@ -154,10 +161,12 @@ impl MapServer {
             return self.discard(from.ip(), reason);
         }
         match Message::parse_with(payload, self.clients.tolerance(from.ip())) {
+            Err(WireError::JsonLength) => self.handle_json_length(now, local.ip(), from, payload),
             Err(error) => self.discard(from.ip(), error.into()),
             Ok(Message::MapRegister(register)) => {
                 self.count(Count::MapRegisters);
-                self.handle_register(now, local.ip(), (from, None), register, payload);
+                let written = (payload, Tolerance::NONE);
+                self.handle_register(now, local.ip(), (from, None), register, written);
             }
             Ok(Message::MapNotifyAck(ack)) => self.handle_notify_ack(now, from, &ack, payload),
             Ok(Message::InfoRequest(request)) => {
@@ -184,6 +193,7 @@ impl MapServer {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.handle_due(now);
+        self.handle_due_askers(now);
         self.handle_due_subscriptions(now);
         self.handle_tree_due(now);
     }
@@ -194,6 +204,7 @@ impl MapServer {
             self.registry.next_expiry().filter(|_| !self.durability.cut_off),
             self.next_name_expiry().filter(|_| !self.durability.cut_off),
             self.notifier.next_due(),
+            self.elsewhere.next_due(),
             self.subscriptions.next_due(),
             self.tree.poll_timeout(),
         ];

@@ -11,7 +11,7 @@ use crate::timers::{RTR_LIST_TTL_MINUTES, control_payload_limit};
 use crate::transmit::{SourcePort, Transmit};
 use crate::wire::{
     Action, Address, AuthenticationData, CONTROL_PORT, EidRecord, EncapsulatedControlMessage,
-    InfoReply, InfoRequest, MacField, MapRegister, NatTraversal, RtrAuthentication,
+    InfoReply, InfoRequest, MacField, MapRegister, NatTraversal, RtrAuthentication, Tolerance,
 };
 
 use super::site::{Signer, nobodys};
@@ -185,7 +185,13 @@ impl MapServer {
                 self.count(Count::MapRegisters);
                 self.count(Count::RelayedMapRegisters);
                 let etr = Some(ecm.source.ip());
-                self.handle_register(now, local, (from, etr), register, &ecm.message);
+                self.handle_register(
+                    now,
+                    local,
+                    (from, etr),
+                    register,
+                    (&ecm.message, Tolerance::NONE),
+                );
             }
             Err(error) => self.discard(from.ip(), error.into()),
         }

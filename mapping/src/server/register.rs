@@ -11,7 +11,7 @@ use crate::discard::Discard;
 use crate::eid::{EidPrefix, MapVersion};
 use crate::timers::{RECEIVER_CHOSEN_TTL, TTL_RECEIVER_CHOOSES, control_payload_limit};
 use crate::transmit::Transmit;
-use crate::wire::{Action, EidRecord, MapNotifyAck, MapRegister, XtrIdentity};
+use crate::wire::{Action, EidRecord, MapNotifyAck, MapRegister, Message, Tolerance, XtrIdentity};
 
 use super::event::{Event, Refusal, Subject};
 use super::nat::ThroughRtr;
@@ -24,9 +24,6 @@ use super::{Count, MapServer};
 /// Configured EID-prefixes whose sites' keys are tried on one message: a message has the records of one site, unless something is
 /// wrong.
 const MAX_CANDIDATE_PREFIXES: usize = 4;
-
-/// More-specifics that are elsewhere, of which the ETR of an EID-prefix that comes is told.
-const MAX_ELSEWHERE: usize = 4_096;
 
 /// Registrations that one call of [`MapServer::handle_due`] looks at, most of which were refreshed, and how many such looks one that
 /// expires is worth: a million of them, due in the same second, hold up messages for a fraction of a millisecond each time.
@@ -55,19 +52,45 @@ pub(super) struct Terms {
 }
 
 impl MapServer {
+    /// A message that is readable only if the Length of its JSON LCAFs is not believed: a Map-Register of lispers.net with telemetry.
+    pub(super) fn handle_json_length(
+        &mut self,
+        now: Instant,
+        local: IpAddr,
+        from: SocketAddr,
+        octets: &[u8],
+    ) {
+        let mended = Tolerance { json_length: true, ..Tolerance::NONE };
+        match Message::parse_with(octets, mended) {
+            Ok(Message::MapRegister(register)) => {
+                self.count(Count::MapRegisters);
+                self.handle_register(now, local, (from, None), register, (octets, mended));
+            }
+            _ => self.discard(from.ip(), Discard::JsonLength),
+        }
+    }
+
+    /// `octets` are what `register` was read from, with this tolerance.
     pub(super) fn handle_register(
         &mut self,
         now: Instant,
         local: IpAddr,
         (from, behind): (SocketAddr, Option<IpAddr>),
         mut register: MapRegister,
-        octets: &[u8],
+        (octets, read_with): (&[u8], Tolerance),
     ) {
         let authenticated = self.authenticate(now, from.ip(), &register, octets);
         let (site, signing) = match authenticated {
             Ok(found) => found,
             Err((site, reason)) => return self.refuse_message(now, site, from, &register, reason),
         };
+        if read_with.json_length {
+            if self.sites.get(site).config.profile != Profile::LispersNet {
+                let reason = Discard::JsonLength;
+                return self.refuse_message(now, Some(site), from, &register, reason);
+            }
+            self.count(Count::JsonLengthsMended);
+        }
         let covered = register.identity.filter(|_| signing.covered == Covered::Message);
         let registrant = covered.map_or(Registrant::Source(from.ip()), Registrant::xtr);
         let sender = Sender { site, signing, registrant, from, local, behind };
@@ -445,33 +468,8 @@ impl MapServer {
             .map_or_else(Vec::new, |(_, entry)| entry.registrations().to_vec())
     }
 
-    /// An EID-prefix has come, or come back: its ETR learns which EIDs of it are elsewhere, as it would have when they went there.
-    fn tell_what_is_elsewhere(&mut self, now: Instant, prefix: EidPrefix, registrant: Registrant) {
-        let Some(entry) = self.registry.get(&prefix) else { return };
-        let is_new = |one: &&Registration| one.registrant == registrant;
-        let told: Vec<Registration> =
-            entry.registrations().iter().filter(is_new).cloned().collect();
-        let mut elsewhere = Vec::new();
-        for (found, entry) in self.registry.more_specifics(&prefix).take(MAX_ELSEWHERE) {
-            let is_part = self.registry.parent(&found).is_some_and(|(parent, _)| parent == prefix)
-                && self
-                    .sites
-                    .configured(&found)
-                    .is_some_and(|configured| configured.covers(&prefix));
-            let theirs = entry.registrations();
-            if let Some(other) =
-                theirs.first().filter(|_| is_part && !theirs.iter().any(|one| is_new(&one)))
-            {
-                elsewhere.push((found, other.registrant));
-            }
-        }
-        for (found, other) in elsewhere {
-            self.notify_others(now, found, other, &told);
-        }
-    }
-
     /// Sends the mapping as it is now, TTL 0 if there is none, to every ETR of `previous` but the one that changed it (MS-08).
-    fn notify_others(
+    pub(super) fn notify_others(
         &mut self,
         now: Instant,
         prefix: EidPrefix,

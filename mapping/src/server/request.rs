@@ -142,6 +142,7 @@ impl MapServer {
             if self.resolve(now, from, lookup, requested, &prefix) {
                 continue;
             }
+            self.tell_asker(now, lookup, &prefix);
             let answer = match requested.notify.then(|| self.subscribe(now, from, lookup, &prefix))
             {
                 Some(Subscribing::Done) => continue,

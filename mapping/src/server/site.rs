@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::auth::{self, Covered};
+use crate::auth::{self, AuthError, Covered};
 use crate::config::{Algorithm, Profile, Secret, Site, SiteKey};
 use crate::discard::Discard;
 use crate::eid::{EidPrefix, EidTable, NamePrefix, NameTable};
@@ -368,7 +368,12 @@ fn verify(
     authentication: &AuthenticationData,
     octets: &[u8],
 ) -> Result<Signing, Discard> {
-    let covered = auth::verify(octets, &key.secret, &key.algorithms)?;
+    let covered =
+        auth::verify(octets, &key.secret, &key.algorithms).map_err(|error| match error {
+            // It was read, so that nothing but the end of its records can be in doubt: of lispers.net with JSON of a wrong Length.
+            AuthError::Malformed(_) => Discard::AuthenticationFailed,
+            other => other.into(),
+        })?;
     Ok(Signing {
         key: at,
         key_id: key.id,

@@ -29,6 +29,7 @@ crate::named! {
     MapNotifiesTooLong "map_notifies_too_long" "Unsolicited Map-Notifies not sent because the record exceeds what may be sent without knowing the path MTU (CW-06).";
     MapNotifyAcks "map_notify_acks_received" "Map-Notify-Acks that ended a retransmission.";
     NeedlessMapNotifyAcks "needless_map_notify_acks_received" "Map-Notify-Acks of acknowledgements, as lispers.net sends them.";
+    JsonLengthsMended "json_lengths_mended" "Map-Registers of lispers.net whose JSON LCAFs have a wrong Length, read by the length of their parts.";
     Subscriptions "subscriptions_accepted" "Subscriptions accepted or renewed.";
     SubscriptionsRemoved "subscriptions_removed" "Subscriptions removed by their xTR, or ended with their lifetime.";
     SubscriptionsLost "subscriptions_lost" "Subscriptions removed because their xTR acknowledges nothing (PS-08).";
@@ -50,6 +51,11 @@ crate::named! {
 }
 
 impl MapServer {
+    /// Clients whose profile relaxes rules, and which those are.
+    pub fn loose_clients(&self) -> Vec<String> {
+        self.clients.loosened()
+    }
+
     /// One counter.
     pub fn get(&self, count: Count) -> u64 {
         self.counts[count as usize]

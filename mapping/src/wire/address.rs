@@ -255,8 +255,12 @@ impl Lcaf {
     /// What follows the AFI; the body cannot be left (CW-20).
     fn decode(reader: &mut Reader<'_>, depth: u8) -> Result<Self, WireError> {
         let [rsvd1, flags, kind, rsvd2] = reader.array("LCAF header")?;
-        let length = reader.u16("LCAF length")?;
-        let mut body = reader.sub(length.into(), "LCAF body")?;
+        let length = reader.u16("LCAF length")?.into();
+        let length = match kind {
+            lcaf::JSON if reader.tolerance().json_length => json_len(*reader).unwrap_or(length),
+            _ => length,
+        };
+        let mut body = reader.sub(length, "LCAF body")?;
         match kind {
             lcaf::AFI_LIST => {
                 let mut list = Vec::new();
@@ -321,6 +325,15 @@ impl PartialOrd for Lcaf {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
+}
+
+/// The octets of the parts of a JSON LCAF: JSON length, JSON, an address (RFC 8060 §4.15); `None` if they are not there.
+fn json_len(mut reader: Reader<'_>) -> Option<usize> {
+    let whole = reader.rest().len();
+    let length = reader.u16("JSON length").ok()?;
+    reader.take(length.into(), "JSON").ok()?;
+    Address::skip(&mut reader).ok()?;
+    Some(whole - reader.rest().len())
 }
 
 /// A name ends with its first NUL (RFC 9735 §3); one NUL alone is the empty name.

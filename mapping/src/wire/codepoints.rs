@@ -28,6 +28,7 @@ pub(super) mod lcaf {
     pub(in crate::wire) const AFI_LIST: u8 = 1;
     pub(in crate::wire) const INSTANCE_ID: u8 = 2;
     pub(in crate::wire) const NAT_TRAVERSAL: u8 = 7;
+    pub(in crate::wire) const JSON: u8 = 14;
     pub(in crate::wire) const VENDOR_SPECIFIC: u8 = 255;
 }
 
@@ -59,6 +60,8 @@ pub(super) mod map_register {
     pub(in crate::wire) const PROXY_REPLY: u8 = 0x08;
     pub(in crate::wire) const SECURITY: u8 = 0x04;
     pub(in crate::wire) const XTR_ID: u8 = 0x02;
+    /// Reserved; of lispers.net, everything from the nonce on is encrypted.
+    pub(in crate::wire) const ENCRYPTED: u8 = 0x20;
     pub(in crate::wire) const EID_NOTIFY: u8 = 0x10;
     pub(in crate::wire) const USE_TTL: u8 = 0x08;
     pub(in crate::wire) const MERGE: u8 = 0x04;

@@ -47,12 +47,20 @@ pub struct Tolerance {
     pub zero_inner_checksum: bool,
     /// Accept a Map-Request whose I-bit is followed by an xTR-ID alone, as lispers.net subscribes; the Site-ID is then 0.
     pub subscription_without_site_id: bool,
+    /// Take a JSON LCAF (RFC 8060 §4.15) to be as long as its parts, whatever its Length: that of lispers.net is that of other parts.
+    pub json_length: bool,
 }
 
 impl Tolerance {
+    /// Nothing is relaxed; the default.
+    pub const NONE: Self = Self {
+        zero_inner_checksum: false,
+        subscription_without_site_id: false,
+        json_length: false,
+    };
     /// What lispers.net needs.
     pub const LISPERS_NET: Self =
-        Self { zero_inner_checksum: true, subscription_without_site_id: true };
+        Self { zero_inner_checksum: true, subscription_without_site_id: true, json_length: true };
 }
 
 impl EncapsulatedControlMessage {

@@ -39,6 +39,12 @@ pub enum WireError {
     /// An ECM inside an ECM (EC-08).
     #[error("encapsulated control message inside another")]
     NestedEncapsulation,
+    /// A JSON LCAF whose Length is not that of its parts (RFC 8060 §4.15), as lispers.net writes it, so that nothing after it is where it should be.
+    #[error("wrong length of a JSON LCAF")]
+    JsonLength,
+    /// A Map-Register that cannot be read, with a reserved bit by which lispers.net says that it is encrypted.
+    #[error("Map-Register is encrypted")]
+    EncryptedRegister,
     /// Anything else that makes the named field malformed.
     #[error("malformed {0}")]
     Malformed(&'static str),

@@ -2,7 +2,7 @@
 
 use super::codepoints::{IDENTITY_LEN, kind};
 use super::record::{counted, decode_records};
-use super::{AuthenticationData, EidRecord, WireError, XtrIdentity, open};
+use super::{AuthenticationData, EidRecord, Tolerance, WireError, XtrIdentity, open_with};
 
 /// Type 4.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,12 @@ impl MapNotify {
     ///
     /// Exactly 24 octets after the last record are xTR-ID and Site-ID; any other number is ignored.
     pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
-        Self::parse_as(kind::MAP_NOTIFY, octets)
+        Self::parse_with(octets, Tolerance::NONE)
+    }
+
+    /// As [`Self::parse`], with `tolerance` for a known peer.
+    pub fn parse_with(octets: &[u8], tolerance: Tolerance) -> Result<Self, WireError> {
+        Self::parse_as(kind::MAP_NOTIFY, octets, tolerance)
     }
 
     fn encode_as(&self, kind: u8, out: &mut Vec<u8>) {
@@ -47,8 +52,8 @@ impl MapNotify {
         }
     }
 
-    fn parse_as(kind: u8, octets: &[u8]) -> Result<Self, WireError> {
-        let (mut reader, [_, _, _, record_count]) = open(octets, kind)?;
+    fn parse_as(kind: u8, octets: &[u8], tolerance: Tolerance) -> Result<Self, WireError> {
+        let (mut reader, [_, _, _, record_count]) = open_with(octets, kind, tolerance)?;
         let nonce = reader.u64("nonce")?;
         let authentication = AuthenticationData::decode(&mut reader)?;
         let records = decode_records(&mut reader, record_count)?;
@@ -68,6 +73,6 @@ impl MapNotifyAck {
 
     /// Parses a message of this type; trailing octets as for [`MapNotify::parse`].
     pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
-        MapNotify::parse_as(kind::MAP_NOTIFY_ACK, octets).map(Self)
+        MapNotify::parse_as(kind::MAP_NOTIFY_ACK, octets, Tolerance::NONE).map(Self)
     }
 }

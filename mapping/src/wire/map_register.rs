@@ -6,7 +6,7 @@ use super::codepoints::{kind, map_register as bit};
 use super::reader::Reader;
 use super::record::{counted, decode_records};
 use super::writer::{flag, with_length};
-use super::{EidRecord, MacField, WireError, open};
+use super::{EidRecord, MacField, Tolerance, WireError, open_with};
 
 /// Key ID, Algorithm ID and MAC of a Map-Register, Map-Notify or Map-Notify-Ack.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +103,13 @@ impl MapRegister {
 
     /// Parses a message of this type; octets after it are ignored.
     pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
-        let (mut reader, [flags, _, want_flags, record_count]) = open(octets, kind::MAP_REGISTER)?;
+        Self::parse_with(octets, Tolerance::NONE)
+    }
+
+    /// As [`Self::parse`], with `tolerance` for a known peer.
+    pub fn parse_with(octets: &[u8], tolerance: Tolerance) -> Result<Self, WireError> {
+        let (mut reader, [flags, _, want_flags, record_count]) =
+            open_with(octets, kind::MAP_REGISTER, tolerance)?;
         let nonce = reader.u64("nonce")?;
         let authentication = AuthenticationData::decode(&mut reader)?;
         let records = decode_records(&mut reader, record_count)?;
@@ -124,6 +130,12 @@ impl MapRegister {
             identity,
         })
     }
+}
+
+/// Whether a message is a Map-Register with the bit of encrypted ones: reserved, so that it means nothing where the message is readable.
+pub(super) fn is_marked_encrypted(octets: &[u8]) -> bool {
+    matches!(octets, [first, _, third, ..]
+        if first >> 4 == kind::MAP_REGISTER && third & bit::ENCRYPTED != 0)
 }
 
 impl AuthenticationData {

@@ -3,7 +3,7 @@
 use super::codepoints::{kind, map_reply as bit};
 use super::record::{counted, decode_records};
 use super::writer::flag;
-use super::{EidRecord, WireError, open};
+use super::{EidRecord, Tolerance, WireError, open_with};
 
 /// Type 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,13 @@ impl MapReply {
 
     /// Parses a message of this type; without the S-bit, octets after the last record are ignored.
     pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
-        let (mut reader, [flags, _, _, record_count]) = open(octets, kind::MAP_REPLY)?;
+        Self::parse_with(octets, Tolerance::NONE)
+    }
+
+    /// As [`Self::parse`], with `tolerance` for a known peer.
+    pub fn parse_with(octets: &[u8], tolerance: Tolerance) -> Result<Self, WireError> {
+        let (mut reader, [flags, _, _, record_count]) =
+            open_with(octets, kind::MAP_REPLY, tolerance)?;
         let nonce = reader.u64("nonce")?;
         let records = decode_records(&mut reader, record_count)?;
         let security = match flags & bit::SECURITY {

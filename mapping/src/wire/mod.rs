@@ -92,13 +92,29 @@ impl Message {
     }
 
     /// As [`Self::parse`], with `tolerance` for a known peer.
+    ///
+    /// # Errors
+    /// [`WireError::JsonLength`] for what is readable with [`Tolerance::json_length`] alone; [`WireError::EncryptedRegister`].
     pub fn parse_with(octets: &[u8], tolerance: Tolerance) -> Result<Self, WireError> {
+        Self::parse_as(octets, tolerance).map_err(|error| {
+            let mended = Tolerance { json_length: true, ..tolerance };
+            if tolerance != mended && Self::parse_as(octets, mended).is_ok() {
+                WireError::JsonLength
+            } else if map_register::is_marked_encrypted(octets) {
+                WireError::EncryptedRegister
+            } else {
+                error
+            }
+        })
+    }
+
+    fn parse_as(octets: &[u8], tolerance: Tolerance) -> Result<Self, WireError> {
         let first = octets.first().copied().ok_or(WireError::Truncated("message type"))?;
         match first >> 4 {
             kind::MAP_REQUEST => MapRequest::parse_with(octets, tolerance).map(Self::MapRequest),
-            kind::MAP_REPLY => MapReply::parse(octets).map(Self::MapReply),
-            kind::MAP_REGISTER => MapRegister::parse(octets).map(Self::MapRegister),
-            kind::MAP_NOTIFY => MapNotify::parse(octets).map(Self::MapNotify),
+            kind::MAP_REPLY => MapReply::parse_with(octets, tolerance).map(Self::MapReply),
+            kind::MAP_REGISTER => MapRegister::parse_with(octets, tolerance).map(Self::MapRegister),
+            kind::MAP_NOTIFY => MapNotify::parse_with(octets, tolerance).map(Self::MapNotify),
             kind::MAP_NOTIFY_ACK => MapNotifyAck::parse(octets).map(Self::MapNotifyAck),
             kind::MAP_REFERRAL => MapReferral::parse(octets).map(Self::MapReferral),
             kind::INFO if info::is_reply(octets) => InfoReply::parse(octets).map(Self::InfoReply),
@@ -135,7 +151,16 @@ impl Message {
 
 /// The first 4 octets of a message that has to be of type `kind`, and a reader of what follows.
 fn open(octets: &[u8], kind: u8) -> Result<(Reader<'_>, [u8; 4]), WireError> {
-    let mut reader = Reader::new(octets);
+    open_with(octets, kind, Tolerance::NONE)
+}
+
+/// As [`open`], with `tolerance` for a known peer.
+fn open_with(
+    octets: &[u8],
+    kind: u8,
+    tolerance: Tolerance,
+) -> Result<(Reader<'_>, [u8; 4]), WireError> {
+    let mut reader = Reader::tolerant(octets, tolerance);
     let header: [u8; 4] = reader.array("message header")?;
     match header[0] >> 4 {
         found if found == kind => Ok((reader, header)),

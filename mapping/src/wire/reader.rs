@@ -1,21 +1,31 @@
 //! A bounded cursor: nothing can be read beyond the octets it was made with.
 
-use super::WireError;
+use super::{Tolerance, WireError};
 
 /// What is left of some octets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     octets: &'a [u8],
+    tolerance: Tolerance,
 }
 
 impl<'a> Reader<'a> {
     pub(super) const fn new(octets: &'a [u8]) -> Self {
-        Self { octets }
+        Self::tolerant(octets, Tolerance::NONE)
+    }
+
+    /// What is read of it is relaxed for a known peer.
+    pub(super) const fn tolerant(octets: &'a [u8], tolerance: Tolerance) -> Self {
+        Self { octets, tolerance }
+    }
+
+    pub(super) const fn tolerance(&self) -> Tolerance {
+        self.tolerance
     }
 
     /// The next `len` octets as a reader of their own, so that the parsing of a field cannot leave it.
     pub(super) fn sub(&mut self, len: usize, field: &'static str) -> Result<Self, WireError> {
-        self.take(len, field).map(Self::new)
+        Ok(Self::tolerant(self.take(len, field)?, self.tolerance))
     }
 
     pub(super) fn take(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], WireError> {

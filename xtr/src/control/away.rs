@@ -6,12 +6,14 @@
 //! - what a Map-Server says by itself is believed at once, unless it has not yet acknowledged that the host came here: it may not have
 //!   known. Then it is told once more, and what it says next is believed;
 //! - a host that was here and is said to be elsewhere is asked for a sign of life: whoever answers is here, and registered again;
+//! - the mapping system is asked who has left when the home of a range is registered;
 //! - the mapping system is asked for every host that is away once in a while, and at once when a packet for it would go back to where it
 //!   came from. A request that the Map-Server hands to us says that it has the host here, which it is told not to be so.
-use super::ControlPlane;
 use super::itr::Purpose;
 use super::map_cache::{Mapping, lifetime};
 use super::mobility::{Detection, HostChange, HostSeen};
+use super::{ControlPlane, Event};
+use crate::config::DynamicRange;
 use mapping::eid::{Eid, EidPrefix};
 use mapping::wire::EidRecord;
 use std::net::IpAddr;
@@ -32,11 +34,11 @@ pub(super) struct Away {
     /// Its timer.
     pub(super) due: Instant,
     /// How it was found when it was here.
-    was: Option<Detection>,
+    pub(super) was: Option<Detection>,
     /// It was seen here, but has moved too often: it is asked for a sign of life when that is over.
     pub(super) was_refused: bool,
     /// The Map-Servers were told that it is not here, though they had not said so.
-    disowned: bool,
+    pub(super) disowned: bool,
 }
 
 impl ControlPlane {
@@ -140,6 +142,17 @@ impl ControlPlane {
         Some(here.how)
     }
 
+    /// A Map-Server has an own EID-prefix: which hosts of its ranges are elsewhere? Who died without a word has forgotten them, and is not new
+    /// to the Map-Server, which tells the owner for the asking (DY-02); any other may name them in its Map-Reply (RFC 9301 §5.5).
+    pub(super) fn ask_who_left(&mut self, now: Instant, prefix: EidPrefix) {
+        let is_home =
+            |range: &DynamicRange| prefix.covers(&range.range) || range.range.covers(&prefix);
+        let is_configured = self.config.eids.iter().any(|own| own.prefix == prefix);
+        if is_configured && self.mobility.ranges.iter().any(is_home) {
+            self.start_lookup(now, prefix, Purpose::Away);
+        }
+    }
+
     /// The map-cache has an entry for a host of a range: it is away.
     pub(super) fn host_is_away(&mut self, now: Instant, prefix: EidPrefix) {
         let Some(range) = self.mobility.range_of_host(&prefix) else { return };
@@ -152,6 +165,7 @@ impl ControlPlane {
         }
         self.mobility.remove_here(&prefix);
         self.count("dynamic_eids_moved_away");
+        self.event(Event::HostAway(prefix));
         let away = Away {
             range,
             since: now,
@@ -200,6 +214,11 @@ impl ControlPlane {
             None => self.disown(now, prefix, range),
         }
         true
+    }
+
+    /// Whether an answer to what was asked of an own EID-prefix says nothing of a host.
+    pub(super) fn is_of_own(&self, requested: &EidPrefix, prefix: &EidPrefix) -> bool {
+        self.database.get(requested).is_some() && self.mobility.range_of_host(prefix).is_none()
     }
 
     /// A Map-Server handed us a request for a host that is away: it has the host here.

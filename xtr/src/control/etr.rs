@@ -500,6 +500,9 @@ impl ControlPlane {
             }
         }
         for event in news {
+            if let Event::Registered { prefix, .. } = event {
+                self.ask_who_left(now, prefix);
+            }
             self.event(event);
         }
         self.count("map_notifies_received");

@@ -64,7 +64,13 @@ impl ControlPlane {
         let returned = self.offered_again(&prefix, &mapping);
         let petrs = &self.petrs;
         let is_petr = |address| petrs.iter().any(|petr| petr.address == address);
+        let entries = self.cache.len();
         self.cache.insert(now, prefix, mapping, expires, is_petr);
+        self.count(if self.cache.len() > entries {
+            "map_cache_added"
+        } else {
+            "map_cache_updated"
+        });
         for address in after {
             self.track(now, address, |locator| {
                 locator.users.insert(prefix);
@@ -127,7 +133,11 @@ impl ControlPlane {
     pub(super) fn remove_entry(&mut self, _now: Instant, prefix: &EidPrefix) {
         let Some(entry) = self.cache.remove(prefix) else { return };
         self.stranded.remove(prefix);
+        self.count("map_cache_removed");
         self.host_is_not_away(prefix);
+        if let Verdict::Encapsulate(set) = &entry.verdict {
+            self.note_former(*prefix, set, None);
+        }
         for candidate in entry.mapping.locators() {
             self.untrack(candidate.address, |locator| {
                 locator.users.remove(prefix);
@@ -262,6 +272,9 @@ impl ControlPlane {
         }
         (entry.verdict, entry.to_petr, entry.used_before) = (verdict.clone(), to_petr, last_used);
         let is_stranded = stranded::is_stranded(entry);
+        if let Some(before) = before {
+            self.note_former(prefix, &before, Some(&verdict));
+        }
         self.verdict_told(now, prefix, is_stranded);
         self.fib_updates.push_back(FibUpdate::Insert(prefix, verdict));
     }

@@ -39,7 +39,7 @@ pub(super) enum Purpose {
     SmrInvoked,
     /// For a subscription, or to renew one (RFC 9437 §5).
     Subscribe,
-    /// A host of a dynamic-EID range is away: is it still (DY-04)?
+    /// A host of a dynamic-EID range is away: is it still (DY-04)? Or: which hosts of an own EID-prefix are?
     Away,
 }
 
@@ -77,6 +77,8 @@ struct Lookup {
     phase: Phase,
     due: Instant,
     last_sent: Option<Instant>,
+    /// The first Map-Request of what is being asked.
+    first_sent: Option<Instant>,
     sent: u32,
     /// Every Map-Request that may still be answered (RQ-14).
     outstanding: Vec<Outstanding>,
@@ -380,6 +382,7 @@ impl ControlPlane {
         let way = self.lookups.way_of(&prefix);
         if let Some(lookup) = self.lookups.lookups.get_mut(&prefix) {
             lookup.last_sent = Some(now);
+            lookup.first_sent.get_or_insert(now);
             lookup.outstanding.push(Outstanding { nonce, via, way, protection });
             if via.is_some() {
                 lookup.resolver = resolver.wrapping_add(1); // RQ-21.
@@ -523,6 +526,7 @@ impl ControlPlane {
         {
             return;
         }
+        self.note_resolution(now, &requested);
         self.answered(requested, reply.nonce);
         self.apply_records(now, requested, &records);
         for (prefix, _) in &records {
@@ -531,6 +535,14 @@ impl ControlPlane {
             }
         }
         self.note_echo_offer(now, reply);
+    }
+
+    /// A Map-Reply answers what was asked since the first Map-Request.
+    fn note_resolution(&mut self, now: Instant, requested: &EidPrefix) {
+        let lookup = self.lookups.lookups.get_mut(requested);
+        if let Some(first) = lookup.and_then(|lookup| lookup.first_sent.take()) {
+            self.measured.resolved(now.saturating_duration_since(first));
+        }
     }
 
     /// Asks again without subscribing; false if that was done already.
@@ -612,7 +624,9 @@ impl ControlPlane {
         // A request for a cached prefix asks whether it still exists; a miss asks nothing about its neighbours.
         let was_cached = self.cache.get(&requested).is_some();
         for (prefix, record) in records {
-            if self.host_looked_up(now, requested, *prefix, record) {
+            if self.host_looked_up(now, requested, *prefix, record)
+                || self.is_of_own(&requested, prefix)
+            {
                 continue;
             }
             if record.ttl_minutes == 0 {
@@ -660,6 +674,7 @@ impl Lookup {
             phase: Phase::Asking,
             due,
             last_sent: None,
+            first_sent: None,
             sent: 0,
             outstanding: Vec::new(),
             ids: PREFERRED,

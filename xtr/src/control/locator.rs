@@ -1,5 +1,6 @@
 //! Remote RLOCs: what is known of each, shared by every map-cache entry that uses it (PB-18, MC-26), and which carry traffic.
 use super::echo_nonce::Peer;
+use super::loss::Loss;
 use super::own::OwnRlocs;
 use super::path_mtu::Discovery;
 use super::probe_schedule::Class;
@@ -105,6 +106,8 @@ pub(super) struct Locator {
     pub(super) outstanding: Vec<Probe>,
     /// Probes since the last answer.
     pub(super) tries: u32,
+    /// How many get lost on the way.
+    pub(super) loss: Loss,
     /// Which of `users` was asked about last: after a probe without answer the next is, as its ETR may no longer serve this one.
     pub(super) asked: Option<EidPrefix>,
     /// The longer it has been down since then, the more rarely it is probed (PB-11).
@@ -139,6 +142,7 @@ impl Locator {
             doubted_until: None,
             outstanding: Vec::new(),
             tries: 0,
+            loss: Loss::default(),
             asked: None,
             patience_from: now,
             due: None,

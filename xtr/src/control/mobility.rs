@@ -119,15 +119,15 @@ pub(super) struct Mobility {
 /// A host that is here.
 #[derive(Debug)]
 pub(super) struct Here {
-    range: usize,
-    since: Instant,
+    pub(super) range: usize,
+    pub(super) since: Instant,
     pub(super) how: Detection,
     /// A Map-Server that had not acknowledged it yet spoke of another site.
     pub(super) contested: bool,
-    heard: Instant,
-    interface: Option<String>,
+    pub(super) heard: Instant,
+    pub(super) interface: Option<String>,
     /// Its timer.
-    due: Instant,
+    pub(super) due: Instant,
 }
 
 impl Mobility {
@@ -150,6 +150,14 @@ impl Mobility {
         }
     }
 
+    /// Takes over what does not depend on the ranges.
+    pub(super) fn take_from(&mut self, before: &mut Self) {
+        std::mem::swap(&mut self.moves, &mut before.moves);
+        std::mem::swap(&mut self.changes, &mut before.changes);
+        std::mem::swap(&mut self.sightings, &mut before.sightings);
+        std::mem::swap(&mut self.rechecks, &mut before.rechecks);
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.timers.first().map(|&(due, _)| due)
     }
@@ -169,6 +177,12 @@ impl Mobility {
         (eid == prefix.first()).then_some(index)
     }
 
+    /// The locator-set of a range.
+    pub(super) fn locator_set_of(&self, range: &EidPrefix) -> Option<&Vec<String>> {
+        let found = self.ranges.iter().find(|known| known.range == *range);
+        found.map(|range| &range.locator_set)
+    }
+
     pub(super) fn is_away(&self, prefix: &EidPrefix) -> bool {
         self.away.contains_key(prefix)
     }
@@ -178,7 +192,7 @@ impl Mobility {
         self.present[range].1
     }
 
-    fn insert_here(&mut self, prefix: EidPrefix, here: Here) {
+    pub(super) fn insert_here(&mut self, prefix: EidPrefix, here: Here) {
         self.present[here.range].0 += 1;
         self.timers.insert((here.due, prefix));
         self.here.insert(prefix, here);
@@ -316,7 +330,7 @@ impl ControlPlane {
             heard_seconds: Some(seconds(here.heard)),
             detected_by: Some(here.how.name().to_owned()),
             interface: here.interface.clone(),
-            rlocs: self.own.reachable().collect(),
+            rlocs: self.rlocs_of(prefix),
             registration: self.registration_of(prefix),
             held_seconds: None,
         });
@@ -337,6 +351,13 @@ impl ControlPlane {
                 .map(|until| until.saturating_duration_since(now).as_secs()),
         });
         here.chain(away).collect()
+    }
+
+    /// The own RLOCs that a host that is here is reached at.
+    fn rlocs_of(&self, prefix: &EidPrefix) -> Vec<IpAddr> {
+        let locators = self.own_record(*prefix, None).locators.into_iter();
+        let used = locators.filter(|locator| locator.reachable && locator.priority != 255);
+        used.filter_map(|locator| locator.address.rloc()).collect()
     }
 
     /// The next change that the host side is to make.
@@ -369,13 +390,9 @@ impl ControlPlane {
         self.mobility.remove_away(&prefix);
         self.mobility.insert_here(prefix, here);
         self.count("dynamic_eids_detected");
+        self.event(Event::HostArrived { prefix, how: host.how });
         self.tell_host_here(prefix);
         self.set_own_mapping(now, OwnMapping::dynamic(eid));
-    }
-
-    /// From now on hosts of these ranges are looked after.
-    pub fn set_dynamic_ranges(&mut self, now: Instant, ranges: &[DynamicRange]) {
-        self.mobility = Mobility::new(now, ranges);
     }
 
     /// Whether the host is in an own EID-prefix that is always here.
@@ -389,11 +406,12 @@ impl ControlPlane {
             return;
         }
         self.count("dynamic_eids_expired");
+        self.event(Event::HostLeft(prefix));
         self.mobility.changes.push_back(HostChange::Forget { eid: prefix.first() });
         self.remove_own_mapping(now, &prefix);
     }
 
-    fn tell_host_here(&mut self, prefix: EidPrefix) {
+    pub(super) fn tell_host_here(&mut self, prefix: EidPrefix) {
         let Some(here) = self.mobility.here.get(&prefix) else { return };
         let interfaces = self.mobility.interfaces(here);
         self.mobility.changes.push_back(HostChange::Here { eid: prefix.first(), interfaces });

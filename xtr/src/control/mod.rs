@@ -7,17 +7,17 @@
 //! | `forwarding` | mapping to verdict: the only writer of forwarding-table updates |
 //! | `stranded` | mappings without a usable locator, which are doubted |
 //! | `itr` | lookups: Map-Requests, their retries and limits, Map-Replies |
-//! | `probe`, `probe_schedule`, `round_trip` | RLOC-probes sent and their answers; when; how long they took |
+//! | `probe`, `probe_schedule`, `round_trip`, `loss` | RLOC-probes sent and their answers; when; how long they took; how many get lost |
 //! | `ways` | from which own RLOC a remote one is reached |
 //! | `resolver_watch` | whether any Map-Resolver answers |
 //! | `hint` | what ICMP says of an RLOC, until a probe says better |
 //! | `path_mtu`, `path_probe` | the path MTU of every remote RLOC, found out by padded RLOC-probes |
-//! | `heard` | remote ITRs that send to us |
+//! | `heard`, `former` | remote ITRs that send to us; RLOCs that data went to until lately |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `reconfigure` | another configuration of the own side, in one step |
 //! | `database` | own mappings, which come and go |
 //! | `nat` | whether own RLOCs are behind NATs, and the RTR that carries through; `rtr`: carrying others through theirs |
-//! | `mobility`, `away`, `moves` | hosts of dynamic-EID ranges that come and go; those that are elsewhere; how often they may move |
+//! | `mobility`, `away`, `moves`, `ranges` | hosts of dynamic-EID ranges that come and go; those that are elsewhere; how often they may move; other ranges |
 //! | `etr` | registration with the Map-Servers |
 //! | `secure` | LISP-SEC: one-time keys, replies verified and signed |
 //! | `answer` | Map-Requests and RLOC-probes answered |
@@ -26,6 +26,7 @@
 //! | `trust` | what headers say in a trusted core: `version` map-versions, `status_bits`, `echo_nonce` |
 //! | `limit` | token buckets |
 //! | `show`, `traffic`, `nat_view` | views for the operator |
+//! | `measure` | what monitoring and `isthmus top` ask for |
 //!
 //! Drive it like every state machine of the suite: feed [`ControlPlane::handle_input`] and [`ControlPlane::handle_punt`], call
 //! [`ControlPlane::handle_timeout`] at [`ControlPlane::poll_timeout`], and after each of them drain the three queues
@@ -36,13 +37,16 @@ mod database;
 mod echo_nonce;
 mod etr;
 mod explain;
+mod former;
 mod forwarding;
 mod heard;
 mod hint;
 mod itr;
 mod limit;
 mod locator;
+mod loss;
 mod map_cache;
+mod measure;
 mod mobility;
 mod moves;
 mod nat;
@@ -52,6 +56,7 @@ mod path_mtu;
 mod path_probe;
 mod probe;
 mod probe_schedule;
+mod ranges;
 mod reconfigure;
 mod resolver_watch;
 mod round_trip;
@@ -72,12 +77,13 @@ mod ways;
 pub use database::{Origin as MappingOrigin, OwnMapping};
 pub use mobility::{Detection, HostChange, HostGone, HostSeen};
 
-use crate::config::{ControlConfig, Endpoint, MapServer, Role};
+use crate::config::{ControlConfig, Endpoint, MapServer, Peer, Role};
 use crate::fib::{FibUpdate, LocatorTables, Verdict};
 use crate::punt::Punt;
 use answer::{Origin, ReplyLimiter};
 use database::Database;
 use etr::Registration;
+use former::Former;
 use heard::Heard;
 use itr::Lookups;
 use limit::TokenBucket;
@@ -88,7 +94,8 @@ use mapping::discard::{Discard, DiscardCounters};
 use mapping::eid::{EidPrefix, MapVersion};
 use mapping::timers;
 use mapping::transmit::{SourcePort, Transmit};
-use mapping::wire::{CONTROL_PORT, Message, Tolerance, XtrIdentity};
+use mapping::wire::{CONTROL_PORT, Message, Tolerance, WireError, XtrIdentity};
+use measure::Measured;
 use mobility::Mobility;
 use nat::Nat;
 use own::OwnRlocs;
@@ -118,6 +125,10 @@ pub enum Event {
     LocatorUp(IpAddr),
     /// A remote RLOC stopped answering probes.
     LocatorDown(IpAddr),
+    /// The underlay has no route to a remote RLOC any more (PB-16).
+    LocatorNoRoute(IpAddr),
+    /// The underlay has a route to it again.
+    LocatorRouted(IpAddr),
     /// A remote RLOC is reached from another own RLOC now.
     LocatorRerouted {
         /// The remote RLOC.
@@ -236,6 +247,31 @@ pub enum Event {
     HostHeldDown(EidPrefix),
     /// The map-cache is at its bound: the least recently used entries made room (MC-27).
     MapCacheFull,
+    /// Somebody says that a mapping in use changed: it is asked for anew (SM-04).
+    SmrReceived {
+        /// The EID-prefix that is asked for.
+        prefix: EidPrefix,
+        /// Who says so.
+        from: IpAddr,
+    },
+    /// A remote RLOC is told that an own mapping changed (SM-01).
+    SmrSent {
+        /// The own EID-prefix.
+        prefix: EidPrefix,
+        /// The remote RLOC.
+        rloc: IpAddr,
+    },
+    /// A host of a dynamic-EID range is here now (DY-01).
+    HostArrived {
+        /// The host.
+        prefix: EidPrefix,
+        /// What showed it.
+        how: Detection,
+    },
+    /// A host of a dynamic-EID range gave no sign of life for too long (DY-05), or is known to be gone.
+    HostLeft(EidPrefix),
+    /// A host of a dynamic-EID range is at another site (DY-03).
+    HostAway(EidPrefix),
 }
 
 /// The control plane of an xTR or a proxy.
@@ -271,6 +307,8 @@ pub struct ControlPlane {
     replies: ReplyLimiter,
     solicitor: Solicitor,
     heard: Heard,
+    former: Former,
+    measured: Measured,
     subscriptions: Subscriptions,
     /// In a trusted core.
     trust: Option<Box<Trust>>,
@@ -323,6 +361,8 @@ impl ControlPlane {
             replies: ReplyLimiter::new(now),
             solicitor: Solicitor::new(now),
             heard: Heard::default(),
+            former: Former::default(),
+            measured: Measured::new(),
             subscriptions: Subscriptions::new(now, register_nonce_base),
             trust: config.trusted_core.clone().map(|core| Box::new(Trust::new(core, now))),
             nat: None,
@@ -365,9 +405,16 @@ impl ControlPlane {
             return self.discard(Discard::SourceMartian);
         }
         let tolerance = self.tolerance(from.ip());
-        match Message::parse_with(payload, tolerance) {
+        let mut parsed = Message::parse_with(payload, tolerance);
+        if parsed == Err(WireError::JsonLength) && self.may_miscount_json(from.ip()) {
+            self.count("json_lengths_mended");
+            parsed = Message::parse_with(payload, Tolerance { json_length: true, ..tolerance });
+        }
+        match parsed {
             Err(error) => self.discard(error.into()),
-            Ok(Message::MapRequest(request)) if request.smr => self.handle_smr(now, &request),
+            Ok(Message::MapRequest(request)) if request.smr => {
+                self.handle_smr(now, from.ip(), &request);
+            }
             Ok(Message::MapRequest(request)) if !request.probe && self.requires_protection() => {
                 self.discard(Discard::SecurityMissing);
             }
@@ -544,8 +591,12 @@ impl ControlPlane {
             if locator.state() != state {
                 locator.since = now;
             }
+            let has_route = locator.path != Path::None;
             if is_back {
+                self.event(Event::LocatorRouted(rloc));
                 self.hasten_probe(now, rloc);
+            } else if !has_route {
+                self.event(Event::LocatorNoRoute(rloc));
             }
             self.path_ceiling_changed(now, rloc);
             self.locator_changed(now, rloc);
@@ -645,15 +696,24 @@ impl ControlPlane {
 
     /// What is relaxed for whoever sends from there: a Map-Server of lispers.net forwards Map-Requests without inner checksum (EC-03).
     fn tolerance(&self, from: IpAddr) -> Tolerance {
+        let zero_inner_checksum = self.is_map_server_of_lispers_net(from);
+        Tolerance { zero_inner_checksum, ..Tolerance::NONE }
+    }
+
+    /// Whether whoever sends from there may give JSON LCAFs a wrong Length (CW-20).
+    fn may_miscount_json(&self, from: IpAddr) -> bool {
+        let is_peer = |peer: &Peer| {
+            peer.profile == Profile::LispersNet && peer.prefix.contains(&from.to_canonical())
+        };
+        self.config.peers.iter().any(is_peer) || self.is_map_server_of_lispers_net(from)
+    }
+
+    fn is_map_server_of_lispers_net(&self, from: IpAddr) -> bool {
         let is_lispers_net = |server: &MapServer| {
             server.profile == Profile::LispersNet
                 && self.addresses_of(&server.endpoint).contains(&from)
         };
-        if self.config.map_servers.iter().any(is_lispers_net) {
-            Tolerance { zero_inner_checksum: true, ..Tolerance::default() }
-        } else {
-            Tolerance::default()
-        }
+        self.config.map_servers.iter().any(is_lispers_net)
     }
 
     /// Own EID-prefixes are delivered, never encapsulated (EN-24).

@@ -9,6 +9,8 @@
 //!    +---------- a router said so ------------------------>
 //! ```
 //!
+//! On a path that loses probes all the time it takes more tries (`loss`).
+//!
 //! A locator that recovers carries what no other locator can carry, so that an outage of all ends with the first answer, and a path that
 //! comes and goes moves nothing that goes well elsewhere.
 //!
@@ -152,7 +154,7 @@ impl ControlPlane {
             let wait = self.jittered(config.interval);
             return self.schedule_probe(rloc, Class::Background, now + wait);
         }
-        if locator.tries >= config.tries && !locator.is_down() {
+        if locator.tries >= locator.loss.tries(config.tries) && !locator.is_down() {
             if !self.take_other_way(now, rloc) {
                 return self.give_up(now, rloc, Why::Unanswered);
             }
@@ -291,6 +293,9 @@ impl ControlPlane {
         let Some(config) = self.config.probe else { return };
         let Some(locator) = self.locators.get_mut(&rloc) else { return };
         let was = locator.reachability;
+        if !locator.is_down() {
+            locator.loss.answered(locator.tries);
+        }
         let is = locator.after_answer(config, sent);
         locator.set_reachability(now, is);
         (locator.tries, locator.last_reply) = (0, Some(now));

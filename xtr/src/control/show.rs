@@ -229,6 +229,7 @@ impl ControlPlane {
                 .map(|rtt| u64::try_from(rtt.smoothed().as_micros()).unwrap_or(u64::MAX)),
             probes_sent: known.map_or(0, |locator| locator.probes.0),
             probes_answered: known.map_or(0, |locator| locator.probes.1),
+            probe_loss_percent: known.map_or(0, |locator| locator.loss.percent()),
             last_probe_reply_seconds: known
                 .and_then(|locator| locator.last_reply)
                 .map(|at| now.saturating_duration_since(at).as_secs()),
@@ -242,7 +243,7 @@ impl ControlPlane {
         }
     }
 
-    fn unusable(
+    pub(super) fn unusable(
         &self,
         state: LocatorState,
         priority: u8,

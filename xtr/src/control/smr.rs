@@ -1,7 +1,7 @@
 //! Solicit-Map-Requests: received from those whose mappings changed, sent when own mappings change (RFC 9301 §6.1).
-use super::ControlPlane;
 use super::itr::Purpose;
 use super::limit::TokenBucket;
+use super::{ControlPlane, Event};
 use crate::fib::Verdict;
 use mapping::discard::Discard;
 use mapping::eid::{EidPrefix, InstanceId};
@@ -100,7 +100,7 @@ impl Solicitor {
 impl ControlPlane {
     /// Verifies through the mapping system whatever an SMR says changed; the SMR itself changes nothing (SM-04, SM-07). Anyone may
     /// send one: a Map-Server does it for its sites.
-    pub(super) fn handle_smr(&mut self, now: Instant, request: &MapRequest) {
+    pub(super) fn handle_smr(&mut self, now: Instant, from: IpAddr, request: &MapRequest) {
         self.count("smrs_received");
         // SM-08: deployed senders put the changed EID in the source-EID; RFC 6830 means the record.
         let source = request.source_eid.eid().map(|eid| self.to_verify(eid.host_prefix()));
@@ -117,6 +117,7 @@ impl ControlPlane {
             return self.discard(Discard::SmrWithoutCacheEntry);
         }
         for prefix in prefixes {
+            self.event(Event::SmrReceived { prefix, from });
             self.start_lookup(now, prefix, Purpose::SmrInvoked);
         }
     }
@@ -168,7 +169,7 @@ impl ControlPlane {
     /// The RLOCs that got data in the last minute from EIDs of the kinds that changed, or sent it to them, each with one of the EID-prefixes
     /// behind it per kind.
     fn correspondents(
-        &self,
+        &mut self,
         now: Instant,
         clock: u32,
         changed: &[EidPrefix],
@@ -188,7 +189,8 @@ impl ControlPlane {
                 found.entry((adjacency.destination, instance_id, is_ipv4)).or_insert(remote);
             }
         }
-        for (rloc, remote) in self.heard_lately(now, changed) {
+        let formerly = self.formerly_used(clock.saturating_sub(active), changed);
+        for (rloc, remote) in formerly.into_iter().chain(self.heard_lately(now, changed)) {
             let (instance_id, is_ipv4) = kind(&remote);
             found.entry((rloc, instance_id, is_ipv4)).or_insert(remote);
         }
@@ -257,6 +259,7 @@ impl ControlPlane {
         (request.smr, request.dont_map_reply) = (true, true);
         request.source_eid = Address::from(&EidField::from(own.first().host_prefix()));
         self.count("smrs_sent");
+        self.event(Event::SmrSent { prefix: own, rloc });
         let payload = Message::MapRequest(request).to_vec();
         self.transmit(source, SourcePort::Control, SocketAddr::new(rloc, CONTROL_PORT), payload);
     }

@@ -1,6 +1,7 @@
 //! What the operator sees of the traffic to every locator, at either end.
 use super::ControlPlane;
 use super::map_cache::load;
+use crate::config::LocalEid;
 use crate::counters::Traffic;
 use crate::view::{ArrivedView, OwnLocatorView, SentView, TrafficView};
 use mapping::eid::EidPrefix;
@@ -30,8 +31,15 @@ impl ControlPlane {
     }
 
     fn own_locator_view(&self, prefix: &EidPrefix, rloc: IpAddr) -> Option<OwnLocatorView> {
-        let locators = self.own_record(*prefix, None).locators;
-        let locator = locators.into_iter().find(|locator| locator.address.rloc() == Some(rloc))?;
+        let locator_set = match self.database.get(prefix) {
+            Some(own) => &own.eid.locator_set,
+            None => self.mobility.locator_set_of(prefix)?,
+        };
+        let eid = LocalEid { prefix: *prefix, locator_set: locator_set.clone() };
+        let locator = self
+            .own_locators(&eid)
+            .into_iter()
+            .find(|locator| locator.address.rloc() == Some(rloc))?;
         Some(OwnLocatorView {
             priority: locator.priority,
             weight: locator.weight,

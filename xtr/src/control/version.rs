@@ -244,7 +244,9 @@ impl ControlPlane {
                 .stale
                 .retain(|_, stale| stale.refused || stale.next + timers::STALE_VERSION_PAUSE > now);
             if trust.stale.len() >= timers::TRACKED_STALE_ITRS {
-                return;
+                // It is told all the same, at the pace of all SMRs (SM-03), but not refused.
+                self.count("stale_map_versions_untracked");
+                return self.solicit(now, rloc, own, remote);
             }
         }
         let stale = trust.stale.entry(key).or_insert(Stale { sent: 0, next: now, refused: false });

@@ -1,7 +1,6 @@
 //! Answers to the operator: what runs, what was counted, what was dropped and why.
 use super::{Daemon, nat, role_name, time_of_day, unix_nanos};
-use crate::config::{HostConfig, Intake, Role};
-use crate::drops::DropReason;
+use crate::config::{ControlConfig, HostConfig, Intake, Peer, Role};
 use crate::host::lan::Lan;
 use crate::host::sysctl;
 use crate::host::udp_errors::UdpErrors;
@@ -66,6 +65,14 @@ impl Daemon {
             Query::Traffic => {
                 serde_json::to_value(self.control.traffic_view(&self.engine.arrivals()))
             }
+            Query::Metrics => serde_json::to_value(self.metrics(now)),
+            Query::History { counters } => {
+                serde_json::to_value(self.record.recorder().history_view(now, counters)?)
+            }
+            Query::Events { after } => {
+                serde_json::to_value(self.record.recorder().events_view(*after))
+            }
+            Query::TopEids { most } => serde_json::to_value(self.control.top_eids(now, *most)),
             Query::Reload => {
                 return Err("the configuration did not come from a file".to_owned());
             }
@@ -74,7 +81,7 @@ impl Daemon {
     }
 
     /// Of the data plane and the control plane; encapsulation and decapsulation are named after the role that does them.
-    fn counters(&self) -> CountersView {
+    pub(super) fn counters(&self) -> CountersView {
         let mut counters = self.engine.counters().by_name();
         let names: &[_] = match self.config.control.role {
             Role::Xtr => &[("encapsulated", "itr_encap"), ("decapsulated", "etr_decap")],
@@ -100,30 +107,14 @@ impl Daemon {
     /// Packets dropped by the data plane, then what the kernel dropped before it, then control messages discarded (their names begin
     /// with `control_`).
     fn drops(&self) -> Vec<DropCount> {
-        let counters = self.engine.counters();
-        let packets = DropReason::ALL.iter().map(|&reason| DropCount {
-            reason: reason.name().to_owned(),
-            count: counters.dropped(reason),
-            help: reason.help().to_owned(),
-        });
         let messages = self.control.discards().non_zero().into_iter().map(|mut discard| {
             discard.reason.insert_str(0, "control_");
             discard
         });
-        let kernel = UdpErrors::read().since(self.udp_errors);
-        let kernel = [
-            ("kernel_udp_checksum", kernel.checksum, KERNEL_CHECKSUM_HELP),
-            ("kernel_udp_buffer", kernel.buffer, KERNEL_BUFFER_HELP),
-        ]
-        .map(|(reason, count, help)| DropCount {
-            reason: reason.to_owned(),
-            count,
-            help: help.to_owned(),
-        });
-        packets.chain(kernel).filter(|drop| drop.count > 0).chain(messages).collect()
+        self.all_drops().into_iter().filter(|drop| drop.count > 0).chain(messages).collect()
     }
 
-    fn status(&self, now: Instant) -> StatusView {
+    pub(super) fn status(&self, now: Instant) -> StatusView {
         let mut notes = self.notes.clone();
         notes.extend(switch_notes(&self.config.host));
         notes.extend(
@@ -152,6 +143,7 @@ impl Daemon {
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             healthy: notes.is_empty(),
             intake: Some(self.intake()),
+            peers: profiles_of_peers(&self.config.control),
             notes,
             workers,
         }
@@ -166,10 +158,14 @@ impl Daemon {
     }
 }
 
-const KERNEL_CHECKSUM_HELP: &str = "The kernel dropped datagrams whose UDP checksum is wrong (RFC 9300 §5.3): since the start, in this network \
-    namespace, whatever their port.";
-const KERNEL_BUFFER_HELP: &str = "The kernel dropped datagrams because the receive buffer of their socket was full: since the start, in \
-    this network namespace, whatever their port.";
+/// Who is put up with, and what of it.
+pub(super) fn profiles_of_peers(control: &ControlConfig) -> Vec<String> {
+    let told = |peer: &Peer| {
+        let (prefix, profile) = (peer.prefix, peer.profile.name());
+        peer.loosened().map(|loosened| format!("{prefix} has the profile {profile}: {loosened}"))
+    };
+    control.peers.iter().filter_map(told).collect()
+}
 
 /// Which switches of the host keep traffic from flowing now, although everything of ours is in place.
 pub(super) fn switch_notes(config: &HostConfig) -> Vec<String> {

@@ -64,6 +64,17 @@ impl Daemon {
                 %prefix,
                 "seen here and elsewhere in turns: do two hosts have this address? It stays where it is for 10 s"
             ),
+            Event::LocatorNoRoute(rloc) => {
+                tracing::info!(%rloc, "the underlay has no route to this locator");
+            }
+            Event::LocatorRouted(rloc) => tracing::info!(%rloc, "the underlay has a route again"),
+            Event::SmrReceived { prefix, from } => tracing::debug!(%prefix, %from, "solicited"),
+            Event::SmrSent { prefix, rloc } => tracing::debug!(%prefix, %rloc, "SMR sent"),
+            Event::HostArrived { prefix, how } => {
+                tracing::debug!(%prefix, how = how.name(), "host is here");
+            }
+            Event::HostLeft(prefix) => tracing::debug!(%prefix, "host is gone"),
+            Event::HostAway(prefix) => tracing::debug!(%prefix, "host is at another site"),
             Event::MapCacheFull => {
                 tracing::debug!("map-cache full: the least recently used entries made room");
             }

@@ -2,6 +2,7 @@
 //! with a process whose data path is gone; here is what the process itself sees.
 use super::Daemon;
 use crate::config::Role;
+use mapping::recorder::Told;
 use std::time::{Duration, Instant};
 
 /// The announced routes, and why they may not be there.
@@ -63,6 +64,7 @@ impl Daemon {
         match (self.trouble(now), self.announcement.withdrawn) {
             (Some((since, why)), None) if now.saturating_duration_since(since) >= after => {
                 tracing::warn!("the EID aggregates are announced no longer: {why}");
+                self.record.tell(Told::error("aggregates-withdrawn", "", why));
                 self.announcement.withdrawn = Some((now, why));
                 self.routing.withdraw().await;
             }
@@ -74,6 +76,11 @@ impl Daemon {
                 match self.routing.announce(&self.config.host, tun).await {
                     Ok(()) => {
                         tracing::info!("the EID aggregates are announced again");
+                        self.record.tell(Told::info(
+                            "aggregates-announced",
+                            "",
+                            "the trouble is over",
+                        ));
                         self.announcement = Announcement::default();
                     }
                     Err(error) => {
@@ -98,6 +105,7 @@ impl Daemon {
         }
         let drain = host.drain;
         tracing::info!(?drain, "the EID aggregates are withdrawn; what still comes is forwarded");
+        self.record.tell(Told::info("draining", "", "the daemon is being stopped"));
         if let Err(error) = self.routing.drain(host, self.engine.tun_index()).await {
             tracing::warn!(%error, "what still comes is not forwarded");
         }

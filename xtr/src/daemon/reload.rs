@@ -1,8 +1,11 @@
 //! Another configuration while packets flow: all of it is taken over, or nothing changes.
+use super::lan::Prepared;
 use super::start::underlay_without_native;
 use super::{Daemon, lan};
-use crate::config::{HostConfig, Intake, OwnRloc, RouterConfig};
+use crate::config::{GatewayMac, HostConfig, Intake, OwnRloc, RouterConfig};
+use crate::host::lan::gateway_mac;
 use crate::policy::Policy;
+use mapping::recorder::Told;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -24,28 +27,65 @@ pub struct Reload<P> {
 impl Daemon {
     /// Takes over what differs; `policy` is the one in force, before and after.
     pub(super) async fn reload<P: Policy>(&mut self, policy: &mut Arc<P>, reload: Reload<P>) {
-        let Reload { mut config, policy: wanted, reply } = reload;
-        lan::include(&self.gateways, &mut config);
+        let Reload { config, policy: wanted, reply } = reload;
         let outcome = self.take_over(policy, Arc::new(wanted), config).await;
+        self.record.tell(match &outcome {
+            Ok(()) => Told::info("reload", "configuration", "taken over"),
+            Err(why) => Told::warning("reload-refused", "configuration", why),
+        });
         // Whoever asked may be gone by now.
         let _ = reply.send(outcome);
     }
 
-    /// What is to go from the host's routing goes while the data plane still takes it, what is new comes when it takes it already: so
-    /// no packet finds one without the other.
+    /// Gateways that are new are there before anything leads to them, those that go stay until nothing does.
     async fn take_over<P: Policy>(
         &mut self,
         policy: &mut Arc<P>,
         wanted: Arc<P>,
-        config: RouterConfig,
+        mut config: RouterConfig,
     ) -> Result<(), String> {
         check_fixed(&self.config, &config)?;
         if policy.checks_registration() != wanted.checks_registration() {
             return Err(format!("whether sources must be registered {RESTART}"));
         }
+        let gateways = config.host.gateways.clone();
+        let outcome = match self.add_gateways(&gateways).await {
+            Ok(()) => {
+                lan::include(&self.gateways, &mut config);
+                self.take_over_rest(policy, wanted, config).await
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let kept = self.config.host.gateways.clone();
+        if outcome.is_err()
+            && let Err(again) = self.gateways.extend_to(&kept).await
+        {
+            tracing::error!(error = %again, "the gateways could not be put back");
+        }
+        self.gateways.shrink_to(&kept).await;
+        outcome
+    }
+
+    async fn add_gateways(&mut self, wanted: &[GatewayMac]) -> io::Result<()> {
+        gateway_mac::check(&self.netlink.handle(), wanted).await?;
+        self.gateways.extend_to(wanted).await
+    }
+
+    /// What is to go from the host's routing goes while the data plane still takes it, what is new comes when it takes it already: so
+    /// no packet finds one without the other.
+    async fn take_over_rest<P: Policy>(
+        &mut self,
+        policy: &mut Arc<P>,
+        wanted: Arc<P>,
+        config: RouterConfig,
+    ) -> Result<(), String> {
+        check_ring(&self.config, &config)?;
         let refused = underlay_without_native(&self.netlink, &config).await;
         let refused = refused.map_err(|error| error.to_string())?;
         let tun = self.engine.tun_index();
+        let on = (&self.netlink, &self.gateways, tun);
+        let links = lan::prepare(self.lan.as_ref(), on, (&self.config, &config)).await;
+        let links = links.map_err(|error| error.to_string())?;
         self.routing.shrink_to(&config.host, tun, &refused).await;
         self.engine.replace_policy(Arc::clone(&wanted));
         if let Err(error) = self.route(&config.host, &refused).await {
@@ -55,12 +95,31 @@ impl Daemon {
             if let Err(again) = self.route(&before, &refused).await {
                 tracing::error!(error = %again, "what was routed before could not be put back");
             }
+            if let Prepared::First(lan) = links {
+                lan.finish().await;
+            }
             return Err(error.to_string());
         }
         *policy = wanted;
-        self.control.reconfigure(Instant::now(), &config.control);
+        let mut last = None;
+        match links {
+            Prepared::Same => {}
+            Prepared::First(lan) => self.lan = Some(lan),
+            Prepared::Other(setup) => {
+                if let Some(lan) = &mut self.lan {
+                    lan.renew(setup).await;
+                }
+            }
+            Prepared::Last => last = self.lan.take(),
+        }
+        let now = Instant::now();
+        self.control.reconfigure(now, &config.control);
+        self.control.set_dynamic_ranges(now, &config.host.ranges);
         self.config = config;
         self.carry_out();
+        if let Some(lan) = last {
+            lan.finish().await;
+        }
         Ok(())
     }
 
@@ -85,23 +144,18 @@ fn check_fixed(before: &RouterConfig, after: &RouterConfig) -> Result<(), String
     if before.data.rlocs != after.data.rlocs {
         return Err(format!("the order of the own RLOCs {RESTART}"));
     }
-    check_host(&before.host, &after.host)?;
     let by_ring = matches!(before.data.intake, Intake::Ring(_));
-    if by_ring && before.data.intake != after.data.intake {
-        return Err(format!("with intake = \"ring\", EID-prefixes and interfaces {RESTART}"));
+    if by_ring && before.host.gateways != after.host.gateways {
+        return Err(format!("with intake = \"ring\", gateways of [[dynamic-eid]] {RESTART}"));
     }
     Ok(())
 }
 
-/// What watches the links of the site goes on as it began.
-fn check_host(old: &HostConfig, new: &HostConfig) -> Result<(), String> {
-    if (&old.ranges, &old.gateways, &old.leases) != (&new.ranges, &new.gateways, &new.leases) {
-        return Err(format!("what the sections [[dynamic-eid]] say {RESTART}"));
-    }
-    if !lan::at_home(old).eq(lan::at_home(new)) {
-        return Err(format!(
-            "whether a range of [[dynamic-eid]] is in an own EID-prefix {RESTART}"
-        ));
+/// The rings select by what they were opened for.
+fn check_ring(before: &RouterConfig, after: &RouterConfig) -> Result<(), String> {
+    let by_ring = matches!(before.data.intake, Intake::Ring(_));
+    if by_ring && before.data.intake != after.data.intake {
+        return Err(format!("with intake = \"ring\", EID-prefixes and interfaces {RESTART}"));
     }
     Ok(())
 }
@@ -123,31 +177,6 @@ fn check_rlocs(before: &[OwnRloc], after: &[OwnRloc]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::DynamicRange;
-    use mapping::eid::{EidPrefix, InstanceId};
-
-    #[test]
-    fn dy_01_where_hosts_of_a_range_are_at_home_cannot_change() {
-        let range = DynamicRange {
-            range: EidPrefix::new(InstanceId::DEFAULT, "10.1.2.0/24".parse().unwrap()),
-            locator_set: Vec::new(),
-            interfaces: vec!["lan0".to_owned()],
-            timeout: DynamicRange::TIMEOUT,
-            limit: DynamicRange::LIMIT,
-            extended_subnet: false,
-        };
-        let host = |own: &[&str]| HostConfig {
-            ranges: vec![range.clone()],
-            site_prefixes: own.iter().map(|own| own.parse().unwrap()).collect(),
-            ..HostConfig::default()
-        };
-        let (elsewhere, home) = (host(&["10.9.0.0/16"]), host(&["10.9.0.0/16", "10.1.0.0/16"]));
-        assert_eq!(check_host(&elsewhere, &host(&["10.8.0.0/16"])), Ok(()));
-        for (old, new) in [(&elsewhere, &home), (&home, &elsewhere)] {
-            let error = check_host(old, new).unwrap_err();
-            assert!(error.starts_with("whether a range of [[dynamic-eid]]"), "{error}");
-        }
-    }
 
     #[test]
     fn an_own_rloc_cannot_change_and_is_named() {

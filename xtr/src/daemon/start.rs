@@ -1,7 +1,8 @@
 //! The start: what is configured must exist on this host, then everything is opened in the order in which it can be undone.
-use super::answers::switch_notes;
+use super::answers::{profiles_of_peers, switch_notes};
 use super::health::Announcement;
 use super::observe::{EcnWatch, ReportWatch};
+use super::record::Record;
 use super::underlay_watch::Watch;
 use super::{Daemon, DaemonError, lan, role_name, unix_nanos};
 use crate::config::{Endpoint, NatPlane, Role, RouterConfig};
@@ -131,6 +132,9 @@ impl Daemon {
                 );
             }
         }
+        for note in profiles_of_peers(&config.control) {
+            tracing::warn!("peer {note}");
+        }
         let (path_questions, questions) = mpsc::channel(PATH_QUESTIONS);
         let (answers, path_answers) = mpsc::channel(PATH_ANSWERS);
         let (handle, tun) = (netlink.handle(), engine.tun_index());
@@ -166,6 +170,7 @@ impl Daemon {
             map_versions,
             gateways,
             lan: None,
+            record: Record::new(now),
         };
         if daemon.watches_health() {
             daemon.control.watch_resolvers(now);

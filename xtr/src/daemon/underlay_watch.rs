@@ -5,6 +5,7 @@
 use super::Daemon;
 use crate::host::changes::Change;
 use crate::host::underlay::{self, PathAnswer, PathQuestion};
+use mapping::recorder::Told;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -247,6 +248,12 @@ impl Daemon {
                 if up { self.watch.missing.remove(&rloc) } else { self.watch.missing.insert(rloc) };
             if is_news {
                 tracing::warn!(%rloc, up, "own RLOC changed state");
+                self.record.tell(match up {
+                    true => Told::info("own-rloc-up", rloc, "its address and its link are there"),
+                    false => {
+                        Told::warning("own-rloc-down", rloc, "its address or its link is gone")
+                    }
+                });
                 changed = true;
             }
             self.control.set_own_rloc(now, rloc, up, clock);

@@ -4,6 +4,7 @@ use super::sys::Region;
 use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 use std::io;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Octets per buffer: the largest packet with everything the kernel puts before it, in whole cache lines. An odd number of lines, so that
@@ -12,9 +13,11 @@ pub(super) const BUFFER_LEN: usize = 1033 * 64;
 const _: () = assert!(BUFFER_LEN >= 65_536 + 512);
 
 /// Received trains and super-packets are longer than so many octets on average.
-const LARGE: usize = 4096;
+pub(super) const LARGE: usize = 4096;
 /// Buffers that go round among those.
 const FEW: u16 = 24;
+/// A buffer that a single read fills.
+const TAKEN: u16 = u16::MAX;
 
 /// Names memory that an operation points into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,18 +53,20 @@ pub(super) struct Buffers {
     entries: u16,
     tail: u16,
     group: u16,
-    /// Users of each buffer; 0 = the kernel has it, or it is spare.
+    /// Users of each buffer; 0 = the kernel has it, or it is spare; [`TAKEN`] by a single read.
     users: Box<[u16]>,
     with_kernel: u16,
     /// The kernel has no more than so many.
     limit: u16,
     /// What is kept from the kernel, the buffer used last on top.
     spare: Vec<u16>,
+    /// The kernel never has these: for single reads.
+    reserve: u16,
 }
 
 impl Buffers {
-    /// `entries` buffers, a power of two up to 32 768, registered as group `group`.
-    pub(super) fn new(ring: &IoUring, group: u16, entries: u16) -> io::Result<Self> {
+    /// `entries` buffers, a power of two up to 32 768, registered as group `group`; of them `reserve` for single reads.
+    pub(super) fn new(ring: &IoUring, group: u16, entries: u16, reserve: u16) -> io::Result<Self> {
         let memory = Region::new(usize::from(entries) * BUFFER_LEN)?;
         let entry_ring = Region::new(usize::from(entries) * size_of::<BufRingEntry>())?;
         let address = entry_ring.start().as_ptr() as u64;
@@ -76,7 +81,8 @@ impl Buffers {
             group,
             users: vec![0; usize::from(entries)].into(),
             with_kernel: 0,
-            limit: entries,
+            limit: FEW.min(entries),
+            reserve,
             spare: Vec::with_capacity(usize::from(entries)),
         };
         (0..entries).for_each(|id| buffers.provide(id));
@@ -98,7 +104,8 @@ impl Buffers {
     /// The kernel fills buffers in turn. Small packets want many, for long batches; large ones few, which then stay in the cache.
     pub(super) fn adapt(&mut self, octets: usize, count: usize) {
         let is_large = octets > count * LARGE;
-        self.limit = if is_large { FEW.min(self.entries) } else { self.entries };
+        let many = self.entries - self.reserve;
+        self.limit = if is_large { FEW.min(many) } else { many };
         self.refill();
     }
 
@@ -111,15 +118,46 @@ impl Buffers {
         }
     }
 
+    /// A buffer for a single read, the one used last, and where it starts; then [`Self::claim`] or [`Self::put_back`].
+    pub(super) fn take(&mut self) -> Option<(u16, NonNull<u8>)> {
+        let id = self.spare.pop()?;
+        self.users[usize::from(id)] = TAKEN;
+        // SAFETY: ids are below `entries`, so the start lies in the region.
+        Some((id, unsafe { self.memory.start().add(usize::from(id) * BUFFER_LEN) }))
+    }
+
+    /// Nothing came into the buffer taken.
+    pub(super) fn put_back(&mut self, id: u16) {
+        if let Some(users @ &mut TAKEN) = self.users.get_mut(usize::from(id)) {
+            *users = 0;
+            self.spare.push(id);
+        }
+    }
+
+    /// Writes the first octets of a buffer that a single read has filled.
+    pub(super) fn write_start(&mut self, id: u16, octets: &[u8]) {
+        if self.users.get(usize::from(id)) == Some(&TAKEN) && octets.len() <= BUFFER_LEN {
+            // SAFETY: the range lies in the region, and the kernel is done with the buffer; the borrow of `self` is the only access.
+            unsafe {
+                let start = self.memory.start().add(usize::from(id) * BUFFER_LEN);
+                start.copy_from_nonoverlapping(NonNull::from(octets).cast(), octets.len());
+            }
+        }
+    }
+
     /// Takes the buffer that a completion named and returns the `len` octets the kernel wrote. `None` for an id or length that
     /// cannot be, or a buffer the kernel does not have.
     pub(super) fn claim(&mut self, id: u16, len: usize) -> Option<&mut [u8]> {
         let users = self.users.get_mut(usize::from(id))?;
-        if *users != 0 || len > BUFFER_LEN {
+        match *users {
+            0 => self.with_kernel -= 1,
+            TAKEN => {}
+            _ => return None,
+        }
+        if len > BUFFER_LEN {
             return None;
         }
         *users = 1;
-        self.with_kernel -= 1;
         // SAFETY: `id` is below `entries`, so the range lies in the region. The kernel gave the buffer up with the completion, and
         // no queued operation points into it yet because nobody used it: the borrow of `self` is the only access.
         Some(unsafe {
@@ -131,7 +169,7 @@ impl Buffers {
     /// What [`Self::claim`] would give, to look at before.
     pub(super) fn peek(&self, id: u16, len: usize) -> Option<&[u8]> {
         let users = *self.users.get(usize::from(id))?;
-        if users != 0 || len > BUFFER_LEN {
+        if !matches!(users, 0 | TAKEN) || len > BUFFER_LEN {
             return None;
         }
         // SAFETY: as for `claim`; the borrow of `self` keeps it from being claimed or given back meanwhile.
@@ -198,7 +236,7 @@ mod tests {
             Ok(ring) => ring,
             Err(error) => return println!("SKIP: no io_uring: {error}"),
         };
-        let mut buffers = Buffers::new(&ring, 0, ENTRIES).unwrap();
+        let mut buffers = Buffers::new(&ring, 0, ENTRIES, 0).unwrap();
         buffers.adapt(60_000, 1);
         for id in 0..ENTRIES {
             buffers.claim(id, 60_000).unwrap();
@@ -223,7 +261,7 @@ mod tests {
             Ok(ring) => ring,
             Err(error) => return println!("SKIP: no io_uring: {error}"),
         };
-        let mut buffers = Buffers::new(&ring, 0, ENTRIES).unwrap();
+        let mut buffers = Buffers::new(&ring, 0, ENTRIES, 0).unwrap();
         assert_eq!(with_kernel(&buffers), (ENTRIES, 0));
         buffers.adapt(60_000 * 10, 10);
         assert_eq!(with_kernel(&buffers), (ENTRIES, 0), "what the kernel has stays there");

@@ -4,13 +4,15 @@ use std::ffi::c_int;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// `struct io_uring_recvmsg_out`.
-const HEADER_LEN: usize = 16;
+pub(super) const HEADER_LEN: usize = 16;
 /// Room for the source address: `struct sockaddr_in6`.
 pub(super) const NAME_LEN: usize = 28;
 /// Room for TTL, TOS and segment size with their headers, and to spare.
 pub(super) const CONTROL_LEN: usize = 128;
 /// Where the payload starts.
-const PAYLOAD_START: usize = HEADER_LEN + NAME_LEN + CONTROL_LEN;
+pub(super) const PAYLOAD_START: usize = HEADER_LEN + NAME_LEN + CONTROL_LEN;
+/// Room for it.
+pub(super) const ROOM: usize = super::buffers::BUFFER_LEN - PAYLOAD_START;
 
 /// What was received: one datagram, or several of one size (the last may be smaller) from one sender with equal outer fields.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,6 +25,17 @@ pub(super) struct Received<'a> {
     pub(super) segment_size: usize,
     /// The datagrams, one after the other.
     pub(super) payload: &'a mut [u8],
+}
+
+/// What a multishot receive puts first, for a `recvmsg` that filled `message` and received `len` octets.
+pub(super) fn header(message: &libc::msghdr, len: u32) -> [u8; HEADER_LEN] {
+    let lengths = [message.msg_namelen, message.msg_controllen as u32, len];
+    let words = lengths.into_iter().chain([message.msg_flags as u32]);
+    let mut header = [0; HEADER_LEN];
+    for (room, word) in header.chunks_exact_mut(4).zip(words) {
+        room.copy_from_slice(&word.to_ne_bytes());
+    }
+    header
 }
 
 /// Reads the buffer; `None` when something was cut off or is missing.

@@ -5,7 +5,8 @@
 //! | `worker` | the loop: wait, forward a batch, hand over, again |
 //! | `ring` | the ring's operations, typed |
 //! | `buffers` | receive buffers the kernel fills; `parked`: frames that were held |
-//! | `outbound` | bursts of encapsulated packets; `writes`: frames for the TUN |
+//! | `outbound` | bursts of encapsulated packets; `writes`: frames for the TUN; `outlet`: both, for one buffer |
+//! | `reading` | how the TUN and the sockets are read: a few packets at a time, or as many as there are |
 //! | `datagram` | what a receive completion holds |
 //! | `packet_ring` | frames from native interfaces without the TUN |
 //! | `udp`, `tun` | sockets and device; `sys`: raw system calls |
@@ -62,12 +63,14 @@ mod datagram;
 mod exclusive;
 pub(crate) mod link_socket;
 mod outbound;
+mod outlet;
 mod packet_ring;
 mod packet_ring_filter;
 mod packet_ring_gate;
 mod packet_ring_socket;
 mod parked;
 mod prefetch;
+mod reading;
 mod ring;
 mod steer;
 mod sys;

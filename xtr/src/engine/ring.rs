@@ -1,5 +1,6 @@
 //! One io_uring: the operations the worker needs, typed.
 #![allow(unsafe_code, reason = "submission of operations that point into memory")]
+use super::buffers::BUFFER_LEN;
 use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use std::io;
@@ -26,6 +27,10 @@ pub(super) enum Operation {
     Send(u16),
     /// A write to the TUN.
     Write(u16),
+    /// A single read of the reader numbered so.
+    Single(u16),
+    /// The end of a multishot read, asked for.
+    Cancel,
     /// The wait for frames of the packet ring numbered so.
     Native(u16),
 }
@@ -40,6 +45,8 @@ impl Operation {
             Self::Write(index) => (4, index),
             Self::Icmp(index) => (5, index),
             Self::Native(index) => (6, index),
+            Self::Single(index) => (7, index),
+            Self::Cancel => (8, 0),
         };
         kind << 16 | u64::from(index)
     }
@@ -54,6 +61,8 @@ impl Operation {
             4 => Some(Self::Write(index)),
             5 => Some(Self::Icmp(index)),
             6 => Some(Self::Native(index)),
+            7 => Some(Self::Single(index)),
+            8 => Some(Self::Cancel),
             _ => None,
         }
     }
@@ -117,6 +126,47 @@ impl Ring {
         let entry = opcode::RecvMsgMulti::new(Fixed(file), template, group).build();
         // SAFETY: the caller's promise.
         unsafe { self.push(entry, operation) }
+    }
+
+    /// Reads one packet from `tun`, if there is one, into the [`BUFFER_LEN`] octets at `start`.
+    ///
+    /// # Safety
+    /// They must stay valid and unused until the operation ends.
+    pub(super) unsafe fn read(
+        &mut self,
+        tun: BorrowedFd<'_>,
+        start: *mut u8,
+        operation: Operation,
+    ) -> io::Result<()> {
+        let entry = opcode::Read::new(Fd(tun.as_raw_fd()), start, BUFFER_LEN as u32)
+            .offset(u64::MAX)
+            .rw_flags(libc::RWF_NOWAIT)
+            .build();
+        // SAFETY: the caller's promise.
+        unsafe { self.push(entry, operation) }
+    }
+
+    /// Receives one datagram or train from `file`, if there is one.
+    ///
+    /// # Safety
+    /// `message` and all it points at must stay valid and unused until the operation ends.
+    pub(super) unsafe fn receive(
+        &mut self,
+        file: u32,
+        message: *mut libc::msghdr,
+        operation: Operation,
+    ) -> io::Result<()> {
+        let flags = libc::MSG_DONTWAIT as u32;
+        let entry = opcode::RecvMsg::new(Fixed(file), message).flags(flags).build();
+        // SAFETY: the caller's promise.
+        unsafe { self.push(entry, operation) }
+    }
+
+    /// Ends a multishot read.
+    pub(super) fn cancel(&mut self, operation: Operation) -> io::Result<()> {
+        let entry = opcode::AsyncCancel::new(operation.encode()).build();
+        // SAFETY: the operation points at no memory.
+        unsafe { self.push(entry, Operation::Cancel) }
     }
 
     /// Sends a burst; never waits for room, so that bursts leave in the order they were pushed.
@@ -276,6 +326,8 @@ mod tests {
             Operation::Write(255),
             Operation::Icmp(1),
             Operation::Native(2),
+            Operation::Single(1),
+            Operation::Cancel,
         ] {
             assert_eq!(Operation::decode(operation.encode()), Some(operation));
         }

@@ -207,6 +207,22 @@ pub(super) fn refuse_all(socket: BorrowedFd<'_>) -> io::Result<()> {
     })
 }
 
+/// Waits until one of `set` is as wanted, a signal comes or `timeout` is over.
+pub(super) fn poll(set: &mut [libc::pollfd], timeout: std::time::Duration) -> io::Result<()> {
+    let timeout = libc::timespec {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    let count = set.len() as libc::nfds_t;
+    // SAFETY: pointer and count describe `set`, and the timeout outlives the call; no signal mask is passed.
+    let result =
+        unsafe { libc::ppoll(set.as_mut_ptr(), count, &raw const timeout, std::ptr::null()) };
+    match check(result) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        result => result,
+    }
+}
+
 /// A `struct msghdr` of nothing.
 pub(super) fn empty_message() -> libc::msghdr {
     // SAFETY: all fields are integers and raw pointers, for which zero is a value.

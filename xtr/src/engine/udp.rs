@@ -46,7 +46,7 @@ impl Sockets {
     ) -> io::Result<Self> {
         let mut sockets = Self { receive: Vec::new(), send: Vec::new(), icmp };
         for &rloc in &config.rlocs {
-            sockets.receive.push(receive_socket(rloc)?);
+            sockets.receive.push(receive_socket(rloc, lisp::DATA_PORT)?);
             for index in 0..ports.len() {
                 let socket = send_socket(rloc, ports.port(index), config.zero_udp_checksum)?;
                 dont_fragment(&socket, rloc, true)?;
@@ -186,8 +186,9 @@ fn keep_arrivals(socket: &Socket) -> io::Result<()> {
     attach_reuseport_program(socket.as_fd(), &to_the_first)
 }
 
-fn receive_socket(rloc: IpAddr) -> io::Result<Socket> {
-    let socket = bound_socket(rloc, lisp::DATA_PORT)?;
+/// A socket that tells TTL, TOS and the size of what it merged.
+pub(super) fn receive_socket(rloc: IpAddr, port: u16) -> io::Result<Socket> {
+    let socket = bound_socket(rloc, port)?;
     let option = |level, name| set_option(socket.as_fd(), level, name, 1);
     match rloc {
         IpAddr::V4(_) => {

@@ -2,17 +2,19 @@
 #![allow(unsafe_code, reason = "operations point into the worker's memory")]
 use super::buffers::{BufferRef, Buffers, Pool};
 use super::datagram;
-use super::outbound::{Bursts, Current};
+use super::outbound::Bursts;
+use super::outlet::Outbound;
 use super::packet_ring::{PacketRings, Taken};
 use super::parked::Parked;
+use super::reading::{FEW_READS, Readers};
 use super::ring::{Completion, Operation, Ring};
 use super::udp::{PortPool, Sockets};
 use super::writes::Writes;
-use crate::counters::{Traffic, WorkerCounters};
+use crate::counters::WorkerCounters;
 use crate::drops::DropReason;
 use crate::fib::{FibReader, FibView};
-use crate::forward::{Forwarder, Outer, Output, PathMtus};
-use crate::packet::{Family, Inner, VirtioNetHeader, arrival};
+use crate::forward::{Forwarder, PathMtus};
+use crate::packet::{Family, VirtioNetHeader, arrival};
 use crate::policy::Policy;
 use nix::sys::eventfd::EventFd;
 use std::collections::VecDeque;
@@ -82,7 +84,8 @@ struct Io {
     writes: Writes,
     /// Received, not yet forwarded.
     pending: VecDeque<Completion>,
-    /// Reads to start (again).
+    readers: Readers,
+    /// Multishot reads to start (again).
     to_arm: Vec<Operation>,
     /// Bursts and writes the kernel has.
     in_flight: usize,
@@ -119,11 +122,7 @@ impl<P: Policy> Worker<P> {
         let mut next_check = Instant::now() + TUN_CHECK_INTERVAL;
         while !self.control.stop.load(Ordering::Acquire) {
             self.io.arm()?;
-            let timeout = self.timeout(Instant::now());
-            // What could not be armed for want of buffers waits for those that are under way, and for nothing else.
-            let want = self.io.in_flight + usize::from(self.io.to_arm.is_empty());
-            self.io.ring.wait(want.max(1), timeout)?;
-            self.io.reap()?;
+            self.io.wait(self.timeout(Instant::now()))?;
             self.io.gather()?;
             let now = Instant::now();
             if now >= next_check {
@@ -191,13 +190,21 @@ impl Io {
         let mut template = Box::new(super::sys::empty_message());
         template.msg_namelen = datagram::NAME_LEN as libc::socklen_t;
         template.msg_controllen = datagram::CONTROL_LEN as _;
-        let mut to_arm = vec![Operation::Wake, Operation::Tun];
-        to_arm.extend((0..receive_files as u16).map(Operation::Receive));
+        let operations = 2 + receive_files as usize + sockets.icmp.len() + descriptors.native.len();
+        let mut to_arm = Vec::with_capacity(operations);
+        to_arm.push(Operation::Wake);
         to_arm.extend((0..sockets.icmp.len() as u16).map(Operation::Icmp));
         to_arm.extend((0..descriptors.native.len() as u16).map(Operation::Native));
+        let natives = (0..descriptors.native.len())
+            .filter_map(|index| descriptors.native.descriptor(index))
+            .map(|descriptor| descriptor.as_raw_fd());
+        let icmp = sockets.icmp.iter().map(|(_, socket)| socket.as_raw_fd());
+        let reserve = (2 * receive_files as u16 * FEW_READS).min(BUFFERS / 2);
+        let others = std::iter::once(control.event.as_raw_fd()).chain(icmp).chain(natives);
         Ok(Self {
-            tun: Buffers::new(ring.uring(), 0, BUFFERS)?,
-            udp: Buffers::new(ring.uring(), 1, BUFFERS)?,
+            readers: Readers::new(descriptors.tun.as_fd(), sockets, FIRST_SOCKET_FILE, others),
+            tun: Buffers::new(ring.uring(), 0, BUFFERS, 2 * FEW_READS)?,
+            udp: Buffers::new(ring.uring(), 1, BUFFERS, reserve)?,
             parked: Parked::new(),
             ring,
             bursts,
@@ -227,8 +234,8 @@ impl Io {
 
     /// Starts the reads that ended or never began, if the kernel has buffers for them.
     fn arm(&mut self) -> io::Result<()> {
-        let Self { ring, tun, udp, to_arm, template, wake_count, icmp_files, descriptors, .. } =
-            self;
+        let Self { ring, readers, tun, udp, to_arm, template, wake_count, .. } = self;
+        let (icmp_files, descriptors) = (self.icmp_files, &self.descriptors);
         let mut result = Ok(());
         tun.refill();
         udp.refill();
@@ -250,7 +257,7 @@ impl Io {
                 }
                 Operation::Receive(socket) | Operation::Icmp(socket) if udp.any_with_kernel() => {
                     let first = match operation {
-                        Operation::Icmp(_) => *icmp_files,
+                        Operation::Icmp(_) => icmp_files,
                         _ => FIRST_SOCKET_FILE,
                     };
                     let file = first + u32::from(*socket);
@@ -265,12 +272,48 @@ impl Io {
             }
             false
         });
-        result
+        result?;
+        readers.arm(ring, descriptors.tun.as_fd(), tun, udp)
     }
 
-    /// Takes all completions: what was sent frees its buffers, what was received waits to be forwarded.
-    fn reap(&mut self) -> io::Result<()> {
-        while let Some(completion) = self.ring.next_completion() {
+    /// Hands over what was pushed and waits for something to do, or until `timeout`.
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        let timeout = if self.woken { Duration::ZERO } else { timeout };
+        if !self.readers.any_few() {
+            // What could not be armed for want of buffers waits for those that are under way, and for nothing else.
+            let want = self.in_flight + usize::from(self.to_arm.is_empty());
+            self.ring.wait(want.max(1), timeout)?;
+            return self.reap().map(drop);
+        }
+        if self.readers.all_dry() {
+            self.ring.take_in()?;
+            if self.reap()? {
+                return Ok(());
+            }
+            self.readers.poll(timeout)?;
+            self.arm()?;
+        } else if !self.readers.any_asked() && self.in_flight > 0 {
+            // No buffers: what is under way has them.
+            self.ring.wait(1, timeout)?;
+        }
+        self.ring.take_in()?;
+        self.reap().map(drop)
+    }
+
+    /// Takes all completions: what was sent frees its buffers, what was received waits to be forwarded. Whether there was anything but that.
+    fn reap(&mut self) -> io::Result<bool> {
+        let mut found = false;
+        while let Some(mut completion) = self.ring.next_completion() {
+            if let Operation::Single(index) = completion.operation {
+                let Self { readers, tun, udp, .. } = self;
+                let read = readers.completed(index, completion.result, tun, udp);
+                let Some(read) = read else { continue };
+                completion = read;
+            }
+            found |= match completion.operation {
+                Operation::Send(_) | Operation::Write(_) | Operation::Cancel => false,
+                _ => completion.result != -libc::EAGAIN,
+            };
             match completion.operation {
                 Operation::Send(burst) => {
                     self.in_flight -= 1;
@@ -302,18 +345,20 @@ impl Io {
                     self.to_arm.push(operation);
                 }
                 operation @ (Operation::Tun | Operation::Receive(_) | Operation::Icmp(_)) => {
-                    if !completion.more {
+                    if !completion.more && self.readers.ended(operation) {
                         self.to_arm.push(operation);
                     }
                     if completion.result >= 0 && completion.buffer.is_some() {
+                        self.readers.found(operation, completion.result as usize);
                         self.pending.push_back(completion);
                     } else {
                         check_read(operation, completion.result)?;
                     }
                 }
+                Operation::Single(_) | Operation::Cancel => {}
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Takes in what else is there before anything is forwarded: batching is what makes small packets cheap. Without load there is nothing,
@@ -338,7 +383,7 @@ impl Io {
                 buffers.adapt(octets, count);
             }
         }
-        Ok(())
+        self.readers.adapt(&mut self.ring, &mut self.to_arm)
     }
 
     #[cold]
@@ -373,7 +418,7 @@ impl Io {
             };
             let mut out = Outbound::new(&mut self.bursts, &mut self.writes, buffer, frame);
             forwarder.resume(now, view, resumed, frame, &mut out);
-            let operations = out.operations;
+            let operations = out.operations();
             self.parked.settle(buffer.id, operations);
         }
         Ok(())
@@ -431,7 +476,7 @@ impl Io {
         let buffer = BufferRef { pool: Pool::Tun, id };
         let mut out = Outbound::new(&mut self.bursts, &mut self.writes, buffer, frame);
         forwarder.from_native(now, view, frame, &mut out);
-        let operations = out.operations;
+        let operations = out.operations();
         self.tun.settle(id, operations);
     }
 
@@ -461,7 +506,7 @@ impl Io {
                             Ok(frame) => forwarder.from_native(now, view, frame, &mut out),
                             Err(reason) => forwarder.drop_from_native(now, reason),
                         }
-                        let operations = out.operations;
+                        let operations = out.operations();
                         native.settle(buffer, operations);
                     }
                     Taken::CutOff => forwarder.drop_from_native(now, DropReason::NativeCutOff),
@@ -522,61 +567,8 @@ impl Io {
             }
             None => forwarder.drop_from_core(now, DropReason::OuterTruncated),
         }
-        let operations = out.operations;
+        let operations = out.operations();
         self.udp.settle(id, operations);
-    }
-}
-
-/// The slots of one worker, while one buffer is being forwarded.
-struct Outbound<'a> {
-    bursts: &'a mut Bursts,
-    writes: &'a mut Writes,
-    current: Current,
-    /// Operations that point into the buffer.
-    operations: u16,
-}
-
-impl<'a> Outbound<'a> {
-    fn new(
-        bursts: &'a mut Bursts,
-        writes: &'a mut Writes,
-        buffer: BufferRef,
-        octets: &[u8],
-    ) -> Self {
-        let current = Current { buffer, start: octets.as_ptr(), len: octets.len() };
-        Self { bursts, writes, current, operations: 0 }
-    }
-
-    fn added(&mut self, result: Result<bool, DropReason>) -> Result<(), DropReason> {
-        self.operations += u16::from(result?);
-        Ok(())
-    }
-}
-
-impl Output for Outbound<'_> {
-    fn encapsulated(
-        &mut self,
-        outer: &Outer,
-        headers: &[u8],
-        payload: &[u8],
-    ) -> Result<(), DropReason> {
-        let result = self.bursts.add(outer, headers, payload, &self.current);
-        self.added(result)
-    }
-
-    fn forwarded(&mut self, frame: &[u8], traffic: Traffic) -> Result<(), DropReason> {
-        let result = self.writes.add_frame(frame, traffic, &self.current);
-        self.added(result)
-    }
-
-    fn delivered(
-        &mut self,
-        flow_hash: u64,
-        inner: &Inner,
-        packet: &[u8],
-    ) -> Result<(), DropReason> {
-        let result = self.writes.add_packet(flow_hash, inner, packet, &self.current);
-        self.added(result)
     }
 }
 
@@ -602,7 +594,9 @@ fn check_read(operation: Operation, result: i32) -> io::Result<()> {
     let error = io::Error::from_raw_os_error(-result);
     match (operation, -result) {
         // No buffer was free, or nothing to worry about.
-        (_, ..=0 | libc::ENOBUFS | libc::EAGAIN | libc::EINTR | libc::ENOMEM) => Ok(()),
+        (_, ..=0 | libc::ENOBUFS | libc::EAGAIN | libc::ECANCELED | libc::EINTR | libc::ENOMEM) => {
+            Ok(())
+        }
         (_, libc::EINVAL | libc::EOPNOTSUPP) => Err(io::Error::new(
             io::ErrorKind::Unsupported,
             format!("multishot reads do not work here: use Linux 6.7 or later ({error})"),

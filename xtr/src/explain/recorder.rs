@@ -235,7 +235,7 @@ impl Output for Recorder<'_> {
                 let onward = match onward {
                     Onward::Deliver | Onward::DeliverOwn(_) => "to be delivered",
                     Onward::Reencapsulate => "to be encapsulated again",
-                    Onward::Follow => "for a host that comes and goes",
+                    Onward::Follow(_) => "for a host that comes and goes",
                 };
                 let text = format!("accepted: {}; {onward}", self.policy_text());
                 self.say("policy", text);

@@ -14,12 +14,12 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 impl<P: Policy> Forwarder<P> {
-    /// Sends a packet from the core where the forwarding table has its host.
+    /// Sends a packet from the core, for a host of the EID-prefix number `prefix`, where the forwarding table has the host.
     pub(super) fn follow<O: Output>(
         &mut self,
         now: Instant,
         fib: &mut FibView<'_>,
-        arrival: &Arrival,
+        (arrival, prefix): (&Arrival, u32),
         work: Work<'_>,
         out: &mut O,
     ) {
@@ -27,6 +27,7 @@ impl<P: Policy> Forwarder<P> {
         let returns = match fib.lookup(eid.instance_id, eid.address) {
             Verdict::Native => {
                 if self.deliver(&work, out) {
+                    self.arrivals.count(prefix, self.arrived_at, work.traffic);
                     self.hear(arrival, &work.inner);
                 }
                 return;

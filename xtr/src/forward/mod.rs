@@ -84,7 +84,7 @@ pub struct Settings {
 pub struct Forwarder<P> {
     policy: Arc<P>,
     /// What the policy said of packets from the native side, and of those from the core.
-    admitted_native: Memo<(IpAddr, IpAddr), InstanceId>,
+    admitted_native: Memo<(IpAddr, IpAddr), Native>,
     admitted: Memo<(IpAddr, InstanceId, IpAddr, IpAddr), Onward>,
     /// Where the policy is replaced, if it can be.
     follower: Option<PolicyFollower<P>>,
@@ -125,6 +125,15 @@ pub struct Forwarder<P> {
 const SPOKE_AGAIN: Duration = Duration::from_millis(100);
 /// Senders per second that a worker tells the control plane of because a host is elsewhere.
 const LEFT_PER_SECOND: usize = 256;
+
+/// What is known of packets from the native side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Native {
+    /// Where their destination is looked up.
+    instance_id: InstanceId,
+    /// Their source is a host that comes and goes, and was not here when the table last changed.
+    is_news: bool,
+}
 
 /// What a LISP header came behind.
 #[derive(Clone, Copy)]
@@ -261,14 +270,19 @@ impl<P: Policy> Forwarder<P> {
             .and_then(|()| {
                 out.step(Step::NotMartian);
                 let Self { policy, admitted_native, .. } = self;
-                let ask = || policy.admit_native(inner.source, inner.destination);
+                let ask = || {
+                    let instance_id = policy.admit_native(inner.source, inner.destination)?;
+                    let is_news = policy.roams(inner.source)
+                        && !matches!(fib.lookup(instance_id, inner.source), Verdict::Native);
+                    Ok(Native { instance_id, is_news })
+                };
                 admitted_native.get_or((inner.source, inner.destination), ask)
             });
         match admitted {
-            Ok(instance_id) => {
+            Ok(Native { instance_id, is_news }) => {
                 out.step(Step::Admitted(instance_id));
-                if self.policy.roams(inner.source) {
-                    self.host_spoke(now, fib, Eid::new(instance_id, inner.source));
+                if is_news {
+                    self.host_spoke(now, Eid::new(instance_id, inner.source));
                 }
                 self.look_up(now, fib, instance_id, work, out);
             }
@@ -276,13 +290,12 @@ impl<P: Policy> Forwarder<P> {
         }
     }
 
-    /// A host that comes and goes has sent a packet: the control plane learns of it unless it is known to be here (DY-01).
+    /// A host that comes and goes, and is not known to be here, has sent a packet: the control plane learns of it (DY-01).
     #[cold]
-    fn host_spoke(&mut self, now: Instant, fib: &mut FibView<'_>, host: Eid) {
-        let is_known = matches!(fib.lookup(host.instance_id, host.address), Verdict::Native)
-            || self.spoke.is_some_and(|(last, at)| last == host && now < at + SPOKE_AGAIN);
+    fn host_spoke(&mut self, now: Instant, host: Eid) {
+        let is_told = self.spoke.is_some_and(|(last, at)| last == host && now < at + SPOKE_AGAIN);
         // If there is no room, the next packet tells.
-        if !is_known && self.punts.send(Punt::HostSpoke { source: host.address }).is_ok() {
+        if !is_told && self.punts.send(Punt::HostSpoke { source: host.address }).is_ok() {
             self.spoke = Some((host, now));
         }
     }
@@ -355,6 +368,8 @@ impl<P: Policy> Forwarder<P> {
 
     /// The table changed: packets whose mapping came are to be taken with [`Self::next_released`].
     pub fn handle_fib_change(&mut self) {
+        // A host may have come, or gone.
+        self.admitted_native.forget();
         self.hold.renew_budget();
         self.hold.table_changed();
         if let Some(sources) = &mut self.sources {
@@ -607,7 +622,7 @@ impl<P: Policy> Forwarder<P> {
                 }
             }
             Onward::Reencapsulate => self.reencapsulate(now, fib, arrival.instance_id, work, out),
-            Onward::Follow => self.follow(now, fib, arrival, work, out),
+            Onward::Follow(prefix) => self.follow(now, fib, (arrival, prefix), work, out),
         }
     }
 

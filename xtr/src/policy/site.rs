@@ -16,8 +16,8 @@ pub struct SitePolicy {
     instance_of: EidTable<InstanceId>,
     /// Own instances, sorted.
     instances: Box<[InstanceId]>,
-    /// Ranges of which hosts may be here.
-    ranges: EidTable<()>,
+    /// Ranges of which hosts may be here, with their number.
+    ranges: EidTable<u32>,
     has_ranges: bool,
 }
 
@@ -42,13 +42,19 @@ impl SitePolicy {
     /// Hosts of these ranges are let through as well (DY-01); the forwarding table knows which of them are here.
     #[must_use]
     pub fn with_ranges(mut self, ranges: &[DynamicRange]) -> Self {
-        let mut instances = self.instances.to_vec();
+        let (mut instances, mut prefixes) = (self.instances.to_vec(), self.prefixes.to_vec());
         for DynamicRange { range, .. } in ranges {
             let untagged = EidPrefix::new(InstanceId::DEFAULT, range.prefix());
             self.instance_of.insert(untagged, range.instance_id());
-            self.ranges.insert(*range, ());
+            // A range that is an own EID-prefix is counted as that.
+            let number = prefixes.iter().position(|own| own == range).unwrap_or(prefixes.len());
+            if number == prefixes.len() {
+                prefixes.push(*range);
+            }
+            self.ranges.insert(*range, u32::try_from(number).unwrap_or(u32::MAX));
             instances.push(range.instance_id());
         }
+        self.prefixes = prefixes.into_boxed_slice();
         instances.sort_unstable();
         instances.dedup();
         self.instances = instances.into_boxed_slice();
@@ -56,9 +62,10 @@ impl SitePolicy {
         self
     }
 
-    /// A host of a range, whose instance its address tells.
-    fn is_roaming(&self, instance_id: InstanceId, address: IpAddr) -> bool {
-        self.has_ranges && self.ranges.lookup(Eid::new(instance_id, address)).is_some()
+    /// The number of the range that has this host, whose instance its address tells.
+    fn range_of(&self, instance_id: InstanceId, address: IpAddr) -> Option<u32> {
+        let range = || self.ranges.lookup(Eid::new(instance_id, address));
+        self.has_ranges.then(range)?.map(|(_, &number)| number)
     }
 }
 
@@ -76,7 +83,7 @@ impl Policy for SitePolicy {
             return false;
         }
         let instance = self.instance_of.lookup(Eid::new(InstanceId::DEFAULT, address));
-        instance.is_some_and(|(_, &id)| self.is_roaming(id, address))
+        instance.is_some_and(|(_, &id)| self.range_of(id, address).is_some())
     }
 
     /// The instance must be configured (DE-16), the destination an own EID in that instance (DE-18, DE-19).
@@ -90,8 +97,8 @@ impl Policy for SitePolicy {
         if self.instances.binary_search(&instance_id).is_err() {
             return Err(DropReason::InstanceUnknown);
         }
-        if self.is_roaming(instance_id, destination) {
-            return Ok(Onward::Follow);
+        if let Some(number) = self.range_of(instance_id, destination) {
+            return Ok(Onward::Follow(number));
         }
         match self.own.lookup(Eid::new(instance_id, destination)) {
             Some((_, &number)) => Ok(Onward::DeliverOwn(number)),
@@ -236,6 +243,27 @@ mod tests {
             let nested = own.iter().filter(|own| own.contains(Eid::new(id(instance), ip(to))));
             assert_eq!(nested.max_by_key(|own| own.mask_len()), Some(&prefix), "{to}");
         }
+    }
+
+    #[test]
+    fn dy_04_what_follows_its_host_carries_the_number_of_the_range() {
+        let range = |text: &str| DynamicRange {
+            range: EidPrefix::new(id(0), text.parse().unwrap()),
+            locator_set: Vec::new(),
+            interfaces: Vec::new(),
+            timeout: DynamicRange::TIMEOUT,
+            limit: DynamicRange::LIMIT,
+            extended_subnet: false,
+        };
+        let policy = site(&[(0, "203.0.113.0/26"), (0, "192.0.2.0/24")]);
+        let policy = policy.with_ranges(&[range("172.16.4.0/24"), range("192.0.2.0/24")]);
+        let followed = |to| match decapsulated(&policy, 0, to) {
+            Ok(Onward::Follow(number)) => policy.own_prefixes()[number as usize].prefix(),
+            other => panic!("{to}: {other:?}"),
+        };
+        assert_eq!(followed("172.16.4.7"), "172.16.4.0/24".parse().unwrap());
+        assert_eq!(followed("192.0.2.7"), "192.0.2.0/24".parse().unwrap());
+        assert_eq!(policy.own_prefixes().len(), 3, "each once");
     }
 
     #[test]

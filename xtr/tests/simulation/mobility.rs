@@ -40,6 +40,17 @@ enum Fate {
     Circled,
 }
 
+fn dynamic_range() -> DynamicRange {
+    DynamicRange {
+        range: prefix(RANGE),
+        locator_set: Vec::new(),
+        interfaces: vec![LAN.to_owned()],
+        timeout: DynamicRange::TIMEOUT,
+        limit: 10,
+        extended_subnet: false,
+    }
+}
+
 impl World {
     fn new(seed: u8, weather: Weather, proxy_reply: bool, manner: Manner) -> Self {
         let server = |config: &mut MappingConfig| {
@@ -60,15 +71,7 @@ impl World {
         let mut network = Network::with(seed, weather, proxy_reply, 1440, server, router);
         let now = network.now;
         for site in SITES {
-            let range = DynamicRange {
-                range: prefix(RANGE),
-                locator_set: Vec::new(),
-                interfaces: vec![LAN.to_owned()],
-                timeout: DynamicRange::TIMEOUT,
-                limit: 10,
-                extended_subnet: false,
-            };
-            network.router(site).0.set_dynamic_ranges(now, &[range]);
+            network.router(site).0.set_dynamic_ranges(now, &[dynamic_range()]);
         }
         let mut world = Self { network, manner, at: None, has_traffic: false };
         world.pass(Duration::from_secs(10));
@@ -302,6 +305,46 @@ fn dy_04_ten_moves_at_one_per_second_end_right_and_never_loop() {
             assert_eq!((world.at, world.here()), (Some(0), vec![0]), "{what}");
             // Whoever is no former site learns it by an SMR, of which there is one in three seconds.
             world.pass(Duration::from_secs(10));
+            world.assert_settled(&what);
+        }
+    }
+}
+
+/// A router dies without a word, and starts anew with the configuration it had, knowing nothing.
+fn restart(world: &mut World, site: usize, proxy_reply: bool, nonce_base: u64) {
+    let network = &mut world.network;
+    let (now, address) = (network.now, ip(SITES[site]));
+    let eid = if site == 0 { RANGE } else { "172.16.9.0/24" };
+    let mut config = router_config(Role::Xtr, address, Some(eid), proxy_reply, 1440);
+    config.eids.truncate(if site == 2 { 0 } else { 1 });
+    config.probe = None;
+    let control = Box::new(ControlPlane::new(config, now, [77; 32], nonce_base));
+    network.nodes.insert(address, Node::Router(control, BTreeMap::new()));
+    network.router(SITES[site]).0.set_dynamic_ranges(now, &[dynamic_range()]);
+    network.collect();
+}
+
+#[test]
+fn dy_03_a_router_that_died_learns_at_once_who_left_its_site() {
+    for (weather, settled) in [(FAIR, 1), (FOUL, 60)] {
+        for proxy_reply in [false, true] {
+            let what = format!("proxy-reply {proxy_reply}, settled in {settled} s");
+            let mut world = World::new(11, weather, proxy_reply, Manner::Silent);
+            world.arrive(1);
+            world.pass(Duration::from_secs(60));
+            assert_eq!(world.away(), [(0, vec![ip(SITES[1])])], "{what}: before");
+            restart(&mut world, 0, proxy_reply, 2_000_000);
+            world.pass(Duration::from_secs(settled));
+            assert_eq!(world.away(), [(0, vec![ip(SITES[1])])], "{what}: after");
+            world.assert_settled(&what);
+            // It dies again, and meanwhile the host moves on.
+            world.network.cut.push(ip(SITES[0]));
+            world.arrive(2);
+            world.pass(Duration::from_secs(100));
+            world.network.cut.clear();
+            restart(&mut world, 0, proxy_reply, 3_000_000);
+            world.pass(Duration::from_secs(settled));
+            assert!(world.away().contains(&(0, vec![ip(SITES[2])])), "{what}: moved meanwhile");
             world.assert_settled(&what);
         }
     }

@@ -382,6 +382,7 @@ fn config_of(
         map_resolvers: vec![server.endpoint.clone()],
         map_servers: eid.map(|_| server).into_iter().collect(),
         proxy_itrs: Vec::new(),
+        peers: Vec::new(),
         timeout_by_ttl: false,
         use_petr: Vec::new(),
         eids: eid.map(local).into_iter().collect(),

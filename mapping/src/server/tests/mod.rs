@@ -1,6 +1,7 @@
 //! The state machine against the requirements, with messages as octets and injected time.
 
 mod durable;
+mod lispers;
 mod names;
 mod nat;
 mod notify;
@@ -20,8 +21,8 @@ use crate::auth;
 use crate::config::{Algorithm, Secret, Site, SiteKey, SitePrefix};
 use crate::eid::{EidPrefix, InstanceId};
 use crate::wire::{
-    Address, AuthenticationData, EidRecord, EncapsulatedControlMessage, LocatorRecord, MapNotify,
-    MapNotifyAck, MapRegister, MapReply, MapRequest, RequestedEid, XtrIdentity,
+    Address, AuthenticationData, EidRecord, EncapsulatedControlMessage, Lcaf, LocatorRecord,
+    MapNotify, MapNotifyAck, MapRegister, MapReply, MapRequest, RequestedEid, XtrIdentity,
 };
 
 const ETR: &str = "198.51.100.11";

@@ -1,6 +1,7 @@
 //! Unsolicited Map-Notifies.
 
 use super::*;
+use crate::timers::{MAP_NOTIFY_BACKOFF_RETRIES, MAP_NOTIFY_STEADY_RETRIES};
 
 /// The EID moves from one xTR to another; returns what was sent when it did.
 fn moved() -> (Bench, Vec<Transmit>) {
@@ -195,4 +196,40 @@ fn dy_02_a_covering_registration_that_comes_later_learns_which_eids_are_elsewher
     // A refresh is no news, nor is what it has registered itself.
     let again = register(2, vec![record("10.1.0.0/16", &[ETR]), record("10.1.0.8/32", &[ETR])]);
     assert_eq!(to(&bench.register(&again.xtr(1)), ETR).len(), 1);
+}
+
+#[test]
+fn dy_02_who_asks_for_its_own_eid_prefix_is_told_which_eids_are_elsewhere() {
+    let mut bench = Bench::new();
+    let at = |xtr, rloc, eid| register(1, vec![record(eid, &[rloc])]).xtr(xtr).from(rloc);
+    bench.register(&at(1, ETR, "10.1.0.0/16"));
+    let left = bench.register(&at(2, OTHER_ETR, "10.1.0.7/32"));
+    let ack = acknowledgement(&to(&left, ETR)[0], "secret-a");
+    bench.input(ETR, CONTROL_PORT, &ack);
+    let news = |sent: &[Transmit]| -> Vec<Option<EidPrefix>> {
+        let notifies = to(sent, ETR).into_iter().filter_map(|t| MapNotify::parse(&t.payload).ok());
+        notifies.map(|notify| notify.records[0].eid.prefix()).collect()
+    };
+    let ask = |bench: &mut Bench, nonce, eid: &str, rloc: &str| {
+        let octets = ecm(&request(nonce, &[eid], &[rloc])).to_octets();
+        bench.input(rloc, 40_001, &octets)
+    };
+    // Neither another one, nor about something else.
+    for (nonce, eid, rloc) in
+        [(1, "10.1.0.0/16", ITR), (2, "10.1.0.0/17", ETR), (3, "10.1.0.7/32", ETR)]
+    {
+        assert!(news(&ask(&mut bench, nonce, eid, rloc)).is_empty(), "{eid} {rloc}");
+    }
+    let vm = Some(eid_prefix("10.1.0.7/32"));
+    assert_eq!(news(&ask(&mut bench, 4, "10.1.0.0/16", ETR)), [vm]);
+    for nonce in 5..50 {
+        assert!(news(&ask(&mut bench, nonce, "10.1.0.0/16", ETR)).is_empty(), "at a pace");
+    }
+    // Once more for those, besides what is repeated for want of an acknowledgement.
+    let told = bench.advance(60);
+    let repeated = MAP_NOTIFY_STEADY_RETRIES + MAP_NOTIFY_BACKOFF_RETRIES;
+    let fresh: std::collections::BTreeSet<u64> =
+        to(&told, ETR).iter().map(|told| notify(told).nonce).collect();
+    assert_eq!(fresh.len(), 2, "{fresh:?}");
+    assert!(news(&told).len() <= 2 * repeated as usize);
 }

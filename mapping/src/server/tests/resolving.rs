@@ -26,6 +26,20 @@ fn without_checksum(request: &MapRequest) -> Vec<u8> {
 }
 
 #[test]
+fn ec_03_clients_of_a_profile_are_told_at_the_start_and_shown() {
+    let clients = vec![
+        client("198.51.100.0/24", Profile::Rfc9301),
+        client("192.0.2.0/24", Profile::LispersNet),
+    ];
+    let mut bench = with_clients(clients);
+    let told = bench.events().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let [only] = &told[..] else { panic!("{told:?}") };
+    assert!(only.contains("client 192.0.2.0/24 has the profile lispers.net"), "{only}");
+    let shown = bench.server.loose_clients();
+    assert!(shown.len() == 1 && shown[0].contains("192.0.2.0/24"), "{shown:?}");
+}
+
+#[test]
 fn mr_08_only_clients_are_answered() {
     let mut bench = with_clients(vec![client("198.51.100.0/24", Profile::Rfc9301)]);
     let octets = ecm(&request(1, &["10.1.0.1/32"], &[ITR])).to_octets();

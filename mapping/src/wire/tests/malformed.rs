@@ -32,6 +32,52 @@ fn cw_08_cw_09_unrecognised_lcaf_locator_is_ignored() {
     assert_eq!(encoded, octets(geo));
 }
 
+/// `{192.0.2.1, JSON, 192.0.2.1}` as lispers.net writes telemetry: the Length of the JSON LCAF is `length`, its parts have 12 octets.
+fn list_with_json(length: u8) -> String {
+    let json = format!("40 03 00 00 0e 00 00 {length:02x} 00 04 7b 20 20 7d 00 01 c0 00 02 01");
+    format!("40 03 00 00 01 00 00 1a 00 01 c0 00 02 01 {json}")
+}
+
+#[test]
+fn cw_20_the_length_of_a_json_lcaf_is_its_parts_for_a_tolerated_peer_alone() {
+    let mended = Tolerance { json_length: true, ..Tolerance::NONE };
+    let well = reply_with_locator(&octets(&list_with_json(12)));
+    let parsed = Message::parse(&well);
+    let Ok(Message::MapReply(reply)) = &parsed else { panic!("{parsed:?}") };
+    assert_eq!(reply.records[0].locators[0].address.rloc(), Some(ip("192.0.2.1")));
+    assert_eq!(Message::parse_with(&well, mended), parsed);
+    // Too short by two, as with an address; too long by two, as without one.
+    for length in [10, 14] {
+        let wrong = reply_with_locator(&octets(&list_with_json(length)));
+        assert_eq!(Message::parse(&wrong), Err(WireError::JsonLength), "{length}");
+        assert_eq!(Message::parse_with(&wrong, mended), parsed, "{length}");
+        for end in 0..wrong.len() {
+            assert!(Message::parse_with(&wrong[..end], mended).is_err(), "{length} {end}");
+        }
+    }
+    // JSON that ends nowhere.
+    let mut endless = reply_with_locator(&octets(&list_with_json(10)));
+    let at = endless.len() - 12;
+    endless[at] = 0xff;
+    assert!(Message::parse_with(&endless, mended).is_err());
+}
+
+#[test]
+fn cw_12_the_bit_of_an_encrypted_map_register_means_nothing_if_it_can_be_read() {
+    let plain = octets(super::super::vectors::C10);
+    let marked = with_bits(&plain, &[(2, 0x20)]);
+    assert!(Message::parse(&plain).is_ok());
+    assert_eq!(Message::parse(&marked), Message::parse(&plain));
+    let encrypted = |octets: &[u8]| {
+        let (header, rest) = octets.split_at(4);
+        let rest: Vec<u8> = rest.iter().map(|octet| octet ^ 0xa5).collect();
+        [header, &rest].concat()
+    };
+    assert_eq!(Message::parse(&encrypted(&marked)), Err(WireError::EncryptedRegister));
+    let unmarked = Message::parse(&encrypted(&plain));
+    assert!(matches!(unmarked, Err(WireError::Truncated(_))), "{unmarked:?}");
+}
+
 #[test]
 fn cw_08_the_rest_of_the_record_is_used() {
     let mut message = reply_with_locator(&octets("40 03 00 00 05 00 00 00"));

@@ -13,6 +13,10 @@ fn site(own: &str) -> Node {
     node.control.set_dynamic_ranges(node.now, &[range(false)]);
     node.advance(Duration::ZERO);
     acknowledge(&mut node);
+    node.sent.retain(|(_, sent)| sent.destination == control_port(RESOLVER));
+    if !node.sent.is_empty() {
+        node.answer(vec![record(own, 1440, &[OWN_V4])]);
+    }
     node.take_sent();
     node
 }
@@ -157,6 +161,31 @@ fn dy_04_the_mapping_system_is_asked_for_hosts_that_are_away() {
     assert!(places(&node).is_empty());
     assert!(matches!(changes(&mut node)[..], [HostChange::Forget { .. }]));
     assert!(!node.fib.contains_key(&prefix(HOST)));
+}
+
+#[test]
+fn dy_03_the_home_of_a_range_asks_who_has_left_it_and_believes_no_more_than_that() {
+    let eids = vec![LocalEid { prefix: prefix("172.16.4.0/24"), locator_set: Vec::new() }];
+    let mut node = Node::new(ControlConfig { eids, map_servers: vec![server()], ..config() });
+    node.control.set_dynamic_ranges(node.now, &[range(false)]);
+    node.advance(Duration::ZERO);
+    acknowledge(&mut node);
+    let (_, _, request) = node.take_lookup();
+    assert_eq!(request.records[0].eid.prefix(), Some(prefix("172.16.4.0/24")));
+    let records = vec![
+        record("172.16.4.0/24", 1440, &[OWN_V4]),
+        record("172.16.4.128/25", 1440, &[OTHER]),
+        at("172.16.4.7", OTHER),
+    ];
+    node.reply(request.nonce, records);
+    assert!(place_is(&node, "away"));
+    assert_eq!(node.destinations(HOST), [OTHER]);
+    assert!(!node.fib.contains_key(&prefix("172.16.4.128/25")));
+    assert!(matches!(node.fib[&prefix("172.16.4.0/24")], Verdict::Native));
+    // A host that comes back is no home.
+    arrives(&mut node, "172.16.4.7");
+    acknowledge(&mut node);
+    assert!(node.take_sent().iter().all(|sent| sent.destination != control_port(RESOLVER)));
 }
 
 #[test]

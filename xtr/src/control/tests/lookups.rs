@@ -1,6 +1,7 @@
 //! RQ, SM, MC-02, MC-06, MC-25, MC-27, MC-32.
 use super::*;
-use mapping::wire::EidField;
+use crate::config::Peer;
+use mapping::wire::{EidField, Lcaf};
 use std::sync::atomic::Ordering;
 
 #[test]
@@ -62,6 +63,46 @@ fn rq_02_rq_07_rq_09_a_miss_asks_for_the_destination_in_the_name_of_the_source()
     assert_eq!(request.records.len(), 1);
     assert_eq!(request.records[0].eid, EidField::from(prefix("2001:db8:e002::1/128")));
     assert_eq!(request.source_eid, Address::from(source));
+}
+
+/// A Map-Reply whose locator is `{PEER, JSON with PEER}`, the JSON LCAF said to be two octets too short, as of lispers.net.
+fn reply_with_telemetry(nonce: u64) -> Vec<u8> {
+    let IpAddr::V4(peer) = ip(PEER) else { unreachable!("PEER is IPv4") };
+    let body = [&[0, 4][..], b"{  }", &[0, 1], &peer.octets()].concat();
+    let json = Lcaf::Unknown { rsvd1: 0, flags: 0, kind: 14, rsvd2: 0, body };
+    let mut told = record("10.2.0.0/16", 10, &[PEER]);
+    told.locators[0].address =
+        Address::Lcaf(Lcaf::AfiList(vec![ip(PEER).into(), Address::Lcaf(json)]));
+    let mut octets = Message::MapReply(MapReply::new(nonce, vec![told])).to_vec();
+    let at = octets.windows(4).position(|octets| octets == [14, 0, 0, 12]).expect("a JSON LCAF");
+    octets[at + 3] -= 2;
+    octets
+}
+
+#[test]
+fn cw_20_json_of_a_wrong_length_is_taken_of_peers_of_lispers_net_alone() {
+    let learned = |peers: &[(&str, Profile)], from: &str| {
+        let peer = |&(text, profile): &(&str, _)| Peer {
+            prefix: text.parse().expect("a prefix"),
+            profile,
+        };
+        let peers = peers.iter().map(peer).collect();
+        let mut node = Node::new(ControlConfig { peers, ..config() });
+        node.miss("10.2.0.9");
+        let octets = reply_with_telemetry(node.take_lookup().2.nonce);
+        node.receive_octets(control_port(OWN_V4), control_port(from), &octets);
+        let mended = node.control.counters_view().get("json_lengths_mended").copied().unwrap_or(0);
+        (node.cached(), node.discarded(Discard::JsonLength), mended)
+    };
+    let exactly = format!("{PEER}/32");
+    let learnt = (vec!["10.2.0.0/16".to_owned()], 0, 1);
+    let refused = (Vec::new(), 1, 0);
+    assert_eq!(learned(&[(&exactly, Profile::LispersNet)], PEER), learnt);
+    assert_eq!(learned(&[(&exactly, Profile::LispersNet)], SERVER), refused);
+    for others in [Profile::Rfc9301, Profile::Oor, Profile::Vpp] {
+        assert_eq!(learned(&[(&exactly, others)], PEER), refused);
+    }
+    assert_eq!(learned(&[], PEER), refused);
 }
 
 #[test]

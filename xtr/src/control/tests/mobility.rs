@@ -174,3 +174,85 @@ fn dy_04_two_routers_that_have_the_host_at_the_other_both_ask() {
     let request = ecm.map_request().expect("a Map-Request");
     assert_eq!(request.records[0].eid, mapping::wire::EidField::from(prefix("172.16.4.7/32")));
 }
+
+#[test]
+fn dy_01_a_host_is_shown_at_the_locators_of_its_range() {
+    let config = ControlConfig { rlocs: vec![own("a", OWN_V4), own("b", "192.0.2.2")], ..config() };
+    let mut node = Node::new(config);
+    let only_b = DynamicRange { locator_set: vec!["b".to_owned()], ..range(false) };
+    node.control.set_dynamic_ranges(node.now, &[only_b]);
+    node.control.handle_host(node.now, &seen("172.16.4.7", Detection::Arp));
+    assert_eq!(node.control.mobility_view(node.now)[0].rlocs, [ip("192.0.2.2")]);
+    let traffic = crate::counters::Traffic { packets: 1, octets: 9 };
+    let arrived = ["192.0.2.2", OWN_V4].map(|at| (prefix("172.16.4.0/24"), ip(at), traffic));
+    let view = node.control.traffic_view(&arrived);
+    let is_locator: Vec<bool> = view.arrived.iter().map(|one| one.locator.is_some()).collect();
+    assert_eq!(is_locator, [true, false]);
+}
+
+#[test]
+fn dy_01_other_ranges_keep_the_hosts_that_they_still_have() {
+    let rlocs = vec![own("a", OWN_V4), own("b", "192.0.2.2")];
+    let map_servers = vec![server()];
+    let mut node = Node::new(ControlConfig { rlocs, map_servers, ..config() });
+    let other = DynamicRange { range: prefix("172.16.8.0/24"), ..range(false) };
+    node.control.set_dynamic_ranges(node.now, &[range(false), other.clone()]);
+    for host in ["172.16.4.7", "172.16.8.7"] {
+        node.control.handle_host(node.now, &seen(host, Detection::Arp));
+    }
+    node.advance(Duration::ZERO);
+    soliciting::acknowledge(&mut node);
+    node.learn("172.16.12.9", vec![record("172.16.12.9/32", 1440, &["198.51.100.77"])]);
+    node.control.host_registered(node.now, 0, &record("172.16.8.9/32", 1440, &["198.51.100.78"]));
+    let places = |node: &Node| -> Vec<String> {
+        let views = node.control.mobility_view(node.now).into_iter();
+        views.map(|view| format!("{} {}", view.eid, view.place)).collect()
+    };
+    let changes = |node: &mut Node| -> Vec<HostChange> {
+        std::iter::from_fn(|| node.control.poll_host_change()).collect()
+    };
+    assert_eq!(places(&node), ["172.16.4.7 here", "172.16.8.7 here", "172.16.8.9 away"]);
+    changes(&mut node);
+    node.take_sent();
+    // The same in another order, with another timeout: nothing is to be done.
+    let patient = DynamicRange { timeout: seconds(60), limit: 9, ..range(false) };
+    node.control.set_dynamic_ranges(node.now, &[other.clone(), patient.clone()]);
+    node.advance(Duration::ZERO);
+    assert!(soliciting::registers(&mut node).is_empty());
+    assert!(changes(&mut node).iter().all(|one| matches!(one, HostChange::Probe { .. })));
+    assert_eq!(places(&node).len(), 3);
+    // Another locator-set, and a range that comes: a host of it is known to be elsewhere.
+    let only_b = DynamicRange { locator_set: vec!["b".to_owned()], ..patient };
+    let third = DynamicRange { range: prefix("172.16.12.0/24"), ..range(false) };
+    node.control.set_dynamic_ranges(node.now, &[only_b.clone(), other, third]);
+    node.advance(Duration::ZERO);
+    let registered = soliciting::registers(&mut node);
+    let records: Vec<_> = registered.iter().flat_map(|register| &register.records).collect();
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0].eid.prefix(), Some(prefix("172.16.4.7/32")));
+    assert_eq!(records[0].locators.len(), 1);
+    assert!(places(&node).contains(&"172.16.12.9 away".to_owned()));
+    // One goes: so do its hosts, withdrawn and with their routes; packets still find the one elsewhere.
+    changes(&mut node);
+    node.control.set_dynamic_ranges(node.now, std::slice::from_ref(&only_b));
+    node.advance(Duration::ZERO);
+    let gone: Vec<_> = changes(&mut node)
+        .into_iter()
+        .filter_map(|change| match change {
+            HostChange::Forget { eid } => Some(eid.address.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(gone, ["172.16.8.7", "172.16.8.9", "172.16.12.9"]);
+    assert_eq!(places(&node), ["172.16.4.7 here"]);
+    assert_eq!(node.destinations("172.16.8.9/32"), ["198.51.100.78"]);
+    let records = soliciting::registers(&mut node).remove(0).records;
+    assert_eq!(
+        (records[0].eid.prefix(), records[0].ttl_minutes),
+        (Some(prefix("172.16.8.7/32")), 0)
+    );
+    // Its interface is none of the range's any more.
+    let elsewhere = DynamicRange { interfaces: vec!["lan1".to_owned()], ..only_b };
+    node.control.set_dynamic_ranges(node.now, &[elsewhere]);
+    assert!(places(&node).is_empty());
+}

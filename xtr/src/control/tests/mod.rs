@@ -6,6 +6,7 @@ mod database;
 mod echo_nonce;
 mod lookups;
 mod mappings;
+mod measuring;
 mod mobility;
 mod path_mtu;
 mod probing;
@@ -89,6 +90,7 @@ pub(super) fn config() -> ControlConfig {
         probe: None,
         path_mtu: Default::default(),
         record_ttl_minutes: 1440,
+        peers: Vec::new(),
         timeout_by_ttl: false,
         proxy_reply: false,
         map_cache_limit: 1000,

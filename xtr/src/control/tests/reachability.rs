@@ -2,6 +2,7 @@
 use super::*;
 use crate::drops::DropReason;
 use crate::view::LocatorState;
+use rand::RngExt;
 use std::sync::atomic::Ordering;
 
 const BACKUP: &str = "192.0.2.78";
@@ -22,6 +23,9 @@ struct Net {
     step: Duration,
     /// RLOCs that nothing gets to, or back from.
     dead: BTreeSet<IpAddr>,
+    /// Of the messages on either way, percent that get lost.
+    loss: u32,
+    rng: StdRng,
     /// Answers on their way.
     answers: BTreeMap<Instant, Vec<(IpAddr, u64, EidPrefix)>>,
     /// Probes sent, by RLOC.
@@ -37,6 +41,8 @@ impl Net {
             round_trip,
             step: millis(1),
             dead: BTreeSet::new(),
+            loss: 0,
+            rng: StdRng::from_seed([3; 32]),
             answers: BTreeMap::new(),
             probes: Vec::new(),
             in_use: BTreeSet::new(),
@@ -91,6 +97,9 @@ impl Net {
                 continue;
             }
             assert_eq!(request.itr_rlocs[0], Address::from(transmit.source));
+            if (0..2).any(|_| self.rng.random_range(0..100) < self.loss) {
+                continue;
+            }
             if let (false, Some(prefix)) =
                 (self.dead.contains(&rloc), request.records[0].eid.prefix())
             {
@@ -174,6 +183,44 @@ fn pb_10_a_slow_path_or_a_lost_probe_is_no_failure() {
     assert!(!net.node.events.contains(&Event::LocatorDown(ip(PEER))), "{:?}", net.node.events);
     let rtt = net.node.control.locators_view(net.node.now)[0].rtt_micros.expect("measured");
     assert!((430_000..=510_000).contains(&rtt), "{rtt}");
+}
+
+#[test]
+fn pb_10_a_path_that_loses_a_third_is_no_outage_and_a_dead_one_still_is() {
+    for (interval, bound, clean_bound) in
+        [(seconds(1), seconds(8), seconds(3)), (millis(100), millis(800), millis(300))]
+    {
+        let mut net = Net::with_backup(every(interval), millis(10));
+        net.step = interval / 50;
+        net.in_use.insert(ip(BACKUP));
+        net.loss = 30;
+        net.run(100 * interval);
+        let downs = |net: &Net| {
+            let is_down = |event: &&Event| **event == Event::LocatorDown(ip(PEER));
+            net.node.events.iter().filter(is_down).count()
+        };
+        let (before, start) = (downs(&net), net.node.now);
+        let (mut steps, mut without) = (0, 0);
+        while net.node.now < start + 2000 * interval {
+            net.step();
+            steps += 1;
+            without += u32::from(matches!(net.node.fib[&prefix("10.2.0.0/16")], Verdict::Drop(_)));
+        }
+        assert!(downs(&net) - before <= 3, "{interval:?}: {}", downs(&net) - before);
+        assert_eq!(without, 0, "{interval:?}: of {steps} without a locator");
+        let view = &net.node.control.locators_view(net.node.now)[0];
+        assert!((30..=70).contains(&view.probe_loss_percent), "{}", view.probe_loss_percent);
+        // Now nothing comes through; and then, once the path has been clean for a while.
+        for (loss, bound) in [(30, bound), (0, clean_bound)] {
+            net.loss = loss;
+            net.run(100 * interval);
+            net.dead.insert(ip(PEER));
+            let noticed = net.until(&Event::LocatorDown(ip(PEER)));
+            assert!(noticed <= bound, "{interval:?}, loss {loss} %: {noticed:?}");
+            net.dead.clear();
+            net.until(&Event::LocatorUp(ip(PEER)));
+        }
+    }
 }
 
 #[test]
@@ -341,7 +388,7 @@ fn pb_15_a_host_without_lisp_is_left_alone_until_the_next_probe() {
 }
 
 #[test]
-fn pb_14_without_probing_a_hint_holds_for_half_a_minute() {
+fn pb_14_mt_23_without_probing_a_hint_holds_for_half_a_minute() {
     let mut node = Node::new(config());
     node.learn("10.2.0.9", vec![record("10.2.0.0/16", 1440, &[PEER])]);
     let hint = Punt::Unreachable { rloc: ip(PEER), by_host: false };

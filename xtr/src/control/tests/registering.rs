@@ -45,6 +45,9 @@ fn au_19_the_profile_of_a_map_server_is_shown() {
     }
     let loosened = Profile::ALL.map(|profile| MapServer { profile, ..server() }.loosened());
     assert_eq!(loosened.map(|text| text.is_some()), [false, true, true, true]);
+    let prefix = "192.0.2.0/24".parse().expect("a prefix");
+    let loosened = Profile::ALL.map(|profile| crate::config::Peer { prefix, profile }.loosened());
+    assert_eq!(loosened.map(|text| text.is_some()), [false, false, true, false]);
 }
 
 #[test]

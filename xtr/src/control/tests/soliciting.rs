@@ -1,4 +1,5 @@
 //! SM-01 to SM-03, SM-09, RP-13: own mappings change, and RLOCs that still send for what moved.
+use super::super::map_cache::Mapping;
 use super::*;
 use mapping::auth;
 use mapping::wire::{AuthenticationData, EidField, MapNotify, MapRegister};
@@ -184,6 +185,37 @@ fn sm_01_who_only_sends_is_told_as_well() {
     node.control.solicit_changed(node.now, CLOCK + 120, &[prefix("10.1.0.0/16")]);
     node.drain();
     assert!(smrs(&mut node).is_empty());
+}
+
+#[test]
+fn sm_01_an_rloc_that_traffic_left_within_the_minute_is_told() {
+    let mut node = multihomed();
+    let used_at = |node: &Node, last: u32| {
+        node.set("10.2.0.0/16").adjacencies[0].used.store(last, Ordering::Relaxed);
+        node.set("10.2.0.0/16").last_used.store(last, Ordering::Relaxed);
+    };
+    let solicited = |node: &mut Node, clock: u32| -> Vec<IpAddr> {
+        node.advance(seconds(4));
+        node.take_sent();
+        node.control.solicit_changed(node.now, clock, &[prefix("10.1.0.0/16")]);
+        node.drain();
+        smrs(node).into_iter().map(|(transmit, _)| transmit.destination.ip()).collect()
+    };
+    used_at(&node, CLOCK);
+    // Its site moves to another locator, and then to none at all.
+    let moved = record("10.2.0.0/16", 60, &["198.51.100.21"]);
+    let mapping = Mapping::from_record(&moved, &node.control.own);
+    let expires = node.now + seconds(3600);
+    node.control.install_entry(node.now, prefix("10.2.0.0/16"), mapping, expires);
+    node.drain();
+    let [old, new, other] = ["198.51.100.20", "198.51.100.21", "198.51.100.30"].map(ip);
+    assert_eq!(solicited(&mut node, CLOCK), [old, new, other]);
+    used_at(&node, CLOCK + 30);
+    node.control.remove_entry(node.now, &prefix("10.2.0.0/16"));
+    node.drain();
+    assert_eq!(solicited(&mut node, CLOCK + 60), [old, new]);
+    assert_eq!(solicited(&mut node, CLOCK + 61), [new]);
+    assert_eq!(solicited(&mut node, CLOCK + 91), [] as [IpAddr; 0]);
 }
 
 #[test]

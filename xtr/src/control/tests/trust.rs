@@ -298,6 +298,28 @@ fn mv_11_after_ten_smrs_the_itr_is_refused_and_told_every_30_seconds() {
 }
 
 #[test]
+fn mv_10_itrs_beyond_the_bound_are_told_too_and_counted() {
+    let wide = TrustedCore { rlocs: ["11.0.0.0/8".parse().expect("prefix")].into(), ..core() };
+    let mut node = node_with(|config| config.trusted_core = Some(wide));
+    let itr =
+        |number: usize| std::net::Ipv4Addr::from_bits(0x0b00_0000 + number as u32).to_string();
+    for number in 1..=timers::TRACKED_STALE_ITRS {
+        hear(&mut node, &itr(number), versions(9, 4));
+        if number % 500 == 0 {
+            node.advance(seconds(1));
+        }
+    }
+    node.advance(seconds(2));
+    node.take_sent();
+    let beyond = itr(timers::TRACKED_STALE_ITRS + 1);
+    for _ in 0..4 {
+        hear(&mut node, &beyond, versions(9, 4));
+    }
+    assert_eq!(smrs(&mut node).len(), 1, "once in three seconds");
+    assert_eq!(node.control.counters_view()["stale_map_versions_untracked"], 4);
+}
+
+#[test]
 fn mv_12_after_the_ttl_of_the_older_mapping_it_is_refused_without_smr() {
     let mut node = node_with(|config| config.record_ttl_minutes = 2);
     assert!(!marks(&mut node).own.get(&prefix(OWN)).expect("own").refuses_older);

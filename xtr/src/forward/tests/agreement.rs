@@ -77,6 +77,7 @@ fn bench(native_forward: bool) -> (Bench, Vec<Arc<LocatorSet>>) {
         own: Vec::new(),
         native_forward,
         refused_sources: REFUSED.map(|(source, reason)| (ip(source), reason)).to_vec(),
+        asked: AtomicUsize::new(0),
     });
     let host =
         |address: &str| format!("{address}/{}", if address.contains(':') { 128 } else { 32 });

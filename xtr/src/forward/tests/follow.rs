@@ -138,3 +138,50 @@ fn dy_04_packets_of_the_site_itself_go_wherever_the_host_is() {
     assert_eq!(bench.out.sent.len(), 1);
     assert!(left(&bench).is_empty());
 }
+
+#[test]
+fn dy_01_a_host_that_is_known_to_be_here_costs_nothing_per_packet() {
+    let mut bench = departed();
+    bench.map("198.51.100.0/24", PEER_V4, 1500);
+    let mut packet = Build::v4(udp(), payload(30));
+    (packet.source, packet.destination) = (ip("203.0.113.5"), ip("198.51.100.99"));
+    let packet = packet.bytes();
+    let spoke = |bench: &Bench| {
+        let punts = std::iter::from_fn(|| bench.punts.pop());
+        punts.filter(|punt| matches!(punt, Punt::HostSpoke { .. })).count()
+    };
+    let asked = |bench: &Bench| bench.forwarder.policy.asked.load(Ordering::Relaxed);
+    bench.native(&packet);
+    assert_eq!(spoke(&bench), 1, "it is known to be elsewhere");
+    // The control plane has it here, and tells the table.
+    bench.verdict(0, HOST, Verdict::Native);
+    bench.release(true);
+    let before = asked(&bench);
+    for _ in 0..1_000 {
+        bench.native(&packet);
+    }
+    assert_eq!((spoke(&bench), asked(&bench) - before), (0, 1), "looked up once");
+    // It leaves, and speaks again.
+    bench.map(HOST, NEW, 1500);
+    bench.release(true);
+    bench.native(&packet);
+    assert_eq!(spoke(&bench), 0, "told of less than a tenth of a second ago");
+    bench.advance(SPOKE_AGAIN);
+    bench.native(&packet);
+    assert_eq!(spoke(&bench), 1);
+}
+
+#[test]
+fn packets_for_a_host_that_is_here_are_counted_for_its_range() {
+    let mut bench = departed();
+    bench.verdict(0, HOST, Verdict::Native);
+    bench.forwarder.arrivals = Arc::new(Arrivals::new(FOLLOWED as usize + 1, 2));
+    bench.forwarder.set_arrival(1);
+    bench.core(PEER_V4, FIELDS, &to_host());
+    let counted = bench.forwarder.arrivals.get(FOLLOWED as usize, 1);
+    assert_eq!(counted, Traffic::packet(to_host().len() - lisp::HEADER_LEN));
+    // What follows its host elsewhere did not arrive.
+    bench.map(HOST, NEW, 1500);
+    bench.core("198.51.100.9", FIELDS, &to_host());
+    assert_eq!(bench.forwarder.arrivals.get(FOLLOWED as usize, 1), counted);
+}

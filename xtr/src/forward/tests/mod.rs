@@ -18,12 +18,16 @@ use crate::punt::{self, PuntReceiver};
 use ipnet::IpNet;
 use mapping::eid::EidPrefix;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const OWN_V4: &str = "198.51.100.1";
 const OWN_V6: &str = "2001:db8:c0::1";
 const PEER_V4: &str = "198.51.100.2";
 const PEER_V6: &str = "2001:db8:c0::2";
+
+/// The number of the EID-prefixes whose hosts come and go.
+const FOLLOWED: u32 = 3;
 
 /// A policy of lists; everything not named is let through.
 #[derive(Debug, Default)]
@@ -34,6 +38,8 @@ struct Rules {
     reencapsulate: Vec<IpNet>,
     /// Its hosts come and go.
     roaming: Vec<IpNet>,
+    /// How often it was asked who does.
+    asked: AtomicUsize,
     /// Delivered under their numbers.
     own: Vec<IpNet>,
     native_forward: bool,
@@ -73,7 +79,7 @@ impl Policy for Rules {
         } else if self.foreign_destinations.iter().any(|net| net.contains(&destination)) {
             Err(DropReason::DestinationNotLocalEid)
         } else if self.roams(destination) {
-            Ok(Onward::Follow)
+            Ok(Onward::Follow(FOLLOWED))
         } else if self.reencapsulate.iter().any(|net| net.contains(&destination)) {
             Ok(Onward::Reencapsulate)
         } else {
@@ -83,6 +89,7 @@ impl Policy for Rules {
     }
 
     fn roams(&self, address: IpAddr) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.roaming.iter().any(|net| net.contains(&address))
     }
 

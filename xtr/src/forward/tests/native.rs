@@ -449,6 +449,32 @@ fn pb_14_pb_15_mt_12_hints_are_passed_on_if_the_quoted_packet_can_be_ours() {
 }
 
 #[test]
+fn mt_23_what_icmp_says_of_the_last_locator_reaches_the_inner_source() {
+    let mut bench = Bench::new();
+    bench.map("203.0.113.0/24", PEER_V4, 1500);
+    let mut outer = Vec::new();
+    let (source, destination) = ([198, 51, 100, 1].into(), [198, 51, 100, 2].into());
+    let addresses = crate::packet::outer::OuterAddresses::V4 { source, destination };
+    let id = InstanceId::DEFAULT;
+    crate::packet::outer::build(addresses, FIELDS, 50_000, id, &[0; 40], &mut outer);
+    let message = [&[3, 1, 0, 0, 0, 0, 0, 0][..], &outer].concat();
+    let packet = Build::v4(udp(), payload(8));
+    let view = bench.reader.enter();
+    let router = ip("198.51.100.77");
+    assert!(bench.forwarder.handle_icmp(bench.now, &view, router, &message, |_| true));
+    drop(view);
+    // By itself the report is a hint, which changes no packet's way.
+    bench.native(&packet.bytes());
+    assert_eq!(bench.out.sent.len(), 1);
+    assert!(matches!(bench.punts.pop(), Some(Punt::Unreachable { .. })));
+    // What the control plane makes of it when there is no other locator.
+    bench.verdict(0, "203.0.113.0/24", Verdict::Drop(DropReason::NoUsableLocator));
+    bench.native(&packet.bytes());
+    let errors = bench.icmp_errors();
+    assert_eq!((errors[0].0, &errors[0].1[..2]), (packet.source, &[3, 1][..]));
+}
+
+#[test]
 fn mc_01_the_longest_match_in_the_packet_s_family_decides() {
     let mut bench = Bench::new();
     bench.map("0.0.0.0/0", "198.51.100.10", 1500);

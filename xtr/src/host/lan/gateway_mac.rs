@@ -31,6 +31,9 @@ const OWN_SETTINGS: [(&str, &str); 9] = [
 const PARENT_SETTINGS: [(&str, &str); 2] =
     [("ipv4/conf/NAME/arp_ignore", "1"), ("ipv4/conf/NAME/arp_announce", "2")];
 
+/// A setting, with `NAME` in the place of the interface, and its value.
+type Setting = (&'static str, String);
+
 /// The gateways, as long as they are there.
 #[derive(Debug)]
 pub struct Gateways {
@@ -47,8 +50,10 @@ pub struct GatewayLink {
     pub name: String,
     /// What it is.
     pub config: GatewayMac,
+    /// The index of the parent.
+    parent: u32,
     /// The parent's settings as they were.
-    before: Vec<(PathBuf, String)>,
+    before: Vec<Setting>,
 }
 
 impl Gateways {
@@ -57,19 +62,72 @@ impl Gateways {
         Self { handle, links: Vec::new() }
     }
 
-    /// Makes them, instead of those that an earlier run left.
+    /// Makes them, instead of those that an earlier run left, configured or not.
     ///
     /// # Errors
     /// What the kernel said; then none is left.
     pub async fn install(handle: Handle, configs: &[GatewayMac]) -> io::Result<Self> {
         let mut gateways = Self { handle, links: Vec::new() };
-        for config in configs {
-            if let Err(error) = gateways.add(config).await {
-                gateways.remove().await;
-                return Err(error);
-            }
+        gateways.remove_leftovers().await?;
+        if let Err(error) = gateways.extend_to(configs).await {
+            gateways.remove().await;
+            return Err(error);
         }
         Ok(gateways)
+    }
+
+    /// Makes those that are not there yet, and gives the others the addresses that they lack. One with another MAC is made anew.
+    ///
+    /// # Errors
+    /// What the kernel said; what was done until then stays.
+    pub async fn extend_to(&mut self, configs: &[GatewayMac]) -> io::Result<()> {
+        for config in configs {
+            let GatewayMac { interface, mac, addresses } = config;
+            let at = self.links.iter().position(|link| link.config.interface == *interface);
+            match at {
+                Some(at) if self.links[at].config.mac == *mac => {
+                    for address in addresses {
+                        if !self.links[at].config.addresses.contains(address) {
+                            let index = self.links[at].index;
+                            let what = format!("give the gateway {mac} on {interface} {address}");
+                            let assigned = self.assign(index, *address).await;
+                            assigned.map_err(|error| netlink_error(&what, &error))?;
+                            self.links[at].config.addresses.push(*address);
+                        }
+                    }
+                }
+                _ => {
+                    if let Some(at) = at {
+                        let other = self.links.remove(at);
+                        self.remove_one(other).await;
+                    }
+                    self.add(config).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes those, and the addresses, that are not among these; what is gone already is no error.
+    pub async fn shrink_to(&mut self, configs: &[GatewayMac]) {
+        for mut link in std::mem::take(&mut self.links) {
+            let is_same = |wanted: &&GatewayMac| {
+                (&wanted.interface, wanted.mac) == (&link.config.interface, link.config.mac)
+            };
+            let Some(wanted) = configs.iter().find(is_same) else {
+                self.remove_one(link).await;
+                continue;
+            };
+            for address in &link.config.addresses {
+                if !wanted.addresses.contains(address)
+                    && let Err(error) = self.unassign(link.index, *address).await
+                {
+                    tracing::debug!(%error, %address, "address of a gateway was gone");
+                }
+            }
+            link.config.clone_from(wanted);
+            self.links.push(link);
+        }
     }
 
     /// Every gateway.
@@ -79,35 +137,35 @@ impl Gateways {
 
     /// Removes them, and gives the interfaces their settings back.
     pub async fn remove(&mut self) {
-        for link in self.links.drain(..) {
-            if let Err(error) = self.handle.link().del(link.index).execute().await {
-                tracing::debug!(%error, link.name, "gateway was gone");
-            }
-            for (path, value) in link.before {
-                // The interface may be gone too.
-                let _ = fs::write(path, value);
-            }
+        for link in std::mem::take(&mut self.links) {
+            self.remove_one(link).await;
         }
+    }
+
+    async fn remove_one(&self, link: GatewayLink) {
+        if let Err(error) = self.handle.link().del(link.index).execute().await {
+            tracing::debug!(%error, link.name, "gateway was gone");
+        }
+        give_back(link.parent, &link.before);
     }
 
     async fn add(&mut self, config: &GatewayMac) -> io::Result<()> {
         let GatewayMac { interface, mac, addresses } = config;
         let parent = nix::net::if_::if_nametoindex(interface.as_str())?;
-        let name = format!("isthmus-gw{parent}");
-        self.remove_leftover(&name, &alias(interface)).await?;
+        let name = format!("{NAME}{parent}");
         let what = format!("make the gateway {mac} on {interface}");
         let link = LinkMacVlan::new(&name, parent, MacVlanMode::Private);
         let link = link.address(mac.0.to_vec()).build();
         self.handle.link().add(link).execute().await.map_err(|e| netlink_error(&what, &e))?;
         let index = nix::net::if_::if_nametoindex(name.as_str())?;
-        let (config, before) = (config.clone(), Vec::new());
-        // From here on `remove` undoes whatever was done.
-        self.links.push(GatewayLink { index, name: name.clone(), config, before });
-        if let Some(link) = self.links.last_mut() {
-            set(&PARENT_SETTINGS, interface, &mut link.before)?;
-        }
-        set(&OWN_SETTINGS, &name, &mut Vec::new())?;
-        let up = LinkUnspec::new_with_index(index).alias(alias(interface)).up().build();
+        let (config, before) = (config.clone(), before(interface));
+        let alias = LinkUnspec::new_with_index(index).alias(alias(interface, &before)).build();
+        // From here on `remove` undoes whatever was done, or a later run does.
+        self.links.push(GatewayLink { index, name: name.clone(), parent, config, before });
+        self.handle.link().set(alias).execute().await.map_err(|e| netlink_error(&what, &e))?;
+        set(&PARENT_SETTINGS, interface)?;
+        set(&OWN_SETTINGS, &name)?;
+        let up = LinkUnspec::new_with_index(index).up().build();
         self.handle.link().set(up).execute().await.map_err(|e| netlink_error(&what, &e))?;
         for &address in addresses {
             self.assign(index, address).await.map_err(|e| netlink_error(&what, &e))?;
@@ -126,42 +184,113 @@ impl Gateways {
         request.execute().await
     }
 
-    async fn remove_leftover(&self, name: &str, alias: &str) -> io::Result<()> {
+    async fn unassign(&self, index: u32, address: IpAddr) -> Result<(), rtnetlink::Error> {
+        let addresses = self.handle.address().get().set_link_index_filter(index);
+        let mut found = addresses.set_address_filter(address).execute();
+        while let Some(message) = found.try_next().await? {
+            self.handle.address().del(message).execute().await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what an earlier run left that died without a word, and gives its interfaces their settings back.
+    async fn remove_leftovers(&self) -> io::Result<()> {
         let mut links = self.handle.link().get().execute();
-        let mut found: Option<LinkMessage> = None;
+        let mut found: Vec<LinkMessage> = Vec::new();
         while let Some(link) =
             links.try_next().await.map_err(|error| netlink_error("list interfaces", &error))?
         {
-            if link.attributes.contains(&LinkAttribute::IfName(name.to_owned())) {
-                found = Some(link);
+            if name_of(&link).starts_with(NAME) {
+                found.push(link);
             }
         }
-        let Some(link) = found else { return Ok(()) };
-        let is_ours = link.attributes.contains(&LinkAttribute::IfAlias(alias.to_owned()))
-            || !link.header.flags.contains(LinkFlags::Up);
-        if !is_ours {
-            let text = format!("an interface {name} exists that is none of ours");
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        for link in found {
+            let name = name_of(&link);
+            let alias = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfAlias(alias) => Some(alias.as_str()),
+                _ => None,
+            });
+            let is_ours = alias.is_some_and(|alias| alias.starts_with(ALIAS))
+                // One that died before it had changed anything.
+                || alias.is_none() && !link.header.flags.contains(LinkFlags::Up);
+            if !is_ours {
+                let text = format!("an interface {name} exists that is none of ours");
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+            }
+            tracing::info!(name, "removing a gateway of an earlier run");
+            let parent = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Link(parent) => Some(*parent),
+                _ => None,
+            });
+            let removed = self.handle.link().del(link.header.index).execute().await;
+            removed.map_err(|error| netlink_error(&format!("remove {name}"), &error))?;
+            if let (Some(parent), Some(alias)) = (parent, alias) {
+                give_back(parent, &settings_in(alias));
+            }
         }
-        tracing::info!(name, "removing a gateway of an earlier run");
-        let removed = self.handle.link().del(link.header.index).execute().await;
-        removed.map_err(|error| netlink_error(&format!("remove {name}"), &error))
+        Ok(())
     }
 }
 
-/// How a later run recognises what this one left.
-fn alias(interface: &str) -> String {
-    format!("Isthmus gateway on {interface}")
+/// What the names of ours begin with; the index of the parent follows.
+const NAME: &str = "isthmus-gw";
+/// What the alias of ours begins with: how a later run recognises what this one left.
+const ALIAS: &str = "Isthmus gateway on ";
+
+/// The alias of a gateway also keeps the settings that its interface had: it lasts exactly as long as what was set instead.
+fn alias(interface: &str, before: &[Setting]) -> String {
+    let settings = before.iter().map(|(setting, value)| format!(" {setting}={value}"));
+    format!("{ALIAS}{interface}{}", settings.collect::<String>())
 }
 
-/// Changes settings of an interface, and notes in `before` what they were.
-fn set(
-    settings: &[(&str, &str)],
-    interface: &str,
-    before: &mut Vec<(PathBuf, String)>,
-) -> io::Result<()> {
+/// The settings that an alias keeps; nothing but those that we change.
+fn settings_in(alias: &str) -> Vec<Setting> {
+    let words = alias.split_whitespace().filter_map(|word| word.split_once('='));
+    let known = words.filter_map(|(setting, value)| {
+        let (setting, _) = PARENT_SETTINGS.iter().find(|(known, _)| *known == setting)?;
+        value.parse::<u8>().ok().map(|value| (*setting, value.to_string()))
+    });
+    known.collect()
+}
+
+fn name_of(link: &LinkMessage) -> String {
+    let name = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    });
+    name.unwrap_or_default()
+}
+
+/// The settings of an interface that are to be changed, as they are.
+fn before(interface: &str) -> Vec<Setting> {
+    let mut before = Vec::new();
+    for (setting, value) in PARENT_SETTINGS {
+        let was = fs::read_to_string(path(setting, interface)).unwrap_or_default();
+        if !was.trim().is_empty() && was.trim() != value {
+            before.push((setting, was.trim().to_owned()));
+        }
+    }
+    before
+}
+
+/// Gives an interface its settings back; it may be gone by now, or have another name.
+fn give_back(interface: u32, before: &[Setting]) {
+    let Ok(name) = nix::net::if_::if_indextoname(interface) else { return };
+    for (setting, value) in before {
+        if let Err(error) = fs::write(path(setting, &name.to_string_lossy()), value) {
+            tracing::warn!(%error, setting, value, "cannot give an interface its setting back");
+        }
+    }
+}
+
+fn path(setting: &str, interface: &str) -> PathBuf {
+    PathBuf::from("/proc/sys/net").join(setting.replace("NAME", interface))
+}
+
+/// Changes settings of an interface.
+fn set(settings: &[(&str, &str)], interface: &str) -> io::Result<()> {
     for (setting, value) in settings {
-        let path = PathBuf::from("/proc/sys/net").join(setting.replace("NAME", interface));
+        let path = path(setting, interface);
         let Ok(was) = fs::read_to_string(&path) else {
             // A kernel without IPv6 has none of its settings.
             continue;
@@ -170,7 +299,6 @@ fn set(
             fs::write(&path, value).map_err(|error| {
                 io::Error::new(error.kind(), format!("set {} to {value}: {error}", path.display()))
             })?;
-            before.push((path, was));
         }
     }
     Ok(())
@@ -221,4 +349,28 @@ pub async fn check(handle: &Handle, configs: &[GatewayMac]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_alias_keeps_is_read_again_and_nothing_else() {
+        let before = vec![
+            ("ipv4/conf/NAME/arp_ignore", "0".to_owned()),
+            ("ipv4/conf/NAME/arp_announce", "1".to_owned()),
+        ];
+        let text = alias("lan0", &before);
+        assert!(text.starts_with(ALIAS) && text.len() < 256, "{text}");
+        assert_eq!(settings_in(&text), before);
+        assert_eq!(settings_in(&alias("lan0", &[])), []);
+        for forged in [
+            "Isthmus gateway on lan0 ipv4/ip_forward=0",
+            "Isthmus gateway on lan0 ipv4/conf/NAME/arp_ignore=../../x",
+            "Isthmus gateway on ipv4/conf/NAME/arp_ignore",
+        ] {
+            assert_eq!(settings_in(forged), [], "{forged}");
+        }
+    }
 }

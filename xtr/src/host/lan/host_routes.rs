@@ -9,7 +9,9 @@ use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
+};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -64,6 +66,18 @@ impl HostRoutes {
             ],
         )
         .await
+    }
+
+    /// The hosts that are here, each with its interface.
+    pub fn hosts(&self) -> Vec<(IpAddr, u32)> {
+        let interface = |route: &RouteMessage| {
+            route.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Oif(index) if table_of(route) == MAIN => Some(*index),
+                _ => None,
+            })
+        };
+        let all = self.installed.iter();
+        all.filter_map(|(host, routes)| Some((*host, routes.iter().find_map(interface)?))).collect()
     }
 
     /// The host has left: its packets go into the tunnel.

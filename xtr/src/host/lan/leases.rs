@@ -7,8 +7,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc;
 
+/// How often files are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// News that wait to be taken.
+const UNREAD: usize = 4;
 /// A larger file is not read to its end.
 const MAX_OCTETS: u64 = 16 << 20;
 
@@ -71,6 +77,34 @@ impl LeaseFile {
         let granted = now.iter().filter(is_new).map(|(address, _)| *address).collect();
         self.known = Some(now);
         News { found: Vec::new(), granted }
+    }
+}
+
+/// Reads the files again and again, in a thread of their own: a disk that hangs must not hold up whoever follows hosts. It ends with the
+/// receiver.
+///
+/// # Errors
+/// The system has no thread for it.
+pub fn follow(files: Vec<LeaseFile>) -> io::Result<mpsc::Receiver<io::Result<News>>> {
+    let (sender, receiver) = mpsc::channel(UNREAD);
+    if !files.is_empty() {
+        let name = "leases".to_owned();
+        thread::Builder::new().name(name).spawn(move || read_all(files, &sender))?;
+    }
+    Ok(receiver)
+}
+
+fn read_all(mut files: Vec<LeaseFile>, sender: &mpsc::Sender<io::Result<News>>) {
+    while !sender.is_closed() {
+        for file in &mut files {
+            let news = file.poll();
+            if !matches!(&news, Ok(news) if *news == News::default())
+                && sender.blocking_send(news).is_err()
+            {
+                return;
+            }
+        }
+        thread::sleep(INTERVAL);
     }
 }
 
@@ -275,6 +309,18 @@ ia-na "\001\000" {
         let mut file = LeaseFile::new(Path::new("/nonexistent/dhcpd.leases"));
         assert_eq!(file.poll().expect("no file is no error"), News::default());
         assert_eq!(file.update(parse(DNSMASQ)).granted.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn dy_01_files_of_leases_are_read_off_the_loop_as_long_as_anybody_wants_them() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("dnsmasq.leases");
+        std::fs::write(&path, DNSMASQ).expect("written");
+        let broken = LeaseFile::new(directory.path());
+        let mut news = follow(vec![LeaseFile::new(&path), broken]).expect("a thread");
+        assert_eq!(news.recv().await.expect("read").expect("leases").found.len(), 3);
+        assert!(news.recv().await.expect("read").is_err(), "a directory is no file");
+        assert!(follow(Vec::new()).expect("none").recv().await.is_none());
     }
 
     proptest! {

@@ -9,10 +9,12 @@
 //! | `neighbours` | what the kernel finds out |
 //! | `host_routes` | routes to hosts that are here, and to those that left |
 //! | `gateway_mac` | the gateway that is the same at every site |
+//! | `backlog` | changes that a slow kernel has yet to make |
 //! | `watch` | the task that owns all of it |
 //!
 //! A host that arrives is seen by its first frame: neighbour tables alone would miss it, for the kernel learns nothing from an announcement
 //! of somebody it does not know.
+mod backlog;
 pub mod frames;
 pub mod gateway_mac;
 pub mod host_routes;
@@ -25,15 +27,16 @@ mod watch;
 pub use frames::Mac;
 pub use gateway_mac::Gateways;
 
+use backlog::Backlog;
 use ipnet::IpNet;
 use rtnetlink::Handle;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Hosts seen that wait for the control plane; what comes beyond is counted, and seen again.
@@ -74,6 +77,18 @@ pub enum Change {
     Probe(IpAddr, Vec<String>),
 }
 
+impl Change {
+    /// Which host it is about.
+    pub const fn address(&self) -> IpAddr {
+        match self {
+            Self::Here(address, _)
+            | Self::Away(address)
+            | Self::Forget(address)
+            | Self::Probe(address, _) => *address,
+        }
+    }
+}
+
 /// A dynamic-EID range on the site's links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
@@ -104,6 +119,7 @@ pub(crate) struct Counters {
     too_many: AtomicU64,
     answers: AtomicU64,
     failures: AtomicU64,
+    lost: AtomicU64,
 }
 
 impl Counters {
@@ -112,13 +128,18 @@ impl Counters {
     }
 }
 
+/// What another configuration needs, open.
+pub struct Prepared(Box<watch::Setup>);
+
 /// The links, watched.
 #[derive(Debug)]
 pub struct Lan {
+    handle: Handle,
     seen: mpsc::Receiver<Seen>,
     changes: mpsc::Sender<Change>,
+    renewals: mpsc::Sender<watch::Renewal>,
     /// Changes that wait until the kernel has made those before.
-    backlog: VecDeque<Change>,
+    backlog: Backlog,
     counters: Arc<Counters>,
     task: JoinHandle<()>,
 }
@@ -136,15 +157,36 @@ impl Lan {
     ) -> io::Result<Self> {
         let (seen_sender, seen) = mpsc::channel(SEEN);
         let (changes, change_receiver) = mpsc::channel(CHANGES);
+        let (renewals, renewal_receiver) = mpsc::channel(1);
         let counters = Arc::new(Counters::default());
         let ends = watch::Ends {
             seen: seen_sender,
             changes: change_receiver,
+            renewals: renewal_receiver,
             counters: Arc::clone(&counters),
         };
-        let watch = watch::Watch::begin(handle, config, gateways, (tun, ends)).await?;
+        let watch = watch::Watch::begin(handle.clone(), config, gateways, (tun, ends)).await?;
         let task = tokio::spawn(watch.run());
-        Ok(Self { seen, changes, backlog: VecDeque::new(), counters, task })
+        Ok(Self { handle, seen, changes, renewals, backlog: Backlog::default(), counters, task })
+    }
+
+    /// Opens what another configuration needs; [`Self::renew`] puts it in force.
+    ///
+    /// # Errors
+    /// What the kernel said; nothing has changed then.
+    pub async fn prepare(&self, config: &LanConfig, gateways: &Gateways) -> io::Result<Prepared> {
+        let setup = watch::Setup::open(&self.handle, config, gateways, &self.counters).await?;
+        Ok(Prepared(Box::new(setup)))
+    }
+
+    /// Watches the links of another configuration; routes to hosts that are here stay, as do answers for those that are away. Changes applied
+    /// afterwards are made under the new one.
+    pub async fn renew(&mut self, Prepared(setup): Prepared) {
+        let (done, is_done) = oneshot::channel();
+        if self.renewals.send(watch::Renewal { setup, done }).await.is_ok() {
+            // A panic of the task has been printed.
+            let _ = is_done.await;
+        }
     }
 
     /// The next host seen. Cancel-safe.
@@ -156,7 +198,7 @@ impl Lan {
                     None => std::future::pending().await,
                 },
                 permit = self.changes.reserve(), if !self.backlog.is_empty() => {
-                    let (Ok(permit), Some(change)) = (permit, self.backlog.pop_front()) else {
+                    let (Ok(permit), Some(change)) = (permit, self.backlog.pop()) else {
                         self.backlog.clear();
                         continue;
                     };
@@ -168,23 +210,29 @@ impl Lan {
 
     /// Has the host's routing follow, soon; changes are made in order.
     pub fn apply(&mut self, change: Change) {
-        if !self.backlog.is_empty() {
-            return self.backlog.push_back(change);
-        }
-        if let Err(mpsc::error::TrySendError::Full(change)) = self.changes.try_send(change) {
-            self.backlog.push_back(change);
+        let waiting = if self.backlog.is_empty() {
+            match self.changes.try_send(change) {
+                Err(mpsc::error::TrySendError::Full(change)) => change,
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
+            }
+        } else {
+            change
+        };
+        if !self.backlog.push(waiting) {
+            Counters::count(&self.counters.lost);
         }
     }
 
     /// By name, for `show counters`.
     pub fn counters(&self) -> BTreeMap<String, u64> {
-        let Counters { heard, not_sane, too_many, answers, failures } = &*self.counters;
+        let Counters { heard, not_sane, too_many, answers, failures, lost } = &*self.counters;
         [
             ("hosts_heard", heard),
             ("host_frames_not_sane", not_sane),
             ("host_frames_rate_limited", too_many),
             ("proxy_answers_sent", answers),
             ("host_changes_failed", failures),
+            ("host_changes_lost", lost),
         ]
         .into_iter()
         .map(|(name, counter)| (name.to_owned(), counter.load(Ordering::Relaxed)))
@@ -200,7 +248,7 @@ impl Lan {
 
     /// Stops watching and removes every route to a host.
     pub async fn finish(self) {
-        drop((self.changes, self.seen));
+        drop((self.changes, self.seen, self.renewals));
         // A panic of the task has been printed.
         let _ = self.task.await;
     }

@@ -101,6 +101,12 @@ impl Responder {
         }
     }
 
+    /// Answers in these segments from now on; who waits for an answer asks again.
+    pub fn set_segments(&mut self, segments: Vec<Segment>) {
+        self.segments = segments;
+        self.looks.clear();
+    }
+
     /// Something was said on an interface.
     pub fn handle_input(&mut self, now: Instant, interface: u32, saying: &Saying) {
         if !saying.tentative {

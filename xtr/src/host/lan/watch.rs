@@ -2,7 +2,7 @@
 use super::frames::{self, Mac, Saying};
 use super::gateway_mac::{Gateways, station};
 use super::host_routes::HostRoutes;
-use super::leases::LeaseFile;
+use super::leases::{self, LeaseFile, News};
 use super::neighbours::{self, Neighbours, Reachable};
 use super::responder::{Action, Place, Responder, Segment};
 use super::sightings::{Sightings, Verdict, Watched};
@@ -14,7 +14,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// Octets of a frame that are read; ARP and Neighbor Discovery need less.
@@ -23,8 +23,6 @@ const FRAME: usize = 512;
 const QUEUE: usize = 512;
 /// After an error of a socket: its interface is down.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often files of leases are looked at.
-const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 /// How many hosts that were here before us are asked whether they still are.
 const MAX_REMEMBERED: usize = 1024;
 
@@ -32,7 +30,14 @@ const MAX_REMEMBERED: usize = 1024;
 pub(super) struct Ends {
     pub(super) seen: mpsc::Sender<Seen>,
     pub(super) changes: mpsc::Receiver<Change>,
+    pub(super) renewals: mpsc::Receiver<Renewal>,
     pub(super) counters: Arc<Counters>,
+}
+
+/// Another setup, and whom to tell that it is in force.
+pub(super) struct Renewal {
+    pub(super) setup: Box<Setup>,
+    pub(super) done: oneshot::Sender<()>,
 }
 
 /// A site interface.
@@ -51,19 +56,67 @@ struct Link {
     discovery: Arc<LinkSocket>,
 }
 
-/// Everything that the task owns.
-pub(super) struct Watch {
+/// What the configuration makes of the links: everything is open and listens.
+pub(super) struct Setup {
     links: Vec<Link>,
     ranges: Vec<Range>,
+    segments: Vec<Segment>,
     sightings: Sightings,
-    responder: Responder,
-    routes: HostRoutes,
-    leases: Vec<LeaseFile>,
+    leases: mpsc::Receiver<io::Result<News>>,
     frames: mpsc::Receiver<(u32, Saying)>,
     neighbours: Neighbours,
     remembered: Vec<Reachable>,
-    ends: Ends,
     _readers: JoinSet<()>,
+}
+
+impl Setup {
+    pub(super) async fn open(
+        handle: &Handle,
+        config: &LanConfig,
+        gateways: &Gateways,
+        counters: &Arc<Counters>,
+    ) -> io::Result<Self> {
+        let mut links = Vec::new();
+        for range in &config.ranges {
+            for name in &range.interfaces {
+                if links.iter().all(|link: &Link| link.name != *name) {
+                    links.push(open(handle, name, gateways).await?);
+                }
+            }
+        }
+        let (sender, frames) = mpsc::channel(QUEUE);
+        let mut readers = JoinSet::new();
+        for link in &links {
+            for socket in [&link.arp, &link.discovery] {
+                let (socket, counters) = (Arc::clone(socket), Arc::clone(counters));
+                readers.spawn(read(socket, link.index, sender.clone(), counters));
+            }
+        }
+        let indexes: Vec<u32> =
+            links.iter().flat_map(|link| [link.index, link.towards_hosts]).collect();
+        Ok(Self {
+            sightings: Sightings::new(
+                config.ranges.iter().map(|range| watched(range, &links)).collect(),
+                gateways.links().iter().map(|gateway| gateway.config.mac).collect(),
+            ),
+            segments: segments(config, &links, gateways),
+            leases: leases::follow(config.leases.iter().map(|p| LeaseFile::new(p)).collect())?,
+            neighbours: Neighbours::listen(indexes.clone())?,
+            remembered: neighbours::remembered(handle, &indexes).await?,
+            ranges: config.ranges.clone(),
+            links,
+            frames,
+            _readers: readers,
+        })
+    }
+}
+
+/// Everything that the task owns.
+pub(super) struct Watch {
+    setup: Setup,
+    responder: Responder,
+    routes: HostRoutes,
+    ends: Ends,
 }
 
 impl Watch {
@@ -73,51 +126,21 @@ impl Watch {
         gateways: &Gateways,
         (tun, ends): (u32, Ends),
     ) -> io::Result<Self> {
-        let mut links = Vec::new();
-        for range in &config.ranges {
-            for name in &range.interfaces {
-                if links.iter().all(|link: &Link| link.name != *name) {
-                    links.push(open(&handle, name, gateways).await?);
-                }
-            }
-        }
-        let (sender, frames) = mpsc::channel(QUEUE);
-        let mut readers = JoinSet::new();
-        for link in &links {
-            for socket in [&link.arp, &link.discovery] {
-                let (socket, counters) = (Arc::clone(socket), Arc::clone(&ends.counters));
-                readers.spawn(read(socket, link.index, sender.clone(), counters));
-            }
-        }
-        let indexes: Vec<u32> =
-            links.iter().flat_map(|link| [link.index, link.towards_hosts]).collect();
+        let mut setup = Setup::open(&handle, config, gateways, &ends.counters).await?;
         let prefixes: Vec<IpNet> = config.ranges.iter().map(|range| range.prefix).collect();
         Ok(Self {
-            sightings: Sightings::new(
-                config.ranges.iter().map(|range| watched(range, &links)).collect(),
-                gateways.links().iter().map(|gateway| gateway.config.mac).collect(),
-            ),
-            responder: Responder::new(segments(config, &links, gateways)),
-            routes: HostRoutes::begin(handle.clone(), tun, &prefixes).await?,
-            leases: config.leases.iter().map(|path| LeaseFile::new(path)).collect(),
-            neighbours: Neighbours::listen(indexes.clone())?,
-            remembered: neighbours::remembered(&handle, &indexes).await?,
-            ranges: config.ranges.clone(),
-            links,
-            frames,
+            responder: Responder::new(std::mem::take(&mut setup.segments)),
+            routes: HostRoutes::begin(handle, tun, &prefixes).await?,
+            setup,
             ends,
-            _readers: readers,
         })
     }
 
     /// Until nobody sends changes any more; then every route is removed.
     pub(super) async fn run(mut self) {
-        let mut leases = tokio::time::interval(LEASE_INTERVAL);
-        leases.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for host in std::mem::take(&mut self.remembered).into_iter().take(MAX_REMEMBERED) {
-            self.ask(host.address, None);
-        }
+        self.ask_remembered(&[]);
         loop {
+            self.renew_if_told().await;
             let due = self.responder.poll_timeout();
             let timeout = async {
                 match due {
@@ -126,13 +149,18 @@ impl Watch {
                 }
             };
             tokio::select! {
+                Some(renewal) = self.ends.renewals.recv() => self.renew(renewal).await,
                 change = self.ends.changes.recv() => match change {
-                    Some(change) => self.apply(change).await,
+                    Some(change) => {
+                        // What concerns new links was sent after them.
+                        self.renew_if_told().await;
+                        self.apply(change).await;
+                    }
                     None => break,
                 },
-                Some((interface, saying)) = self.frames.recv() => self.heard(interface, &saying),
-                reachable = self.neighbours.next() => self.reachable(reachable),
-                _ = leases.tick(), if !self.leases.is_empty() => self.read_leases(),
+                Some((interface, saying)) = self.setup.frames.recv() => self.heard(interface, &saying),
+                reachable = self.setup.neighbours.next() => self.reachable(reachable),
+                Some(news) = self.setup.leases.recv() => self.take_leases(news),
                 () = timeout => self.responder.handle_timeout(Instant::now()),
             }
             self.act();
@@ -140,21 +168,60 @@ impl Watch {
         self.routes.remove_all().await;
     }
 
+    async fn renew_if_told(&mut self) {
+        while let Ok(renewal) = self.ends.renewals.try_recv() {
+            self.renew(renewal).await;
+        }
+    }
+
+    /// Takes another setup over. Hosts that are here stay, by the gateway that their interface has now, if any.
+    async fn renew(&mut self, Renewal { setup, done }: Renewal) {
+        let before = std::mem::replace(&mut self.setup, *setup);
+        self.responder.set_segments(std::mem::take(&mut self.setup.segments));
+        for (address, at) in self.routes.hosts() {
+            let link = before.links.iter().find(|link| link.towards_hosts == at);
+            let now = link
+                .and_then(|link| self.setup.links.iter().find(|now| now.name == link.name))
+                .filter(|now| now.towards_hosts != at);
+            if let Some(now) = now
+                && let Err(error) = self.routes.here(address, now.towards_hosts).await
+            {
+                Counters::count(&self.ends.counters.failures);
+                tracing::warn!(%error, "cannot follow a host");
+            }
+        }
+        self.ask_remembered(&before.ranges);
+        // Whoever waited may be gone by now.
+        let _ = done.send(());
+    }
+
+    /// Asks for the hosts that were there before us, but for those of ranges that were looked after already.
+    fn ask_remembered(&mut self, known: &[Range]) {
+        let remembered = std::mem::take(&mut self.setup.remembered);
+        let is_known =
+            |host: &Reachable| known.iter().any(|range| range.prefix.contains(&host.address));
+        for host in remembered.into_iter().filter(|host| !is_known(host)).take(MAX_REMEMBERED) {
+            self.ask(host.address, None);
+        }
+    }
+
     fn heard(&mut self, interface: u32, saying: &Saying) {
         let now = Instant::now();
         self.responder.handle_input(now, interface, saying);
         let host = (saying.has, Some(saying.mac));
-        let verdict = self.sightings.handle_input(now, interface, host, saying.to_one);
+        let verdict = self.setup.sightings.handle_input(now, interface, host, saying.to_one);
         self.pass_on(verdict, interface, saying.has);
     }
 
     /// The kernel asked the host itself, which answered.
     fn reachable(&mut self, Reachable { interface, address }: Reachable) {
         let of = |link: &&Link| link.index == interface || link.towards_hosts == interface;
-        let Some(interface) = self.links.iter().find(of).map(|link| link.index) else { return };
+        let Some(interface) = self.setup.links.iter().find(of).map(|link| link.index) else {
+            return;
+        };
         self.responder.heard(address);
         let now = Instant::now();
-        let verdict = self.sightings.handle_input(now, interface, (address, None), true);
+        let verdict = self.setup.sightings.handle_input(now, interface, (address, None), true);
         self.pass_on(verdict, interface, address);
     }
 
@@ -162,14 +229,14 @@ impl Watch {
         let counters = &self.ends.counters;
         match verdict {
             Verdict::Seen => {
-                let link = self.links.iter().find(|link| link.index == interface);
+                let link = self.setup.links.iter().find(|link| link.index == interface);
                 let interface = link.map(|link| link.name.clone());
                 let seen = Seen { interface, address, sign: Sign::Neighbour };
                 match self.ends.seen.try_send(seen) {
                     Ok(()) => Counters::count(&counters.heard),
                     Err(_) => {
                         Counters::count(&counters.too_many);
-                        self.sightings.forget(address);
+                        self.setup.sightings.forget(address);
                     }
                 }
             }
@@ -184,7 +251,7 @@ impl Watch {
             Change::Here(address, interfaces) => {
                 self.responder.set_place(now, address, Some(Place::Here));
                 let at = interfaces.iter().find_map(|name| {
-                    let link = self.links.iter().find(|link| link.name == *name)?;
+                    let link = self.setup.links.iter().find(|link| link.name == *name)?;
                     Some(link.towards_hosts)
                 });
                 match at {
@@ -193,13 +260,13 @@ impl Watch {
                 }
             }
             Change::Away(address) => {
-                self.sightings.forget(address);
+                self.setup.sightings.forget(address);
                 let routed = self.routes.away(address).await;
                 self.responder.set_place(now, address, Some(Place::Away));
                 routed
             }
             Change::Forget(address) => {
-                self.sightings.forget(address);
+                self.setup.sightings.forget(address);
                 self.responder.set_place(now, address, None);
                 self.routes.remove(address).await;
                 Ok(())
@@ -221,7 +288,7 @@ impl Watch {
             match action {
                 Action::Look(address) => self.ask(address, None),
                 Action::Answer { interface, gateway, address, asker } => {
-                    let link = self.links.iter().find(|link| link.index == interface);
+                    let link = self.setup.links.iter().find(|link| link.index == interface);
                     let frame = frames::answer(gateway, address, asker);
                     if let (Some(link), Some(frame)) = (link, frame) {
                         link.send(address, &frame);
@@ -234,11 +301,12 @@ impl Watch {
 
     /// Asks for a host: on these interfaces, or wherever it may be.
     fn ask(&self, address: IpAddr, interfaces: Option<&[String]>) {
-        let Some(range) = self.ranges.iter().find(|range| range.prefix.contains(&address)) else {
+        let Some(range) = self.setup.ranges.iter().find(|range| range.prefix.contains(&address))
+        else {
             return;
         };
         let named = interfaces.unwrap_or(&range.interfaces);
-        for link in self.links.iter().filter(|link| named.contains(&link.name)) {
+        for link in self.setup.links.iter().filter(|link| named.contains(&link.name)) {
             let frame =
                 link.asks_from(address).and_then(|own| frames::question(link.mac, own, address));
             if let Some(frame) = frame {
@@ -247,27 +315,26 @@ impl Watch {
         }
     }
 
-    fn read_leases(&mut self) {
-        for at in 0..self.leases.len() {
-            match self.leases[at].poll() {
-                Ok(news) => {
-                    for address in news.found.into_iter().take(MAX_REMEMBERED) {
-                        self.ask(address, None);
-                    }
-                    for address in news.granted {
-                        self.granted(address);
-                    }
+    fn take_leases(&mut self, news: io::Result<News>) {
+        match news {
+            Ok(news) => {
+                for address in news.found.into_iter().take(MAX_REMEMBERED) {
+                    self.ask(address, None);
                 }
-                Err(error) => {
-                    Counters::count(&self.ends.counters.failures);
-                    tracing::warn!(%error, "cannot read the leases of the DHCP server");
+                for address in news.granted {
+                    self.granted(address);
                 }
+            }
+            Err(error) => {
+                Counters::count(&self.ends.counters.failures);
+                tracing::warn!(%error, "cannot read the leases of the DHCP server");
             }
         }
     }
 
     fn granted(&mut self, address: IpAddr) {
-        let Some(range) = self.ranges.iter().find(|range| range.prefix.contains(&address)) else {
+        let Some(range) = self.setup.ranges.iter().find(|range| range.prefix.contains(&address))
+        else {
             return;
         };
         let interface = match range.interfaces.as_slice() {
