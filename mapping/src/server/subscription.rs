@@ -269,7 +269,10 @@ impl MapServer {
         xtr: XtrIdentity,
         asked: &EidPrefix,
     ) -> Result<(), Obstacle> {
-        let subject = self.subject(asked, lookup).ok_or(Obstacle::Ordinary(None))?;
+        let Some(subject) = self.subject(asked, lookup) else {
+            self.leave_to_etr(from, lookup, xtr, asked);
+            return Err(Obstacle::Ordinary(None));
+        };
         let association = self.associate(from, lookup, xtr, &subject.prefix)?;
         let held = self.subscriptions.table.get(&subject.prefix, xtr).is_some();
         if self.subscriptions.is_full(!held) || !self.subscriptions.requests.take(now, &xtr) {
@@ -306,6 +309,22 @@ impl MapServer {
         self.keep_subscription(&subject.prefix, xtr);
         self.acknowledge_subscription(now, xtr, subject, unacknowledged);
         Ok(())
+    }
+
+    /// An ETR answers: to the xTR its Map-Reply says that there is no subscription (PS-09), so what is published to one from before, of when
+    /// the Map-Server answered, it would take for replays, and a covering subscription would stay in its shadow.
+    fn leave_to_etr(
+        &mut self,
+        from: SocketAddr,
+        lookup: &Lookup,
+        xtr: XtrIdentity,
+        asked: &EidPrefix,
+    ) {
+        let held = self.subscriptions.table.get(asked, xtr).is_some_and(|held| !held.muted);
+        if held && self.associate(from, lookup, xtr, asked).is_ok() {
+            self.count(Count::SubscriptionsRemoved);
+            self.remove_subscription(asked, xtr, "its ETR answers by itself now");
+        }
     }
 
     /// PS-06; what does not fit is published once it is acknowledged.

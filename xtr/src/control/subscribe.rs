@@ -517,10 +517,12 @@ impl ControlPlane {
     /// PS-08: the Map-Server gave the subscription up, since no acknowledgement came through.
     fn lost(&mut self, now: Instant, prefix: &EidPrefix) {
         self.count("subscriptions_lost");
-        if self.cache.get(prefix).is_some() {
-            self.start_lookup(now, *prefix, Purpose::Subscribe);
-        } else {
+        if self.cache.get(prefix).is_none() {
             self.subscriptions.remove(prefix);
+        }
+        // What covers it may hide the mapping that was missed.
+        if self.cache.longest_match(prefix).is_some() {
+            self.start_lookup(now, *prefix, Purpose::Subscribe);
         }
     }
 

@@ -239,6 +239,33 @@ fn ps_09_without_a_security_association_the_answer_is_the_ordinary_one() {
 }
 
 #[test]
+fn ps_09_a_subscription_ends_when_an_etr_answers_its_renewal() {
+    let mut bench = bench();
+    bench.subscribe(40, "10.1.0.0/16");
+    bench.site_registers(1, vec![record("10.1.7.0/24", &[ETR])]);
+    bench.subscribe(50, "10.1.7.0/24");
+    let no_proxy = |nonce| {
+        register(nonce, vec![record("10.1.7.0/24", &[OTHER_ETR])]).edit(|m| m.proxy_reply = false)
+    };
+    let sent = bench.register(&no_proxy(2));
+    let published = bench.published(&sent);
+    assert_eq!(published[0].nonce, 51, "what changed is published all the same");
+    for transmit in sent.iter().filter(|transmit| transmit.destination.ip() == ip(ITR)) {
+        bench.acknowledge(transmit);
+    }
+    // A copy of an earlier one ends nothing.
+    bench.ask(&subscription(50, "10.1.7.0/24", XTR));
+    assert_eq!(bench.subscriptions().len(), 2);
+    let sent = bench.ask(&subscription(52, "10.1.7.0/24", XTR));
+    assert_eq!(sent[0].destination.ip(), ip(OTHER_ETR), "the ETR is to answer");
+    let left: Vec<_> = bench.subscriptions().iter().map(|view| view.prefix).collect();
+    assert_eq!(left, [eid_prefix("10.1.0.0/16")]);
+    let published = bench.site_registers(3, vec![record("10.1.7.0/24", &[ETR])]);
+    assert_eq!(published.len(), 1);
+    assert!(published[0].nonce < 50, "by the subscription that is left");
+}
+
+#[test]
 fn ps_10_a_subscription_to_a_hole_is_temporary_and_learns_what_appears_in_it() {
     let mut bench = bench();
     let hole = bench.subscribe(50, "10.200.0.1/32");

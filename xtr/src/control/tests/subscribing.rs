@@ -176,6 +176,25 @@ fn ps_08_a_subscription_that_was_given_up_is_made_again() {
 }
 
 #[test]
+fn ps_08_what_a_given_up_subscription_missed_in_a_hole_is_looked_up() {
+    let mut node = Node::new(subscribing());
+    let hole = negative("10.8.0.0/13", 15, Action::NativelyForward);
+    let nonce = node.subscribe("10.9.0.1", vec![hole]);
+    node.advance(seconds(5));
+    let farewell = negative("10.9.0.0/16", 15, Action::DropAuthFailure);
+    node.publish_quietly(&notify(nonce, vec![farewell]));
+    let again = node.lookups();
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].records[0].eid.prefix(), Some(prefix("10.9.0.0/16")));
+    node.publish(&notify(again[0].nonce, vec![record("10.9.0.0/16", 1440, &[PEER])]));
+    assert_eq!(node.destinations("10.9.0.0/16"), [PEER]);
+    // Where nothing is known of it, nothing is asked.
+    let farewell = negative("10.77.0.0/16", 15, Action::DropAuthFailure);
+    node.publish_quietly(&notify(nonce, vec![farewell]));
+    assert!(node.lookups().is_empty());
+}
+
+#[test]
 fn ps_09_refused_the_lookup_is_made_without_subscribing() {
     let mut node = Node::new(subscribing());
     node.miss("10.9.0.1");
