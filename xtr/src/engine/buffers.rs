@@ -150,7 +150,7 @@ impl Buffers {
     pub(super) fn claim(&mut self, id: u16, len: usize) -> Option<&mut [u8]> {
         let users = self.users.get_mut(usize::from(id))?;
         match *users {
-            0 => self.with_kernel -= 1,
+            0 => self.with_kernel = self.with_kernel.checked_sub(1)?,
             TAKEN => {}
             _ => return None,
         }
@@ -237,6 +237,7 @@ mod tests {
             Err(error) => return println!("SKIP: no io_uring: {error}"),
         };
         let mut buffers = Buffers::new(&ring, 0, ENTRIES, 0).unwrap();
+        buffers.adapt(200, 1);
         buffers.adapt(60_000, 1);
         for id in 0..ENTRIES {
             buffers.claim(id, 60_000).unwrap();
@@ -256,12 +257,37 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_taken_for_a_read_comes_back_first() {
+        let ring = match IoUring::new(8) {
+            Ok(ring) => ring,
+            Err(error) => return println!("SKIP: no io_uring: {error}"),
+        };
+        let mut buffers = Buffers::new(&ring, 0, ENTRIES, 2).unwrap();
+        buffers.adapt(200, 1);
+        assert_eq!(with_kernel(&buffers), (ENTRIES - 2, 2), "the kernel never has all");
+        let (first, _) = buffers.take().unwrap();
+        let (second, _) = buffers.take().unwrap();
+        assert!(first != second && buffers.take().is_none());
+        buffers.put_back(first);
+        buffers.write_start(second, &[7; 3]);
+        assert_eq!(buffers.peek(second, 3), Some(&[7; 3][..]));
+        assert_eq!(buffers.claim(second, 3).map(|octets| octets.to_vec()), Some(vec![7; 3]));
+        assert!(buffers.claim(second, 3).is_none(), "claimed already");
+        buffers.settle(second, 1);
+        buffers.release(second);
+        assert_eq!(buffers.take().map(|(id, _)| id), Some(second), "it is the warmest");
+        drop(ring);
+    }
+
+    #[test]
     fn few_buffers_go_round_while_packets_are_large() {
         let ring = match IoUring::new(8) {
             Ok(ring) => ring,
             Err(error) => return println!("SKIP: no io_uring: {error}"),
         };
         let mut buffers = Buffers::new(&ring, 0, ENTRIES, 0).unwrap();
+        assert_eq!(with_kernel(&buffers), (FEW, usize::from(ENTRIES - FEW)), "at first");
+        buffers.adapt(200, 1);
         assert_eq!(with_kernel(&buffers), (ENTRIES, 0));
         buffers.adapt(60_000 * 10, 10);
         assert_eq!(with_kernel(&buffers), (ENTRIES, 0), "what the kernel has stays there");
