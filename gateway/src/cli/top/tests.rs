@@ -66,7 +66,6 @@ fn seen(at: Instant, packets: u64) -> Seen {
             notes: vec!["RLOC 198.51.100.11 is down.".to_owned()],
             peers: Vec::new(),
             workers: Vec::new(),
-            peers: Vec::new(),
         },
         counters: CountersView::from([
             ("native_in_packets".to_owned(), packets),
