@@ -53,7 +53,7 @@ pub(super) async fn prepare(
     };
     if wanted.ranges.is_empty() {
         Ok(Prepared::Last)
-    } else if wanted == lan_config(&before.host) && before.host.gateways == config.host.gateways {
+    } else if wanted == lan_config(&before.host) {
         Ok(Prepared::Same)
     } else {
         lan.prepare(&wanted, gateways).await.map(Prepared::Other)
@@ -81,7 +81,11 @@ fn lan_config(config: &HostConfig) -> LanConfig {
         extended: range.extended_subnet,
         at_home,
     });
-    LanConfig { ranges: ranges.collect(), leases: config.leases.clone() }
+    LanConfig {
+        ranges: ranges.collect(),
+        leases: config.leases.clone(),
+        gateways: config.gateways.clone(),
+    }
 }
 
 /// Of each range, whether it is part of an own EID-prefix.

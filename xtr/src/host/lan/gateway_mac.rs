@@ -135,6 +135,16 @@ impl Gateways {
         &self.links
     }
 
+    /// Those that are to be there; others leave soon.
+    pub fn of<'a>(&'a self, wanted: &'a [GatewayMac]) -> impl Iterator<Item = &'a GatewayLink> {
+        self.links.iter().filter(|link| {
+            let is_it = |wanted: &GatewayMac| {
+                (&wanted.interface, wanted.mac) == (&link.config.interface, link.config.mac)
+            };
+            wanted.iter().any(is_it)
+        })
+    }
+
     /// Removes them, and gives the interfaces their settings back.
     pub async fn remove(&mut self) {
         for link in std::mem::take(&mut self.links) {

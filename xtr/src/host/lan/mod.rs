@@ -27,6 +27,7 @@ mod watch;
 pub use frames::Mac;
 pub use gateway_mac::Gateways;
 
+use crate::config::GatewayMac;
 use backlog::Backlog;
 use ipnet::IpNet;
 use rtnetlink::Handle;
@@ -109,6 +110,8 @@ pub struct LanConfig {
     pub ranges: Vec<Range>,
     /// Files of DHCP leases.
     pub leases: Vec<PathBuf>,
+    /// The gateways that hosts are reached by; others may still be there.
+    pub gateways: Vec<GatewayMac>,
 }
 
 /// What happened on the links.

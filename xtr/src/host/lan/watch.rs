@@ -1,6 +1,6 @@
 //! The task that watches the links: sockets, kernel and lease files in, hosts seen out; routes and answers as it is told.
 use super::frames::{self, Mac, Saying};
-use super::gateway_mac::{Gateways, station};
+use super::gateway_mac::{GatewayLink, Gateways, station};
 use super::host_routes::HostRoutes;
 use super::leases::{self, LeaseFile, News};
 use super::neighbours::{self, Neighbours, Reachable};
@@ -76,11 +76,12 @@ impl Setup {
         gateways: &Gateways,
         counters: &Arc<Counters>,
     ) -> io::Result<Self> {
+        let used: Vec<&GatewayLink> = gateways.of(&config.gateways).collect();
         let mut links = Vec::new();
         for range in &config.ranges {
             for name in &range.interfaces {
                 if links.iter().all(|link: &Link| link.name != *name) {
-                    links.push(open(handle, name, gateways).await?);
+                    links.push(open(handle, name, &used).await?);
                 }
             }
         }
@@ -99,7 +100,7 @@ impl Setup {
                 config.ranges.iter().map(|range| watched(range, &links)).collect(),
                 gateways.links().iter().map(|gateway| gateway.config.mac).collect(),
             ),
-            segments: segments(config, &links, gateways),
+            segments: segments(config, &links, &used),
             leases: leases::follow(config.leases.iter().map(|p| LeaseFile::new(p)).collect())?,
             neighbours: Neighbours::listen(indexes.clone())?,
             remembered: neighbours::remembered(handle, &indexes).await?,
@@ -367,7 +368,7 @@ impl Link {
     }
 }
 
-async fn open(handle: &Handle, name: &str, gateways: &Gateways) -> io::Result<Link> {
+async fn open(handle: &Handle, name: &str, gateways: &[&GatewayLink]) -> io::Result<Link> {
     let index = nix::net::if_::if_nametoindex(name)?;
     let socket = |protocol| -> io::Result<_> {
         let socket = LinkSocket::open(index, protocol).map_err(|error| {
@@ -375,7 +376,7 @@ async fn open(handle: &Handle, name: &str, gateways: &Gateways) -> io::Result<Li
         })?;
         Ok(Arc::new(socket))
     };
-    let gateway = gateways.links().iter().find(|gateway| gateway.config.interface == name);
+    let gateway = gateways.iter().find(|gateway| gateway.config.interface == name);
     let (mac, link_local) = match gateway {
         Some(gateway) => (gateway.config.mac, Some(IpAddr::from(gateway.config.mac.link_local()))),
         None => station(handle, index).await?,
@@ -401,10 +402,10 @@ fn watched(range: &Range, links: &[Link]) -> Watched {
     }
 }
 
-fn segments(config: &LanConfig, links: &[Link], gateways: &Gateways) -> Vec<Segment> {
+fn segments(config: &LanConfig, links: &[Link], gateways: &[&GatewayLink]) -> Vec<Segment> {
     let mut segments = Vec::new();
     for range in config.ranges.iter().filter(|range| !range.extended) {
-        for gateway in gateways.links() {
+        for gateway in gateways {
             let name = &gateway.config.interface;
             let link = links.iter().find(|link| link.name == *name);
             if let Some(link) = link.filter(|_| range.interfaces.contains(name)) {
