@@ -234,6 +234,10 @@ pub const CONTROL: &[Meaning] = &[
         "Packets with an old version of an own mapping, in a trusted core.",
     ),
     counter(
+        "stale_map_versions_untracked",
+        "ITRs with old map-versions that were solicited but, beyond 4096 of them, not refused afterwards.",
+    ),
+    counter(
         "newer_map_versions",
         "Packets with a newer version of a cached mapping, in a trusted core.",
     ),
