@@ -821,6 +821,13 @@ fn dy_01_a_reload_takes_over_other_ranges_and_keeps_the_hosts_that_it_can() {
         impossible.host.ranges[0].interfaces = vec!["lan7".to_owned()];
         assert!(reload(&reloads, &impossible).await.is_err());
         assert_eq!(owned(&handle).await, (10, 6));
+        impossible.host.gateways = vec![gateway(3)];
+        assert!(reload(&reloads, &impossible).await.is_err());
+        assert_eq!(
+            owned(&handle).await,
+            (10, 6),
+            "the gateway is there again, and so are its hosts"
+        );
 
         // One range goes, then all.
         config.host.ranges.remove(0);

@@ -99,8 +99,9 @@ impl ControlPlane {
             self.cache.covering(&victim).map(|(prefix, _)| prefix).collect();
         let mut evicted = 0;
         for victim in covering.into_iter().chain([victim]) {
-            // The site's own hosts would look for a host that is away in vain.
-            if self.cache.get(&victim).is_some() && !self.mobility.is_away(&victim) {
+            // The site's own hosts would look for a host that is away in vain, and nobody else knows what is registered here.
+            let stays = self.mobility.is_away(&victim) || self.is_registered_here(&victim);
+            if self.cache.get(&victim).is_some() && !stays {
                 self.remove_entry(now, &victim);
                 self.entry_left(now, &victim);
                 evicted += 1;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// Refreshes sent to the locators themselves (RQ-11) before the Map-Resolvers are asked: a site may let its Map-Server answer.
 const DIRECT_TRIES: u32 = 3;
-/// Lookups outstanding for others' sake: at one Map-Request each per second they leave half of the total rate to packets that go out.
+/// Lookups outstanding for others' sake, or for want of a locator: at one Map-Request each per second they leave half of the total rate to packets that go out.
 const PENDING_FOR_OTHERS: usize = timers::MAP_REQUESTS_PER_SECOND as usize / 2;
 /// Most ITR-RLOCs of one Map-Request (RQ-04).
 const MAX_ITR_RLOCS: usize = 32;
@@ -35,6 +35,8 @@ pub(super) enum Purpose {
     Moved,
     /// The entry is in use and about to expire (MC-25).
     Refresh,
+    /// The entry has been of no use for a while, and packets use it.
+    Doubted,
     /// An SMR came (SM-04).
     SmrInvoked,
     /// For a subscription, or to renew one (RFC 9437 §5).
@@ -51,15 +53,16 @@ impl Purpose {
             | Self::Verify(_)
             | Self::Moved
             | Self::Refresh
+            | Self::Doubted
             | Self::Subscribe
             | Self::Away => timers::MAP_REQUEST_INTERVAL,
             Self::SmrInvoked => timers::SMR_INVOKED_INTERVAL,
         }
     }
 
-    /// Whether anyone in the core can bring it about, by lying about addresses.
+    /// Whether anyone in the core can bring it about, by lying about addresses, or one outage for many EID-prefixes at once.
     const fn is_for_others(self) -> bool {
-        matches!(self, Self::Verify(_) | Self::Moved | Self::SmrInvoked)
+        matches!(self, Self::Verify(_) | Self::Moved | Self::Doubted | Self::SmrInvoked)
     }
 }
 
@@ -151,6 +154,11 @@ impl Lookups {
             Some(lookup) => (lookup.phase == Phase::Asking, lookup.resolver),
             None => (false, self.preferred),
         }
+    }
+
+    /// Whether `prefix` is being asked for, or was lately.
+    pub(super) fn is_known(&self, prefix: &EidPrefix) -> bool {
+        self.lookups.contains_key(prefix)
     }
 
     /// The turn among own RLOCs of the Map-Request that is being sent.

@@ -37,7 +37,8 @@ impl ControlPlane {
         }
     }
 
-    /// A Map-Server that goes is told so, one that comes gets every own mapping, and one whose key or way of signing is another
+    /// The last Map-Server that goes is told so: beside others it may keep its registrations in one place with them, and forgets the site by itself
+    /// (MS-03). One that comes gets every own mapping, and one whose key or way of signing is another
     /// gets them anew.
     fn take_map_servers(&mut self, now: Instant, wanted: &[MapServer]) {
         let mut places: Vec<Option<usize>> = Vec::with_capacity(self.config.map_servers.len());
@@ -48,7 +49,7 @@ impl ControlPlane {
             places.push((0..wanted.len()).find(same));
         }
         for (server, place) in places.iter().enumerate() {
-            if place.is_none() && self.nat().is_none() {
+            if place.is_none() && wanted.is_empty() && self.nat().is_none() {
                 self.take_leave(server);
             }
         }

@@ -123,9 +123,14 @@ impl ControlPlane {
 
     fn ask_about_stranded(&mut self, now: Instant, prefix: EidPrefix) {
         let lasts = self.stranded.entries.get(&prefix).map_or(FIRST, |belief| belief.lasts);
-        self.believe(now, prefix, (lasts * 2).min(LONGEST));
-        self.count("mappings_doubted");
-        self.start_lookup(now, prefix, Purpose::Refresh);
+        self.start_lookup(now, prefix, Purpose::Doubted);
+        if self.lookups.is_known(&prefix) {
+            self.count("mappings_doubted");
+            self.believe(now, prefix, (lasts * 2).min(LONGEST));
+        } else {
+            // An outage has doubted too many at once: new destinations go first.
+            self.believe(now, prefix, lasts);
+        }
     }
 
     fn believe(&mut self, now: Instant, prefix: EidPrefix, lasts: Duration) {

@@ -55,20 +55,22 @@ impl Daemon {
 
     /// Withdraws the announced routes, or announces them again.
     pub(super) async fn watch_health(&mut self, now: Instant) {
-        let Some(after) = self.config.host.withdraw_after.filter(|_| self.watches_health()) else {
-            return;
-        };
+        let after = self.config.host.withdraw_after.filter(|_| self.watches_health());
         if self.announcement.end.is_some() {
             return;
         }
-        match (self.trouble(now), self.announcement.withdrawn) {
-            (Some((since, why)), None) if now.saturating_duration_since(since) >= after => {
+        // Nobody wants them withdrawn any more: no trouble.
+        let trouble = after.and_then(|after| Some((after, self.trouble(now)?)));
+        match (trouble, self.announcement.withdrawn) {
+            (Some((after, (since, why))), None)
+                if now.saturating_duration_since(since) >= after =>
+            {
                 tracing::warn!("the EID aggregates are announced no longer: {why}");
                 self.record.tell(Told::error("aggregates-withdrawn", "", why));
                 self.announcement.withdrawn = Some((now, why));
                 self.routing.withdraw().await;
             }
-            (Some((_, why)), Some((since, _))) => {
+            (Some((_, (_, why))), Some((since, _))) => {
                 self.announcement.withdrawn = Some((since, why));
             }
             (None, Some(_)) if self.announcement.retry.is_none_or(|retry| retry <= now) => {

@@ -74,7 +74,8 @@ pub(super) async fn start(
     Lan::start(netlink.handle(), &lan, gateways, tun).await.map(Some)
 }
 
-fn lan_config(config: &HostConfig) -> LanConfig {
+/// What is watched.
+pub(super) fn lan_config(config: &HostConfig) -> LanConfig {
     let ranges = config.ranges.iter().zip(at_home(config)).map(|(range, at_home)| Range {
         prefix: range.range.prefix(),
         interfaces: range.interfaces.clone(),

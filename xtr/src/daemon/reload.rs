@@ -1,5 +1,4 @@
 //! Another configuration while packets flow: all of it is taken over, or nothing changes.
-use super::health::Announcement;
 use super::lan::Prepared;
 use super::start::{names_of, underlay_without_native};
 use super::{Daemon, lan};
@@ -50,6 +49,7 @@ impl Daemon {
         if policy.checks_registration() != wanted.checks_registration() {
             return Err(format!("whether sources must be registered {RESTART}"));
         }
+        let before: Vec<u32> = self.gateways.links().iter().map(|link| link.index).collect();
         let gateways = config.host.gateways.clone();
         let outcome = match self.add_gateways(&gateways).await {
             Ok(()) => {
@@ -60,12 +60,25 @@ impl Daemon {
         };
         let kept = self.config.host.gateways.clone();
         if outcome.is_err()
-            && let Err(again) = self.gateways.extend_to(&kept).await
+            && let Err(again) = self.put_back(&kept, &before).await
         {
             tracing::error!(error = %again, "the gateways could not be put back");
         }
         self.gateways.shrink_to(&kept).await;
         outcome
+    }
+
+    /// The gateways that were there, which hosts are reached by; `before` are the indexes that they had.
+    async fn put_back(&mut self, kept: &[GatewayMac], before: &[u32]) -> io::Result<()> {
+        self.gateways.extend_to(kept).await?;
+        if let Some(lan) = &mut self.lan
+            && self.gateways.of(kept).map(|link| link.index).ne(before.iter().copied())
+        {
+            let wanted = lan::lan_config(&self.config.host);
+            let setup = lan.prepare(&wanted, &self.gateways).await?;
+            lan.renew(setup).await;
+        }
+        Ok(())
     }
 
     async fn add_gateways(&mut self, wanted: &[GatewayMac]) -> io::Result<()> {
@@ -137,10 +150,11 @@ impl Daemon {
         }
         self.control.forget_resolvers();
         if self.announcement.is_withdrawn() && self.announcement.end().is_none() {
-            self.announcement = Announcement::default();
+            let withdrawn = std::mem::take(&mut self.announcement);
             let host = self.config.host.clone();
             if let Err(error) = self.route(&host, refused).await {
-                tracing::error!(%error, "the EID aggregates cannot be announced again");
+                tracing::error!(%error, "the EID aggregates cannot be announced again yet");
+                self.announcement = withdrawn;
             }
         }
     }
