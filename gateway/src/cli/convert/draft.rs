@@ -6,6 +6,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mapping::config::Profile;
 
+use super::blocks::{Line, Node};
+
 /// A configuration in the making. What is not there was not said.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
@@ -135,6 +137,20 @@ pub(super) struct Probe {
 }
 
 impl Draft {
+    /// The values of a block; what else is in it is noted.
+    pub(super) fn values(&mut self, inner: &[Node]) -> Vec<Line> {
+        let mut values = Vec::new();
+        for node in inner {
+            match node {
+                Node::Value(line) => values.push(line.clone()),
+                Node::List(line, _) | Node::Block(line, _) | Node::Other(line) => {
+                    self.note(line.number, &line.key, "no equivalent");
+                }
+            }
+        }
+        values
+    }
+
     /// Notes a line that has no equivalent.
     pub(super) fn note(&mut self, number: usize, line: impl Into<String>, why: impl Into<String>) {
         self.notes.push(Note { number: Some(number), line: line.into(), why: why.into() });

@@ -56,7 +56,7 @@ fn command(draft: &mut Draft, line: &Line, inner: &[Node]) {
         "lisp enable" => enable(draft, inner),
         "lisp xtr-parameters" => parameters(draft, inner),
         "lisp map-resolver" => {
-            for one in values(draft, inner) {
+            for one in draft.values(inner) {
                 match one.key.as_str() {
                     "address" | "dns-name" => draft.map_resolver(&one.value),
                     _ => draft.note(one.number, said(&one), "no equivalent"),
@@ -68,7 +68,7 @@ fn command(draft: &mut Draft, line: &Line, inner: &[Node]) {
         "lisp map-cache" => map_cache(draft, line, inner),
         "lisp site" => site(draft, line, inner),
         "lisp debug" => {
-            let debug = values(draft, inner).iter().any(|one| is_yes(&one.value));
+            let debug = draft.values(inner).iter().any(|one| is_yes(&one.value));
             draft.level = debug.then_some("debug");
         }
         "lisp user-account" => {
@@ -86,7 +86,7 @@ fn command(draft: &mut Draft, line: &Line, inner: &[Node]) {
 }
 
 fn enable(draft: &mut Draft, inner: &[Node]) {
-    for one in values(draft, inner).into_iter().filter(|one| is_yes(&one.value)) {
+    for one in draft.values(inner).into_iter().filter(|one| is_yes(&one.value)) {
         match one.key.as_str() {
             "itr" | "etr" => draft.is_xtr = true,
             "map-server" | "map-resolver" => draft.is_mapping = true,
@@ -104,7 +104,7 @@ fn enable(draft: &mut Draft, inner: &[Node]) {
 }
 
 fn parameters(draft: &mut Draft, inner: &[Node]) {
-    for one in values(draft, inner) {
+    for one in draft.values(inner) {
         match (one.key.as_str(), is_yes(&one.value)) {
             ("rloc-probing", true) => {
                 draft.probe = Some(Some(Probe { interval: PROBE_INTERVAL, tries: 3 }));
@@ -140,7 +140,7 @@ fn key(text: &str, kind: &str) -> Key {
 
 fn map_server(draft: &mut Draft, line: &Line, inner: &[Node]) {
     let (mut address, mut secret, mut kind) = (None, None, String::from("sha2"));
-    for one in values(draft, inner) {
+    for one in draft.values(inner) {
         match one.key.as_str() {
             "address" | "dns-name" => address = Some(one.value),
             "authentication-key" => secret = Some(one.value),
@@ -202,7 +202,7 @@ fn database_mapping(draft: &mut Draft, line: &Line, inner: &[Node]) {
 
 fn eid_prefix(draft: &mut Draft, inner: &[Node]) -> Option<(ipnet::IpNet, u32)> {
     let (mut eid, mut instance_id) = (None, 0);
-    for one in values(draft, inner) {
+    for one in draft.values(inner) {
         match one.key.as_str() {
             "eid-prefix" => match prefix(&one.value) {
                 Some(prefix) => eid = Some(prefix),
@@ -231,7 +231,7 @@ fn eid_prefix(draft: &mut Draft, inner: &[Node]) -> Option<(ipnet::IpNet, u32)> 
 
 fn locator(draft: &mut Draft, head: &Line, inner: &[Node]) -> Option<String> {
     let (mut place, mut priority, mut weight) = (None, 1, 100);
-    for one in values(draft, inner) {
+    for one in draft.values(inner) {
         match one.key.as_str() {
             "address" => place = one.value.parse().ok().map(Place::Address),
             "interface" => place = Some(Place::Interface(one.value, None)),
@@ -252,7 +252,7 @@ fn map_cache(draft: &mut Draft, line: &Line, inner: &[Node]) {
     let (mut everything, mut rlocs, mut asks) = (false, Vec::new(), false);
     for node in inner {
         let Node::Block(head, parts) = node else { continue };
-        let parts = values(draft, parts);
+        let parts = draft.values(parts);
         let of = |key: &str| parts.iter().find(|one| one.key == key).map(|one| one.value.clone());
         let number = |key: &str, usual: u8| of(key).and_then(|n| n.parse().ok()).unwrap_or(usual);
         match head.key.as_str() {
@@ -302,7 +302,7 @@ fn site(draft: &mut Draft, line: &Line, inner: &[Node]) {
                 _ => draft.note(one.number, said(one), "no equivalent"),
             },
             Node::Block(head, parts) if head.key == "allowed-prefix" => {
-                let parts = values(draft, parts);
+                let parts = draft.values(parts);
                 let of =
                     |key: &str| parts.iter().find(|one| one.key == key).map(|o| o.value.as_str());
                 forced |= of("force-proxy-reply").is_some_and(is_yes);
@@ -320,7 +320,7 @@ fn site(draft: &mut Draft, line: &Line, inner: &[Node]) {
                 }
             }
             Node::Block(Line { key, .. }, parts) if key == "allowed-rloc" => {
-                for one in values(draft, parts) {
+                for one in draft.values(parts) {
                     match prefix(&one.value) {
                         Some(prefix) if one.key == "address" => rlocs.push(prefix),
                         _ => draft.note(one.number, said(&one), "no equivalent"),
@@ -339,20 +339,6 @@ fn site(draft: &mut Draft, line: &Line, inner: &[Node]) {
     site.keys = secret.map(|secret| key(&secret, &kind)).into_iter().collect();
     (site.profile, site.force_proxy_reply, site.admin_down) = (Profile::LispersNet, forced, down);
     (site.prefixes, site.allowed_locators) = (prefixes, rlocs);
-}
-
-/// The values of a block; what else is in it is noted.
-fn values(draft: &mut Draft, inner: &[Node]) -> Vec<Line> {
-    let mut values = Vec::new();
-    for node in inner {
-        match node {
-            Node::Value(line) => values.push(line.clone()),
-            Node::List(line, _) | Node::Block(line, _) | Node::Other(line) => {
-                draft.note(line.number, &line.key, "no equivalent");
-            }
-        }
-    }
-    values
 }
 
 /// As it stands in the file; of a secret, the key alone.

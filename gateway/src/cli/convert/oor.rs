@@ -106,7 +106,7 @@ fn block(draft: &mut Draft, line: &Line, inner: &[Node]) {
 
 fn map_server(draft: &mut Draft, line: &Line, inner: &[Node]) {
     let (mut address, mut secret) = (None, None);
-    for one in values(draft, inner) {
+    for one in draft.values(inner) {
         match one.key.as_str() {
             "address" => address = Some(one.value),
             "key" => secret = Some(one.value),
@@ -125,7 +125,7 @@ fn map_server(draft: &mut Draft, line: &Line, inner: &[Node]) {
 
 fn rloc_probing(draft: &mut Draft, inner: &[Node]) {
     let mut probe = Probe { interval: Duration::from_secs(30), tries: 3 };
-    for one in values(draft, inner) {
+    for one in draft.values(inner) {
         let number = one.value.parse::<u32>().ok();
         match (one.key.as_str(), number) {
             ("rloc-probe-interval", Some(0)) => {
@@ -177,7 +177,7 @@ fn database_mapping(draft: &mut Draft, line: &Line, inner: &[Node]) {
 fn locator(draft: &mut Draft, head: &Line, inner: &[Node]) -> Option<String> {
     let (mut place, mut family) = (None, None);
     let (mut priority, mut weight) = (1, 100);
-    for one in values(draft, inner) {
+    for one in draft.values(inner) {
         match one.key.as_str() {
             "address" => place = one.value.parse().ok().map(Place::Address),
             "interface" => place = Some(Place::Interface(one.value, None)),
@@ -201,7 +201,7 @@ fn locator(draft: &mut Draft, head: &Line, inner: &[Node]) -> Option<String> {
 
 fn proxy_etr(draft: &mut Draft, line: &Line, inner: &[Node]) {
     let (mut address, mut priority, mut weight) = (None, 1, 100);
-    for one in values(draft, inner) {
+    for one in draft.values(inner) {
         match one.key.as_str() {
             "address" => address = Some(one.value),
             "priority" => priority = one.value.parse().unwrap_or(priority),
@@ -217,7 +217,7 @@ fn proxy_etr(draft: &mut Draft, line: &Line, inner: &[Node]) {
 
 fn site(draft: &mut Draft, line: &Line, inner: &[Node]) {
     let (mut eid, mut secret, mut instance_id, mut more) = (None, None, 0, false);
-    for one in values(draft, inner) {
+    for one in draft.values(inner) {
         match one.key.as_str() {
             "eid-prefix" => eid = prefix(&one.value),
             "key" => secret = Some(one.value),
@@ -237,20 +237,6 @@ fn site(draft: &mut Draft, line: &Line, inner: &[Node]) {
     let site = draft.site(&name);
     (site.keys, site.profile) = (vec![key], Profile::Oor);
     site.prefixes.push(SitePrefix { prefix: eid, instance_id, accept_more_specifics: more });
-}
-
-/// The values of a block; what else is in it is noted.
-fn values(draft: &mut Draft, inner: &[Node]) -> Vec<Line> {
-    let mut values = Vec::new();
-    for node in inner {
-        match node {
-            Node::Value(line) => values.push(line.clone()),
-            Node::List(line, _) | Node::Block(line, _) | Node::Other(line) => {
-                draft.note(line.number, &line.key, "no equivalent");
-            }
-        }
-    }
-    values
 }
 
 /// As it stands in the file; of a secret, the key alone.

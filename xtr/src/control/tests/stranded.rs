@@ -150,3 +150,25 @@ fn pb_19_two_hundred_entries_of_one_dead_locator_cost_no_request_without_packets
     }
     assert_eq!(node.control.stranded.next_timeout(), None);
 }
+
+#[test]
+fn pb_19_rq_22_an_outage_of_many_sites_leaves_room_for_new_destinations() {
+    const SITES: usize = 600;
+    let mut node = Node::new(config());
+    let sites = (0..SITES).map(|site| format!("10.{}.{}", 8 + site / 256, site % 256));
+    let sites: Vec<String> = sites.collect();
+    for site in &sites {
+        node.learn(&format!("{site}.7"), vec![record(&format!("{site}.0/24"), 1440, &[PEER])]);
+    }
+    lose(&mut node);
+    node.advance(seconds(60));
+    let doubted = sites.iter().filter(|site| node.fib[&prefix(&format!("{site}.0/24"))].is_miss());
+    assert_eq!(doubted.count(), SITES);
+    sites.iter().for_each(|site| node.miss(&format!("{site}.7")));
+    assert!(node.control.counters_view()["mappings_doubted"] < SITES as u64);
+    assert!(sites.iter().all(|site| !node.fib[&prefix(&format!("{site}.0/24"))].is_miss()));
+    node.advance(seconds(1));
+    node.take_sent();
+    node.miss("10.200.0.7");
+    node.take_lookup();
+}
