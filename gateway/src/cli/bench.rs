@@ -189,7 +189,7 @@ impl BenchArgs {
                         }
                         complain(format_args!(
                             "SKIP: {name}: set {VARIABLE_PREFIX}{} to a command that runs it in a gateway; \
-                             see README.md",
+                             see gateway/BENCH.md",
                             name.to_uppercase()
                         ));
                         continue;
