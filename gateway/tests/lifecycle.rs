@@ -204,6 +204,38 @@ fn what_is_not_confirmed_goes_by_itself() {
 }
 
 #[test]
+fn op_03_events_tell_what_was_taken_over_and_what_was_refused() {
+    let bed = Bed::new(18, &[]);
+    bed.write("mapping.toml", &["a", "b"], "");
+    bed.says(&["reload"]);
+    bed.write("try.toml", &["a"], "");
+    bed.says(&["apply", "try.toml", "--confirm-within", "1s"]);
+    bed.wait_for("returned", |bed| bed.sites() == ["a", "b"]);
+    bed.says(&["apply", "try.toml"]);
+    bed.says(&["undo"]);
+    fs::create_dir(bed.path("state")).expect("directory");
+    bed.write("mapping.toml", &["a", "b"], "state-dir = \"state\"\n");
+    bed.refuses(&["reload"], 78);
+    fs::write(bed.path("mapping.toml"), "nonsense").expect("configuration");
+    bed.signal(Signal::SIGHUP);
+    let events = |bed: &Bed| bed.says(&["events"]);
+    bed.wait_for("told", |bed| events(bed).matches("reload-refused").count() == 2);
+    let told = events(&bed);
+    for expected in [
+        "reload  ",
+        "taken over: site[\"b\"].eid-prefixes, site[\"b\"].keys, site[\"b\"].name",
+        "taken over, on trial for 1 s: site[\"b\"].eid-prefixes, site[\"b\"].keys, site[\"b\"].name",
+        "trial-ended",
+        "not confirmed in time, returned: site[\"b\"].eid-prefixes, site[\"b\"].keys, site[\"b\"].name",
+        "returned to what was before: site[\"b\"].eid-prefixes, site[\"b\"].keys, site[\"b\"].name",
+        "mapping.state-dir: cannot change while the daemon runs",
+        "not TOML",
+    ] {
+        assert!(told.contains(expected), "{expected}:\n{told}");
+    }
+}
+
+#[test]
 fn a_key_that_is_replaced_in_its_file_is_in_force_after_a_reload() {
     let bed = Bed::new(14, &[]);
     fs::write(bed.path("a.key"), "another").expect("key");

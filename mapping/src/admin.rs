@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::eid::EidPrefix;
+use crate::recorder::Told;
 
 /// Entries in a part of a long list, so that a daemon with a million of them does its work in between.
 pub const PART: usize = 1_000;
@@ -95,6 +96,9 @@ pub enum Query {
         /// How many of them.
         most: usize,
     },
+    /// Keep this among the events. For the daemon's own shell: nobody can ask it through the socket.
+    #[serde(skip)]
+    Keep(Told),
 }
 
 impl Query {

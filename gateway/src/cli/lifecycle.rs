@@ -21,6 +21,10 @@ use super::dump;
 use super::logging::Levels;
 use crate::config::{self, Change, Finding, Host, RoleConfig};
 
+mod told;
+
+pub(super) use told::whole;
+
 /// What may be taken over without being confirmed for this long at most.
 pub(crate) const LONGEST_TRIAL: Duration = Duration::from_secs(24 * 3600);
 /// When a return by itself failed, until the next try.
@@ -112,7 +116,7 @@ impl<M: Send + 'static> Lifecycle<M> {
                     None => return,
                     Some(request) => self.handle(request, &daemon).await,
                 },
-                _ = signals.hangup.recv() => match self.reload().await {
+                _ = signals.hangup.recv() => match self.order(Query::Reload, &daemon).await {
                     Ok(view) => tracing::info!(changed = %view["changed"], "configuration reloaded"),
                     Err(text) => tracing::error!("configuration not reloaded: {text}"),
                 },
@@ -120,7 +124,7 @@ impl<M: Send + 'static> Lifecycle<M> {
                     dump::log_text("configuration", &config::canonical(&self.running.text));
                     tokio::spawn(dump::log_state(daemon.clone()));
                 }
-                () = at(until) => self.return_by_itself().await,
+                () = at(until) => self.return_by_itself(&daemon).await,
             }
         }
     }
@@ -129,13 +133,9 @@ impl<M: Send + 'static> Lifecycle<M> {
         let Request { query, after, reply } = request;
         let answer = match query {
             Query::Config => Ok(self.view()),
-            Query::Reload => self.reload().await,
-            Query::Apply { file, text, confirm_within_seconds } => {
-                let trial = confirm_within_seconds.map(Duration::from_secs);
-                self.apply(Path::new(&file), text, trial).await
+            Query::Reload | Query::Apply { .. } | Query::Confirm | Query::Undo => {
+                self.order(query, daemon).await
             }
-            Query::Confirm => self.confirm(),
-            Query::Undo => self.undo().await,
             Query::Status if self.note().is_some() => {
                 tokio::spawn(ask_and_note(daemon.clone(), reply, self.note()));
                 return;
@@ -148,6 +148,28 @@ impl<M: Send + 'static> Lifecycle<M> {
         };
         // Whoever asked may be gone by now.
         let _ = reply.send(answer.map(Part::from));
+    }
+
+    /// Does what the operator orders, and has the daemon keep what became of it.
+    async fn order(
+        &mut self,
+        query: Query,
+        daemon: &mpsc::Sender<Request>,
+    ) -> Result<Value, String> {
+        let answer = match query.clone() {
+            Query::Apply { file, text, confirm_within_seconds } => {
+                let trial = confirm_within_seconds.map(Duration::from_secs);
+                self.apply(Path::new(&file), text, trial).await
+            }
+            Query::Confirm => self.confirm(),
+            Query::Undo => self.undo().await,
+            _ => self.reload().await,
+        };
+        let file = self.running.file.display().to_string();
+        if let Some(told) = told::of_order(&query, &answer, &file) {
+            told::tell(daemon, told).await;
+        }
+        answer
     }
 
     /// Takes over what is in the file now.
@@ -216,12 +238,17 @@ impl<M: Send + 'static> Lifecycle<M> {
         }))
     }
 
-    async fn return_by_itself(&mut self) {
+    async fn return_by_itself(&mut self, daemon: &mpsc::Sender<Request>) {
         match self.end_trial().await {
-            Ok(changes) => tracing::warn!(
-                changed = ?keys(&changes),
-                "not confirmed in time: returned to the configuration of before"
-            ),
+            Ok(changes) => {
+                let changed = keys(&changes);
+                tracing::warn!(
+                    ?changed,
+                    "not confirmed in time: returned to the configuration of before"
+                );
+                let file = self.running.file.display().to_string();
+                told::tell(daemon, told::of_return(&changed, &file)).await;
+            }
             Err(error) => {
                 tracing::error!(error, "not confirmed in time, and the return failed; tried again");
                 if let Some(trial) = &mut self.trial {

@@ -7,7 +7,7 @@ use clap::Args;
 use mapping::admin::Query;
 use serde_json::Value;
 
-use super::lifecycle::LONGEST_TRIAL;
+use super::lifecycle::{LONGEST_TRIAL, whole};
 use super::show::{self, DaemonChoice};
 use super::{Failure, print, print_json};
 use crate::admin::client::{self, AskError};
@@ -170,7 +170,7 @@ fn taken_over(answer: &Value) -> String {
     if changed.is_empty() {
         return "nothing changed; what is in the key files is in force\n".to_owned();
     }
-    let keys: Vec<_> = changed.iter().filter_map(Value::as_str).collect();
+    let keys = whole(changed.iter().filter_map(Value::as_str));
     format!("taken over: {}\n", keys.join(", "))
 }
 

@@ -53,6 +53,7 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
         | Query::Apply { .. }
         | Query::Confirm
         | Query::Undo
+        | Query::Keep(_)
         | Query::Metrics => format!("{view}\n"),
         Query::History { counters } => {
             let view = serde_json::from_value(view)?;

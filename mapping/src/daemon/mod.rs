@@ -274,7 +274,7 @@ impl Daemon {
         }
     }
 
-    fn answer(&self, now: Instant, request: Request) {
+    fn answer(&mut self, now: Instant, request: Request) {
         let mut next = None;
         let answer = match request.query {
             Query::Sites => json(&self.server.sites_view(now)),
@@ -307,6 +307,10 @@ impl Daemon {
                 self.recorder.history_view(now, &counters).and_then(|view| json(&view))
             }
             Query::Events { after } => json(&self.recorder.events_view(after)),
+            Query::Keep(told) => {
+                self.recorder.tell(now, told);
+                Ok(Value::Null)
+            }
             Query::Explain(_)
             | Query::Interfaces
             | Query::Traffic

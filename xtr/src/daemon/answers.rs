@@ -75,6 +75,10 @@ impl Daemon {
             Query::Events { after } => {
                 serde_json::to_value(self.record.recorder().events_view(*after))
             }
+            Query::Keep(told) => {
+                self.record.tell(told.clone());
+                Ok(Value::Null)
+            }
             Query::TopEids { most } => serde_json::to_value(self.control.top_eids(now, *most)),
             Query::ClearMapCache { eid } => {
                 serde_json::to_value(self.control.clear_map_cache(now, eid.as_ref()))

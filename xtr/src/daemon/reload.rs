@@ -6,7 +6,6 @@ use crate::config::{GatewayMac, HostConfig, Intake, OwnRloc, RouterConfig};
 use crate::host::lan::gateway_mac;
 use crate::host::names::Names;
 use crate::policy::Policy;
-use mapping::recorder::Told;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -30,10 +29,6 @@ impl Daemon {
     pub(super) async fn reload<P: Policy>(&mut self, policy: &mut Arc<P>, reload: Reload<P>) {
         let Reload { config, policy: wanted, reply } = reload;
         let outcome = self.take_over(policy, Arc::new(wanted), config).await;
-        self.record.tell(match &outcome {
-            Ok(()) => Told::info("reload", "configuration", "taken over"),
-            Err(why) => Told::warning("reload-refused", "configuration", why),
-        });
         // Whoever asked may be gone by now.
         let _ = reply.send(outcome);
     }
