@@ -42,6 +42,7 @@ const DATAGRAM: usize = 65_535;
   isthmus lig 203.0.113.0/26 @mr.example.net --instance-id 7 --json
   isthmus lig 203.0.113.1 @198.51.100.2 --key-id 1 --key-file /etc/isthmus/itr.key     protected by LISP-SEC
   isthmus lig 203.0.113.1                     asks the map-resolvers of /etc/isthmus/xtr.toml or gateway.toml
+  isthmus lig 203.0.113.1 --socket /run/isthmus/xtr.sock    asks those of that daemon
   isthmus lig www.example.net @198.51.100.2   every address of the name
   isthmus lig self                            is this site registered, with the locators of this router?
 
@@ -59,7 +60,7 @@ pub(crate) struct LigArgs {
     /// Where map-resolvers are configured, when none is named, and the EID-prefixes of self
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The admin socket of the xTR whose EID-prefixes are those of self
+    /// The admin socket of a daemon: its map-resolvers are asked, when none is named, and the EID-prefixes of self are its own
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Own address to send from, to which the reply comes
@@ -119,7 +120,12 @@ fn eid_of(args: &LigArgs, eid: IpNet) -> EidPrefix {
 fn resolvers(args: &LigArgs) -> Result<Vec<Endpoint>, Failure> {
     match &args.resolver {
         Some(resolver) => Ok(vec![resolver.clone()]),
-        None => configured_resolvers(args.config.as_deref()),
+        None => match (&args.config, &args.socket) {
+            (None, Some(socket)) => {
+                of_configuration(target::running(socket)?, &socket.display().to_string())
+            }
+            (file, _) => configured_resolvers(file.as_deref()),
+        },
     }
 }
 
@@ -152,12 +158,15 @@ fn configured_resolvers(file: Option<&Path>) -> Result<Vec<Endpoint>, Failure> {
     };
     let loaded =
         config::load(path, None).map_err(|refused| Failure::BadConfiguration(refused.errors))?;
-    match loaded.config {
+    of_configuration(loaded.config, &path.display().to_string())
+}
+
+fn of_configuration(config: RoleConfig, place: &str) -> Result<Vec<Endpoint>, Failure> {
+    match config {
         RoleConfig::Gateway(gateway) => Ok(gateway.router.control.map_resolvers),
         RoleConfig::Xtr(router) => Ok(router.control.map_resolvers),
         RoleConfig::Mapping(_) => Err(Failure::Usage(format!(
-            "{} configures no map-resolvers; name one: isthmus lig EID @ADDRESS",
-            path.display()
+            "{place} configures no map-resolvers; name one: isthmus lig EID @ADDRESS"
         ))),
     }
 }

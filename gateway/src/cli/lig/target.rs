@@ -99,20 +99,26 @@ fn is_here(found: &Found, eid: &EidPrefix, host: &Host) -> bool {
     })
 }
 
+/// What runs in the daemon behind `socket`.
+pub(super) fn running(socket: &Path) -> Result<RoleConfig, Failure> {
+    let view =
+        client::ask(socket, &Query::Config).map_err(|error| show::ask_failure(error, socket))?;
+    let text = view["text"].as_str().unwrap_or_default();
+    let environment = Environment { directory: Path::new("/").to_path_buf(), host: None };
+    Ok(config::parse(Path::new("running.toml"), text, &environment).map_err(bad)?.config)
+}
+
+fn bad(refused: config::Refused) -> Failure {
+    Failure::BadConfiguration(refused.errors)
+}
+
 /// The xTR of this host: as `--config` has it, or as it runs.
 fn own_router(args: &LigArgs) -> Result<RouterConfig, Failure> {
-    let refused = |refused: config::Refused| Failure::BadConfiguration(refused.errors);
-    let loaded = if let Some(file) = &args.config {
-        config::load(file, None).map_err(refused)?
-    } else {
-        let socket = args.socket.clone().unwrap_or_else(|| socket_of("xtr"));
-        let view = client::ask(&socket, &Query::Config)
-            .map_err(|error| show::ask_failure(error, &socket))?;
-        let text = view["text"].as_str().unwrap_or_default();
-        let environment = Environment { directory: Path::new("/").to_path_buf(), host: None };
-        config::parse(Path::new("xtr.toml"), text, &environment).map_err(refused)?
+    let config = match &args.config {
+        Some(file) => config::load(file, None).map_err(bad)?.config,
+        None => running(&args.socket.clone().unwrap_or_else(|| socket_of("xtr")))?,
     };
-    match loaded.config {
+    match config {
         RoleConfig::Xtr(router) => Ok(*router),
         other => Err(Failure::Usage(format!(
             "self is what an xTR has, and that is the configuration of the role {}",
