@@ -7,6 +7,7 @@ use ::mapping::recorder::{CounterHistory, HistoryView, RingView};
 use clap::Args;
 use serde_json::Value;
 
+use super::again::Again;
 use super::columns::Align::{Left, Right};
 use super::columns::{clock, table};
 use super::show::{self, RoleName};
@@ -30,6 +31,8 @@ pub(crate) struct HistoryArgs {
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    again: Again,
     /// The admin socket of the daemon
     #[arg(long, value_name = "PATH", conflicts_with = "role")]
     socket: Option<PathBuf>,
@@ -42,11 +45,14 @@ pub(crate) struct HistoryArgs {
 pub(crate) fn run(args: &HistoryArgs) -> Result<(), Failure> {
     let socket = show::socket(args.socket.as_deref(), args.role)?;
     let query = Query::History { counters: args.counters.clone() };
-    let view = client::ask(&socket, &query).map_err(|error| show::ask_failure(error, &socket))?;
-    match args.json {
-        true => print_json(&view),
-        false => print(&text(view, args.counters.is_empty())?),
-    }
+    args.again.repeat(|| {
+        let view =
+            client::ask(&socket, &query).map_err(|error| show::ask_failure(error, &socket))?;
+        match args.json {
+            true => print_json(&view),
+            false => print(&text(view, args.counters.is_empty())?),
+        }
+    })
 }
 
 fn text(view: Value, all: bool) -> Result<String, Failure> {

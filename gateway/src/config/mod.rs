@@ -145,7 +145,7 @@ pub(crate) fn read_file(path: &Path) -> Result<String, String> {
         std::fs::read_to_string(path)
     };
     read().map_err(|error| {
-        format!("cannot be read: {error}; name a TOML file that this user may read")
+        format!("cannot be read: {error}; name a file that this user may read")
     })
 }
 

@@ -96,7 +96,7 @@ fn a_file_that_is_not_there() {
     assert_eq!(
         stderr_lines(&output),
         [
-            "none.toml: cannot be read: No such file or directory (os error 2); name a TOML file that this user may read"
+            "none.toml: cannot be read: No such file or directory (os error 2); name a file that this user may read"
         ]
     );
     assert_eq!(output.status.code(), Some(78));
