@@ -144,9 +144,7 @@ pub(crate) fn read_file(path: &Path) -> Result<String, String> {
         }
         std::fs::read_to_string(path)
     };
-    read().map_err(|error| {
-        format!("cannot be read: {error}; name a file that this user may read")
-    })
+    read().map_err(|error| format!("cannot be read: {error}; name a file that this user may read"))
 }
 
 /// Checks `text`, which stands in the file `path`.

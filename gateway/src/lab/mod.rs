@@ -3,7 +3,7 @@
 //! Nothing is installed and no other program is run. [`topology`] builds the network of the IPv6 migration, [`network`]
 //! those that scenarios describe for themselves; one is up at a time. [`daemons`] starts this program in its roles,
 //! [`probe`] sends, [`relay`] delays and loses, [`capture`] and [`decode`] watch the wire, [`scenarios`] say what must
-//! be seen, [`report`] says what was.
+//! be seen, [`report`] says what was. [`walk`] does what a page tells learners to do.
 
 pub(crate) mod addresses;
 pub(crate) mod capture;
@@ -27,6 +27,7 @@ mod scenarios;
 pub(crate) mod session;
 mod statistics;
 mod topology;
+mod walk;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ use std::time::Instant;
 
 use pressure::{ATTEMPTS, Before, Pressure};
 use report::{Checks, Report, show};
-use scenarios::{SCENARIOS, Scenario};
+use scenarios::{SCENARIOS, Scenario, When};
 use session::{Session, Watch};
 
 /// Exit status when the privilege to make namespaces is missing.
@@ -46,7 +47,7 @@ pub(crate) const USAGE: u8 = 2;
 /// Proves the use cases on this machine, in network namespaces of its own.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LabArgs {
-    /// Scenarios to run, in this order as far as they share a network; all without any
+    /// Scenarios to run, in this order as far as they share a network; without any, all but the exercises
     #[arg(value_name = "SCENARIO")]
     pub scenarios: Vec<String>,
     /// List the scenarios, each with its network, and end
@@ -204,7 +205,7 @@ fn by_network(chosen: &[&'static Scenario]) -> Vec<Vec<&'static Scenario>> {
 
 fn choose(names: &[String]) -> Result<Vec<&'static Scenario>, String> {
     if names.is_empty() {
-        return Ok(SCENARIOS.iter().collect());
+        return Ok(SCENARIOS.iter().filter(|scenario| scenario.when == When::Always).collect());
     }
     let find = |name: &String| {
         let found = SCENARIOS.iter().find(|scenario| scenario.name.eq_ignore_ascii_case(name));

@@ -391,6 +391,11 @@ impl Network {
         self.namespaces.iter().map(AsRef::as_ref)
     }
 
+    /// The namespaces of relays: the wires that have a length.
+    pub(crate) fn wires(&self) -> impl Iterator<Item = &Namespace> {
+        self.relays.iter().map(|relay| relay.namespace())
+    }
+
     /// Every daemon that was started.
     pub(crate) fn all_daemons(&self) -> impl Iterator<Item = &Daemon> {
         self.started.iter().map(AsRef::as_ref)

@@ -122,6 +122,11 @@ impl Relay {
         Ok(relay)
     }
 
+    /// Where it runs.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.wire
+    }
+
     /// Its name.
     pub(crate) fn name(&self) -> &'static str {
         self.name

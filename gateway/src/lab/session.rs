@@ -23,6 +23,8 @@ use super::topology::Topology;
 
 /// How long all registrations may take.
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(10);
+/// The file with commands for a kept network.
+const COMMANDS: &str = "lab.sh";
 /// Exit status after Ctrl-C: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
@@ -114,34 +116,57 @@ impl Session {
 
     /// How to look around in a kept network.
     fn guide(&self) -> String {
-        let mut text = format!(
-            "\nThe last network stays up until Ctrl-C. Files: {}\n\n",
-            self.directory().display()
-        );
-        let enter = if nix::unistd::geteuid().is_root() && !in_user_namespace() {
-            String::from("nsenter")
-        } else {
-            format!("nsenter --preserve-credentials --user=/proc/{}/ns/user", process::id())
-        };
+        let directory = self.directory().display();
+        let mut text = format!("\nThe last network stays up until Ctrl-C. Files: {directory}\n\n");
+        let commands = self.directory().join(COMMANDS);
+        match fs::write(&commands, self.commands()) {
+            Ok(()) => text.push_str(&format!(
+                "In another terminal, as the same user:\n\n\
+                 \x20 . {}\n\
+                 \x20 on {} isthmus show {}\n\
+                 \x20 on {} ip address\n\n",
+                commands.display(),
+                self.daemons().next().map_or("ms", |daemon| daemon.name),
+                self.daemons().next().map_or("status", told_of),
+                self.namespaces().last().map_or("ms", Namespace::name),
+            )),
+            Err(error) => text.push_str(&format!("{}: {error}\n\n", commands.display())),
+        }
         for namespace in self.namespaces() {
-            text.push_str(&format!(
-                "  {:<9} {enter} --net=/proc/{}/task/{}/ns/net\n",
-                namespace.name(),
-                process::id(),
-                namespace.thread_id()
-            ));
+            text.push_str(&format!("  {:<9} {}\n", namespace.name(), entering(namespace)));
         }
         text.push('\n');
-        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("isthmus"));
         for daemon in self.daemons() {
-            let what = if daemon.role == "mapping" { "registrations" } else { "map-cache" };
             text.push_str(&format!(
-                "  {:<9} {} show {what} --socket {}\n",
+                "  {:<9} {} show {} --socket {}\n",
                 daemon.name,
-                program.display(),
+                program().display(),
+                told_of(daemon),
                 daemon.socket.display()
             ));
         }
+        text
+    }
+
+    /// Commands of a shell: `on NAME COMMAND` runs one in a namespace, `isthmus` with the socket of its daemon.
+    fn commands(&self) -> String {
+        let mut text = format!(
+            "# For sh or bash: on NAME COMMAND\nLAB='{}'\non() {{\n  place=$1\n  shift\n  case $place in\n",
+            self.directory().display()
+        );
+        for namespace in self.namespaces() {
+            text.push_str(&format!(
+                "    {}) enter='{}' ;;\n",
+                namespace.name(),
+                entering(namespace)
+            ));
+        }
+        text.push_str(&format!(
+            "    *) echo \"on: there is no $place\" >&2; return 2 ;;\n  esac\n  case $1 in\n\
+             \x20   isthmus) shift; $enter '{}' \"$@\" --socket \"$LAB/$place.sock\" ;;\n\
+             \x20   *) $enter \"$@\" ;;\n  esac\n}}\n",
+            program().display()
+        ));
         text
     }
 
@@ -155,7 +180,7 @@ impl Session {
     fn namespaces(&self) -> Box<dyn Iterator<Item = &Namespace> + '_> {
         match self {
             Self::Migration(lab) => Box::new(lab.topology.namespaces()),
-            Self::Planned(network) => Box::new(network.namespaces()),
+            Self::Planned(network) => Box::new(network.namespaces().chain(network.wires())),
         }
     }
 
@@ -228,6 +253,25 @@ impl Lab {
 /// A site's place in [`SITES`], and so in everything that is kept per site.
 fn position(site: &Site) -> usize {
     SITES.iter().position(|other| other.name == site.name).unwrap_or(0)
+}
+
+/// What of a daemon is worth the first look.
+fn told_of(daemon: &Daemon) -> &'static str {
+    if daemon.role == "mapping" { "registrations" } else { "map-cache" }
+}
+
+/// The command that enters a namespace.
+fn entering(namespace: &Namespace) -> String {
+    let enter = if nix::unistd::geteuid().is_root() && !in_user_namespace() {
+        String::from("nsenter")
+    } else {
+        format!("nsenter --preserve-credentials --user=/proc/{}/ns/user", process::id())
+    };
+    format!("{enter} --net=/proc/{}/task/{}/ns/net", process::id(), namespace.thread_id())
+}
+
+fn program() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("isthmus"))
 }
 
 /// Whether root here is not root of the machine.

@@ -2,6 +2,7 @@
 //! a [`Plan`] that it names.
 
 mod d1;
+mod exercises;
 mod f1;
 mod f2;
 mod failover;
@@ -36,7 +37,18 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// In one line.
     pub(crate) title: &'static str,
+    /// Whether it belongs to all of them.
+    pub(crate) when: When,
     body: Body,
+}
+
+/// When a scenario is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// Also when none is named.
+    Always,
+    /// Only when it is named: what it shows, others prove.
+    Named,
 }
 
 /// What a scenario does on a network of its own.
@@ -80,6 +92,13 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         trusted_core::TITLE,
         (&trusted_core::PLAN, trusted_core::run),
     ),
+    Scenario::exercise("exercise-1", 1),
+    Scenario::exercise("exercise-2", 2),
+    Scenario::exercise("exercise-3", 3),
+    Scenario::exercise("exercise-4", 4),
+    Scenario::exercise("exercise-5", 5),
+    Scenario::exercise("exercise-6", 6),
+    Scenario::exercise("exercise-7", 7),
 ];
 
 impl Scenario {
@@ -88,7 +107,13 @@ impl Scenario {
         title: &'static str,
         body: fn(&Lab, &mut Checks) -> io::Result<()>,
     ) -> Self {
-        Self { name, title, body: Body::Migration(body) }
+        Self { name, title, when: When::Always, body: Body::Migration(body) }
+    }
+
+    /// The exercise of that number; learners name it.
+    const fn exercise(name: &'static str, number: usize) -> Self {
+        let body = Body::Planned(exercises::plan(number), exercises::RUNS[number - 1]);
+        Self { name, title: exercises::TITLES[number - 1], when: When::Named, body }
     }
 
     const fn planned(
@@ -96,7 +121,7 @@ impl Scenario {
         title: &'static str,
         (plan, body): (&'static Plan, OnPlan),
     ) -> Self {
-        Self { name, title, body: Body::Planned(plan, body) }
+        Self { name, title, when: When::Always, body: Body::Planned(plan, body) }
     }
 
     /// The plan of its network; `None` for that of the IPv6 migration.
