@@ -196,13 +196,7 @@ impl MapServer {
     }
 
     /// One turn of one ETR.
-    fn tell_some(
-        &mut self,
-        now: Instant,
-        asker: Asker,
-        mut telling: Telling,
-        left: &mut Budget,
-    ) {
+    fn tell_some(&mut self, now: Instant, asker: Asker, mut telling: Telling, left: &mut Budget) {
         let (prefix, registrant) = asker;
         let entry = self.registry.get(&prefix);
         let registrations = entry.map_or(&[][..], |entry| entry.registrations());

@@ -91,8 +91,7 @@ impl MapServer {
     pub(super) fn review_covering(&mut self, now: Instant, prefix: &EidPrefix) {
         let Some(review) = &self.review else { return };
         let covering = self.registry.covering(prefix).map(|(found, _)| found);
-        let found: Vec<EidPrefix> =
-            covering.filter(|found| !review.is_done_with(found)).collect();
+        let found: Vec<EidPrefix> = covering.filter(|found| !review.is_done_with(found)).collect();
         self.review_entries(now, &found);
     }
 

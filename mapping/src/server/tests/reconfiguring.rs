@@ -20,7 +20,7 @@ fn revoked(bench: &mut Bench) -> Vec<String> {
 }
 
 #[test]
-fn what_is_registered_stays_when_sites_come_and_change_places() {
+fn op_03_what_is_registered_stays_when_sites_come_and_change_places() {
     let mut bench = Bench::new();
     bench.register(&register(5, vec![record("10.9.0.0/16", &[ETR])]));
     bench.register(&register(6, vec![record("10.1.7.0/24", &[ETR])]));
