@@ -319,7 +319,7 @@ impl MapServer {
                 records.push(entry.record(more));
             }
         }
-        if !alone && !(told && self.fits(&records, &voucher, lookup)) {
+        if !(alone || told && self.fits(&records, &voucher, lookup)) {
             // Without a narrower one, more-specifics lie within what was asked for: as many as fit.
             if let Some(narrowed) = least_specific(asked, prefix.mask_len() + 1, &[&self.registry])
             {
