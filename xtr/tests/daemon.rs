@@ -525,6 +525,39 @@ fn pi_16_aggregates_are_withdrawn_while_they_cannot_be_served() {
 }
 
 #[test]
+fn pi_16_aggregates_that_the_kernel_refuses_at_a_reload_are_announced_later() {
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let mut config = proxy_config(&["core0"]);
+        config.host.withdraw_after = Some(Duration::from_secs(1));
+        let (daemon, reloads) = Running::start_reloadable(config.clone()).await;
+        let announced = async |count: usize| {
+            let start = Instant::now();
+            while owned(&handle).await != (count, 0) {
+                assert!(start.elapsed() < PATIENCE, "{:?}", owned(&handle).await);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        // Nobody answers at the Map-Resolver's address.
+        announced(2).await;
+        announced(0).await;
+        // They are to be there whatever answers, but no route leads to a device that is down.
+        set_link(&handle, "isthmus0", false).await;
+        config.host.withdraw_after = None;
+        assert_eq!(reload(&reloads, &config).await, Ok(()));
+        let status = daemon.ask(Query::Status).await;
+        assert!(status["notes"].to_string().contains("not announced"), "{status:#}");
+        assert_eq!(owned(&handle).await, (0, 0));
+        set_link(&handle, "isthmus0", true).await;
+        announced(2).await;
+        let status = daemon.ask(Query::Status).await;
+        assert!(!status["notes"].to_string().contains("not announced"), "{status:#}");
+        daemon.end().await;
+        announced(0).await;
+    });
+}
+
+#[test]
 fn pi_07_an_rloc_on_loopback_refuses_nothing() {
     in_namespace(|| async {
         let handle = set_up_links().await;

@@ -635,6 +635,24 @@ fn nt_12_packets_for_a_registered_eid_go_to_the_translated_port() {
 }
 
 #[test]
+fn nt_12_what_is_registered_at_an_rtr_is_not_cleared_with_the_map_cache() {
+    let mut world = World::new();
+    let way = world.rtr().way(SITE);
+    assert!(way.is_some());
+    let now = world.now;
+    for which in [None, Some(prefix(SITE)), Some(prefix("203.0.113.7/32"))] {
+        let rtr = world.rtr();
+        assert_eq!(rtr.control.clear_map_cache(now, which.as_ref()), 0, "{which:?}");
+        rtr.collect();
+        assert_eq!(rtr.way(SITE), way, "{which:?}");
+    }
+    // Nobody has to be asked, and the next keepalive goes on as ever.
+    world.run(KEEPALIVE * 2);
+    assert_eq!(world.rtr().way(SITE), way);
+    assert!(!world.rtr().events.contains(&Event::NatSiteGone(prefix(SITE))));
+}
+
+#[test]
 fn nt_12_without_keepalives_the_way_ends() {
     let mut world = World::new();
     world.dead.push(ip(OUTSIDE));
