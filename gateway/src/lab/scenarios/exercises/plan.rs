@@ -58,13 +58,15 @@ pub(super) static HOSTS: [(&str, [IpAddr; 2]); 3] = [
     ("host-n", [v4(192, 0, 2, 80), v6(0xffff, 0x80)]),
 ];
 
+/// Locators with their names.
+type Rlocs = [(&'static str, IpAddr)];
+
 /// Both sites have one locator, of IPv4.
-const SINGLE: (&[(&str, IpAddr)], &[(&str, IpAddr)]) = (&[("core", XTR_1)], &[("p", P)]);
+const SINGLE: (&Rlocs, &Rlocs) = (&[("core", XTR_1)], &[("p", P)]);
 /// Site 2 has two.
-const TWO_IPV4: (&[(&str, IpAddr)], &[(&str, IpAddr)]) =
-    (&[("core", XTR_1)], &[("p", P), ("q", Q)]);
+const TWO_IPV4: (&Rlocs, &Rlocs) = (&[("core", XTR_1)], &[("p", P), ("q", Q)]);
 /// Site 2 has one of each family, and site 1 can reach both.
-const BOTH_FAMILIES: (&[(&str, IpAddr)], &[(&str, IpAddr)]) =
+const BOTH_FAMILIES: (&Rlocs, &Rlocs) =
     (&[("core4", XTR_1), ("core6", XTR_1_6)], &[("p", P), ("q", Q6)]);
 
 const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
@@ -87,10 +89,7 @@ fn both_families(network: &mut Network) -> io::Result<()> {
     build(network, BOTH_FAMILIES)
 }
 
-fn build(
-    network: &mut Network,
-    (one, two): (&[(&str, IpAddr)], &[(&str, IpAddr)]),
-) -> io::Result<()> {
+fn build(network: &mut Network, (one, two): (&Rlocs, &Rlocs)) -> io::Result<()> {
     let core = network.core("core", CORE, CORE6)?;
     let ms = network.node("ms")?;
     network.access(&core, &ms, Access::of(&ms, "core0", &[MS, MS6]))?;
@@ -131,7 +130,7 @@ fn site(
     network.site(&router, &host, &[(gateway4, host4, 26), (gateway6, host6, 64)])
 }
 
-fn start(network: &mut Network, one: &[(&str, IpAddr)], two: &[(&str, IpAddr)]) -> io::Result<()> {
+fn start(network: &mut Network, one: &Rlocs, two: &Rlocs) -> io::Result<()> {
     let keys = [network.key("1")?, network.key("2")?];
     let at = |network: &Network, name: &str| network.namespace(name);
     let ms = network.daemon("mapping", at(network, "ms")?.as_ref(), &map_server(&keys))?;
@@ -156,7 +155,7 @@ fn map_server([one, two]: &[String; 2]) -> String {
     )
 }
 
-fn xtr(name: &str, key: &str, rlocs: &[(&str, IpAddr)], prefixes: [&str; 2]) -> String {
+fn xtr(name: &str, key: &str, rlocs: &Rlocs, prefixes: [&str; 2]) -> String {
     // Who has both families has to be able to ask and register by either.
     let both = rlocs.iter().any(|(_, rloc)| rloc.is_ipv6());
     let servers: Vec<IpAddr> = [MS, MS6].into_iter().filter(|ms| both || ms.is_ipv4()).collect();
