@@ -100,11 +100,7 @@ fn au_19_the_rules_as_they_are_go_without_saying() {
     }
 }
 
-fn says(
-    namespace: &Namespace,
-    role: &str,
-    (config, all): &(String, Vec<Told>),
-) -> io::Result<()> {
+fn says(namespace: &Namespace, role: &str, (config, all): &(String, Vec<Told>)) -> io::Result<()> {
     let daemon = Daemon::start(namespace, role, config)?;
     for Told { logged, verb, shown } in all {
         let log = daemon.log();
