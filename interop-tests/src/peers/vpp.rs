@@ -51,6 +51,11 @@ impl Peer for Vpp {
         false
     }
 
+    fn limitation(&self, plan: &Plan, role: Role, _inner: Family) -> Option<&'static str> {
+        let lost = role != Role::Proxy && plan.proxy.is_some() && plan.core == Family::V4;
+        lost.then_some("VPP keeps the IPv4 address of its PETR as 0.0.0.0 (`show one petr`)")
+    }
+
     fn answers_probes(&self, _core: Family) -> bool {
         false
     }
