@@ -279,3 +279,29 @@ fn dh_23_dh_24_lispers_net_echoes_the_nonce_that_it_is_asked_to() {
     }
     assert!(asked.len() >= 2 && echoes >= 2 && others > 10, "{asked:?} {echoes} {others}");
 }
+
+/// lispers.net has uses of its own for what RFC 9301 reserves: 0x8000 in Map-Requests, three bits from 0xe000 in Map-Registers, a hop count in Map-Replies.
+/// Whichever of them are set, the message is the same.
+#[test]
+fn cw_12_private_flags_of_lispers_net_change_nothing() {
+    let (mut tried, mut sent) = (0, 0);
+    for Datagram { capture, frame, mut payload, .. } in control_datagrams() {
+        let private: u8 = match payload[0] >> 4 {
+            1 => 0x80,
+            2 => 0xff,
+            3 => 0xe0,
+            _ => continue,
+        };
+        let Ok(message) = Message::parse_with(&payload, TOLERANT) else { continue };
+        if capture.starts_with("lispers") {
+            sent += usize::from(payload[2] & private != 0);
+        }
+        for flags in [0, private, private & 0xa0, private & 0x60] {
+            payload[2] = payload[2] & !private | flags;
+            let again = Message::parse_with(&payload, TOLERANT);
+            assert_eq!(again.as_ref(), Ok(&message), "{capture} {frame} {flags:#x}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 500 && sent >= 2, "{tried} {sent}");
+}
