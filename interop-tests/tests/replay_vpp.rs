@@ -198,6 +198,29 @@ fn what_vpp_asks_an_etr_is_answered_where_it_waits() {
     }
 }
 
+/// As PITR it does not set the p-bit, and needs no more of an ETR than an ITR does.
+#[test]
+fn what_vpp_asks_an_etr_as_pitr_is_answered() {
+    let pitr = SocketAddr::new("198.51.100.66".parse().expect("an RLOC"), CONTROL_PORT);
+    let mut now = Instant::now();
+    let mut control = ControlPlane::new(OURS.config(), now, [7; 32], 1);
+    let mut asked = Vec::new();
+    for datagram in OURS.received("vpp-pitr-rloc4.pcap") {
+        let Some(request) = map_request(&datagram.payload) else { continue };
+        now += STEP;
+        control.handle_timeout(now);
+        while control.poll_transmit().is_some() {}
+        control.handle_input(now, datagram.destination, datagram.source, &datagram.payload);
+        let answer = control.poll_transmit().expect("an answer");
+        let reply = Message::parse(&answer.payload).expect("what we send parses");
+        assert!(matches!(reply, Message::MapReply(reply) if reply.nonce == request.nonce));
+        assert_eq!((itr_rlocs(&request), answer.destination), (vec![pitr.ip()], pitr));
+        asked.push((request.pitr, request.records[0].eid.prefix().expect("an EID").to_string()));
+    }
+    let eids = ["203.0.113.10/32", "2001:db8:e001::a/128"];
+    assert_eq!(asked, eids.map(|eid| (false, eid.to_owned())));
+}
+
 /// VPP marks each of its packets with the P-bit of LISP-GPE, and says in the fourth octet what is inside: to RFC 9300 those are a
 /// reserved bit and a part of the nonce without N-bit, and mean nothing.
 #[test]
