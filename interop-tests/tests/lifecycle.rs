@@ -4,7 +4,8 @@
 //!   192.0.2.80 [gateway] 198.51.100.1 --- 198.51.100.11 [xTR] 203.0.113.1
 //!                                         198.51.100.2 [Map-Server, Map-Resolver]
 //! ```
-//! `ISTHMUS_RELOADS=1000 ISTHMUS_RELOAD_PPS=100000` (with a release build) is the long form.
+//! `ISTHMUS_RELOADS=1000 ISTHMUS_RELOAD_PPS=100000 ISTHMUS_RELOAD_QUIET=30 ISTHMUS_RELOAD_PAUSE=30` (with a release build) is the long form: as many packets a
+//! second, 30 s without any reload, which shows what the generator and the machine lose by themselves, 30 ms between reloads.
 
 use std::io;
 use std::net::UdpSocket;
@@ -222,56 +223,90 @@ fn run(site: &Site) -> io::Result<()> {
     let host = site.native.run(|| UdpSocket::bind("192.0.2.80:5000"))??;
     host.send_to(&[0; PAYLOAD], "203.0.113.1:7000")?;
     assert_eq!(echo.recv(&mut [0; 100]).or_else(|_| echo.recv(&mut [0; 100]))?, PAYLOAD);
-    let rate = from_environment("ISTHMUS_RELOAD_PPS", 20_000);
-    let (dropped, waited) = (site.dropped_by_kernel()?, site.waited()?);
-    let (sending, receiving) = (AtomicBool::new(true), AtomicBool::new(true));
-    let start = Instant::now();
-    let (sent, received, done) = thread::scope(|scope| {
-        let sender = scope.spawn(|| send(&host, rate, &sending));
-        let receiver = scope.spawn(|| receive(&echo, &receiving));
-        let done = change(site);
-        sending.store(false, Ordering::Relaxed);
-        let sent = sender.join().expect("sent");
-        thread::sleep(FLIGHT);
-        receiving.store(false, Ordering::Relaxed);
-        (sent, receiver.join().expect("received"), done)
-    });
-    let elapsed = start.elapsed() - FLIGHT;
-    let dropped = site.dropped_by_kernel()? - dropped;
-    let waited = site.waited()? - waited;
-    println!(
-        "{} reloads in {:.1} s under {:.0} packets/s: {sent} sent, {received} received, {dropped} dropped by full queues of the kernel; \
-         the daemons waited {waited:.1?} for their cores",
-        done?,
-        elapsed.as_secs_f64(),
-        sent as f64 / elapsed.as_secs_f64(),
-    );
-    let lost = sent - received;
-    assert!(lost <= dropped, "{lost} lost: {}", site.gateway.ask(&Query::Drops)?);
-    if dropped > 0 {
+    let quiet = Duration::from_secs(from_environment("ISTHMUS_RELOAD_QUIET", 1).into());
+    let calm = under_traffic(site, (&host, &echo), "nothing changes", || {
+        thread::sleep(quiet);
+        Ok(())
+    })?;
+    let reloads = from_environment("ISTHMUS_RELOADS", 50);
+    let what = format!("{reloads} reloads");
+    let busy = under_traffic(site, (&host, &echo), &what, || change(site, reloads))?;
+    for one in [&calm, &busy] {
+        let drops = site.gateway.ask(&Query::Drops)?;
+        assert!(one.lost() <= one.dropped, "{} lost: {drops}", one.lost());
+    }
+    if calm.dropped + busy.dropped > 0 {
         println!(
             "not judged: the kernel's queues were full, the machine is too slow for so many packets"
         );
     } else {
-        assert_eq!(lost, 0);
+        assert_eq!([calm.lost(), busy.lost()], [0, 0]);
     }
     Ok(())
 }
 
-/// Reloads each daemon in turn, has each refuse something, and each try something that nobody confirms; how many reloads.
-fn change(site: &Site) -> io::Result<u32> {
-    let reloads = from_environment("ISTHMUS_RELOADS", 50);
+/// What became of the packets.
+struct Outcome {
+    sent: u64,
+    received: u64,
+    /// By full queues of the kernel.
+    dropped: u64,
+}
+
+impl Outcome {
+    fn lost(&self) -> u64 {
+        self.sent - self.received
+    }
+}
+
+/// Sends from the one to the other while `work` is done.
+fn under_traffic(
+    site: &Site,
+    (host, echo): (&UdpSocket, &UdpSocket),
+    what: &str,
+    work: impl FnOnce() -> io::Result<()>,
+) -> io::Result<Outcome> {
+    let rate = from_environment("ISTHMUS_RELOAD_PPS", 20_000);
+    let (dropped, waited) = (site.dropped_by_kernel()?, site.waited()?);
+    let (sending, receiving) = (AtomicBool::new(true), AtomicBool::new(true));
+    let start = Instant::now();
+    let (sent, received, done, elapsed) = thread::scope(|scope| {
+        let sender = scope.spawn(|| send(host, rate, &sending));
+        let receiver = scope.spawn(|| receive(echo, &receiving));
+        let done = work();
+        sending.store(false, Ordering::Relaxed);
+        let (sent, elapsed) = (sender.join().expect("sent"), start.elapsed());
+        thread::sleep(FLIGHT);
+        receiving.store(false, Ordering::Relaxed);
+        (sent, receiver.join().expect("received"), done, elapsed)
+    });
+    done?;
+    let outcome = Outcome { sent, received, dropped: site.dropped_by_kernel()? - dropped };
+    println!(
+        "{what}: {:.1} s under {:.0} packets/s: {sent} sent, {received} received, {} dropped by full queues of the kernel; \
+         the daemons waited {:.1?} for their cores",
+        elapsed.as_secs_f64(),
+        sent as f64 / elapsed.as_secs_f64(),
+        outcome.dropped,
+        site.waited()? - waited,
+    );
+    Ok(outcome)
+}
+
+/// Reloads each daemon in turn, has each refuse something, and each try something that nobody confirms.
+fn change(site: &Site, reloads: u32) -> io::Result<()> {
     let configure: [fn(u32) -> String; 3] = [gateway, xtr, mapping];
+    let pause = Duration::from_millis(from_environment("ISTHMUS_RELOAD_PAUSE", 0).into());
     let mut numbers = [0; 3];
     for reload in 0..reloads {
         let which = reload as usize % 3;
         numbers[which] += 1;
         let changed = site.daemons()[which].reload(&configure[which](numbers[which]))?;
         assert!(!changed.is_empty(), "reload {reload}");
+        thread::sleep(pause);
     }
     refuse(site, &configure, &numbers)?;
-    try_out(site, &configure, &numbers)?;
-    Ok(reloads)
+    try_out(site, &configure, &numbers)
 }
 
 fn text_of(daemon: &Daemon) -> io::Result<Value> {

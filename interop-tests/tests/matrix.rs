@@ -301,11 +301,10 @@ over_both_cores! {
     lispers_site_and_non_lisp(Isthmus, LispersNet, Isthmus) = non_lisp;
     lispers_proxy(Isthmus, Isthmus, LispersNet) = non_lisp;
     vpp_site(Isthmus, [Vpp, Isthmus]) = sites;
+    vpp_sites(Isthmus, [Vpp, Vpp]) = sites;
+    vpp_and_oor(Isthmus, [Vpp, Oor]) = sites;
+    vpp_and_lispers(Isthmus, [Vpp, LispersNet]) = sites;
+    vpp_site_and_non_lisp(Isthmus, Vpp, Isthmus) = non_lisp;
+    vpp_proxy(Isthmus, Isthmus, Vpp) = non_lisp;
     isthmus_moves_away_from_vpp(Isthmus, [Isthmus, Vpp]) = ignored_solicitation;
-}
-
-/// In an IPv4 core VPP sends nothing to its PETR.
-#[test]
-fn vpp_site_and_non_lisp_over_ipv6() {
-    non_lisp(Family::V6, Isthmus, Vpp, Isthmus);
 }

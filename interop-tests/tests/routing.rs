@@ -132,9 +132,13 @@ fn pi_11_one_of_two_gateways_dies_and_the_other_takes_over() {
     if !Program::Frr.installed() || !Program::Bird.installed() {
         return;
     }
-    for neighbour in [Program::Frr, Program::Bird] {
+    // What BIRD announces has a better origin than what FRR does: where it takes part, the gateway in use is beside it.
+    for (beside, neighbour) in [
+        ([Program::Frr, Program::Bird], Program::Frr),
+        ([Program::Frr, Program::Frr], Program::Bird),
+    ] {
         let Some(network) = or_skip(Network::build(2)) else { return };
-        let mut stage = Stage::set(network, &[Program::Frr, Program::Bird], neighbour);
+        let mut stage = Stage::set(network, &beside, neighbour);
         for _ in 0..2 {
             stage.kill_the_gateway_in_use();
         }

@@ -186,7 +186,7 @@ impl Plan {
     /// Why somebody who plays here cannot carry `inner` through this core, if that is known.
     pub fn limitation(&self, inner: Family) -> Option<&'static str> {
         let roles = self.roles();
-        roles.into_iter().find_map(|(role, program)| program.limitation(role, self.core, inner))
+        roles.into_iter().find_map(|(role, program)| program.limitation(self, role, inner))
     }
 
     /// Whether it is an EID.

@@ -77,8 +77,8 @@ impl Peer for LispersNet {
          lisp-core.pyo, with a python (2.7) in PATH that has its modules"
     }
 
-    fn limitation(&self, role: Role, core: Family, inner: Family) -> Option<&'static str> {
-        let lost = role != Role::Mapping && core == Family::V6 && inner == Family::V4;
+    fn limitation(&self, plan: &Plan, role: Role, inner: Family) -> Option<&'static str> {
+        let lost = role != Role::Mapping && plan.core == Family::V6 && inner == Family::V4;
         lost.then_some(
             "lispers.net sends IPv4 in IPv6 to port 62736, which is 4341 with its octets swapped",
         )

@@ -46,8 +46,8 @@ trait Peer: Sync {
     /// How to get it, for whoever does not have it.
     fn how_to_provide(&self) -> &'static str;
 
-    /// What it is known not to do: carry `inner` through a core of `core`.
-    fn limitation(&self, _role: Role, _core: Family, _inner: Family) -> Option<&'static str> {
+    /// What it is known not to do in a role of such a network: carry `inner` through its core.
+    fn limitation(&self, _plan: &Plan, _role: Role, _inner: Family) -> Option<&'static str> {
         None
     }
 
@@ -106,14 +106,9 @@ impl Program {
         found
     }
 
-    /// What it is known not to do in a role: carry `inner` through a core of `core`.
-    pub(crate) fn limitation(
-        self,
-        role: Role,
-        core: Family,
-        inner: Family,
-    ) -> Option<&'static str> {
-        self.peer()?.limitation(role, core, inner)
+    /// What it is known not to do in a role of such a network: carry `inner` through its core.
+    pub(crate) fn limitation(self, plan: &Plan, role: Role, inner: Family) -> Option<&'static str> {
+        self.peer()?.limitation(plan, role, inner)
     }
 
     /// Whether it answers RLOC-probes in such a core.

@@ -1,4 +1,4 @@
-//! VPP with its LISP plugin: tunnel router.
+//! VPP with its LISP plugin: tunnel router, PITR and PETR.
 
 use std::fmt::Write;
 use std::fs;
@@ -12,7 +12,7 @@ use super::process::{Isolation, Process};
 use super::{Peer, executable};
 use crate::daemon::SECRET;
 use crate::matrix::network::{CORE_LINK, LAN_LINK};
-use crate::matrix::plan::{Family, Plan, RLOC_RANGES, Role};
+use crate::matrix::plan::{EID_AGGREGATES, Family, Plan, RLOC_RANGES, Role};
 
 /// The socket of its command line: there once it has done what [`commands`] say.
 const CLI: &str = "cli.sock";
@@ -49,6 +49,11 @@ impl Peer for Vpp {
     /// VPP 26.06 leaves the MAC of its Map-Registers zero, or dies of computing it with its OpenSSL engine.
     fn signs(&self) -> bool {
         false
+    }
+
+    fn limitation(&self, plan: &Plan, role: Role, _inner: Family) -> Option<&'static str> {
+        let lost = role != Role::Proxy && plan.proxy.is_some() && plan.core == Family::V4;
+        lost.then_some("VPP keeps the IPv4 address of its PETR as 0.0.0.0 (`show one petr`)")
     }
 
     fn answers_probes(&self, _core: Family) -> bool {
@@ -114,19 +119,41 @@ fn commands(plan: &Plan, role: Role) -> String {
     let _ = write!(
         text,
         "lisp enable\nlisp locator-set add site iface {core} p 1 w 100\n\
-         lisp map-resolver add {ms}\nlisp map-server add {ms}\n"
+         lisp map-resolver add {ms}\nlisp map-request itr-rlocs add site\n"
     );
+    text.push_str(&if role == Role::Proxy { proxy() } else { site(plan, role) });
+    text
+}
+
+fn site(plan: &Plan, role: Role) -> String {
+    let mut text = format!("lisp map-server add {}\n", plan.rloc(Role::Mapping));
     for family in Family::BOTH {
+        // Writing to a String cannot fail.
         let _ = writeln!(
             text,
             "lisp eid-table add eid {} locator-set site key-id sha256 secret-key {SECRET}",
             plan.network(role, family)
         );
     }
-    text.push_str("lisp map-request itr-rlocs add site\n");
     if plan.proxy.is_some() {
         let _ = writeln!(text, "lisp use-petr {}", plan.rloc(Role::Proxy));
     }
     text.push_str("lisp map-register enable\n");
+    text
+}
+
+/// Its PITR excludes its tunnel router, and asks for what a static mapping says. Without its PETR it does not listen for Map-Replies.
+fn proxy() -> String {
+    let mut text = String::from(
+        "one petr mode enable\none xtr mode disable\none pitr mode enable\nlisp pitr ls site\n",
+    );
+    for aggregate in EID_AGGREGATES {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "lisp remote-mapping add vni 0 eid {aggregate} action send-map-request\n\
+             lisp adjacency add vni 0 reid {aggregate} leid {aggregate}\n"
+        );
+    }
     text
 }
