@@ -168,7 +168,10 @@ mod tests {
             registered: 2,
             offers: vec![offer(Offer::Ipv4, 1), offer(Offer::Both, 1)],
             by_site: sites
-                .map(|n| SiteOfferView { site: format!("{n:03}"), offers: vec![offer(Offer::Both, 1)] })
+                .map(|n| SiteOfferView {
+                    site: format!("{n:03}"),
+                    offers: vec![offer(Offer::Both, 1)],
+                })
                 .collect(),
             sites_left_out: 0,
         };

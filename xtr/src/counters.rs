@@ -500,7 +500,9 @@ mod tests {
     fn op_01_packets_are_counted_by_inner_and_outer_family() {
         let counters = WorkerCounters::default();
         let mut datagram = [0; 28];
-        for (version, outer_is_ipv6, packets) in [(4, false, 1), (4, true, 2), (6, false, 3), (6, true, 4)] {
+        for (version, outer_is_ipv6, packets) in
+            [(4, false, 1), (4, true, 2), (6, false, 3), (6, true, 4)]
+        {
             datagram[8] = version << 4;
             let families = Families::of_datagram(&datagram, outer_is_ipv6);
             counters.core_in(families, Traffic { packets, octets: 10 * packets });

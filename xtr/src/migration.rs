@@ -128,10 +128,15 @@ impl MigrationView {
         });
         let key = |offer: &OfferView| (offer.inner, offer.locators);
         merge(&mut self.offers, part.offers, key, |sum, more| sum.mappings += more.mappings);
-        merge(&mut self.rlocs, part.rlocs, |rloc| rloc.rloc, |sum, more| {
-            sum.packets += more.packets;
-            sum.octets += more.octets;
-        });
+        merge(
+            &mut self.rlocs,
+            part.rlocs,
+            |rloc| rloc.rloc,
+            |sum, more| {
+                sum.packets += more.packets;
+                sum.octets += more.octets;
+            },
+        );
         self.rlocs.sort_by_key(|rloc| (Reverse(rloc.octets), rloc.rloc));
         self.rlocs.truncate(MOST_SITES);
         self.sites.extend(part.sites);
@@ -174,7 +179,8 @@ mod tests {
             packets,
             octets: 10 * packets,
         };
-        let rloc = |octets| RlocTrafficView { rloc: "198.51.100.11".parse().unwrap(), packets: 1, octets };
+        let rloc =
+            |octets| RlocTrafficView { rloc: "198.51.100.11".parse().unwrap(), packets: 1, octets };
         let part = |packets, sites: std::ops::Range<u64>| MigrationView {
             entries: 1,
             sent: vec![class(packets)],

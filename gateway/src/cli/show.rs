@@ -10,9 +10,9 @@ use mapping::admin::Query;
 
 use super::again::Again;
 use super::{Failure, print, print_json, render};
-use crate::migration;
 use crate::admin::client::{self, AskError};
 use crate::admin::{SOCKET_DIRECTORY, socket_of};
+use crate::migration;
 
 /// What `show` is asked.
 #[derive(Debug, Args)]

@@ -45,7 +45,11 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> Service {
 fn web(table: &Table<'_>, environment: &Environment) -> Option<WebConfig> {
     let accept_from = table.get("accept-from").map(|node| node.list_of(prefix));
     let hosts = table.get("hosts").map(|node| node.list_of(host_name)).unwrap_or_default();
-    let node = table.require("listen", "\"127.0.0.1:8043\"")?;
+    // An empty section is one whose lines wait to be wanted.
+    let node = match accept_from.is_none() && hosts.is_empty() {
+        true => table.get("listen")?,
+        false => table.require("listen", "\"127.0.0.1:8043\"")?,
+    };
     let listen = address(&node, "\"127.0.0.1:8043\" or \"[::1]:8043\"")?;
     if !listen.ip().is_loopback() {
         if accept_from.is_none() {
@@ -72,7 +76,10 @@ fn prefix(node: &Node<'_>) -> Option<IpNet> {
     let host = || text.parse::<IpAddr>().ok().map(IpNet::from);
     let prefix = text.parse::<IpNet>().ok().or_else(host);
     if prefix.is_none() {
-        node.error(&format!("{text:?} is no prefix"), "write \"192.0.2.0/24\" or \"2001:db8::/32\"");
+        node.error(
+            &format!("{text:?} is no prefix"),
+            "write \"192.0.2.0/24\" or \"2001:db8::/32\"",
+        );
     }
     prefix.map(|prefix| prefix.trunc())
 }

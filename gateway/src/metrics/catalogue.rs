@@ -59,9 +59,11 @@ const ENCAPSULATED: &str =
     "Packets from the native side that got a LISP header, by an ITR or a PITR.";
 const DECAPSULATED: &str = "Packets from the core that lost theirs, by an ETR or a PETR.";
 const REENCAPSULATED: &str = "Packets that came in encapsulated and left so, by an RTR.";
-const RECEIVED: &str = "LISP packets from the core, by the family of the packets inside and of the tunnel.";
+const RECEIVED: &str =
+    "LISP packets from the core, by the family of the packets inside and of the tunnel.";
 const RECEIVED_OCTETS: &str = "Octets of the packets inside LISP packets from the core, by the family of the packets inside and of the tunnel.";
-const SENT: &str = "Packets encapsulated or re-encapsulated, by their family and that of the tunnel.";
+const SENT: &str =
+    "Packets encapsulated or re-encapsulated, by their family and that of the tunnel.";
 const V4_IN_V4: (&str, &str) = ("families", "ipv4-in-ipv4");
 const V4_IN_V6: (&str, &str) = ("families", "ipv4-in-ipv6");
 const V6_IN_V4: (&str, &str) = ("families", "ipv6-in-ipv4");

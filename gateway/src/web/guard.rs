@@ -107,12 +107,19 @@ mod tests {
 
     #[test]
     fn op_01_names_that_point_here_from_elsewhere_are_not_answered() {
-        for host in
-            ["localhost", "localhost:8043", "127.0.0.1:9000", "[::1]:8043", "[::1]", "PXTR1.example.net:80"]
-        {
+        for host in [
+            "localhost",
+            "localhost:8043",
+            "127.0.0.1:9000",
+            "[::1]:8043",
+            "[::1]",
+            "PXTR1.example.net:80",
+        ] {
             assert_eq!(ask("/", &[("host", host)]), Ok(()), "{host}");
         }
-        for host in ["evil.example", "evil.example:8043", "198.51.100.1:8043", "localhost.evil.example", ""] {
+        for host in
+            ["evil.example", "evil.example:8043", "198.51.100.1:8043", "localhost.evil.example", ""]
+        {
             let refused = Err(StatusCode::MISDIRECTED_REQUEST);
             assert_eq!(ask("/", &[("host", host)]), refused, "{host}");
         }
@@ -124,11 +131,14 @@ mod tests {
         let host = ("host", "localhost:8043");
         let from = |origin| ask("/api/live", &[host, ("origin", origin)]);
         assert_eq!(from("http://localhost:8043"), Ok(()));
-        for origin in ["null", "http://evil.example", "http://localhost:8044", "https://localhost:8043"] {
+        for origin in
+            ["null", "http://evil.example", "http://localhost:8044", "https://localhost:8043"]
+        {
             assert_eq!(from(origin), Err(StatusCode::FORBIDDEN), "{origin}");
         }
         let fetched = |path, site, mode, dest| {
-            let said = [("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", dest)];
+            let said =
+                [("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", dest)];
             ask(path, &[&[host], &said[..]].concat())
         };
         let refused = Err(StatusCode::FORBIDDEN);

@@ -16,6 +16,8 @@ use crate::migration::Report;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Between two parts of a long list, so that the daemon has its time for itself.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks at the interfaces.
+const LINKS_INTERVAL: Duration = Duration::from_secs(5);
 /// RLOCs shown one by one; of the others, their number.
 const MOST_RLOCS: usize = 200;
 /// Events shown.
@@ -47,7 +49,8 @@ impl Live {
     /// A viewer came.
     pub(super) fn subscribe(&self) -> watch::Receiver<Look> {
         let mut receiver = self.latest.subscribe();
-        let is_recent = |look: &Look| look.as_ref().is_some_and(|(at, _)| at.elapsed() < 2 * INTERVAL);
+        let is_recent =
+            |look: &Look| look.as_ref().is_some_and(|(at, _)| at.elapsed() < 2 * INTERVAL);
         if is_recent(&receiver.borrow_and_update()) {
             receiver.mark_changed();
         }
@@ -75,11 +78,11 @@ impl Live {
     }
 
     async fn look(&self, questions: &mpsc::Sender<Request>) {
-        let mut events = Events::default();
+        let (mut events, mut links) = (Events::default(), Links::default());
         loop {
             self.viewers().await;
             let begun = Instant::now();
-            if let Ok(view) = self.view(questions, &mut events).await {
+            if let Ok(view) = self.view(questions, &mut events, &mut links).await {
                 self.latest.send_replace(Some((Instant::now(), message(&view))));
             }
             tokio::time::sleep(INTERVAL.saturating_sub(begun.elapsed())).await;
@@ -90,15 +93,16 @@ impl Live {
         &self,
         questions: &mpsc::Sender<Request>,
         events: &mut Events,
+        links: &mut Links,
     ) -> Result<Value, String> {
         let status = ask(Query::Status, questions).await?;
         let role = status["role"].as_str().unwrap_or_default().to_owned();
         events.renew(questions).await?;
         let (rlocs, migration) = {
             let survey = self.survey.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let aged = survey.migration.as_ref().map(|(report, at)| {
-                json!({"report": report, "age_seconds": at.elapsed().as_secs_f64()})
-            });
+            let aged = survey.migration.as_ref().map(
+                |(report, at)| json!({"report": report, "age_seconds": at.elapsed().as_secs_f64()}),
+            );
             (survey.rlocs.clone(), aged)
         };
         let mut view = json!({
@@ -110,6 +114,9 @@ impl Live {
             "rlocs": rlocs,
             "migration": migration,
         });
+        if role != "mapping" {
+            view["interfaces"] = links.renew(questions).await;
+        }
         match role.as_str() {
             "mapping" => {
                 let metrics = ask(Query::Metrics, questions).await?;
@@ -188,6 +195,23 @@ async fn walk_rlocs(questions: &mpsc::Sender<Request>) -> Result<Value, String> 
     }
     let total: u64 = counted.values().sum();
     Ok(json!({"shown": shown, "by_state": counted, "total": total}))
+}
+
+/// Interfaces, which the kernel is asked for less often.
+#[derive(Default)]
+struct Links {
+    kept: Value,
+    asked: Option<Instant>,
+}
+
+impl Links {
+    async fn renew(&mut self, questions: &mpsc::Sender<Request>) -> Value {
+        if self.asked.is_none_or(|asked| asked.elapsed() >= LINKS_INTERVAL) {
+            self.asked = Some(Instant::now());
+            self.kept = ask(Query::Interfaces, questions).await.unwrap_or_default();
+        }
+        self.kept.clone()
+    }
 }
 
 /// The newest events.

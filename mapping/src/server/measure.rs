@@ -66,12 +66,8 @@ impl MapServer {
             })
             .collect();
         by_site.sort_by(|one, other| one.site.cmp(&other.site));
-        let view = RegistryMigrationView {
-            registered,
-            offers: views(offers),
-            by_site,
-            sites_left_out: 0,
-        };
+        let view =
+            RegistryMigrationView { registered, offers: views(offers), by_site, sites_left_out: 0 };
         (view, next)
     }
 

@@ -163,7 +163,8 @@ impl ControlPlane {
         let mut views = Vec::new();
         for (&address, locator) in self.locators.range((from, Bound::Unbounded)) {
             let petr = self.petrs.iter().find(|petr| petr.address == address).copied();
-            let mut view = self.locator_view(now, &petr.unwrap_or_else(|| any(address)), locator.petr);
+            let mut view =
+                self.locator_view(now, &petr.unwrap_or_else(|| any(address)), locator.petr);
             view.mappings = locator.users.len() as u64;
             views.push(view);
             if views.len() >= most {
