@@ -75,24 +75,31 @@ fn reply(octets: &[u8], from: SocketAddr, etr: IpAddr) -> Option<(MapReply, Sock
         _ => return None,
     };
     let EidField::Prefix(asked) = request.records.first()?.eid else { return None };
-    let IpNet::V6(prefix) = asked.prefix() else { return None };
-    let prefix = Ipv6Net::new(prefix.addr(), 64).ok()?;
+    let locator = LocatorRecord {
+        priority: 1,
+        weight: 100,
+        multicast_priority: 255,
+        multicast_weight: 0,
+        local: request.probe,
+        probed: request.probe,
+        reachable: true,
+        address: Address::from(etr),
+    };
+    // What is no EID has a negative mapping: a gateway asks for its Map-Resolver, to see whether it answers.
+    let (eid, locators) = match asked.prefix() {
+        IpNet::V6(prefix) => {
+            let prefix = Ipv6Net::new(prefix.addr(), 64).ok()?;
+            (EidPrefix::new(InstanceId::DEFAULT, prefix.into()), vec![locator])
+        }
+        IpNet::V4(_) => (asked, Vec::new()),
+    };
     let record = EidRecord {
         ttl_minutes: 1440,
-        action: Action::NoAction,
+        action: Action::NativelyForward,
         authoritative: true,
         map_version: 0,
-        eid: EidField::Prefix(EidPrefix::new(InstanceId::DEFAULT, prefix.into())),
-        locators: vec![LocatorRecord {
-            priority: 1,
-            weight: 100,
-            multicast_priority: 255,
-            multicast_weight: 0,
-            local: request.probe,
-            probed: request.probe,
-            reachable: true,
-            address: Address::from(etr),
-        }],
+        eid: EidField::Prefix(eid),
+        locators,
     };
     let reply = MapReply { probe: request.probe, ..MapReply::new(request.nonce, vec![record]) };
     Some((reply, to))

@@ -737,9 +737,12 @@
     let selected = null;
     let trouble = null;
     let renewed = 0;
+    let otherwise = 0;
     let ready = false;
     const pool = [];
     const spec = () => (isRouter() ? columns.router : columns.mapping);
+
+    const there = () => (isRouter() ? view.counters.map_cache_entries : view.counters.registrations + (view.counters.names_registered ?? 0)) ?? 0;
 
     function flatten() { rows = blocks.flatMap(block => block.entries); }
     async function ask(after) {
@@ -788,7 +791,37 @@
         }
       } catch (error) { if (mine === turn) trouble = error.message; }
       loading = false;
-      if (next !== null && (rows.length < EAGER || nearEnd())) more();
+      if (next !== null) { if (rows.length < EAGER || nearEnd()) more(); return; }
+      // Entries came or went where nobody looks: after a while, all of them are asked for.
+      const isOther = wanted ? blocks.length > 1 : there() !== rows.length;
+      otherwise = isOther ? otherwise + 1 : 0;
+      if (otherwise > (wanted ? 4 : 1)) { otherwise = 0; await refresh(); }
+    }
+    // All entries anew, behind what is shown meanwhile.
+    async function refresh() {
+      const mine = turn;
+      const fresh = [];
+      let after = "";
+      let length = 0;
+      loading = true;
+      try {
+        while (after !== null && length < EAGER && mine === turn) {
+          const answer = await ask(after);
+          fresh.push({ after, next: answer.next, entries: answer.entries });
+          length += answer.entries.length;
+          after = answer.next;
+          await new Promise(resume => setTimeout(resume, 30));
+        }
+        if (mine === turn) {
+          blocks = fresh;
+          next = after;
+          flatten();
+          show();
+          renewDetails();
+        }
+      } catch (error) { if (mine === turn) trouble = error.message; }
+      loading = false;
+      if (mine !== turn) more();
     }
     function begin(text) {
       turn += 1;
@@ -808,8 +841,7 @@
         begin(wanted);
       }
       if (Date.now() - renewed > 2500) { renewed = Date.now(); renew(); }
-      const there = isRouter() ? view.counters.map_cache_entries ?? 0 : view.counters.registrations ?? 0;
-      const found = wanted ? `${whole(rows.length)} found of ${whole(there)}` : rows.length < there ? `${whole(rows.length)} of ${whole(there)} loaded` : whole(rows.length);
+      const found = wanted ? `${whole(rows.length)} found of ${whole(there())}` : rows.length < there() ? `${whole(rows.length)} of ${whole(there())} loaded` : whole(rows.length);
       const open = next !== null && rows.length >= EAGER ? ", scroll for more" : next !== null && loading ? " …" : "";
       say($("list-sum"), trouble ? `cannot be looked up: ${trouble}` : `${found}${open}`);
     }
