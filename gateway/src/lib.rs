@@ -12,6 +12,7 @@
 //!        |  admin::Request |
 //!        +-----------------+----------    admin    Unix socket: one line of JSON in, one out
 //!                          +----------    metrics  HTTP: counters and histograms for Prometheus
+//!                          +----------    web      HTTP: the live page, for browsers of this host
 //! ```
 //!
 //! The three roles of a gateway are admission rules over prefixes and nothing else: [`pitr`] decides what native
@@ -32,7 +33,9 @@ pub mod cli;
 pub mod config;
 pub mod lab;
 pub mod metrics;
+pub mod migration;
 pub mod petr;
 pub mod pitr;
 pub mod proxy;
 pub mod rtr;
+pub mod web;

@@ -5,6 +5,7 @@
 //! the lab sends (`dissection`), do FRR and BIRD take the EID aggregates over (`routing`), do other implementations work with this one
 //! (`matrix`), do our routers answer what real peers sent (`peers`, `replay`, `replay_lispers`, `replay_vpp`).
 
+pub mod browser;
 pub mod captures;
 pub mod corpus;
 pub mod daemon;
@@ -14,6 +15,7 @@ pub mod etcd;
 pub mod load;
 pub mod matrix;
 pub mod mutate;
+pub mod oracle;
 pub mod peers;
 pub mod replay;
 pub mod routing;

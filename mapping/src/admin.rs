@@ -55,6 +55,20 @@ pub enum Query {
     },
     /// What arrived for own EID-prefixes, and what was sent where, each by RLOC (xtr, gateway).
     Traffic,
+    /// How far the migration is: what was sent and received by inner and outer family, directly or through a proxy, and by site (xtr,
+    /// gateway). The answer is a list of partial sums.
+    Migration,
+    /// Remote RLOCs with their state, without what was sent to them (xtr, gateway): never a long walk, however many entries there are.
+    RemoteRlocs,
+    /// Map-cache entries of a part of the EID space (xtr, gateway).
+    FindMappings {
+        /// Those in it, and before them those that cover it; `None` = all.
+        within: Option<EidPrefix>,
+        /// Only those whose mapping names this RLOC.
+        rloc: Option<IpAddr>,
+        /// At most so many at once; no more than [`PART`].
+        most: usize,
+    },
     /// Interfaces with what they are used for, and their counters (xtr, gateway).
     Interfaces,
     /// The configuration that runs, without secrets.

@@ -112,6 +112,7 @@ pub mod ddt;
 pub mod discard;
 pub mod eid;
 pub mod limits;
+pub mod migration;
 pub mod named;
 pub mod recorder;
 mod resolver;

@@ -1,7 +1,7 @@
 //! Counters that one worker writes and anyone reads.
 use crate::drops::DropReason;
 use std::collections::BTreeMap;
-use std::ops::AddAssign;
+use std::ops::{Add, AddAssign};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Packets and octets (inner) sent to one locator for one EID-prefix.
@@ -76,6 +76,36 @@ impl Arrivals {
     }
 }
 
+/// Which family is inside which: the index of a counter by families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Families(usize);
+
+impl Families {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+    /// Their names, in the order of their index.
+    pub const NAMES: [&'static str; Self::COUNT] =
+        ["ipv4_in_ipv4", "ipv4_in_ipv6", "ipv6_in_ipv4", "ipv6_in_ipv6"];
+
+    /// An IPv6 packet, or an IPv4 one, in an IPv6 packet, or an IPv4 one.
+    #[inline]
+    pub const fn of(inner_is_ipv6: bool, outer_is_ipv6: bool) -> Self {
+        Self(((inner_is_ipv6 as usize) << 1) | outer_is_ipv6 as usize)
+    }
+
+    /// Of what a LISP datagram holds; what is no IPv6 packet counts as IPv4.
+    #[inline]
+    pub fn of_datagram(datagram: &[u8], outer_is_ipv6: bool) -> Self {
+        let first = datagram.get(crate::packet::lisp::HEADER_LEN);
+        Self::of(first.is_some_and(|octet| octet >> 4 == 6), outer_is_ipv6)
+    }
+
+    /// From 0 to [`Self::COUNT`] - 1.
+    pub const fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// The counters of one worker: that worker alone writes, without locked instructions; alone on its cache lines.
 ///
 /// Every packet that comes in leaves, is dropped for one reason, or is held:
@@ -85,11 +115,14 @@ impl Arrivals {
 pub struct WorkerCounters {
     native_in: TrafficCounters,
     native_out: TrafficCounters,
-    core_in: TrafficCounters,
+    /// By families.
+    core_in: [TrafficCounters; Families::COUNT],
     core_out: TrafficCounters,
-    encapsulated: AtomicU64,
+    /// By families.
+    encapsulated: [AtomicU64; Families::COUNT],
     decapsulated: AtomicU64,
-    reencapsulated: AtomicU64,
+    /// By families.
+    reencapsulated: [AtomicU64; Families::COUNT],
     held: AtomicU64,
     core_bursts: AtomicU64,
     native_writes: AtomicU64,
@@ -124,8 +157,9 @@ impl WorkerCounters {
     }
 
     /// LISP packets that came in.
-    pub fn core_in(&self, traffic: Traffic) {
-        self.core_in.add(traffic);
+    #[inline]
+    pub fn core_in(&self, families: Families, traffic: Traffic) {
+        self.core_in[families.0].add(traffic);
     }
 
     /// LISP packets handed to the kernel.
@@ -149,8 +183,9 @@ impl WorkerCounters {
     }
 
     /// Packets that got a LISP header on their way from the native side.
-    pub fn encapsulated(&self, packets: u64) {
-        add(&self.encapsulated, packets);
+    #[inline]
+    pub fn encapsulated(&self, families: Families, packets: u64) {
+        add(&self.encapsulated[families.0], packets);
     }
 
     /// Packets that lost theirs and go to the native side.
@@ -159,8 +194,9 @@ impl WorkerCounters {
     }
 
     /// Packets that came in encapsulated and leave so (RTR).
-    pub fn reencapsulated(&self, packets: u64) {
-        add(&self.reencapsulated, packets);
+    #[inline]
+    pub fn reencapsulated(&self, families: Families, packets: u64) {
+        add(&self.reencapsulated[families.0], packets);
     }
 
     /// The packets held for a mapping right now.
@@ -215,14 +251,19 @@ impl WorkerCounters {
     /// The values now; each is exact, together they may be some packets apart while the worker runs.
     pub fn snapshot(&self) -> CounterSnapshot {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let received = self.core_in.each_ref().map(TrafficCounters::snapshot);
+        let encapsulated = self.encapsulated.each_ref().map(load);
+        let reencapsulated = self.reencapsulated.each_ref().map(load);
         CounterSnapshot {
             native_in: self.native_in.snapshot(),
             native_out: self.native_out.snapshot(),
-            core_in: self.core_in.snapshot(),
+            core_in: received.iter().fold(Traffic::default(), |sum, one| sum + *one),
             core_out: self.core_out.snapshot(),
-            encapsulated: load(&self.encapsulated),
+            encapsulated: encapsulated.iter().sum(),
             decapsulated: load(&self.decapsulated),
-            reencapsulated: load(&self.reencapsulated),
+            reencapsulated: reencapsulated.iter().sum(),
+            received,
+            sent: std::array::from_fn(|at| encapsulated[at] + reencapsulated[at]),
             held: load(&self.held),
             core_bursts: load(&self.core_bursts),
             native_writes: load(&self.native_writes),
@@ -254,6 +295,15 @@ impl Traffic {
     }
 }
 
+impl Add for Traffic {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self += other;
+        self
+    }
+}
+
 impl AddAssign for Traffic {
     fn add_assign(&mut self, other: Self) {
         self.packets += other.packets;
@@ -278,6 +328,10 @@ pub struct CounterSnapshot {
     pub decapsulated: u64,
     /// Packets re-encapsulated (RTR).
     pub reencapsulated: u64,
+    /// `core_in` by [`Families`].
+    pub received: [Traffic; Families::COUNT],
+    /// `encapsulated` and `reencapsulated` together, by [`Families`].
+    pub sent: [u64; Families::COUNT],
     /// Packets held for a mapping right now.
     pub held: u64,
     /// Sends that took `core_out`: packets per send tell how well bursts form.
@@ -367,6 +421,11 @@ impl CounterSnapshot {
             names.insert(format!("{name}_packets"), traffic.packets);
             names.insert(format!("{name}_octets"), traffic.octets);
         }
+        for (at, families) in Families::NAMES.iter().enumerate() {
+            names.insert(format!("received_{families}_packets"), self.received[at].packets);
+            names.insert(format!("received_{families}_octets"), self.received[at].octets);
+            names.insert(format!("sent_{families}_packets"), self.sent[at]);
+        }
         for &reason in DropReason::ALL {
             names.insert(format!("drop_{}", reason.name()), self.dropped(reason));
         }
@@ -383,6 +442,10 @@ impl AddAssign<&Self> for CounterSnapshot {
         self.encapsulated += other.encapsulated;
         self.decapsulated += other.decapsulated;
         self.reencapsulated += other.reencapsulated;
+        for at in 0..Families::COUNT {
+            self.received[at] += other.received[at];
+            self.sent[at] += other.sent[at];
+        }
         self.held += other.held;
         self.core_bursts += other.core_bursts;
         self.native_writes += other.native_writes;
@@ -431,6 +494,30 @@ mod tests {
         let snapshot = counters.snapshot();
         assert_eq!(snapshot.dropped(DropReason::WorkerFailed), 7);
         assert!(snapshot.is_conserved());
+    }
+
+    #[test]
+    fn op_01_packets_are_counted_by_inner_and_outer_family() {
+        let counters = WorkerCounters::default();
+        let mut datagram = [0; 28];
+        for (version, outer_is_ipv6, packets) in
+            [(4, false, 1), (4, true, 2), (6, false, 3), (6, true, 4)]
+        {
+            datagram[8] = version << 4;
+            let families = Families::of_datagram(&datagram, outer_is_ipv6);
+            counters.core_in(families, Traffic { packets, octets: 10 * packets });
+            counters.encapsulated(families, 10 * packets);
+            counters.reencapsulated(families, 100 * packets);
+        }
+        // Too short to hold a packet.
+        counters.core_in(Families::of_datagram(&[0; 8], true), Traffic::packet(0));
+        let names = counters.snapshot().by_name();
+        let of = |name: &str| Families::NAMES.map(|f| names[&name.replace('*', f)]);
+        assert_eq!(of("received_*_packets"), [1, 3, 3, 4]);
+        assert_eq!(of("received_*_octets"), [10, 20, 30, 40]);
+        assert_eq!(of("sent_*_packets"), [110, 220, 330, 440]);
+        assert_eq!((names["core_in_packets"], names["core_in_octets"]), (11, 100));
+        assert_eq!((names["encapsulated"], names["reencapsulated"]), (100, 1_000));
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub mod fib;
 pub mod forward;
 pub mod host;
 pub mod marks;
+pub mod migration;
 pub mod packet;
 pub mod policy;
 pub mod punt;

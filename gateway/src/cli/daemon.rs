@@ -17,8 +17,8 @@ use super::lifecycle::{Lifecycle, Role, Signals, Version};
 use super::logging::Levels;
 use super::{Failure, logging};
 use crate::admin::{self, server};
-use crate::config::{self, Host, RoleConfig};
-use crate::metrics;
+use crate::config::{self, Host, RoleConfig, Service};
+use crate::{metrics, web};
 use ::xtr::config::RouterConfig;
 use ::xtr::daemon::Reload;
 use ::xtr::policy::Policy;
@@ -60,8 +60,8 @@ pub(crate) struct Prepared {
     pub(crate) config: RoleConfig,
     version: Version,
     levels: Levels,
-    /// Where metrics are served, if anywhere.
-    metrics: Option<SocketAddr>,
+    /// What it has beside its work.
+    service: Service,
 }
 
 /// Reads the configuration of `role`, and starts logs.
@@ -89,8 +89,7 @@ pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<Prepared,
         )));
     }
     let version = Version::new(&path, text, &loaded);
-    let metrics = loaded.service.metrics;
-    Ok(Prepared { config: loaded.config, version, levels, metrics })
+    Ok(Prepared { config: loaded.config, version, levels, service: loaded.service })
 }
 
 fn config_path(args: &DaemonArgs, role: &str) -> PathBuf {
@@ -126,16 +125,22 @@ where
     M: Send + 'static,
     F: Future<Output = Result<(), Failure>>,
 {
-    let Prepared { config, version, levels, metrics } = prepared;
+    let Prepared { config, version, levels, service } = prepared;
     let name = role.name;
     let socket = args.socket.clone().unwrap_or_else(|| admin::socket_of(name));
     let server = server::Server::bind(&socket).map_err(|error| socket_failure(&socket, error))?;
     let (sender, asked) = mpsc::channel(WAITING_QUESTIONS);
     let watchdog = sender.clone();
-    if let Some(address) = metrics {
+    if let Some(address) = service.metrics {
         let metrics = metrics::server::Server::bind(address).await;
-        let metrics = metrics.map_err(|error| metrics_failure(address, &error))?;
+        let metrics = metrics.map_err(|error| http_failure("metrics", address, &error))?;
         tokio::spawn(metrics.serve(sender.clone()));
+    }
+    if let Some(config) = service.web {
+        let address = config.listen;
+        let page = web::server::Server::bind(config).await;
+        let page = page.map_err(|error| http_failure("web page", address, &error))?;
+        tokio::spawn(page.serve(sender.clone()));
     }
     let serving = tokio::spawn(server.serve(sender));
     let no_signals = |error| Failure::Failed(format!("signals: {error}"));
@@ -205,8 +210,8 @@ fn socket_failure(socket: &Path, error: io::Error) -> Failure {
     }
 }
 
-fn metrics_failure(address: SocketAddr, error: &io::Error) -> Failure {
-    let text = format!("metrics at {address}: {error}");
+fn http_failure(what: &str, address: SocketAddr, error: &io::Error) -> Failure {
+    let text = format!("{what} at {address}: {error}");
     match error.kind() {
         io::ErrorKind::AddrNotAvailable => Failure::Misfit(text),
         _ => Failure::Failed(text),

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 mod ddt;
 mod host;
+mod migration;
 mod mobility;
 mod nat;
 mod traffic;
@@ -45,6 +46,9 @@ pub(crate) fn view(query: &Query, view: Value) -> Result<String, serde_json::Err
         Query::Status => status(&serde_json::from_value(view)?),
         Query::Explain(_) => super::explain::text(&serde_json::from_value(view)?),
         Query::Traffic => traffic::traffic(&serde_json::from_value(view)?),
+        Query::Migration => migration::text(&serde_json::from_value(view)?),
+        Query::FindMappings { .. } => map_cache(&serde_json::from_value::<Vec<_>>(view)?),
+        Query::RemoteRlocs => locators(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Interfaces => host::interfaces(&serde_json::from_value::<Vec<_>>(view)?),
         Query::Config => host::config(&view),
         Query::Tap(_)

@@ -12,6 +12,7 @@ use super::again::Again;
 use super::{Failure, print, print_json, render};
 use crate::admin::client::{self, AskError};
 use crate::admin::{SOCKET_DIRECTORY, socket_of};
+use crate::migration;
 
 /// What `show` is asked.
 #[derive(Debug, Args)]
@@ -81,6 +82,8 @@ enum What {
     Delegations,
     /// What arrived for own EID-prefixes and what was sent where, each by RLOC (xtr, gateway)
     Traffic,
+    /// How far the migration is: what travels over IPv4 and over IPv6, directly or through a proxy, by site
+    Migration,
     /// Interfaces with what they serve for and what the kernel counted there (xtr, gateway)
     Interfaces,
     /// The configuration that runs, without comments; secrets are not in it
@@ -106,6 +109,7 @@ impl What {
             Self::Referrals => Query::Referrals,
             Self::Delegations => Query::Delegations,
             Self::Traffic => Query::Traffic,
+            Self::Migration => Query::Migration,
             Self::Interfaces => Query::Interfaces,
             Self::Config => Query::Config,
             Self::Counters => Query::Counters,
@@ -145,11 +149,18 @@ pub(crate) fn run(args: &ShowArgs) -> Result<(), Failure> {
     args.again.repeat(|| {
         let socket = args.daemon.socket()?;
         let view = client::ask(&socket, &query).map_err(|error| ask_failure(error, &socket))?;
+        let not_understood =
+            |error| Failure::Failed(format!("the answer is not understood: {error}"));
+        let view = match query {
+            Query::Migration => migration::Report::of(view)
+                .and_then(serde_json::to_value)
+                .map_err(not_understood)?,
+            _ => view,
+        };
         if args.json {
             return print_json(&view);
         }
-        let text = render::view(&query, view)
-            .map_err(|error| Failure::Failed(format!("the answer is not understood: {error}")))?;
+        let text = render::view(&query, view).map_err(not_understood)?;
         print(&text)
     })
 }

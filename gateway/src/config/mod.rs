@@ -11,7 +11,7 @@
 //! changes  what a reload may change               text     a configuration as it is shown
 //! router   what gateway and xtr share      gateway, xtr, mapping    one file per role
 //! cluster  [cluster] of a mapping file     ddt      [ddt] of one
-//! service  [log] and [metrics], which every role has
+//! service  [log], [metrics] and [web], which every role has
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -97,7 +97,7 @@ impl RoleConfig {
 pub struct Loaded {
     /// The role and its configuration.
     pub config: RoleConfig,
-    /// Logs and metrics.
+    /// Logs, metrics and web page.
     pub service: Service,
     /// What is doubtful, in the order of the file.
     pub warnings: Vec<Finding>,

@@ -59,6 +59,15 @@ const ENCAPSULATED: &str =
     "Packets from the native side that got a LISP header, by an ITR or a PITR.";
 const DECAPSULATED: &str = "Packets from the core that lost theirs, by an ETR or a PETR.";
 const REENCAPSULATED: &str = "Packets that came in encapsulated and left so, by an RTR.";
+const RECEIVED: &str =
+    "LISP packets from the core, by the family of the packets inside and of the tunnel.";
+const RECEIVED_OCTETS: &str = "Octets of the packets inside LISP packets from the core, by the family of the packets inside and of the tunnel.";
+const SENT: &str =
+    "Packets encapsulated or re-encapsulated, by their family and that of the tunnel.";
+const V4_IN_V4: (&str, &str) = ("families", "ipv4-in-ipv4");
+const V4_IN_V6: (&str, &str) = ("families", "ipv4-in-ipv6");
+const V6_IN_V4: (&str, &str) = ("families", "ipv6-in-ipv4");
+const V6_IN_V6: (&str, &str) = ("families", "ipv6-in-ipv6");
 const IN: (&str, &str) = ("direction", "in");
 const OUT: (&str, &str) = ("direction", "out");
 
@@ -78,6 +87,18 @@ pub const DATA: &[Meaning] = &[
     labelled("petr_decap", "decapsulated_packets", ("role", "petr"), DECAPSULATED),
     labelled("rtr_reencap", "reencapsulated_packets", ("role", "rtr"), REENCAPSULATED),
     labelled("reencapsulated", "reencapsulated_packets", ("role", "xtr"), REENCAPSULATED),
+    labelled("received_ipv4_in_ipv4_packets", "received_packets", V4_IN_V4, RECEIVED),
+    labelled("received_ipv4_in_ipv6_packets", "received_packets", V4_IN_V6, RECEIVED),
+    labelled("received_ipv6_in_ipv4_packets", "received_packets", V6_IN_V4, RECEIVED),
+    labelled("received_ipv6_in_ipv6_packets", "received_packets", V6_IN_V6, RECEIVED),
+    labelled("received_ipv4_in_ipv4_octets", "received_bytes", V4_IN_V4, RECEIVED_OCTETS),
+    labelled("received_ipv4_in_ipv6_octets", "received_bytes", V4_IN_V6, RECEIVED_OCTETS),
+    labelled("received_ipv6_in_ipv4_octets", "received_bytes", V6_IN_V4, RECEIVED_OCTETS),
+    labelled("received_ipv6_in_ipv6_octets", "received_bytes", V6_IN_V6, RECEIVED_OCTETS),
+    labelled("sent_ipv4_in_ipv4_packets", "sent_packets", V4_IN_V4, SENT),
+    labelled("sent_ipv4_in_ipv6_packets", "sent_packets", V4_IN_V6, SENT),
+    labelled("sent_ipv6_in_ipv4_packets", "sent_packets", V6_IN_V4, SENT),
+    labelled("sent_ipv6_in_ipv6_packets", "sent_packets", V6_IN_V6, SENT),
     called(gauge("held", "Packets held for a mapping right now."), "held_packets"),
     counter(
         "core_bursts",

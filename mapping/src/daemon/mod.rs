@@ -44,6 +44,8 @@ use sockets::Sockets;
 
 /// Bursts between two looks at what else there is to do: under load the sockets are always readable.
 const BURSTS_PER_LOOK: u32 = 4;
+/// EID-prefixes in a part of the migration report: each costs little.
+const MIGRATION_PART: usize = 4_000;
 
 /// Serves `config` until `shutdown`; calls `ready` once every socket is bound and the state is restored.
 ///
@@ -283,6 +285,11 @@ impl Daemon {
                 (views, next) = self.server.registrations_part(now, request.after, PART);
                 json(&views)
             }
+            Query::Migration => {
+                let part;
+                (part, next) = self.server.migration_part(request.after, MIGRATION_PART);
+                json(&[part])
+            }
             Query::Refusals => json(&self.server.refusals_view(now)),
             Query::Referrals => json(&self.server.referrals_view(now)),
             Query::Delegations => json(&self.server.delegations_view()),
@@ -296,7 +303,11 @@ impl Daemon {
             Query::Nat => Err(
                 "a Map-Server has no NAT to pass: ask a tunnel router, with `--role gateway` or `--role xtr`".to_owned(),
             ),
-            Query::MapCache | Query::ClearMapCache { .. } | Query::Locators => Err(
+            Query::MapCache
+            | Query::FindMappings { .. }
+            | Query::ClearMapCache { .. }
+            | Query::RemoteRlocs
+            | Query::Locators => Err(
                 "a Map-Server has no map-cache: ask a tunnel router, with `--role gateway` or `--role xtr`".to_owned(),
             ),
             Query::Config | Query::Reload | Query::Apply { .. } | Query::Confirm | Query::Undo => {

@@ -210,6 +210,7 @@ impl ControlPlane {
         let before = std::mem::replace(&mut self.petrs, petrs);
         let after: Vec<IpAddr> = self.petrs.iter().map(|petr| petr.address).collect();
         for &address in &after {
+            self.cache.note_petr(address);
             self.track(now, address, |locator| locator.petr = true);
         }
         for petr in before {

@@ -1,5 +1,6 @@
 //! The map-cache: EID-prefix to mapping, bounded, with expiry (RFC 9301 §5.4, §5.5; RFC 9300 §6).
 use super::locator::{Candidate, Via};
+use super::migration::Gone;
 use super::own::OwnRlocs;
 use super::status_bits;
 use crate::counters::TrafficCounters;
@@ -132,12 +133,14 @@ impl Entry {
     }
 
     /// Forgets the counters of locators that are gone, but not what they counted.
-    fn retire(&mut self, keep: impl Fn(IpAddr) -> bool) {
+    fn retire(&mut self, prefix: &EidPrefix, gone: &mut Gone, keep: impl Fn(IpAddr) -> bool) {
         let retired = &mut self.retired;
+        let locators = self.mapping.locators();
         self.traffic.retain(|&address, counters| {
             let kept = keep(address);
             if !kept {
                 let (packets, octets) = load(counters);
+                gone.count(prefix, locators, address, (packets, octets));
                 *retired = (retired.0 + packets, retired.1 + octets);
             }
             kept
@@ -166,11 +169,28 @@ pub(super) struct MapCache {
     timers: BTreeSet<(Instant, EidPrefix)>,
     len: usize,
     limit: usize,
+    gone: Gone,
 }
 
 impl MapCache {
     pub(super) fn new(limit: usize) -> Self {
-        Self { entries: EidTable::default(), timers: BTreeSet::new(), len: 0, limit: limit.max(1) }
+        Self {
+            entries: EidTable::default(),
+            timers: BTreeSet::new(),
+            len: 0,
+            limit: limit.max(1),
+            gone: Gone::default(),
+        }
+    }
+
+    /// What entries had sent that are no more.
+    pub(super) const fn gone(&self) -> &Gone {
+        &self.gone
+    }
+
+    /// From now on this is an RLOC of a PETR.
+    pub(super) fn note_petr(&mut self, rloc: IpAddr) {
+        self.gone.note_petr(rloc);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -242,7 +262,7 @@ impl MapCache {
         if let Some(entry) = self.entries.get_mut(&prefix) {
             self.timers.remove(&(entry.timer, prefix));
             entry.used_mark = entry.last_used();
-            entry.retire(|address| {
+            entry.retire(&prefix, &mut self.gone, |address| {
                 still_known(address) || mapping.locators().iter().any(|l| l.address == address)
             });
             let ordinals = |mapping: &Mapping| -> Vec<_> {
@@ -294,7 +314,8 @@ impl MapCache {
     }
 
     pub(super) fn remove(&mut self, prefix: &EidPrefix) -> Option<Entry> {
-        let entry = self.entries.remove(prefix)?;
+        let mut entry = self.entries.remove(prefix)?;
+        entry.retire(prefix, &mut self.gone, |_| false);
         self.timers.remove(&(entry.timer, *prefix));
         self.len -= 1;
         Some(entry)

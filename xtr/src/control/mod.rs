@@ -28,6 +28,7 @@
 //! | `limit` | token buckets |
 //! | `show`, `traffic`, `nat_view` | views for the operator |
 //! | `measure` | what monitoring and `isthmus top` ask for |
+//! | `migration` | which traffic takes which way; lists in parts for the web page |
 //!
 //! Drive it like every state machine of the suite: feed [`ControlPlane::handle_input`] and [`ControlPlane::handle_punt`], call
 //! [`ControlPlane::handle_timeout`] at [`ControlPlane::poll_timeout`], and after each of them drain the three queues
@@ -49,6 +50,7 @@ mod locator;
 mod loss;
 mod map_cache;
 mod measure;
+mod migration;
 mod mobility;
 mod moves;
 mod nat;

@@ -213,7 +213,12 @@ impl ControlPlane {
         }
     }
 
-    fn locator_view(&self, now: Instant, candidate: &Candidate, petr: bool) -> LocatorView {
+    pub(super) fn locator_view(
+        &self,
+        now: Instant,
+        candidate: &Candidate,
+        petr: bool,
+    ) -> LocatorView {
         let address = candidate.address;
         let known = self.locators.get(&address);
         let state = self.locator_state(candidate, known);

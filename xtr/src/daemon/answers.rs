@@ -10,6 +10,9 @@ use mapping::view::{CountersView, StatusView};
 use serde_json::Value;
 use std::time::Instant;
 
+/// Map-cache entries in a part of the migration report: each costs little.
+const MIGRATION_PART: usize = 4_000;
+
 impl Daemon {
     /// Answers one question.
     pub(super) fn answer(&mut self, request: Request) {
@@ -67,6 +70,23 @@ impl Daemon {
             }
             Query::Traffic => {
                 serde_json::to_value(self.control.traffic_view(&self.engine.arrivals()))
+            }
+            Query::Migration => {
+                let received = self.engine.counters().received;
+                let (part, goes_on) = self.control.migration_part(after, MIGRATION_PART, &received);
+                *next = goes_on;
+                serde_json::to_value([part])
+            }
+            Query::RemoteRlocs => {
+                let (views, goes_on) = self.control.remote_rlocs_part(now, after, PART);
+                *next = goes_on;
+                serde_json::to_value(views)
+            }
+            Query::FindMappings { within, rloc, most } => {
+                let (asked, most) = ((*within, *rloc), (*most).clamp(1, PART));
+                let (views, goes_on) = self.control.find_mappings(now, asked, after, most);
+                *next = goes_on;
+                serde_json::to_value(views)
             }
             Query::Metrics => serde_json::to_value(self.metrics(now)),
             Query::History { counters } => {

@@ -1,6 +1,6 @@
 //! From a verdict to packets behind LISP headers: locator, MTU, segments, fragments.
 use super::{Forwarder, Outer, Output, Step, Work};
-use crate::counters::{Traffic, WorkerCounters};
+use crate::counters::{Families, Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{Adjacency, LocatorSet, Ports, select};
 use crate::packet::{
@@ -87,7 +87,9 @@ impl<P: Policy> Forwarder<P> {
         }
         let sent = emit.sent;
         if O::IS_LIVE {
-            self.count_sent(set, adjacency, work.from_core, sent);
+            let families =
+                Families::of(work.inner.source.is_ipv6(), adjacency.destination.is_ipv6());
+            self.count_sent(set, adjacency, work.from_core, families, sent);
         }
     }
 
@@ -145,14 +147,21 @@ impl<P: Policy> Forwarder<P> {
         }
     }
 
-    fn count_sent(&self, set: &LocatorSet, adjacency: &Adjacency, from_core: bool, sent: Traffic) {
+    fn count_sent(
+        &self,
+        set: &LocatorSet,
+        adjacency: &Adjacency,
+        from_core: bool,
+        families: Families,
+        sent: Traffic,
+    ) {
         if sent.packets == 0 {
             return;
         }
         if from_core {
-            self.counters.reencapsulated(sent.packets);
+            self.counters.reencapsulated(families, sent.packets);
         } else {
-            self.counters.encapsulated(sent.packets);
+            self.counters.encapsulated(families, sent.packets);
         }
         adjacency.traffic.add_shared(sent.packets, sent.octets);
         // Workers share the lines: write them once a second, not per packet.

@@ -13,7 +13,7 @@
 //! announces itself), the path MTUs (arc-swap), its counters and those of a locator (atomics). A punt goes into a bounded lock-free queue
 //! that is never waited for; only waking a control plane that sleeps takes the short lock of its waker, and a hit punts nothing.
 //! Memory is asked for only by what is rare and bounded: a packet that is held, an ICMP error. `tests/no_alloc` counts.
-use crate::counters::{Arrivals, Traffic, WorkerCounters};
+use crate::counters::{Arrivals, Families, Traffic, WorkerCounters};
 use crate::drops::DropReason;
 use crate::fib::{FibView, Verdict};
 use crate::packet::{
@@ -336,7 +336,8 @@ impl<P: Policy> Forwarder<P> {
         out: &mut impl Output,
     ) {
         let octets = datagram.len().saturating_sub(lisp::HEADER_LEN);
-        self.counters.core_in(Traffic::packet(octets));
+        let families = Families::of_datagram(datagram, outer_source.is_ipv6());
+        self.counters.core_in(families, Traffic::packet(octets));
         let carrier = Carrier { sender: outer_source, source: outer_source, fields: outer };
         if let Err(reason) = self.decapsulate(now, fib, carrier, datagram, 1, out) {
             self.discard(reason, 1, out);
@@ -345,7 +346,8 @@ impl<P: Policy> Forwarder<P> {
 
     /// A datagram that could not be received whole, or without its outer fields.
     pub fn drop_from_core(&mut self, now: Instant, reason: DropReason) {
-        self.counters.core_in(Traffic::packet(0));
+        // Nobody knows what it was.
+        self.counters.core_in(Families::of(false, false), Traffic::packet(0));
         self.counters.dropped(reason, 1);
         self.show_unreadable(now, Side::Core, reason);
     }
