@@ -31,6 +31,7 @@ mod manual;
 mod mapping;
 mod reload;
 mod render;
+mod service;
 mod show;
 mod tap;
 mod top;

@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_short, c_void};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::ptr::NonNull;
 
@@ -66,15 +66,57 @@ pub(super) fn open_tun_queue(name: &str) -> io::Result<(OwnedFd, String)> {
     let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
     request.value.flags = flags as c_short;
     request.ioctl(tun.as_fd(), libc::TUNSETIFF)?;
+    prepare_tun_queue(tun.as_fd())?;
+    Ok((tun.into(), request.name()))
+}
+
+/// Has the queue exchange super-packets behind our header.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn prepare_tun_queue(tun: BorrowedFd<'_>) -> io::Result<()> {
     let header_len: c_int = crate::packet::VirtioNetHeader::LEN as c_int;
     // SAFETY: TUNSETVNETHDRSZ reads an int through the pointer.
     check(unsafe {
         libc::ioctl(tun.as_raw_fd(), libc::TUNSETVNETHDRSZ, std::ptr::from_ref(&header_len))
     })?;
     // SAFETY: TUNSETOFFLOAD takes its flags by value.
-    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, TUN_OFFLOADS) })?;
-    Ok((tun.into(), request.name()))
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, TUN_OFFLOADS) })
 }
+
+/// The name of the device that the queue belongs to.
+///
+/// # Errors
+/// It is no TUN queue of ours, or its device is gone.
+pub(super) fn name_of_queue(queue: BorrowedFd<'_>) -> io::Result<String> {
+    let mut request = InterfaceRequest::new("")?;
+    request.ioctl(queue, libc::TUNGETIFF)?;
+    // SAFETY: TUNGETIFF has just written this member.
+    let flags = i32::from(unsafe { request.value.flags });
+    let wanted = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+    if flags & wanted == wanted {
+        Ok(request.name())
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
+/// A descriptor that the process was started with, from 3 on.
+///
+/// # Errors
+/// There is none of that number.
+pub(super) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number < FIRST_INHERITED {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: F_GETFD reads a flag of whatever has this number.
+    check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    // SAFETY: it is open, and the caller says that the environment of the process passed it to be taken: nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Below are standard input, output and error.
+const FIRST_INHERITED: RawFd = 3;
 
 /// Whether the queue still belongs to a device.
 pub(super) fn tun_is_attached(queue: BorrowedFd<'_>) -> bool {

@@ -10,12 +10,16 @@
 //! | `udp_errors` | datagrams that the kernel refused |
 //! | `lan` | hosts of dynamic-EID ranges on the site's links |
 //! | `names` | DNS names of peers, resolved and followed |
+//! | `checkpoint` | the map-cache over a restart |
+//! | `privileges` | the user and the capabilities of the process |
 //! | `nonces` | what makes nonces grow over a restart |
 pub mod changes;
+pub(crate) mod checkpoint;
 pub mod lan;
 pub(crate) mod map_versions;
 pub mod names;
 pub(crate) mod nonces;
+pub mod privileges;
 mod route_filter;
 pub mod routing;
 pub mod sockets;
