@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,7 +14,7 @@ use gateway::admin::client;
 use gateway::lab::namespace::Namespace;
 use mapping::admin::Query;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, User};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -88,6 +88,20 @@ impl Service {
     pub fn with_watchdog(mut self, period: Duration) -> Self {
         self.watchdog = Some(period);
         self
+    }
+
+    /// Has its files belong to `user`.
+    ///
+    /// # Errors
+    /// There is no such user, or the caller is not root.
+    pub fn give_to(&self, user: &str) -> io::Result<()> {
+        let user = User::from_name(user)?.ok_or(ErrorKind::NotFound)?;
+        let (uid, gid) = (Some(user.uid.as_raw()), Some(user.gid.as_raw()));
+        chown(self.directory.path(), uid, gid)?;
+        for file in fs::read_dir(self.directory.path())? {
+            chown(file?.path(), uid, gid)?;
+        }
+        Ok(())
     }
 
     /// Starts it in `namespace` and waits for its `READY=1`.

@@ -7,16 +7,18 @@
 
 use std::io;
 use std::net::UdpSocket;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use gateway::lab::namespace::Namespace;
-use interop_tests::daemon::Daemon;
+use interop_tests::daemon::{Daemon, program};
 use interop_tests::manager::Service;
 use interop_tests::site::{Hosts, or_skip, wait_for_registrations};
 use mapping::admin::Query;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 const MAPPING: &str = r#"
 [mapping]
@@ -53,8 +55,8 @@ accept-from = { rlocs = ["198.51.100.0/24"], eids = ["203.0.113.0/24"] }
 
 struct World {
     gateway: Service,
-    mapping: Daemon,
-    xtr: Daemon,
+    _mapping: Daemon,
+    _xtr: Daemon,
     native: Namespace,
     site: Namespace,
 }
@@ -68,7 +70,7 @@ impl World {
         wait_for_registrations(&mapping, 1)?;
         let mut gateway = Service::new("gateway", GATEWAY)?;
         gateway.start(&native)?;
-        Ok(Self { gateway, mapping, xtr, native, site })
+        Ok(Self { gateway, _mapping: mapping, _xtr: xtr, native, site })
     }
 }
 
@@ -192,6 +194,167 @@ fn restart(world: &mut World) -> io::Result<()> {
         gateway.start(native)
     })?;
     report("stop and start", &streams);
+    Ok(())
+}
+
+#[test]
+fn a_service_tells_its_manager_what_it_does() {
+    let Some(hosts) = or_skip(Hosts::build(&[], &[])) else { return };
+    let service = Service::new("gateway", GATEWAY).expect("files");
+    let mut service = service.with_watchdog(Duration::from_secs(3));
+    notify(&mut service, &hosts.native)
+        .unwrap_or_else(|error| panic!("{error}\n{}", service.log()));
+}
+
+fn notify(service: &mut Service, native: &Namespace) -> io::Result<()> {
+    service.start(native)?;
+    assert!(service.told().iter().any(|line| line == "STATUS=working"), "{:?}", service.told());
+    service.wait_for("WATCHDOG=1")?;
+    // A process that does not go on does not say that it lives.
+    service.signal(Signal::SIGSTOP)?;
+    let stopped = Instant::now();
+    let mut last = stopped;
+    while stopped.elapsed() < Duration::from_secs(4) {
+        if service.listen()?.iter().any(|line| line == "WATCHDOG=1") {
+            last = Instant::now();
+        }
+    }
+    assert!(last - stopped < Duration::from_secs(1), "it was stopped");
+    service.signal(Signal::SIGCONT)?;
+    service.wait_for("WATCHDOG=1")?;
+    service.configure(&GATEWAY.replace("203.0.113.0/24", "203.0.113.0/25"))?;
+    service.signal(Signal::SIGHUP)?;
+    service.wait_for("RELOADING=1")?;
+    assert!(service.told().iter().any(|line| line.starts_with("MONOTONIC_USEC=")));
+    service.wait_for("READY=1")?;
+    let told = service.told().len();
+    assert!(service.stop()?.success());
+    let last = service.told()[told..].to_vec();
+    assert!(last.iter().any(|line| line == "STOPPING=1"), "{last:?}");
+    assert!(last.iter().any(|line| line == "STATUS=draining"), "{last:?}");
+    Ok(())
+}
+
+/// A user that every host has, and that owns nothing.
+const NOBODY: &str = "nobody";
+const NET_ADMIN_AND_RAW: &str = "0000000000003000";
+
+#[test]
+fn a_daemon_started_as_root_keeps_two_capabilities_of_another_user() {
+    let Some(mut world) = or_skip(World::build()) else { return };
+    privileges(&mut world).unwrap_or_else(|error| panic!("{error}\n{}", world.gateway.log()));
+}
+
+fn privileges(world: &mut World) -> io::Result<()> {
+    world.gateway.stop()?;
+    let mut gateway = Service::new("gateway", GATEWAY)?.with_arguments(&["--user", NOBODY]);
+    gateway.give_to(NOBODY)?;
+    gateway.start(&world.native)?;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.id()))?;
+    let line = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default().trim().to_owned()
+    };
+    println!(
+        "{}",
+        status
+            .lines()
+            .filter(|l| l.starts_with("Cap") || l.contains("id:"))
+            .collect::<Vec<_>>()
+            .join("; ")
+    );
+    assert_eq!(line("CapEff:"), NET_ADMIN_AND_RAW);
+    assert_eq!(line("CapPrm:"), NET_ADMIN_AND_RAW);
+    assert_eq!((line("CapInh:"), line("CapAmb:")), ("0".repeat(16), "0".repeat(16)));
+    assert_eq!(line("NoNewPrivs:"), "1");
+    let nobody = nix::unistd::User::from_name(NOBODY)?.ok_or(io::ErrorKind::NotFound)?;
+    let all_of_them = |id: u32| vec![id.to_string(); 4].join("\t");
+    assert_eq!(line("Uid:"), all_of_them(nobody.uid.as_raw()));
+    assert_eq!(line("Gid:"), all_of_them(nobody.gid.as_raw()));
+    world.gateway = gateway;
+    let streams = under_traffic(world, |gateway, native| {
+        // What it may do suffices for a reload and for giving way, too.
+        gateway.configure(&format!("{GATEWAY}[log]\nlevel = \"debug\"\n"))?;
+        gateway.ask(&Query::Reload)?;
+        assert!(gateway.restart(native)?.success());
+        Ok(())
+    })?;
+    report("restart of another user's process", &streams);
+    assert!(streams.iter().all(|one| one.longest_gap < OUTAGE), "too long");
+    let log = world.gateway.log();
+    assert!(log.contains("the tunnel device of the process before is taken over"), "{log}");
+    assert!(!log.contains("Cannot set"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn the_doctor_finds_what_is_wrong_and_names_what_mends_it() {
+    let Some(hosts) = or_skip(Hosts::build(&[], &["198.51.100.2/24"])) else { return };
+    doctor(&hosts.native).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// What stands in the way of a gateway in `native`; the findings of one kind, and whether the exit status says that it cannot work.
+fn examine(native: &Namespace, service: &Service, check: &str) -> io::Result<(Vec<Value>, bool)> {
+    let mut command = Command::new(program()?);
+    command.args(["doctor", "--json", "--config"]).arg(service.path("daemon.toml"));
+    command.stdout(Stdio::piped());
+    let output = native.start(command)?.wait_with_output()?;
+    let reports: Value = serde_json::from_slice(&output.stdout)?;
+    let findings = reports[0]["findings"].as_array().into_iter().flatten();
+    let found = findings.filter(|finding| finding["check"] == check).cloned().collect();
+    Ok((found, !output.status.success()))
+}
+
+/// Runs a command of the doctor's.
+fn mend(native: &Namespace, finding: &Value) -> io::Result<()> {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(finding["mend"].as_str().unwrap_or_default()).stdout(Stdio::null());
+    match native.start(command)?.wait()?.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("{finding} does not work"))),
+    }
+}
+
+fn set(native: &Namespace, switch: &'static str, value: &'static str) -> io::Result<()> {
+    native.run(move || std::fs::write(format!("/proc/sys/net/{switch}"), value))?
+}
+
+fn doctor(native: &Namespace) -> io::Result<()> {
+    let service = Service::new("gateway", GATEWAY)?;
+    set(native, "ipv4/ip_forward", "1")?;
+    set(native, "ipv4/conf/all/rp_filter", "0")?;
+    let (_, stopped) = examine(native, &service, "ports")?;
+    assert!(!stopped, "{:?}", examine(native, &service, "ports"));
+    // Each is made true, found, mended as is said, and found no longer.
+    for (check, switch, bad, stops) in [
+        ("forwarding", "ipv4/ip_forward", "0", true),
+        ("rp-filter", "ipv4/conf/all/rp_filter", "1", false),
+    ] {
+        set(native, switch, bad)?;
+        let (found, stopped) = examine(native, &service, check)?;
+        assert_eq!((found.len(), stopped), (1, stops), "{check}: {found:?}");
+        println!("{}: {}; mend: {}", found[0]["severity"], found[0]["what"], found[0]["mend"]);
+        mend(native, &found[0])?;
+        assert!(examine(native, &service, check)?.0.is_empty(), "{check}");
+    }
+    let taker = native.run(|| UdpSocket::bind("198.51.100.1:4341"))??;
+    let (found, stopped) = examine(native, &service, "ports")?;
+    assert!(
+        stopped && found[0]["what"].as_str().is_some_and(|what| what.contains("is taken by ")),
+        "{found:?}"
+    );
+    println!("{}", found[0]["what"]);
+    drop(taker);
+    let mut down = Command::new("ip");
+    down.args(["link", "set", "core0", "mtu", "1300", "down"]);
+    assert!(native.start(down)?.wait()?.success());
+    let (found, stopped) = examine(native, &service, "routes")?;
+    assert!(stopped && found[0]["severity"] == "error", "{found:?}");
+    let (found, _) = examine(native, &service, "interfaces")?;
+    mend(native, &found[0])?;
+    let (found, stopped) = examine(native, &service, "mtu")?;
+    assert!(!stopped && found.len() == 1, "{found:?}");
+    println!("{}: {}", found[0]["what"], found[0]["means"]);
     Ok(())
 }
 

@@ -438,6 +438,11 @@ const fn role_name(role: Role) -> &'static str {
     }
 }
 
+/// The time of day, seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
+    unix_nanos() / 1_000_000_000
+}
+
 /// The time of day, nanoseconds since 1970.
 fn unix_nanos() -> u64 {
     let since_epoch = time_of_day().duration_since(UNIX_EPOCH).unwrap_or_default();

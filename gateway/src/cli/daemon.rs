@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::lifecycle::{Lifecycle, Role, Signals, Version};
 use super::logging::Levels;
-use super::{Failure, logging, service};
+use super::{Failure, doctor, logging, service};
 use crate::admin::{self, server};
 use crate::config::{self, Host, RoleConfig};
 use crate::metrics;
@@ -85,7 +85,7 @@ pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<Prepared,
         false => config::load_text(&path, &text, Some(host)),
     };
     let loaded = loaded.map_err(|refused| Failure::BadConfiguration(refused.errors))?;
-    give_up_bpf(&loaded.config)?;
+    keep_capabilities(&loaded.config)?;
     let levels = logging::start(&args.log, &loaded.service, role).map_err(not_understood)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -119,17 +119,20 @@ fn change_user(args: &DaemonArgs, role: &str) -> Result<(), Failure> {
     })
 }
 
-/// CAP_BPF is for `intake = "ring"` alone. Root is left as it is.
-fn give_up_bpf(config: &RoleConfig) -> Result<(), Failure> {
-    let router = match config {
-        RoleConfig::Gateway(config) => &config.router,
-        RoleConfig::Xtr(config) => config,
-        RoleConfig::Mapping(_) => return Ok(()),
+/// Takes the capabilities that this configuration needs, and gives up all others: CAP_BPF is for `intake = "ring"` alone. Root is left as it is.
+fn keep_capabilities(config: &RoleConfig) -> Result<(), Failure> {
+    let of_router = |router: &RouterConfig| match router.data.intake {
+        Intake::Ring(_) => privileges::OF_ROUTER,
+        Intake::Tun => privileges::WITHOUT_RING,
     };
-    if privileges::is_root() || matches!(router.data.intake, Intake::Ring(_)) {
+    let needs: Needs = match config {
+        RoleConfig::Gateway(config) => of_router(&config.router),
+        RoleConfig::Xtr(config) => of_router(config),
+        RoleConfig::Mapping(_) => privileges::OF_MAP_SERVER,
+    };
+    if privileges::is_root() {
         return Ok(());
     }
-    let needs: Needs = privileges::WITHOUT_RING;
     privileges::keep_only(needs).map_err(|error| Failure::Failed(format!("capabilities: {error}")))
 }
 
@@ -169,6 +172,7 @@ where
     let Prepared { config, version, levels, metrics } = prepared;
     let name = role.name;
     let predecessor = service::predecessor();
+    doctor::examine(&config).await;
     let socket = args.socket.clone().unwrap_or_else(|| admin::socket_of(name));
     let server = server::Server::bind(&socket).map_err(|error| socket_failure(&socket, error))?;
     let (sender, asked) = mpsc::channel(WAITING_QUESTIONS);

@@ -1,5 +1,5 @@
 //! The start: what is configured must exist on this host, then everything is opened in the order in which it can be undone.
-use super::answers::{profiles_of_peers, switch_notes};
+use super::answers::profiles_of_peers;
 use super::health::Announcement;
 use super::observe::{EcnWatch, ReportWatch};
 use super::record::Record;
@@ -128,7 +128,7 @@ impl Daemon {
             return Err(error.into());
         }
         let notes = sysctl::configure_tun(engine.tun_name());
-        for note in notes.iter().chain(&switch_notes(&config.host)) {
+        for note in &notes {
             tracing::warn!("{note}");
         }
         for server in &config.control.map_servers {

@@ -11,6 +11,7 @@
 //! | `packet_ring` | frames from native interfaces without the TUN |
 //! | `udp`, `tun` | sockets and device; `sys`: raw system calls |
 //! | `link_socket` | ARP and Neighbor Discovery for the control plane |
+//! | `inquire` | what the self-diagnosis asks the kernel |
 //! | `prefetch` | the processor's hint, for the forwarding table |
 //! | `arrivals` | what arrived by own EID-prefix and RLOC |
 //! | `steer` | which worker receives a packet; `affinity`: which core a worker runs on |
@@ -62,6 +63,7 @@ mod arrivals;
 mod buffers;
 mod datagram;
 mod exclusive;
+pub(crate) mod inquire;
 pub(crate) mod link_socket;
 mod outbound;
 mod outlet;

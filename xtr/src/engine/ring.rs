@@ -98,6 +98,16 @@ impl Ring {
         Ok(Self { uring })
     }
 
+    /// Makes one with what is needed, and lets it go.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub(super) fn try_out() -> io::Result<()> {
+        let tried: io::Result<IoUring> =
+            IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(1);
+        tried.map(drop)
+    }
+
     pub(super) const fn uring(&self) -> &IoUring {
         &self.uring
     }

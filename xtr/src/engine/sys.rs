@@ -27,17 +27,7 @@ const _: () = assert!(size_of::<InterfaceRequest>() == size_of::<libc::ifreq>())
 
 impl InterfaceRequest {
     fn new(name: &str) -> io::Result<Self> {
-        let mut request =
-            Self { name: [0; libc::IFNAMSIZ], value: InterfaceValue { _size: [0; 24] } };
-        // One octet stays 0: the name is a C string.
-        if name.len() >= libc::IFNAMSIZ || name.bytes().any(|octet| octet == 0) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("`{name}` is longer than an interface name may be"),
-            ));
-        }
-        request.name[..name.len()].copy_from_slice(name.as_bytes());
-        Ok(request)
+        Ok(Self { name: device_name(name)?, value: InterfaceValue { _size: [0; 24] } })
     }
 
     fn name(&self) -> String {
@@ -49,6 +39,23 @@ impl InterfaceRequest {
         // SAFETY: every request used in this file takes a pointer to a struct ifreq, and `self` is one (size proved above).
         check(unsafe { libc::ioctl(fd.as_raw_fd(), request, std::ptr::from_mut(self)) })
     }
+}
+
+/// An interface's name as the kernel takes it.
+///
+/// # Errors
+/// `InvalidInput` if it is none.
+pub(super) fn device_name(name: &str) -> io::Result<[u8; libc::IFNAMSIZ]> {
+    // One octet stays 0: the name is a C string.
+    if name.len() >= libc::IFNAMSIZ || name.bytes().any(|octet| octet == 0) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("`{name}` is longer than an interface name may be"),
+        ));
+    }
+    let mut octets = [0; libc::IFNAMSIZ];
+    octets[..name.len()].copy_from_slice(name.as_bytes());
+    Ok(octets)
 }
 
 /// Checksum, TSO4, TSO6, TSO with ECN, USO4, USO6: the super-packets the kernel may hand us.

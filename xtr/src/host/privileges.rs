@@ -9,9 +9,12 @@ use rustix::thread::{
     set_capabilities, set_no_new_privs,
 };
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Sockets' buffers, descriptors and io_uring's memory are bounded otherwise.
+/// Where the kernel makes tunnel devices.
+const TUN: &str = "/dev/net/tun";
+/// More than any data plane opens.
 const DESCRIPTORS: u64 = 65_536;
 
 /// What a tunnel router needs, to begin with.
@@ -55,6 +58,9 @@ pub fn become_user(user: &str, needs: Needs, directory: Option<&Path>) -> io::Re
     if let Some(directory) = directory {
         give(directory, &known).map_err(|e| named(&directory.display().to_string(), e))?;
     }
+    if needs != OF_MAP_SERVER {
+        open_to_all(Path::new(TUN));
+    }
     // As far as the host lets us; what is missing shows when it is needed.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let _ = setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS);
@@ -89,6 +95,16 @@ pub fn keep_only(needs: Needs) -> io::Result<()> {
 /// Whether the process runs as root.
 pub fn is_root() -> bool {
     Uid::effective().is_root()
+}
+
+/// As udev has it: whoever opens the device still needs CAP_NET_ADMIN. Where it cannot be changed, opening it says so.
+fn open_to_all(device: &Path) {
+    let Ok(metadata) = std::fs::metadata(device) else { return };
+    let mut permissions = metadata.permissions();
+    if permissions.mode() & 0o006 != 0o006 {
+        permissions.set_mode(0o666);
+        let _ = std::fs::set_permissions(device, permissions);
+    }
 }
 
 /// Makes the directory if it is not there. One of root's becomes the user's.
