@@ -64,6 +64,17 @@ fn requirements() -> Vec<Requirement> {
     .collect()
 }
 
+/// Why a requirement has no test, by its number.
+fn reasons() -> BTreeMap<&'static str, &'static str> {
+    let text = include_str!("../reasons.tsv");
+    let rows = text.lines().filter(|line| !line.starts_with('#'));
+    rows.flat_map(|row| {
+        let (ids, reason) = row.split_once('\t').unwrap_or_else(|| panic!("two columns: {row}"));
+        ids.split(' ').map(move |id| (id, reason))
+    })
+    .collect()
+}
+
 /// Tests by requirement, as `crate/path: name`.
 fn tests() -> BTreeMap<String, BTreeSet<(String, String)>> {
     let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
@@ -128,12 +139,14 @@ fn page(
     requirements: &[Requirement],
     tests: &BTreeMap<String, BTreeSet<(String, String)>>,
 ) -> String {
+    let reasons = reasons();
     let is_tested = |requirement: &&Requirement| tests.contains_key(&requirement.id);
     let done = requirements.iter().filter(is_tested).count();
     let mut page = format!(
         "# Conformance\n\n\
          Made by `ISTHMUS_WRITE_PAGES=1 cargo test -p interop-tests --test conformance` from the names of the tests and `requirements.tsv`. A test that begins \
-         with a requirement's number is there to show that it is met; \"not done\" says that no test claims to. Sources without a word before them are RFCs.\n\n\
+         with a requirement's number is there to show that it is met; \"not done\" says that no test claims to, and why (`reasons.tsv`). Sources without a \
+         word before them are RFCs.\n\n\
          {done} of {} requirements have a test.\n",
         requirements.len()
     );
@@ -148,7 +161,8 @@ fn page(
             of_topic.len()
         );
         for Requirement { id, level, source } in of_topic {
-            let said = tests.get(id).map_or_else(|| "not done".to_owned(), named);
+            let reason = reasons.get(id.as_str()).copied().unwrap_or("nobody has said why");
+            let said = tests.get(id).map_or_else(|| format!("not done: {reason}"), named);
             let _ = writeln!(page, "| {id} | {level} | {source} | {said} |");
         }
     }
@@ -195,6 +209,16 @@ fn is_right(row: &str, tests: &BTreeMap<String, BTreeSet<(String, String)>>) -> 
         let place = place.split(')').next().unwrap_or_default();
         tests.get(id).is_some_and(|tests| tests.contains(&(place.to_owned(), name.to_owned())))
     })
+}
+
+#[test]
+fn what_has_no_test_has_a_reason_and_nothing_else_has() {
+    let (tests, reasons) = (tests(), reasons());
+    let untested: BTreeSet<String> =
+        requirements().into_iter().map(|r| r.id).filter(|id| !tests.contains_key(id)).collect();
+    let explained: BTreeSet<String> = reasons.keys().map(|id| (*id).to_owned()).collect();
+    assert_eq!(untested, explained);
+    assert!(reasons.values().all(|reason| !reason.is_empty() && !reason.contains('|')));
 }
 
 #[test]

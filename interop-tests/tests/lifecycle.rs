@@ -155,7 +155,7 @@ fn from_environment(name: &str, usual: u32) -> u32 {
 }
 
 #[test]
-fn op_04_reloads_of_every_daemon_under_traffic_lose_no_packet() {
+fn op_03_reloads_of_every_daemon_under_traffic_lose_no_packet() {
     let Some(site) = or_skip(Site::build()) else { return };
     run(&site)
         .unwrap_or_else(|error| panic!("{error}\n{}\n{}", site.gateway.log(), site.xtr.log()));

@@ -71,7 +71,6 @@ fn secret() -> Secret {
 fn control_config(address: &str, eid: &str) -> ControlConfig {
     let endpoint = Endpoint::Address(ip(SERVER));
     ControlConfig {
-        role: Role::Xtr,
         rlocs: vec![OwnRloc::new("core", ip(address), 1, 1)],
         map_resolvers: vec![endpoint.clone()],
         map_servers: vec![xtr::config::MapServer {
@@ -82,23 +81,9 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
             covers: mapping::auth::Covered::Message,
             profile: Profile::Rfc9301,
         }],
-        use_petr: Vec::new(),
-        proxy_itrs: Vec::new(),
         eids: vec![LocalEid { prefix: prefix(eid), locator_set: Vec::new() }],
-        registration_interval: Duration::from_secs(60),
         probe: Some(ProbeConfig::default()),
-        path_mtu: Default::default(),
-        record_ttl_minutes: 1440,
-        peers: Vec::new(),
-        timeout_by_ttl: false,
-        proxy_reply: false,
-        map_cache_limit: 1000,
-        lisp_sec: None,
-        identity: None,
-        merge: false,
-        subscribe: None,
-        trusted_core: None,
-        nat: None,
+        ..ControlConfig::of(Role::Xtr)
     }
 }
 
@@ -536,6 +521,39 @@ fn pi_16_aggregates_are_withdrawn_while_they_cannot_be_served() {
         daemon.end().await;
         announced(0).await;
         mapping_system.abort();
+    });
+}
+
+#[test]
+fn pi_16_aggregates_that_the_kernel_refuses_at_a_reload_are_announced_later() {
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let mut config = proxy_config(&["core0"]);
+        config.host.withdraw_after = Some(Duration::from_secs(1));
+        let (daemon, reloads) = Running::start_reloadable(config.clone()).await;
+        let announced = async |count: usize| {
+            let start = Instant::now();
+            while owned(&handle).await != (count, 0) {
+                assert!(start.elapsed() < PATIENCE, "{:?}", owned(&handle).await);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        // Nobody answers at the Map-Resolver's address.
+        announced(2).await;
+        announced(0).await;
+        // They are to be there whatever answers, but no route leads to a device that is down.
+        set_link(&handle, "isthmus0", false).await;
+        config.host.withdraw_after = None;
+        assert_eq!(reload(&reloads, &config).await, Ok(()));
+        let status = daemon.ask(Query::Status).await;
+        assert!(status["notes"].to_string().contains("not announced"), "{status:#}");
+        assert_eq!(owned(&handle).await, (0, 0));
+        set_link(&handle, "isthmus0", true).await;
+        announced(2).await;
+        let status = daemon.ask(Query::Status).await;
+        assert!(!status["notes"].to_string().contains("not announced"), "{status:#}");
+        daemon.end().await;
+        announced(0).await;
     });
 }
 

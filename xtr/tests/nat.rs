@@ -65,27 +65,11 @@ fn rtr_key() -> RtrKey {
 
 fn control(role: Role, rloc: &str, nat: Nat) -> ControlConfig {
     ControlConfig {
-        role,
         rlocs: vec![OwnRloc::new("core4", ip(rloc), 3, 70)],
         map_resolvers: vec![Endpoint::Address(ip(SERVER))],
-        map_servers: Vec::new(),
-        use_petr: Vec::new(),
-        proxy_itrs: Vec::new(),
-        eids: Vec::new(),
-        registration_interval: seconds(60),
         probe: Some(Default::default()),
-        path_mtu: Default::default(),
-        record_ttl_minutes: 1440,
-        peers: Vec::new(),
-        timeout_by_ttl: false,
-        proxy_reply: false,
-        map_cache_limit: 1000,
-        lisp_sec: None,
-        identity: None,
-        merge: false,
-        subscribe: None,
-        trusted_core: None,
         nat: Some(nat),
+        ..ControlConfig::of(role)
     }
 }
 
@@ -648,6 +632,24 @@ fn nt_12_packets_for_a_registered_eid_go_to_the_translated_port() {
         let way = world.rtr().way(eid);
         assert_eq!(way, Some((binding, Ports::Translated(binding.port()))));
     }
+}
+
+#[test]
+fn nt_12_what_is_registered_at_an_rtr_is_not_cleared_with_the_map_cache() {
+    let mut world = World::new();
+    let way = world.rtr().way(SITE);
+    assert!(way.is_some());
+    let now = world.now;
+    for which in [None, Some(prefix(SITE)), Some(prefix("203.0.113.7/32"))] {
+        let rtr = world.rtr();
+        assert_eq!(rtr.control.clear_map_cache(now, which.as_ref()), 0, "{which:?}");
+        rtr.collect();
+        assert_eq!(rtr.way(SITE), way, "{which:?}");
+    }
+    // Nobody has to be asked, and the next keepalive goes on as ever.
+    world.run(KEEPALIVE * 2);
+    assert_eq!(world.rtr().way(SITE), way);
+    assert!(!world.rtr().events.contains(&Event::NatSiteGone(prefix(SITE))));
 }
 
 #[test]

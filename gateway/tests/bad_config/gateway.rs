@@ -2,7 +2,7 @@
 use super::*;
 
 #[test]
-fn addresses_that_cannot_be_locators() {
+fn cw_33_cw_34_addresses_that_cannot_be_locators() {
     let text = GATEWAY.replace(
         "[\"198.51.100.1\"]",
         "[\n  \"224.0.0.1\",\n  \"fe80::1\",\n  \"0.0.0.0\",\n  \"127.0.0.1\",\n  \"255.255.255.255\",\n  \"eth0\",\n]",

@@ -37,3 +37,12 @@ fn what_is_no_octet_is_refused_by_its_line() {
     let errors = parse(", mprio = 1").unwrap_err();
     assert!(errors[0].starts_with("xtr.toml:2: xtr.rlocs.core4.mprio: "), "{errors:?}");
 }
+
+#[test]
+fn cw_37_without_a_word_of_it_a_map_register_is_signed_by_algorithm_3() {
+    let Ok(RoleConfig::Xtr(config)) = parse("") else { panic!("accepted") };
+    assert!(!XTR.contains("algorithm"));
+    let algorithms: Vec<u8> =
+        config.control.map_servers.iter().map(|server| server.algorithm.id()).collect();
+    assert_eq!(algorithms, [3], "HMAC-SHA256-128+HKDF-SHA256 (RFC 9301 \u{a7}12.5)");
+}

@@ -170,3 +170,18 @@ fn a_subscribing_router_needs_a_name_and_a_key() {
         ],
     );
 }
+
+#[test]
+fn cw_26_an_instance_id_has_24_bits_so_that_no_two_share_them() {
+    let text =
+        |instance: u32| XTR.replacen("[[eid]]", &format!("[[eid]]\ninstance-id = {instance}"), 1);
+    // 0x0100_0007 and 7 would be the same in a data header.
+    let line = XTR.lines().take_while(|line| !line.contains("[[eid]]")).count() + 2;
+    refused_offline(
+        "xtr.toml",
+        &text(0x0100_0007),
+        &[&format!(
+            "xtr.toml:{line}: eid[0].instance-id: 16777223 is out of range; write 0 to 16777215"
+        )],
+    );
+}

@@ -216,6 +216,31 @@ async fn cw_05_only_a_right_checksum_is_accepted() {
     running.stop().await;
 }
 
+/// Over IPv4 too, where a socket may leave it out.
+#[tokio::test]
+async fn cw_04_what_is_sent_has_a_checksum() {
+    let (server, peer) = (loopback(9, 1), loopback(9, 2));
+    let Ok(raw) = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)) else {
+        return println!("SKIP: a raw socket needs privilege");
+    };
+    raw.set_read_timeout(Some(PATIENCE)).unwrap();
+    let sockets = Sockets::bind(&[server]).await.unwrap();
+    let receiver = UdpSocket::bind((peer, CONTROL_PORT)).await.unwrap();
+    for bound in &sockets.bound {
+        bound.socket.send_to(b"with", receiver.local_addr().unwrap()).await.unwrap();
+        let port = bound.local.port().to_be_bytes();
+        let mut packet = [0; 2_000];
+        let sum = loop {
+            let length = io::Read::read(&mut &raw, &mut packet).unwrap();
+            let (source, udp) = (packet[12..16].first_chunk::<4>(), &packet[20..length]);
+            if source.is_some_and(|&source| IpAddr::from(source) == server) && udp[..2] == port {
+                break [udp[6], udp[7]];
+            }
+        };
+        assert_ne!(sum, [0, 0], "none was computed");
+    }
+}
+
 /// A UDP datagram from and to port 4342 with an unsupported message, checksummed unless `checksum` says otherwise.
 fn udp(from: IpAddr, to: IpAddr, checksum: Option<u16>) -> Vec<u8> {
     let (IpAddr::V4(from), IpAddr::V4(to)) = (from, to) else { unreachable!("loopback is IPv4") };

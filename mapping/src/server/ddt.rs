@@ -87,7 +87,10 @@ impl MapServer {
                 break;
             }
             let record = match requested.eid.prefix() {
-                Some(asked) => self.referral(&asked),
+                Some(asked) => {
+                    self.review_around(now, &asked);
+                    self.referral(&asked)
+                }
                 None => not_authoritative(requested.eid.clone()),
             };
             if serve && record.action == ReferralAction::MsAck {

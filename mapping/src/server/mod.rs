@@ -17,6 +17,7 @@ mod registration;
 mod registry;
 mod replay;
 mod request;
+mod review;
 mod secure;
 mod site;
 mod subscription;
@@ -54,6 +55,7 @@ use notify::Notifier;
 use refusals::Refusals;
 use registry::Registry;
 use replay::ReplayGuard;
+use review::Review;
 use site::Sites;
 use subscription::Subscriptions;
 
@@ -73,6 +75,7 @@ pub struct MapServer {
     replay: ReplayGuard,
     notifier: Notifier,
     elsewhere: Elsewhere,
+    review: Option<Review>,
     subscriptions: Subscriptions,
     registration_timeout: Duration,
     admission: Admission,
@@ -114,6 +117,7 @@ impl MapServer {
             replay: ReplayGuard::new(scatter),
             notifier: Notifier::default(),
             elsewhere: Elsewhere::default(),
+            review: None,
             registration_timeout: config.registration_timeout,
             replies: ScatteredBuckets::new(replies, timers::TRACKED_SOURCES, scatter),
             recent_replies: Recent::new(
@@ -187,7 +191,8 @@ impl MapServer {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.handle_due(now);
-        self.handle_due_askers(now);
+        self.handle_due_elsewhere(now);
+        self.handle_due_review(now);
         self.handle_due_subscriptions(now);
         self.handle_tree_due(now);
     }
@@ -199,6 +204,7 @@ impl MapServer {
             self.next_name_expiry().filter(|_| !self.durability.cut_off),
             self.notifier.next_due(),
             self.elsewhere.next_due(),
+            self.review.as_ref().map(Review::since),
             self.subscriptions.next_due(),
             self.tree.poll_timeout(),
         ];

@@ -51,6 +51,14 @@ impl Names {
         self.table.iter()
     }
 
+    /// The names that `name` begins with, and itself.
+    pub(super) fn covering<'a>(
+        &'a self,
+        name: &NamePrefix,
+    ) -> impl Iterator<Item = (&'a NamePrefix, &'a Entry)> {
+        self.table.covering(name)
+    }
+
     pub(super) fn next_expiry(&self) -> Option<Second> {
         self.expiries.first().map(|(second, _)| *second)
     }
@@ -109,13 +117,10 @@ impl Names {
         Some(removed)
     }
 
-    /// Shows every entry to `revise`, which may change what its registrations remember of their sites, and nothing else.
-    pub(super) fn revise(&mut self, mut revise: impl FnMut(&NamePrefix, &mut Entry)) {
-        let names: Vec<NamePrefix> = self.table.iter().map(|(name, _)| name.clone()).collect();
-        for name in &names {
-            if let Some(entry) = self.table.get_mut(name) {
-                revise(name, entry);
-            }
+    /// Shows an entry to `revise`, which may change what its registrations remember of their sites, and nothing else.
+    pub(super) fn revise(&mut self, name: &NamePrefix, revise: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.table.get_mut(name) {
+            revise(entry);
         }
     }
 
@@ -161,6 +166,7 @@ impl MapServer {
         freshness: Freshness,
     ) -> Result<(), Discard> {
         self.sites.judge(sender.site, record)?;
+        self.review_names_of(name);
         let withdrawn = record.ttl_minutes == 0;
         if freshness == Freshness::Retransmission {
             let held = withdrawn || self.names.get(name).is_some();
@@ -219,6 +225,7 @@ impl MapServer {
         lookup: &Lookup,
         names: &[NamePrefix],
     ) {
+        names.iter().for_each(|name| self.review_names_of(name));
         if let Err(reason) = self.reply_names(now, lookup, names) {
             self.discard(from.ip(), reason);
         }

@@ -91,6 +91,9 @@ impl MapServer {
             }
             self.count(Count::JsonLengthsMended);
         }
+        for prefix in register.records.iter().filter_map(|record| record.eid.prefix()) {
+            self.review_covering(now, &prefix);
+        }
         let covered = register.identity.filter(|_| signing.covered == Covered::Message);
         let registrant = covered.map_or(Registrant::Source(from.ip()), Registrant::xtr);
         let sender = Sender { site, signing, registrant, from, local, behind };
@@ -454,6 +457,7 @@ impl MapServer {
         registrant: Registrant,
     ) {
         self.forget_registration(&prefix, registrant);
+        self.review_covering(now, &prefix);
         self.mapping_changed(now, prefix);
         let affected = match self.registry.get(&prefix) {
             Some(entry) => entry.registrations().to_vec(),

@@ -105,6 +105,11 @@ impl Registry {
         self.table.covering(prefix).filter(|(found, _)| found != prefix).last()
     }
 
+    /// The registered prefixes that are `prefix` or cover it, least specific first.
+    pub(super) fn covering(&self, prefix: &EidPrefix) -> impl Iterator<Item = (EidPrefix, &Entry)> {
+        self.table.covering(prefix)
+    }
+
     /// The registered more-specifics of `prefix`.
     pub(super) fn more_specifics(
         &self,
@@ -243,12 +248,11 @@ impl Registry {
         Some(removed)
     }
 
-    /// Shows every entry to `revise`, which may change what its registrations remember of their sites, and nothing else.
-    pub(super) fn revise(&mut self, mut revise: impl FnMut(EidPrefix, &mut Entry)) {
-        self.table.retain(|prefix, entry| {
-            revise(prefix, entry);
-            true
-        });
+    /// Shows an entry to `revise`, which may change what its registrations remember of their sites, and nothing else.
+    pub(super) fn revise(&mut self, prefix: &EidPrefix, revise: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.table.get_mut(prefix) {
+            revise(entry);
+        }
     }
 
     /// When to call [`Self::expire`]: a registration expires then, or is found to live on.

@@ -139,6 +139,7 @@ impl MapServer {
                 }
                 continue;
             };
+            self.review_around(now, &prefix);
             if self.resolve(now, from, lookup, requested, &prefix) {
                 continue;
             }
@@ -309,12 +310,16 @@ impl MapServer {
     ) -> Told {
         let voucher = Voucher::new(prefix, false);
         let mut records = vec![entry.record(prefix)];
-        let mut told = true;
+        let (mut alone, mut told) = (true, true);
         for (more, entry) in self.registry.more_specifics(&prefix).take(MAX_MORE_SPECIFICS) {
-            told &= self.is_proxied(entry);
-            records.push(entry.record(more));
+            let may_stay = self.may_stay(&more, entry);
+            alone = false;
+            told &= may_stay && self.is_proxied(entry);
+            if may_stay {
+                records.push(entry.record(more));
+            }
         }
-        if records.len() > 1 && !(told && self.fits(&records, &voucher, lookup)) {
+        if !(alone || told && self.fits(&records, &voucher, lookup)) {
             // Without a narrower one, more-specifics lie within what was asked for: as many as fit.
             if let Some(narrowed) = least_specific(asked, prefix.mask_len() + 1, &[&self.registry])
             {

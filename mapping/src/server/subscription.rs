@@ -40,6 +40,8 @@ use table::{Association, Subscription, Table};
 
 /// At most what a record takes without its locators.
 const RECORD_LEN: usize = 48;
+/// Records that go into one Map-Notify are fewer.
+const MAX_PARTS: usize = 80;
 
 /// What became of a record with the N-bit.
 #[derive(Debug)]
@@ -417,7 +419,11 @@ impl MapServer {
 
     /// What `asked` leads to; `None` when an ETR is to answer.
     fn subject(&self, asked: &EidPrefix, lookup: &Lookup) -> Option<Subject> {
-        let within = || self.registry.covered_by(asked).map(|(prefix, entry)| entry.record(prefix));
+        let within = || {
+            let parts = self.registry.covered_by(asked).take(MAX_PARTS);
+            let parts = parts.filter(|(prefix, entry)| self.may_stay(prefix, entry));
+            parts.map(|(prefix, entry)| entry.record(prefix))
+        };
         if self.registered(asked).is_none() && within().next().is_some() {
             // A prefix that holds registered ones, and is itself none.
             let limit = control_payload_limit(lookup.local) / 2;
@@ -431,6 +437,7 @@ impl MapServer {
                 }
                 records.push(record);
             }
+            more |= self.review.is_some();
             return Some(Subject { prefix: *asked, records, more, hole: false });
         }
         let Answer::Told(Told { mut records, .. }) = self.answer(asked, lookup) else {
@@ -527,8 +534,11 @@ impl MapServer {
         rlocs
     }
 
-    /// Sends what waits for its turn, as far as the pace allows.
+    /// Sends what waits for its turn, as far as the pace allows. While registrations are reviewed nothing is: some may go.
     fn publish(&mut self, now: Instant) {
+        if self.review.is_some() {
+            return;
+        }
         while let Some(publication) = self.subscriptions.publisher.next(now) {
             let Publication { xtr, subscribed, prefix, inherited } = publication;
             let Some(subscription) = self.subscriptions.table.get_mut(&subscribed, xtr) else {

@@ -233,6 +233,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn cw_04_what_a_control_socket_sends_over_ipv4_has_a_checksum() {
+        let sender = bind(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)).expect("bound");
+        let Ok(raw) = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)) else {
+            println!("SKIP: raw sockets need CAP_NET_RAW");
+            return;
+        };
+        raw.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+        let port = sender.local_addr().expect("address").port().to_be_bytes();
+        let to = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
+        sender.send_to(b"with", to.local_addr().expect("address")).await.expect("sent");
+        // It sees all of the loopback interface, from the IP header on.
+        let mut packet = [0; 2_000];
+        loop {
+            let length = std::io::Read::read(&mut &raw, &mut packet).expect("in time");
+            let udp = &packet[20..length];
+            if udp[..2] == port {
+                assert_ne!(udp[6..8], [0, 0], "none was computed");
+                return;
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn en_22_zero_checksums_are_for_the_data_port_alone_over_ipv6_too() {
         let here = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), 0);
         let (Ok(receiver), Ok(raw)) =

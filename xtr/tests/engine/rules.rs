@@ -56,7 +56,7 @@ fn address_at(packet: &[u8], at: usize, v4: bool) -> IpAddr {
 }
 
 #[test]
-fn en_10_en_12_en_18_en_20_every_bit_of_the_outer_header() {
+fn cw_01_en_10_en_12_en_18_en_20_every_bit_of_the_outer_header() {
     for (outer_v4, zero_udp_checksum) in
         [(true, false), (true, true), (false, false), (false, true)]
     {
@@ -93,6 +93,33 @@ fn en_10_en_12_en_18_en_20_every_bit_of_the_outer_header() {
                 assert_eq!(udp[8..16], [0; 8]);
             }
             assert!(labels.len() <= 1, "one flow label per flow: {labels:x?}");
+        }
+    }
+}
+
+#[test]
+fn cw_01_en_03_the_udp_length_is_that_of_the_inner_packet_and_sixteen() {
+    for addresses in Addresses::all() {
+        let Some(mut node) = Node::alone(addresses) else { return };
+        node.learn(1500);
+        let sniffer = sniffer(&node.namespace, addresses.own_rloc.is_ipv4());
+        let host = node.socket(addresses.local_eid, 5000);
+        for len in [0usize, 1, 501, 1372] {
+            host.send_to(&vec![7; len], SocketAddr::new(addresses.remote_eid, 7000)).expect("sent");
+            let packet = next_packet(&sniffer, is_lisp_data);
+            let udp = &packet[if addresses.own_rloc.is_ipv4() { 20 } else { 40 }..];
+            let inner = &udp[16..];
+            let told = |at: usize, of: &[u8]| usize::from(u16::from_be_bytes([of[at], of[at + 1]]));
+            let inner_len = match addresses.local_eid {
+                IpAddr::V4(_) => told(2, inner),
+                IpAddr::V6(_) => 40 + told(4, inner),
+            };
+            assert_eq!(told(2, udp), 4341);
+            assert_eq!(
+                (told(4, udp), inner.len()),
+                (8 + 8 + inner_len, inner_len),
+                "{addresses:?}"
+            );
         }
     }
 }

@@ -123,7 +123,7 @@ fn flood_until_gone(host: &mut Host, targets: Targets, time: Duration) {
 }
 
 #[test]
-fn frames_of_9000_octets_pass_both_ways() {
+fn cw_35_frames_of_9000_octets_pass_both_ways_in_every_combination_of_families() {
     let _turn = alone();
     for addresses in Addresses::all() {
         let Some(pair) = Node::pair(addresses, |config| config) else { return };

@@ -3,7 +3,9 @@ use crate::namespace::Namespace;
 use crate::node::{Node, udp_packet};
 use ipnet::{IpNet, Ipv6Net};
 use mapping::eid::{EidPrefix, InstanceId};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
+use nix::unistd::Pid;
 use std::fs;
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -142,6 +144,50 @@ impl Sender for Peer {
         sendmsg(fd, &iov, &control, MsgFlags::empty(), Some(&self.own)).expect("sent");
         TRAIN
     }
+}
+
+/// Hits and misses from one thread, each at its own pace, so that neither waits for the other's turn on the core; returns how many hits.
+pub(crate) fn flood_both(
+    senders: (&mut impl Sender, &mut impl Sender),
+    targets: (Targets, Targets),
+    rates: (f64, f64),
+    duration: Duration,
+) -> u64 {
+    let start = Instant::now();
+    let (mut hits, mut misses) = (0, 0);
+    loop {
+        let elapsed = start.elapsed();
+        if elapsed >= duration {
+            return hits;
+        }
+        let due = |rate: f64| (rate * elapsed.as_secs_f64()) as u64;
+        let (hits_due, misses_due) = (due(rates.0), due(rates.1));
+        if hits >= hits_due && misses >= misses_due {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        for _ in 0..32 {
+            if hits < hits_due {
+                hits += senders.0.send(targets.0, hits);
+            }
+            if misses < misses_due {
+                misses += senders.1.send(targets.1, misses);
+            }
+        }
+    }
+}
+
+/// The core that workers have to themselves while something is measured, and the one that everything is sent from; `None` if there is one.
+pub(crate) fn cores() -> Option<(usize, usize)> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("affinity");
+    let mut cores = (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false));
+    Some((cores.next()?, cores.next()?))
+}
+
+/// Keeps the calling thread on one core.
+pub(crate) fn pin(core: usize) {
+    let mut only = CpuSet::new();
+    only.set(core).expect("a core");
+    sched_setaffinity(Pid::from_raw(0), &only).expect("pinned");
 }
 
 /// Sends at `rate` packets a second (as fast as it can without) for `duration`; returns how many.

@@ -4,14 +4,16 @@
 //! overload -- --nocapture` measures; only a machine that does nothing else is judged by the exact figures.
 use load::ONE_SUBNET;
 use load::{
-    Host, Peer, Sender, Targets, UNKNOWN, device_drops, fairness, flood, learn, mapping, packets,
-    resident, worker_waited,
+    Host, Peer, Sender, Targets, UNKNOWN, cores, device_drops, fairness, flood, flood_both, learn,
+    mapping, packets, pin, resident, worker_waited,
 };
-use node::{Addresses, Node, TUN, non_zero};
+use namespace::Namespace;
+use node::{Addresses, Node, TUN, config, host_len, non_zero};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+use xtr::config::DataConfig;
 use xtr::counters::CounterSnapshot;
 use xtr::drops::DropReason;
 use xtr::fib::FibUpdate;
@@ -37,6 +39,26 @@ fn duration() -> (Duration, bool) {
     match seconds.and_then(|text| text.parse().ok()) {
         Some(seconds) => (Duration::from_secs(seconds), true),
         None => (Duration::from_secs(1), false),
+    }
+}
+
+/// A node whose worker has a core of its own while something is measured.
+fn node(onward: Onward) -> Option<Node> {
+    let addresses = addresses();
+    let Some((of_worker, _)) = cores().filter(|_| duration().1) else {
+        return Node::alone_with(addresses, onward);
+    };
+    let namespace = Namespace::new()?;
+    let rlocs = [addresses.own_rloc, addresses.peer_rloc];
+    namespace.add_addresses("lo", rlocs.map(|rloc| (rloc, host_len(rloc))).to_vec());
+    let config = DataConfig { cpus: vec![of_worker], ..config(addresses, 1) };
+    Some(Node::start(namespace, addresses, config, onward))
+}
+
+/// For a thread that sends: on the other core.
+fn apart() {
+    if let Some((_, of_senders)) = cores().filter(|_| duration().1) {
+        pin(of_senders);
     }
 }
 
@@ -76,12 +98,13 @@ fn beside_misses(
 ) -> Outcome {
     let traffic = learn(node, ONE.subnet);
     let (waited, start) = (worker_waited(), Instant::now());
-    let (hits, miss) = (&mut senders.0, &mut senders.1);
+    let senders = (&mut senders.0, &mut senders.1);
     let sent = thread::scope(|scope| {
-        if rates.1 > 0.0 {
-            scope.spawn(move || flood(miss, misses, Some(rates.1), duration));
-        }
-        flood(hits, ONE, Some(rates.0), duration)
+        let sending = scope.spawn(move || {
+            apart();
+            flood_both(senders, (ONE, misses), rates, duration)
+        });
+        sending.join().expect("sent")
     });
     let per_second = packets(&traffic) as f64 / start.elapsed().as_secs_f64();
     settled(node);
@@ -108,7 +131,12 @@ fn capacity(node: &mut Node, sender: &mut impl Sender) -> f64 {
     let other = Targets { subnet: 9, count: 16 };
     let traffic = learn(node, other.subnet);
     let start = Instant::now();
-    flood(sender, other, None, Duration::from_secs(1));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            apart();
+            flood(sender, other, None, Duration::from_secs(1))
+        });
+    });
     let capacity = packets(&traffic) as f64 / start.elapsed().as_secs_f64();
     settled(node);
     capacity
@@ -116,7 +144,7 @@ fn capacity(node: &mut Node, sender: &mut impl Sender) -> f64 {
 
 /// Half of the capacity in misses beside hits, for one intake.
 fn half_of_the_capacity<S: Sender>(name: &str, onward: Onward, make: impl Fn(&Node, u8) -> S) {
-    let Some(mut node) = Node::alone_with(addresses(), onward) else { return };
+    let Some(mut node) = node(onward) else { return };
     let _peer = node.peer_socket();
     let (duration, is_measured) = duration();
     let mut senders = (make(&node, 1), make(&node, 2));
@@ -164,7 +192,7 @@ fn misses_at_half_the_capacity_cost_hits_from_the_core_nothing() {
 #[test]
 fn twice_the_capacity_is_shared_fairly_and_forgotten_at_once() {
     let _turn = alone();
-    let Some(mut node) = Node::alone_with(addresses(), Onward::Reencapsulate) else { return };
+    let Some(mut node) = node(Onward::Reencapsulate) else { return };
     let _peer = node.peer_socket();
     let (duration, is_measured) = duration();
     let mut peers: Vec<Peer> = (1..=5).map(|number| Peer::new(&node, number)).collect();
@@ -178,7 +206,10 @@ fn twice_the_capacity_is_shared_fairly_and_forgotten_at_once() {
             .zip([(1, 16), (2, 16), (3, 16), (4, 16), (UNKNOWN, 1_000_000)])
             .map(|(peer, (subnet, count))| {
                 let targets = Targets { subnet, count };
-                scope.spawn(move || flood(peer, targets, None, duration))
+                scope.spawn(move || {
+                    apart();
+                    flood(peer, targets, None, duration)
+                })
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().expect("sent")).collect()
@@ -220,7 +251,7 @@ fn twice_the_capacity_is_shared_fairly_and_forgotten_at_once() {
 #[test]
 fn a_control_plane_that_stands_still_costs_hits_nothing() {
     let _turn = alone();
-    let Some(mut node) = Node::alone(addresses()) else { return };
+    let Some(mut node) = node(Onward::Deliver) else { return };
     let _peer = node.peer_socket();
     let (duration, is_measured) = duration();
     let duration = if is_measured { duration } else { 3 * duration };

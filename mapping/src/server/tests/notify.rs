@@ -233,3 +233,52 @@ fn dy_02_who_asks_for_its_own_eid_prefix_is_told_which_eids_are_elsewhere() {
     assert_eq!(fresh.len(), 2, "{fresh:?}");
     assert!(news(&told).len() <= 2 * repeated as usize);
 }
+
+#[test]
+fn dy_02_what_is_elsewhere_is_told_at_a_pace() {
+    const ELSEWHERE: u32 = 1_000;
+    let mut bench = Bench::new();
+    bench.register(&register(1, vec![record("10.1.0.0/16", &[ETR])]).xtr(1));
+    let own = register(2, vec![record("10.1.255.1/32", &[ETR])]).xtr(1);
+    bench.register(&own);
+    let ask = |bench: &mut Bench, nonce| {
+        let octets = ecm(&request(nonce, &["10.1.0.0/16"], &[ETR])).to_octets();
+        bench.input(ETR, 40_001, &octets)
+    };
+    let news = |sent: &[Transmit]| -> std::collections::BTreeSet<u64> {
+        let notifies = to(sent, ETR).into_iter().filter_map(|t| MapNotify::parse(&t.payload).ok());
+        notifies.map(|notify| notify.nonce).collect()
+    };
+    assert!(news(&ask(&mut bench, 1)).is_empty());
+    assert_eq!(bench.server.elsewhere.remembered(), 0, "nothing is elsewhere");
+    let vms: Vec<EidRecord> = (1..=ELSEWHERE)
+        .map(|number| record(&format!("10.1.{}.{}/32", number >> 8, number & 255), &[OTHER_ETR]))
+        .collect();
+    for (nonce, records) in (1..).zip(vms.chunks(16)) {
+        let left = register(nonce, records.to_vec()).xtr(2).from(OTHER_ETR);
+        for told in to(&bench.register(&left), ETR) {
+            bench.input(ETR, CONTROL_PORT, &acknowledgement(&told, "secret-a"));
+        }
+        bench.now += Duration::from_millis(20);
+    }
+    let first = news(&ask(&mut bench, 2));
+    assert!(!first.is_empty() && first.len() <= 32, "{} at once", first.len());
+    assert_eq!(bench.server.elsewhere.remembered(), 1);
+    let mut told = first;
+    for _ in 0..1_000 {
+        let Some(at) = bench.server.poll_timeout() else { break };
+        bench.now = bench.now.max(at);
+        bench.server.handle_timeout(bench.now);
+        let sent = bench.sent();
+        let fresh: Vec<u64> = news(&sent).into_iter().filter(|one| !told.contains(one)).collect();
+        assert!(fresh.len() <= 32, "{} in one step", fresh.len());
+        told.extend(fresh);
+        for told in to(&sent, ETR) {
+            bench.input(ETR, CONTROL_PORT, &acknowledgement(&told, "secret-a"));
+        }
+        if told.len() >= ELSEWHERE as usize {
+            break;
+        }
+    }
+    assert_eq!(told.len(), ELSEWHERE as usize, "all of them, each once");
+}

@@ -117,7 +117,7 @@ fn mc_16_the_action_is_read_only_without_locators() {
 }
 
 #[test]
-fn cw_09_locators_that_are_all_ignored_count_as_none() {
+fn cw_09_cw_33_cw_34_locators_that_are_all_ignored_count_as_none() {
     let mut node = Node::new(config());
     let mut named = record("10.2.0.0/16", 10, &[PEER]);
     named.locators[0].address = Address::Name(b"rloc".to_vec());

@@ -1,7 +1,8 @@
 use super::super::{Inner, lisp};
 use super::support::{Build, Transport, payload, udp};
 use crate::drops::DropReason::{KeyIdUnknown, LispHeaderTruncated};
-use mapping::eid::InstanceId;
+use crate::marks::{HeaderMarks, StatusBits, Tag};
+use mapping::eid::{InstanceId, MapVersion};
 
 fn datagram(header: [u8; 8]) -> Vec<u8> {
     let mut datagram = header.to_vec();
@@ -26,6 +27,30 @@ fn dh_02_dh_05_dh_06_dh_08_dh_09_dh_14_nothing_but_the_instance_is_ever_sent() {
         assert_eq!(header[4..7], value.to_be_bytes()[1..]);
         // The low 8 bits are Locator-Status-Bits.
         assert_eq!(header[7], 0);
+    }
+}
+
+#[test]
+fn gp_02_gp_04_the_p_bit_of_gpe_is_never_sent_and_the_header_is_that_of_rfc_9300() {
+    const P: u8 = 0x04;
+    let tags = [
+        Tag::None,
+        Tag::Nonce { nonce: 0x00ff_ffff, request: true },
+        Tag::Versions {
+            source: MapVersion::from_bits(0xfff),
+            destination: MapVersion::from_bits(0xfff),
+        },
+    ];
+    for tag in tags {
+        for status_bits in [None, Some(StatusBits::of_word(u32::MAX))] {
+            for value in [0, 42, InstanceId::MAX] {
+                let header =
+                    lisp::encode_marked(instance(value), &HeaderMarks { tag, status_bits });
+                assert_eq!(header[0] & P, 0);
+                assert_eq!(lisp::parse(&datagram(header)), Ok(instance(value)));
+                assert_eq!(lisp::marks(&datagram(header)).tag, tag);
+            }
+        }
     }
 }
 
