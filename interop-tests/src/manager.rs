@@ -48,6 +48,8 @@ pub struct Service {
     told: Vec<String>,
     /// Further arguments and variables of the program.
     arguments: Vec<String>,
+    /// The words before its arguments, if not the program alone.
+    program: Vec<String>,
     watchdog: Option<Duration>,
 }
 
@@ -72,6 +74,7 @@ impl Service {
             stored: Vec::new(),
             told: Vec::new(),
             arguments: Vec::new(),
+            program: Vec::new(),
             watchdog: None,
         })
     }
@@ -81,6 +84,30 @@ impl Service {
     pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(ToString::to_string).collect();
         self
+    }
+
+    /// Runs a copy of the program as `nobody`, with the capabilities on it that the image of `configs/container` has, out of a bounding set of
+    /// these (`+net_admin,..`).
+    ///
+    /// # Errors
+    /// `PermissionDenied` if the file system, or the caller's privileges, have no such thing.
+    pub fn contained(mut self, bounding: &str) -> io::Result<Self> {
+        let copy = self.path("isthmus");
+        fs::copy(program()?, &copy)?;
+        let set = Command::new("setcap")
+            .arg("cap_net_admin,cap_net_raw,cap_bpf+p")
+            .arg(&copy)
+            .status()?;
+        if !set.success() {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        let bounding =
+            if bounding.is_empty() { "-all".to_owned() } else { format!("-all,{bounding}") };
+        let copy = copy.to_string_lossy().into_owned();
+        let user =
+            ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--bounding-set"];
+        self.program = user.map(str::to_owned).into_iter().chain([bounding, copy]).collect();
+        Ok(self)
     }
 
     /// With a watchdog that wants to be fed this often.
@@ -99,7 +126,11 @@ impl Service {
         let (uid, gid) = (Some(user.uid.as_raw()), Some(user.gid.as_raw()));
         chown(self.directory.path(), uid, gid)?;
         for file in fs::read_dir(self.directory.path())? {
-            chown(file?.path(), uid, gid)?;
+            let file = file?;
+            // A program whose owner changes loses its capabilities.
+            if file.file_name() != "isthmus" {
+                chown(file.path(), uid, gid)?;
+            }
         }
         Ok(())
     }
@@ -117,7 +148,11 @@ impl Service {
         let mut command = Command::new("bash");
         command.args(["-c", HAND_OVER, "service"]);
         command.args(stored.iter().map(|(_, fd)| fd.as_raw_fd().to_string())).arg("--");
-        command.arg(program()?).args([self.role, "--log", "info", "--config"]);
+        match &self.program[..] {
+            [] => drop(command.arg(program()?)),
+            words => drop(command.args(words)),
+        }
+        command.args([self.role, "--log", "info", "--config"]);
         command.arg(self.path("daemon.toml")).arg("--socket").arg(self.admin_socket());
         command.args(&self.arguments);
         command.env("NOTIFY_SOCKET", self.path("notify"));

@@ -55,8 +55,8 @@ accept-from = { rlocs = ["198.51.100.0/24"], eids = ["203.0.113.0/24"] }
 
 struct World {
     gateway: Service,
-    _mapping: Daemon,
-    _xtr: Daemon,
+    mapping: Daemon,
+    xtr: Service,
     native: Namespace,
     site: Namespace,
 }
@@ -66,11 +66,12 @@ impl World {
         let rlocs = ["198.51.100.11/24", "198.51.100.2/24"];
         let Hosts { native, site } = Hosts::build(&["192.0.2.80/32"], &rlocs)?;
         let mapping = Daemon::start(&site, "mapping", MAPPING)?;
-        let xtr = Daemon::start(&site, "xtr", XTR)?;
+        let mut xtr = Service::new("xtr", XTR)?;
+        xtr.start(&site)?;
         wait_for_registrations(&mapping, 1)?;
         let mut gateway = Service::new("gateway", GATEWAY)?;
         gateway.start(&native)?;
-        Ok(Self { gateway, _mapping: mapping, _xtr: xtr, native, site })
+        Ok(Self { gateway, mapping, xtr, native, site })
     }
 }
 
@@ -129,7 +130,7 @@ fn stream(
 /// Traffic in both directions while `act` is done; in, then out.
 fn under_traffic(
     world: &mut World,
-    act: impl FnOnce(&mut Service, &Namespace) -> io::Result<()>,
+    act: impl FnOnce(&mut World) -> io::Result<()>,
 ) -> io::Result<[Stream; 2]> {
     let eid = world.site.run(|| UdpSocket::bind("203.0.113.1:7000"))??;
     let host = world.native.run(|| UdpSocket::bind("192.0.2.80:5000"))??;
@@ -138,7 +139,7 @@ fn under_traffic(
         let inward = scope.spawn(|| stream(&host, &eid, "203.0.113.1:7000", &goes_on));
         let outward = scope.spawn(|| stream(&eid, &host, "192.0.2.80:5000", &goes_on));
         thread::sleep(Duration::from_secs(2));
-        let done = act(&mut world.gateway, &world.native);
+        let done = act(world);
         thread::sleep(Duration::from_secs(4));
         goes_on.store(false, Ordering::Relaxed);
         let failed = |_| io::Error::other("a stream failed");
@@ -167,9 +168,9 @@ fn op_04_a_restart_costs_those_who_send_less_than_a_second() {
 }
 
 fn restart(world: &mut World) -> io::Result<()> {
-    report("undisturbed", &under_traffic(world, |_, _| Ok(()))?);
+    report("undisturbed", &under_traffic(world, |_| Ok(()))?);
     let before = tun_index(&world.native)?;
-    let streams = under_traffic(world, |gateway, native| {
+    let streams = under_traffic(world, |World { gateway, native, .. }| {
         assert!(gateway.restart(native)?.success());
         Ok(())
     })?;
@@ -180,7 +181,7 @@ fn restart(world: &mut World) -> io::Result<()> {
     assert!(log.contains("the tunnel device of the process before is taken over"), "{log}");
     assert!(log.contains("the map-cache of before is used"), "{log}");
     assert_eq!(world.gateway.stored(), Vec::<&str>::new(), "from now on it goes with the process");
-    let streams = under_traffic(world, |gateway, native| {
+    let streams = under_traffic(world, |World { gateway, native, .. }| {
         gateway.end(Signal::SIGKILL)?;
         assert!(tun_index(native).is_err(), "nobody keeps what a dead process had");
         thread::sleep(RESTART_AFTER);
@@ -188,7 +189,7 @@ fn restart(world: &mut World) -> io::Result<()> {
     })?;
     report("kill -9", &streams);
     assert!(streams.iter().all(|one| one.longest_gap < OUTAGE), "too long");
-    let streams = under_traffic(world, |gateway, native| {
+    let streams = under_traffic(world, |World { gateway, native, .. }| {
         assert!(gateway.stop()?.success());
         assert!(tun_index(native).is_err(), "a stop is a stop");
         gateway.start(native)
@@ -272,7 +273,7 @@ fn privileges(world: &mut World) -> io::Result<()> {
     assert_eq!(line("Uid:"), all_of_them(nobody.uid.as_raw()));
     assert_eq!(line("Gid:"), all_of_them(nobody.gid.as_raw()));
     world.gateway = gateway;
-    let streams = under_traffic(world, |gateway, native| {
+    let streams = under_traffic(world, |World { gateway, native, .. }| {
         // What it may do suffices for a reload and for giving way, too.
         gateway.configure(&format!("{GATEWAY}[log]\nlevel = \"debug\"\n"))?;
         gateway.ask(&Query::Reload)?;
@@ -284,6 +285,37 @@ fn privileges(world: &mut World) -> io::Result<()> {
     let log = world.gateway.log();
     assert!(log.contains("the tunnel device of the process before is taken over"), "{log}");
     assert!(!log.contains("Cannot set"), "{log}");
+    Ok(())
+}
+
+/// As in a container: an ordinary user whose program may have two capabilities, out of a bounding set of these two.
+#[test]
+fn an_image_needs_two_capabilities_and_a_device_and_a_map_server_none() {
+    let Some(mut world) = or_skip(World::build()) else { return };
+    contained(&mut world).unwrap_or_else(|error| panic!("{error}\n{}", world.gateway.log()));
+}
+
+fn contained(world: &mut World) -> io::Result<()> {
+    world.gateway.stop()?;
+    let mut gateway = Service::new("gateway", GATEWAY)?.contained("+net_admin,+net_raw")?;
+    gateway.give_to(NOBODY)?;
+    gateway.start(&world.native)?;
+    let of = |service: &Service| -> io::Result<Vec<String>> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", service.id()))?;
+        let wanted = |line: &&str| line.starts_with("CapEff") || line.starts_with("CapBnd");
+        Ok(status.lines().filter(wanted).map(|line| line[8..].to_owned()).collect())
+    };
+    assert_eq!(of(&gateway)?, [NET_ADMIN_AND_RAW, NET_ADMIN_AND_RAW]);
+    world.gateway = gateway;
+    let streams = under_traffic(world, |_| Ok(()))?;
+    report("in a container", &streams);
+    assert!(streams.iter().all(|one| one.received > 0));
+    let config = MAPPING.replace("198.51.100.2", "127.0.0.1");
+    let mut mapping = Service::new("mapping", &config)?.contained("")?;
+    mapping.give_to(NOBODY)?;
+    mapping.start(&world.native)?;
+    assert_eq!(of(&mapping)?, ["0".repeat(16), "0".repeat(16)]);
+    assert!(mapping.stop()?.success());
     Ok(())
 }
 
@@ -355,6 +387,29 @@ fn doctor(native: &Namespace) -> io::Result<()> {
     let (found, stopped) = examine(native, &service, "mtu")?;
     assert!(!stopped && found.len() == 1, "{found:?}");
     println!("{}: {}", found[0]["what"], found[0]["means"]);
+    Ok(())
+}
+
+#[test]
+fn op_04_an_xtr_that_restarts_stays_registered() {
+    let Some(mut world) = or_skip(World::build()) else { return };
+    restart_xtr(&mut world).unwrap_or_else(|error| panic!("{error}\n{}", world.xtr.log()));
+}
+
+fn restart_xtr(world: &mut World) -> io::Result<()> {
+    let before = tun_index(&world.site)?;
+    let streams = under_traffic(world, |World { xtr, site, mapping, .. }| {
+        assert!(xtr.end(Signal::SIGUSR2)?.success());
+        let registered = mapping.ask(&Query::Registrations)?.as_array().map_or(0, Vec::len);
+        assert_eq!(registered, 1, "it will be back");
+        xtr.start(site)
+    })?;
+    report("restart of the site's router", &streams);
+    assert!(streams.iter().all(|one| one.longest_gap < OUTAGE), "too long");
+    assert_eq!(tun_index(&world.site)?, before);
+    assert!(world.xtr.stop()?.success());
+    let registered = world.mapping.ask(&Query::Registrations)?.as_array().map_or(0, Vec::len);
+    assert_eq!(registered, 0, "a stop is a stop");
     Ok(())
 }
 
