@@ -65,10 +65,15 @@ fn show(directory: &Path, args: &[&str]) -> Output {
         .expect("isthmus runs")
 }
 
-fn next_notification(notify: &UnixDatagram) -> String {
+/// Waits until the daemon tells its manager this.
+fn await_notification(notify: &UnixDatagram, wanted: &str) {
     let mut buffer = [0; 256];
-    let length = notify.recv(&mut buffer).expect("a notification");
-    String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+    loop {
+        let length = notify.recv(&mut buffer).expect("a notification");
+        if String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == wanted) {
+            return;
+        }
+    }
 }
 
 #[test]
@@ -99,7 +104,7 @@ fn a_map_server_starts_answers_and_stops_in_order() {
         ],
     );
     let log = || fs::read_to_string(path.join("log")).unwrap_or_default();
-    assert_eq!(next_notification(&notify), "READY=1", "{}", log());
+    await_notification(&notify, "READY=1");
 
     let status = show(path, &["status", "--json"]);
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
@@ -109,10 +114,10 @@ fn a_map_server_starts_answers_and_stops_in_order() {
     assert!(sites.starts_with("LISP sites, 1 site\n\na: 0 EID-prefixes registered"), "{sites}");
     let wrong = show(path, &["map-cache"]);
     assert_eq!(wrong.status.code(), Some(1), "a Map-Server has no map-cache");
-    assert_eq!(next_notification(&notify), "WATCHDOG=1");
+    await_notification(&notify, "WATCHDOG=1");
 
     daemon.signal(Signal::SIGTERM);
-    while next_notification(&notify) != "STOPPING=1" {}
+    await_notification(&notify, "STOPPING=1");
     assert_eq!(daemon.exit_status(), Some(0), "{}", log());
     assert!(!path.join("run/mapping.sock").exists());
     for line in log().lines() {

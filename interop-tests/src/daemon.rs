@@ -164,7 +164,7 @@ impl Drop for Daemon {
 }
 
 /// The configuration with the paths of this daemon.
-fn complete(config: &str, directory: &Path) -> String {
+pub(crate) fn complete(config: &str, directory: &Path) -> String {
     let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
     config.replace("KEY", &path("site.key")).replace("STATE", &path("state"))
 }

@@ -13,6 +13,7 @@ pub mod dissector;
 pub mod emitted;
 pub mod etcd;
 pub mod load;
+pub mod manager;
 pub mod matrix;
 pub mod mutate;
 pub mod oracle;

@@ -42,6 +42,9 @@ pub struct WorkerView {
     pub cpu: Option<usize>,
     /// Packets it took in, from both sides.
     pub packets: u64,
+    /// How often it went round; one that is not stuck does at least once a second.
+    #[serde(default)]
+    pub turns: u64,
     /// Why it ended; `None` = it runs.
     pub failure: Option<String>,
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 pub struct RouterConfig {
     /// For humans: shown in status.
     pub name: String,
-    /// Where nonces (RG-13) and the versions of own mappings (MV-04) are kept over a restart; without it nonces count from the time of day.
+    /// Where nonces (RG-13), the versions of own mappings (MV-04) and the map-cache are kept over a restart; without it nonces count from the time of day.
     pub state_dir: Option<PathBuf>,
     /// The control plane's part.
     pub control: ControlConfig,

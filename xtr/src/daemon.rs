@@ -8,6 +8,7 @@ use crate::control::{ControlPlane, Event, HostSeen};
 use crate::engine::Engine;
 use crate::fib::FibWriter;
 use crate::host::changes::{Change, Changes};
+use crate::host::checkpoint::Checkpoint;
 use crate::host::lan::{Gateways, Lan};
 use crate::host::map_versions::MapVersions;
 use crate::host::names::{Names, Resolved};
@@ -43,10 +44,12 @@ mod nat;
 mod observe;
 mod record;
 mod reload;
+mod restart;
 mod start;
 mod underlay_watch;
 
 pub use reload::Reload;
+pub use restart::{End, Keep, Predecessor};
 
 /// How long an orderly end waits for Map-Servers to acknowledge the deregistration.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
@@ -121,12 +124,37 @@ pub async fn run_reloadable<P: Policy>(
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), DaemonError> {
+    let shutdown = async {
+        shutdown.await;
+        End::Stop
+    };
+    run_service(config, policy, (requests, reloads), Predecessor::None, shutdown, ready).await
+}
+
+/// As [`run_reloadable`], and follows on what a process before left; `shutdown` says how this one is to end.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_service<P: Policy>(
+    config: RouterConfig,
+    policy: P,
+    (requests, reloads): (mpsc::Receiver<Request>, mpsc::Receiver<Reload<P>>),
+    predecessor: Predecessor,
+    shutdown: impl Future<Output = End>,
+    ready: impl FnOnce(),
+) -> Result<(), DaemonError> {
     let policy = Arc::new(policy);
-    let mut daemon = Daemon::start(config, Arc::clone(&policy)).await?;
+    let mut daemon = Daemon::start(config, Arc::clone(&policy), predecessor).await?;
     ready();
-    let outcome = daemon.serve(policy, requests, reloads, shutdown).await;
-    daemon.finish().await;
-    outcome
+    match daemon.serve(policy, requests, reloads, shutdown).await {
+        Ok(End::Restart(keep)) => daemon.give_way(keep).await,
+        Ok(End::Stop) => daemon.finish().await,
+        Err(error) => {
+            daemon.finish().await;
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 /// Everything that runs.
@@ -164,6 +192,9 @@ struct Daemon {
     reports: ReportWatch,
     nonces: Nonces,
     map_versions: MapVersions,
+    checkpoint: Checkpoint,
+    /// The map-cache when it was kept last, see [`ControlPlane::mappings_changed`].
+    kept_mark: u64,
     gateways: Gateways,
     lan: Option<Lan>,
     record: Record,
@@ -175,8 +206,8 @@ impl Daemon {
         mut policy: Arc<P>,
         mut requests: mpsc::Receiver<Request>,
         mut reloads: mpsc::Receiver<Reload<P>>,
-        shutdown: impl Future<Output = ()>,
-    ) -> Result<(), DaemonError> {
+        shutdown: impl Future<Output = End>,
+    ) -> Result<End, DaemonError> {
         let mut shutdown = pin!(shutdown);
         let (mut asking, mut reloading, mut ending) = (true, true, false);
         loop {
@@ -187,13 +218,13 @@ impl Daemon {
                 ))));
             }
             if self.announcement.end().is_some_and(|end| end <= Instant::now()) {
-                return Ok(());
+                return Ok(End::Stop);
             }
             tokio::select! {
-                () = &mut shutdown, if !ending => {
+                end = &mut shutdown, if !ending => {
                     (ending, reloading) = (true, false);
-                    if !self.drain(Instant::now()).await {
-                        return Ok(());
+                    if matches!(end, End::Restart(_)) || !self.drain(Instant::now()).await {
+                        return Ok(end);
                     }
                 }
                 request = requests.recv(), if asking => match request {
@@ -261,6 +292,7 @@ impl Daemon {
         self.watch_ecn(now);
         self.nonces.keep(now, unix_nanos(), self.control.last_register_nonce());
         self.map_versions.keep(now, self.control.poll_map_versions());
+        self.keep_map_cache(now);
         self.tapper.handle_timeout(now);
         self.watch_underlay(now).await;
         self.watch_health(now).await;
@@ -373,6 +405,12 @@ impl Daemon {
             lan.finish().await;
         }
         self.routing.remove().await;
+        self.close_map_cache();
+        self.close().await;
+    }
+
+    /// What every end has in common.
+    async fn close(mut self) {
         self.path_task.abort();
         self.nonces.close(Instant::now(), unix_nanos(), self.control.last_register_nonce());
         self.map_versions.close();
@@ -398,6 +436,11 @@ const fn role_name(role: Role) -> &'static str {
         Role::Xtr => "xtr",
         Role::Proxy => "gateway",
     }
+}
+
+/// The time of day, seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
+    unix_nanos() / 1_000_000_000
 }
 
 /// The time of day, nanoseconds since 1970.

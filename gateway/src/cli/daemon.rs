@@ -7,20 +7,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use mapping::admin::{Query, Request};
+use mapping::admin::Request;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use super::lifecycle::{Lifecycle, Role, Signals, Version};
 use super::logging::Levels;
-use super::{Failure, logging};
+use super::{Failure, doctor, logging, service};
 use crate::admin::{self, server};
 use crate::config::{self, Host, RoleConfig, Service};
 use crate::{metrics, web};
-use ::xtr::config::RouterConfig;
-use ::xtr::daemon::Reload;
+use ::xtr::config::{Intake, RouterConfig};
+use ::xtr::daemon::{End, Predecessor, Reload};
+use ::xtr::host::privileges::{self, Needs};
 use ::xtr::policy::Policy;
 
 /// Questions that may wait for the daemon.
@@ -31,7 +32,8 @@ const WAITING_QUESTIONS: usize = 32;
 #[command(
     after_help = "The daemon stays in the foreground, logs to standard error and tells systemd when it \
 is ready and alive. SIGTERM and SIGINT end it in order; a second one ends it at once. SIGHUP has it reload its configuration, see \
-isthmus reload --help; SIGUSR1 has it write what it knows to its log."
+isthmus reload --help; SIGUSR1 has it write what it knows to its log; SIGUSR2 has it give way to its \
+successor, to which systemd passes the tunnel device, so that no route goes."
 )]
 pub(crate) struct DaemonArgs {
     /// The configuration file [default: /etc/isthmus/ROLE.toml]
@@ -40,6 +42,9 @@ pub(crate) struct DaemonArgs {
     /// The admin socket [default: /run/isthmus/ROLE.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Become this user before anything is read or opened, with the capabilities that the role needs and no other
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
     #[command(flatten)]
     log: logging::LogArgs,
 }
@@ -48,8 +53,10 @@ pub(crate) struct DaemonArgs {
 pub(crate) struct Surroundings {
     /// Questions from the admin socket.
     pub(crate) requests: mpsc::Receiver<Request>,
-    /// Resolves when the daemon is to stop.
-    pub(crate) shutdown: std::pin::Pin<Box<dyn Future<Output = ()>>>,
+    /// Resolves when the daemon is to end.
+    pub(crate) shutdown: std::pin::Pin<Box<dyn Future<Output = End>>>,
+    /// What the process before left.
+    pub(crate) predecessor: Predecessor,
     /// To be called once it works.
     pub(crate) ready: Box<dyn FnOnce()>,
 }
@@ -68,6 +75,7 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<Prepared, Failure> {
     let not_understood = |error| Failure::Usage(format!("--log: {error}"));
     logging::check(&args.log).map_err(not_understood)?;
+    change_user(args, role)?;
     let path = config_path(args, role);
     let host = Host::read().map_err(|e| Failure::Failed(format!("own addresses: {e}")))?;
     // One that cannot be read is an error of `load`.
@@ -77,6 +85,7 @@ pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<Prepared,
         false => config::load_text(&path, &text, Some(host)),
     };
     let loaded = loaded.map_err(|refused| Failure::BadConfiguration(refused.errors))?;
+    keep_capabilities(&loaded.config)?;
     let levels = logging::start(&args.log, &loaded.service, role).map_err(not_understood)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -90,6 +99,40 @@ pub(crate) fn prepare(args: &DaemonArgs, role: &'static str) -> Result<Prepared,
     }
     let version = Version::new(&path, text, &loaded);
     Ok(Prepared { config: loaded.config, version, levels, service: loaded.service })
+}
+
+/// Becomes the user that is asked for: what that user cannot read, a reload could not either.
+fn change_user(args: &DaemonArgs, role: &str) -> Result<(), Failure> {
+    let Some(user) = &args.user else { return Ok(()) };
+    let needs = match role {
+        "mapping" => privileges::OF_MAP_SERVER,
+        _ => privileges::OF_ROUTER,
+    };
+    // Only the usual directory is ours to give away.
+    let directory = admin::socket_of(role).parent().map(Path::to_path_buf);
+    let directory = directory.filter(|_| args.socket.is_none());
+    privileges::become_user(user, needs, directory.as_deref()).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::NoPrivilege(format!("--user: {error}")),
+        io::ErrorKind::NotFound => Failure::Usage(format!("--user: {error}")),
+        _ => Failure::Failed(format!("--user: {error}")),
+    })
+}
+
+/// Takes the capabilities that this configuration needs, and gives up all others: CAP_BPF is for `intake = "ring"` alone. Root is left as it is.
+fn keep_capabilities(config: &RoleConfig) -> Result<(), Failure> {
+    let of_router = |router: &RouterConfig| match router.data.intake {
+        Intake::Ring(_) => privileges::OF_ROUTER,
+        Intake::Tun => privileges::WITHOUT_RING,
+    };
+    let needs: Needs = match config {
+        RoleConfig::Gateway(config) => of_router(&config.router),
+        RoleConfig::Xtr(config) => of_router(config),
+        RoleConfig::Mapping(_) => privileges::OF_MAP_SERVER,
+    };
+    if privileges::is_root() {
+        return Ok(());
+    }
+    privileges::keep_only(needs).map_err(|error| Failure::Failed(format!("capabilities: {error}")))
 }
 
 fn config_path(args: &DaemonArgs, role: &str) -> PathBuf {
@@ -127,6 +170,9 @@ where
 {
     let Prepared { config, version, levels, service } = prepared;
     let name = role.name;
+    let predecessor = service::predecessor();
+    let follows = matches!(predecessor, Predecessor::GaveWay(_));
+    doctor::examine(&config).await;
     let socket = args.socket.clone().unwrap_or_else(|| admin::socket_of(name));
     let server = server::Server::bind(&socket).map_err(|error| socket_failure(&socket, error))?;
     let (sender, asked) = mpsc::channel(WAITING_QUESTIONS);
@@ -154,12 +200,15 @@ where
     tokio::spawn(Lifecycle::new(role, version, levels, orders).serve(asked, passed_on, others));
     let ready = Box::new(move || {
         tracing::info!(role = name, socket = %socket.display(), "ready");
-        notify(&[NotifyState::Ready]);
+        if follows {
+            service::let_go();
+        }
+        service::ready("working");
         if let Some(period) = sd_notify::watchdog_enabled() {
-            tokio::spawn(feed_watchdog(period, watchdog));
+            tokio::spawn(service::feed_watchdog(period, watchdog));
         }
     });
-    let around = Surroundings { requests, shutdown: Box::pin(ends.wait()), ready };
+    let around = Surroundings { requests, shutdown: Box::pin(ends.wait()), predecessor, ready };
     let result = daemon(config, around, reloads).await;
     // The daemon dropped its end of the questions, so the server ends and removes its socket.
     let _ = timeout(Duration::from_secs(1), serving).await;
@@ -178,8 +227,9 @@ pub(crate) fn run_router<P: Policy>(
     let prepared = prepare(args, role.name)?;
     run(args, prepared, role, |config, around, reloads| async move {
         let (config, policy) = read(config).ok_or_else(of_another_role)?;
-        let Surroundings { requests, shutdown, ready } = around;
-        ::xtr::daemon::run_reloadable(config, policy, requests, reloads, shutdown, ready)
+        let Surroundings { requests, shutdown, predecessor, ready } = around;
+        let asked = (requests, reloads);
+        ::xtr::daemon::run_service(config, policy, asked, predecessor, shutdown, ready)
             .await
             .map_err(|error| super::xtr::failure(&error))
     })
@@ -222,6 +272,7 @@ fn http_failure(what: &str, address: SocketAddr, error: &io::Error) -> Failure {
 struct EndSignals {
     terminate: Signal,
     interrupt: Signal,
+    restart: Signal,
 }
 
 impl EndSignals {
@@ -229,44 +280,32 @@ impl EndSignals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            restart: signal(SignalKind::user_defined2())?,
         })
     }
 
     /// Resolves at the first signal; the second ends the process without ceremony.
-    async fn wait(mut self) {
+    async fn wait(mut self) -> End {
         let name = self.next().await;
         tracing::info!(signal = name, "stopping");
-        notify(&[NotifyState::Stopping]);
+        let is_restart = name == RESTART;
+        let status = if is_restart { "giving way to the next process" } else { "draining" };
+        service::notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
         tokio::spawn(async move {
             self.next().await;
             std::process::exit(i32::from(super::FAILED));
         });
+        if is_restart { End::Restart(Box::new(service::keep)) } else { End::Stop }
     }
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = self.restart.recv() => RESTART,
         }
     }
 }
 
-/// Tells systemd that the daemon lives, as long as it answers questions.
-async fn feed_watchdog(period: Duration, requests: mpsc::Sender<Request>) {
-    let mut ticks = interval(period / 3);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !requests.is_closed() {
-        ticks.tick().await;
-        let answer = timeout(period / 3, server::ask(Query::Status, &requests)).await;
-        if let Ok(Ok(_)) = answer {
-            notify(&[NotifyState::Watchdog]);
-        }
-    }
-}
-
-/// Without systemd this does nothing; a systemd that does not listen is not the daemon's trouble.
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "service manager not told");
-    }
-}
+/// The signal that asks for the way of `systemctl restart`.
+const RESTART: &str = "SIGUSR2";

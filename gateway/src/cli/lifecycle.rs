@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::dump;
 use super::logging::Levels;
+use super::service;
 use crate::config::{self, Change, Finding, Host, RoleConfig};
 
 mod told;
@@ -280,6 +281,13 @@ impl<M: Send + 'static> Lifecycle<M> {
     }
 
     async fn take_over(&mut self, wanted: Version) -> Result<Vec<Change>, String> {
+        service::reloading();
+        let taken = self.take_over_now(wanted).await;
+        service::ready("working");
+        taken
+    }
+
+    async fn take_over_now(&mut self, wanted: Version) -> Result<Vec<Change>, String> {
         let changes = config::changes(&self.running.text, &wanted.text);
         let refused = config::refused(&wanted.file, &wanted.text, &changes, self.role.changeable);
         if !refused.is_empty() {

@@ -43,7 +43,9 @@ pub(crate) fn run(args: &MappingArgs) -> Result<(), Failure> {
             return Err(daemon::of_another_role());
         };
         config.start_empty = start_empty;
-        let daemon::Surroundings { requests, shutdown, ready } = around;
+        let daemon::Surroundings { requests, shutdown, ready, .. } = around;
+        // A restart is an end: what is registered is in `state-dir`.
+        let shutdown = async { drop(shutdown.await) };
         run_reloadable(*config, requests, reloads, shutdown, ready).await.map_err(|error| {
             match error.kind() {
                 // The state directory cannot be one.

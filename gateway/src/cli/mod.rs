@@ -19,6 +19,7 @@ pub(crate) mod columns;
 mod convert;
 mod daemon;
 mod diff;
+mod doctor;
 mod dump;
 mod events;
 mod explain;
@@ -31,6 +32,7 @@ mod manual;
 mod mapping;
 mod reload;
 mod render;
+mod service;
 mod show;
 mod tap;
 mod top;
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         Verb::Xtr(args) => xtr::run(&args),
         Verb::Mapping(args) => mapping::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Convert(args) => convert::run(&args),
         Verb::Show(args) => show::run(&args),
         Verb::Diff(args) => diff::run(&args),
@@ -95,6 +98,7 @@ const BAD_CONFIGURATION: u8 = 78;
     about = "LISP tunnel router, mapping system and IPv6 transition gateway",
     after_help = "Examples:
   isthmus check /etc/isthmus/xtr.toml        find every mistake in a configuration
+  isthmus doctor                             what of this host keeps it from working, and what mends it
   isthmus xtr --config /etc/isthmus/xtr.toml run a site's tunnel router
   isthmus show map-cache                     what the router here knows, and how it forwards
   isthmus show drops                         what it dropped, why, and what to do about it
@@ -124,6 +128,8 @@ enum Verb {
     Mapping(mapping::MappingArgs),
     /// Check configuration files and list every mistake
     Check(check::CheckArgs),
+    /// Find out what of this host keeps a daemon from its work, and what mends it
+    Doctor(doctor::DoctorArgs),
     /// Write a configuration of OOR, lispers.net or Cisco IOS in our words
     Convert(convert::ConvertArgs),
     /// Show the state of a running daemon

@@ -15,6 +15,7 @@
 //! | `heard`, `former` | remote ITRs that send to us; RLOCs that data went to until lately |
 //! | `smr` | Solicit-Map-Requests received, and sent when own locators change |
 //! | `reconfigure`, `peers` | another configuration in one step: of the own side, and whom we talk to |
+//! | `checkpoint` | mappings that a restart brings back |
 //! | `clear` | map-cache entries forgotten because the operator wants it |
 //! | `database` | own mappings, which come and go |
 //! | `nat` | whether own RLOCs are behind NATs, and the RTR that carries through; `rtr`: carrying others through theirs |
@@ -35,6 +36,7 @@
 //! ([`ControlPlane::poll_transmit`], [`ControlPlane::poll_fib_update`], [`ControlPlane::poll_event`]).
 mod answer;
 mod away;
+mod checkpoint;
 mod clear;
 mod database;
 mod echo_nonce;
@@ -79,6 +81,7 @@ mod trust;
 mod version;
 mod ways;
 
+pub use checkpoint::KeptMapping;
 pub use database::{Origin as MappingOrigin, OwnMapping};
 pub use mobility::{Detection, HostChange, HostGone, HostSeen};
 

@@ -44,6 +44,8 @@ const WATCH: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const ACTIVE_FOR: Duration = Duration::from_secs(10);
 /// One that is down is probed again after this part of the time that it has been down (PB-11).
 const PATIENCE: u32 = 8;
+/// For so long, one whose host refuses LISP packets is asked this often: a restart takes it less than a second.
+const RESTARTS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(250));
 /// Nonces remembered per RLOC: more than answers can be under way.
 const MAX_OUTSTANDING: usize = 12;
 
@@ -166,7 +168,9 @@ impl ControlPlane {
             locator.reachability = Reachability::Recovering(0);
         }
         let class = locator.class(now, config);
-        let wait = if locator.is_down() {
+        let wait = if locator.may_be_restarting(now) {
+            RESTARTS.1.min(config.interval)
+        } else if locator.is_down() {
             let down_for = now.saturating_duration_since(locator.patience_from);
             let wait = (down_for / PATIENCE).clamp(config.interval, config.idle_interval);
             self.jittered(self.probes.interval(Class::Background, wait))
@@ -381,6 +385,12 @@ impl ControlPlane {
 }
 
 impl Locator {
+    /// Whether its host is there, and its tunnel router only gone for a moment, perhaps.
+    fn may_be_restarting(&self, now: Instant) -> bool {
+        self.reachability == Reachability::Down(Why::NotLisp)
+            && now.saturating_duration_since(self.patience_from) < RESTARTS.0
+    }
+
     /// The operator's words for it.
     pub(super) const fn state(&self) -> LocatorState {
         match (self.path, self.reachability) {

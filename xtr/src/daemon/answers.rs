@@ -200,7 +200,7 @@ pub(super) fn profiles_of_peers(control: &ControlConfig) -> Vec<String> {
 }
 
 /// Which switches of the host keep traffic from flowing now, although everything of ours is in place.
-pub(super) fn switch_notes(config: &HostConfig) -> Vec<String> {
+fn switch_notes(config: &HostConfig) -> Vec<String> {
     let prefixes = || config.announce.iter().chain(&config.site_prefixes);
     let ipv4 = prefixes().any(|prefix| prefix.addr().is_ipv4());
     let ipv6 = prefixes().any(|prefix| prefix.addr().is_ipv6());

@@ -1,8 +1,9 @@
 //! The start: what is configured must exist on this host, then everything is opened in the order in which it can be undone.
-use super::answers::{profiles_of_peers, switch_notes};
+use super::answers::profiles_of_peers;
 use super::health::Announcement;
 use super::observe::{EcnWatch, ReportWatch};
 use super::record::Record;
+use super::restart::Predecessor;
 use super::underlay_watch::Watch;
 use super::{Daemon, DaemonError, lan, role_name, unix_nanos};
 use crate::config::{Endpoint, NatPlane, Role, RouterConfig};
@@ -10,6 +11,7 @@ use crate::control::ControlPlane;
 use crate::engine::Engine;
 use crate::fib::FibWriter;
 use crate::host::changes::Changes;
+use crate::host::checkpoint::Checkpoint;
 use crate::host::lan::Gateways;
 use crate::host::map_versions::{self, MapVersions};
 use crate::host::names::Names;
@@ -24,8 +26,9 @@ use crate::punt;
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Lists of questions about paths waiting: what comes meanwhile joins the next list, so that a slow kernel is asked everything once.
@@ -38,13 +41,14 @@ impl Daemon {
     pub(super) async fn start<P: Policy>(
         mut config: RouterConfig,
         policy: Arc<P>,
+        predecessor: Predecessor,
     ) -> Result<Self, DaemonError> {
         check_privileges()
             .map_err(|name| DaemonError::MissingPrivilege(format!("{name} is needed")))?;
         let netlink = Netlink::open()?;
         check_host(&netlink, &config).await?;
         let mut gateways = lan::gateways(&netlink, &mut config).await?;
-        match Self::start_on(netlink, config, policy).await {
+        match Self::start_on(netlink, config, policy, predecessor.into_queue()).await {
             Ok(mut daemon) => {
                 let tun = daemon.engine.tun_index();
                 match lan::start(&daemon.netlink, &daemon.config, &gateways, tun).await {
@@ -71,6 +75,7 @@ impl Daemon {
         netlink: Netlink,
         config: RouterConfig,
         policy: Arc<P>,
+        queue: Option<OwnedFd>,
     ) -> Result<Self, DaemonError> {
         let refused = underlay_without_native(&netlink, &config).await?;
         let changes = Changes::listen()?;
@@ -89,7 +94,6 @@ impl Daemon {
             core.kept = kept;
         }
         let mut control = ControlPlane::new(control_config, now, rand::random(), nonces.base());
-        fib.apply(std::iter::from_fn(|| control.poll_fib_update()));
         let (sources, source_readers) = if policy.checks_registration() {
             control.track_sources();
             let (writer, readers) = FibWriter::new();
@@ -97,15 +101,19 @@ impl Daemon {
         } else {
             (None, None)
         };
-        let mut engine = Engine::start_checking(
+        control.set_dynamic_ranges(now, &config.host.ranges);
+        let checkpoint = restore_map_cache(&config, now, &mut control)?;
+        // Before anything is forwarded: what waits in the TUN of a process before finds its mapping.
+        fib.apply(std::iter::from_fn(|| control.poll_fib_update()));
+        let mut engine = Engine::take_over(
             &config.data,
             policy,
             &readers,
             source_readers.as_ref(),
             sender,
+            queue,
         )?;
         control.set_clock_zero(engine.started());
-        control.set_dynamic_ranges(now, &config.host.ranges);
         let mut routing = Routing::new(netlink.handle());
         let installed = routing.install(&config.host, engine.tun_index(), &refused).await;
         if let Err(error) = installed {
@@ -120,7 +128,7 @@ impl Daemon {
             return Err(error.into());
         }
         let notes = sysctl::configure_tun(engine.tun_name());
-        for note in notes.iter().chain(&switch_notes(&config.host)) {
+        for note in &notes {
             tracing::warn!("{note}");
         }
         for server in &config.control.map_servers {
@@ -168,10 +176,16 @@ impl Daemon {
             notes,
             nonces,
             map_versions,
+            checkpoint,
+            kept_mark: 0,
             gateways,
             lan: None,
             record: Record::new(now),
         };
+        // Of mappings from before.
+        for rloc in daemon.control.remote_rlocs() {
+            daemon.watch.added(now, rloc);
+        }
         if daemon.watches_health() {
             daemon.control.watch_resolvers(now);
         }
@@ -243,6 +257,26 @@ fn open_nonces(config: &RouterConfig, now: Instant) -> Result<Nonces, DaemonErro
         tracing::error!("{note}");
     }
     Ok(nonces)
+}
+
+/// Has the control plane begin with the map-cache of an earlier run, from `state-dir` if there is one.
+fn restore_map_cache(
+    config: &RouterConfig,
+    now: Instant,
+    control: &mut ControlPlane,
+) -> Result<Checkpoint, DaemonError> {
+    let role = role_name(config.control.role);
+    let resolvers = config.control.map_resolvers.iter().map(ToString::to_string).collect();
+    let clock = (now, Duration::from_nanos(unix_nanos()));
+    let (checkpoint, (age, mappings)) =
+        Checkpoint::open(config.state_dir.as_deref(), role, resolvers, clock)
+            .map_err(|error| DaemonError::Configuration(format!("state-dir: {error}")))?;
+    let restored = control.restore(now, age, &mappings);
+    if !mappings.is_empty() {
+        let kept = mappings.len();
+        tracing::info!(restored, kept, "the map-cache of before is used, and verified");
+    }
+    Ok(checkpoint)
 }
 
 /// The versions of own mappings in an earlier run, from `state-dir` if there is one.

@@ -11,6 +11,7 @@
 //! | `packet_ring` | frames from native interfaces without the TUN |
 //! | `udp`, `tun` | sockets and device; `sys`: raw system calls |
 //! | `link_socket` | ARP and Neighbor Discovery for the control plane |
+//! | `inquire` | what the self-diagnosis asks the kernel |
 //! | `prefetch` | the processor's hint, for the forwarding table |
 //! | `arrivals` | what arrived by own EID-prefix and RLOC |
 //! | `steer` | which worker receives a packet; `affinity`: which core a worker runs on |
@@ -47,8 +48,9 @@ use std::any::Any;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::os::fd::{OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -61,6 +63,7 @@ mod arrivals;
 mod buffers;
 mod datagram;
 mod exclusive;
+pub(crate) mod inquire;
 pub(crate) mod link_socket;
 mod outbound;
 mod outlet;
@@ -83,6 +86,14 @@ pub(crate) use prefetch::prefetch;
 
 /// More workers than this help nobody.
 const MAX_WORKERS: usize = 256;
+
+/// Takes a descriptor that the process was started with, as its environment says; once.
+///
+/// # Errors
+/// There is none of that number.
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    sys::take_inherited(number)
+}
 
 /// A running data plane. Dropping it stops the workers and removes the TUN device.
 #[derive(Debug)]
@@ -141,8 +152,23 @@ impl Engine {
         sources: Option<&FibReaderFactory>,
         punts: PuntSender,
     ) -> io::Result<Self> {
+        Self::take_over(config, policy, fib, sources, punts, None)
+    }
+
+    /// As [`Self::start_checking`]; a TUN of which `queue` is one, see [`Self::spare_queue`], goes on with what waits in it.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn take_over<P: Policy>(
+        config: &DataConfig,
+        policy: Arc<P>,
+        fib: &FibReaderFactory,
+        sources: Option<&FibReaderFactory>,
+        punts: PuntSender,
+        queue: Option<OwnedFd>,
+    ) -> io::Result<Self> {
         let count = worker_count(config);
-        let tun = Tun::create(&config.tun_name, count)?;
+        let tun = Tun::create(&config.tun_name, count, queue)?;
         let started = Instant::now();
         let seed: [u8; 32] = rand::random();
         exclusive::await_data_ports(&config.rlocs)?;
@@ -314,6 +340,14 @@ impl Engine {
         &self.tun_name
     }
 
+    /// One more queue of the TUN, which keeps the device, and the routes into it, while nobody forwards. What the kernel puts into it waits.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn spare_queue(&self) -> io::Result<OwnedFd> {
+        sys::open_tun_queue(&self.tun_name).map(|(queue, _)| queue)
+    }
+
     /// The interface index of the TUN device.
     pub fn tun_index(&self) -> u32 {
         self.tun_index
@@ -347,6 +381,7 @@ impl Engine {
                 number,
                 cpu: worker.cpu,
                 packets: counters.native_in.packets + counters.core_in.packets,
+                turns: worker.control.turns.load(Ordering::Relaxed),
                 failure: worker.failure.get().cloned(),
             }
         };
@@ -380,7 +415,8 @@ impl Engine {
         build: impl FnOnce(Arc<Control>) -> io::Result<Worker<P>> + Send + 'static,
     ) -> io::Result<()> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
-        let control = Arc::new(Control { event, stop: AtomicBool::new(false) });
+        let control =
+            Arc::new(Control { event, stop: AtomicBool::new(false), turns: AtomicU64::new(0) });
         let (ready, is_ready) = mpsc::sync_channel(1);
         let (thread_control, thread_counters) = (Arc::clone(&control), Arc::clone(&counters));
         let failure = Arc::<OnceLock<String>>::default();

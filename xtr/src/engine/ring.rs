@@ -98,6 +98,16 @@ impl Ring {
         Ok(Self { uring })
     }
 
+    /// Makes one with what is needed, and lets it go.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub(super) fn try_out() -> io::Result<()> {
+        let tried: io::Result<IoUring> =
+            IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(1);
+        tried.map(drop)
+    }
+
     pub(super) const fn uring(&self) -> &IoUring {
         &self.uring
     }
@@ -295,13 +305,31 @@ fn tolerate(result: io::Result<usize>) -> io::Result<()> {
     }
 }
 
+/// Who forbids it.
+fn forbidden() -> &'static str {
+    let switch = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    match switch.trim() {
+        "2" => {
+            "io_uring is disabled by this host's policy for everybody: set sysctl kernel.io_uring_disabled to 0"
+        }
+        "1" => {
+            "io_uring is disabled by this host's policy for unprivileged users: set sysctl kernel.io_uring_disabled to 0, or \
+             kernel.io_uring_group to the daemon's group"
+        }
+        _ => {
+            "io_uring is forbidden by a seccomp filter: in a container, allow io_uring_setup, io_uring_enter and io_uring_register"
+        }
+    }
+}
+
 fn unavailable(error: io::Error) -> io::Error {
     let advice = match error.raw_os_error() {
         Some(libc::ENOSYS) => {
             "this kernel has no io_uring: use Linux 6.7 or later with CONFIG_IO_URING"
         }
         Some(libc::EPERM | libc::EACCES) => {
-            "io_uring is forbidden here: set sysctl kernel.io_uring_disabled to 0, and in a container allow the io_uring system calls"
+            let text = format!("{} ({error})", forbidden());
+            return io::Error::new(io::ErrorKind::PermissionDenied, text);
         }
         Some(libc::EINVAL) => "this kernel's io_uring is too old: use Linux 6.7 or later",
         Some(libc::ENOMEM) => {

@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_short, c_void};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::ptr::NonNull;
 
@@ -27,17 +27,7 @@ const _: () = assert!(size_of::<InterfaceRequest>() == size_of::<libc::ifreq>())
 
 impl InterfaceRequest {
     fn new(name: &str) -> io::Result<Self> {
-        let mut request =
-            Self { name: [0; libc::IFNAMSIZ], value: InterfaceValue { _size: [0; 24] } };
-        // One octet stays 0: the name is a C string.
-        if name.len() >= libc::IFNAMSIZ || name.bytes().any(|octet| octet == 0) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("`{name}` is longer than an interface name may be"),
-            ));
-        }
-        request.name[..name.len()].copy_from_slice(name.as_bytes());
-        Ok(request)
+        Ok(Self { name: device_name(name)?, value: InterfaceValue { _size: [0; 24] } })
     }
 
     fn name(&self) -> String {
@@ -49,6 +39,23 @@ impl InterfaceRequest {
         // SAFETY: every request used in this file takes a pointer to a struct ifreq, and `self` is one (size proved above).
         check(unsafe { libc::ioctl(fd.as_raw_fd(), request, std::ptr::from_mut(self)) })
     }
+}
+
+/// An interface's name as the kernel takes it.
+///
+/// # Errors
+/// `InvalidInput` if it is none.
+pub(super) fn device_name(name: &str) -> io::Result<[u8; libc::IFNAMSIZ]> {
+    // One octet stays 0: the name is a C string.
+    if name.len() >= libc::IFNAMSIZ || name.bytes().any(|octet| octet == 0) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("`{name}` is longer than an interface name may be"),
+        ));
+    }
+    let mut octets = [0; libc::IFNAMSIZ];
+    octets[..name.len()].copy_from_slice(name.as_bytes());
+    Ok(octets)
 }
 
 /// Checksum, TSO4, TSO6, TSO with ECN, USO4, USO6: the super-packets the kernel may hand us.
@@ -66,15 +73,57 @@ pub(super) fn open_tun_queue(name: &str) -> io::Result<(OwnedFd, String)> {
     let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
     request.value.flags = flags as c_short;
     request.ioctl(tun.as_fd(), libc::TUNSETIFF)?;
+    prepare_tun_queue(tun.as_fd())?;
+    Ok((tun.into(), request.name()))
+}
+
+/// Has the queue exchange super-packets behind our header.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn prepare_tun_queue(tun: BorrowedFd<'_>) -> io::Result<()> {
     let header_len: c_int = crate::packet::VirtioNetHeader::LEN as c_int;
     // SAFETY: TUNSETVNETHDRSZ reads an int through the pointer.
     check(unsafe {
         libc::ioctl(tun.as_raw_fd(), libc::TUNSETVNETHDRSZ, std::ptr::from_ref(&header_len))
     })?;
     // SAFETY: TUNSETOFFLOAD takes its flags by value.
-    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, TUN_OFFLOADS) })?;
-    Ok((tun.into(), request.name()))
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, TUN_OFFLOADS) })
 }
+
+/// The name of the device that the queue belongs to.
+///
+/// # Errors
+/// It is no TUN queue of ours, or its device is gone.
+pub(super) fn name_of_queue(queue: BorrowedFd<'_>) -> io::Result<String> {
+    let mut request = InterfaceRequest::new("")?;
+    request.ioctl(queue, libc::TUNGETIFF)?;
+    // SAFETY: TUNGETIFF has just written this member.
+    let flags = i32::from(unsafe { request.value.flags });
+    let wanted = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+    if flags & wanted == wanted {
+        Ok(request.name())
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
+/// A descriptor that the process was started with, from 3 on.
+///
+/// # Errors
+/// There is none of that number.
+pub(super) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number < FIRST_INHERITED {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: F_GETFD reads a flag of whatever has this number.
+    check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    // SAFETY: it is open, and the caller says that the environment of the process passed it to be taken: nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Below are standard input, output and error.
+const FIRST_INHERITED: RawFd = 3;
 
 /// Whether the queue still belongs to a device.
 pub(super) fn tun_is_attached(queue: BorrowedFd<'_>) -> bool {

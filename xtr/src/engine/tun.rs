@@ -20,10 +20,13 @@ pub(super) struct Tun {
 }
 
 impl Tun {
-    /// Creates the device `name` with `count` queues, in the caller's network namespace.
-    pub(super) fn create(name: &str, count: usize) -> io::Result<Self> {
+    /// Creates the device `name` with `count` queues, in the caller's network namespace; or takes it over, if `inherited` is a queue of it.
+    pub(super) fn create(name: &str, count: usize, inherited: Option<OwnedFd>) -> io::Result<Self> {
         let explain = |error: io::Error| explain(name, error);
-        let (first, name) = sys::open_tun_queue(name).map_err(explain)?;
+        let (first, name) = match inherited.and_then(|queue| taken_over(queue, name)) {
+            Some(taken_over) => taken_over,
+            None => sys::open_tun_queue(name).map_err(explain)?,
+        };
         let mut queues = vec![first];
         while queues.len() < count {
             queues.push(sys::open_tun_queue(&name).map_err(explain)?.0);
@@ -40,6 +43,13 @@ impl Tun {
         let index = nix::net::if_::if_nametoindex(name.as_str())?;
         Ok(Self { name, index, mtu: mtu.unwrap_or(1500), queues })
     }
+}
+
+/// The queue that an earlier process left, with what waits in it; of another device, it goes with that.
+fn taken_over(queue: OwnedFd, wanted: &str) -> Option<(OwnedFd, String)> {
+    let name = sys::name_of_queue(queue.as_fd()).ok().filter(|name| name == wanted)?;
+    sys::prepare_tun_queue(queue.as_fd()).ok()?;
+    Some((queue, name))
 }
 
 fn explain(name: &str, error: io::Error) -> io::Error {

@@ -22,7 +22,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Buffers per pool, and so the packets of a batch. The more, the longer the bursts and the super-packets that many flows still make.
@@ -55,6 +55,8 @@ pub(super) struct Control {
     pub(super) event: EventFd,
     /// Set before the last wake-up.
     pub(super) stop: AtomicBool,
+    /// How often the worker went round: at least once per [`TUN_CHECK_INTERVAL`], unless it is stuck.
+    pub(super) turns: AtomicU64,
 }
 
 /// A worker's own descriptors.
@@ -133,6 +135,7 @@ impl<P: Policy> Worker<P> {
             self.forwarder.handle_timeout(now);
             self.forward_batch(now)?;
             self.io.flush()?;
+            self.control.turns.fetch_add(1, Ordering::Relaxed);
         }
         self.io.descriptors.native.count_drops(&self.io.counters);
         self.forwarder.give_up();

@@ -10,12 +10,18 @@
 //! | `udp_errors` | datagrams that the kernel refused |
 //! | `lan` | hosts of dynamic-EID ranges on the site's links |
 //! | `names` | DNS names of peers, resolved and followed |
+//! | `doctor` | what of the host keeps a daemon from its work, and what mends it |
+//! | `checkpoint` | the map-cache over a restart |
+//! | `privileges` | the user and the capabilities of the process |
 //! | `nonces` | what makes nonces grow over a restart |
 pub mod changes;
+pub(crate) mod checkpoint;
+pub mod doctor;
 pub mod lan;
 pub(crate) mod map_versions;
 pub mod names;
 pub(crate) mod nonces;
+pub mod privileges;
 mod route_filter;
 pub mod routing;
 pub mod sockets;
@@ -45,8 +51,7 @@ pub(crate) fn netlink_error(what: &str, error: &rtnetlink::Error) -> io::Error {
 pub fn check_privileges() -> Result<(), &'static str> {
     const CAP_NET_ADMIN: u64 = 1 << 12;
     const CAP_NET_RAW: u64 = 1 << 13;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = effective_capabilities(&status);
+    let effective = capabilities();
     if effective & CAP_NET_ADMIN == 0 {
         Err("CAP_NET_ADMIN")
     } else if effective & CAP_NET_RAW == 0 {
@@ -54,6 +59,11 @@ pub fn check_privileges() -> Result<(), &'static str> {
     } else {
         Ok(())
     }
+}
+
+/// The effective capabilities of the process, a bit each.
+pub(crate) fn capabilities() -> u64 {
+    effective_capabilities(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
 fn effective_capabilities(status: &str) -> u64 {

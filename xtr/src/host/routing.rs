@@ -46,7 +46,8 @@ impl Routing {
         Self { handle, announced: Vec::new(), table: Vec::new(), rules: Vec::new() }
     }
 
-    /// Removes what an earlier run with this configuration left in the kernel, then installs everything. `tun` is the TUN's interface
+    /// Removes what an earlier run with this configuration left in the kernel and this one does not want, then installs everything: what is
+    /// there stays there, so that a restart that keeps the TUN changes nothing for routing daemons. `tun` is the TUN's interface
     /// index; `refused` are the interfaces from which native packets for the announced prefixes are not taken.
     ///
     /// # Errors
@@ -57,7 +58,13 @@ impl Routing {
         tun: u32,
         refused: &BTreeSet<String>,
     ) -> io::Result<()> {
-        self.remove_leftovers(config).await?;
+        let wanted = Wanted {
+            routes: announced_routes(config, tun)
+                .chain(table_routes(config, tun, refused))
+                .collect(),
+            rules: planned_rules(config, refused),
+        };
+        self.remove_leftovers(config, &wanted).await?;
         self.extend_to(config, tun, refused).await?;
         // Last in and first out: as long as they are there, the underlay is refused.
         self.announce(config, tun).await
@@ -142,7 +149,8 @@ impl Routing {
         if !self.rules.contains(&rule) {
             let mut request = self.handle.rule().add();
             *request.message_mut() = rule.clone();
-            request.execute().await.map_err(|e| netlink_error("install policy rule", &e))?;
+            let added = unless_there(request.execute().await);
+            added.map_err(|e| netlink_error("install policy rule", &e))?;
             self.rules.push(rule);
         }
         Ok(())
@@ -162,10 +170,10 @@ impl Routing {
     }
 
     /// Ours are: rules to our table, routes in it, and the configured aggregates in the announced table; all of protocol 204.
-    async fn remove_leftovers(&self, config: &HostConfig) -> io::Result<()> {
+    async fn remove_leftovers(&self, config: &HostConfig, wanted: &Wanted) -> io::Result<()> {
         for version in [IpVersion::V4, IpVersion::V6] {
-            self.remove_leftover_rules(config, version.clone()).await?;
-            self.remove_leftover_routes(config, version).await?;
+            self.remove_leftover_rules(config, version.clone(), wanted).await?;
+            self.remove_leftover_routes(config, version, wanted).await?;
         }
         Ok(())
     }
@@ -174,6 +182,7 @@ impl Routing {
         &self,
         config: &HostConfig,
         version: IpVersion,
+        wanted: &Wanted,
     ) -> io::Result<()> {
         let rules: Vec<RuleMessage> = self
             .handle
@@ -183,7 +192,12 @@ impl Routing {
             .try_collect()
             .await
             .map_err(|error| netlink_error("list policy rules", &error))?;
-        for rule in rules.into_iter().filter(|rule| is_own_rule(config, rule)) {
+        for rule in rules {
+            if !is_own_rule(config, &rule)
+                || wanted.rules.iter().any(|one| is_same_rule(one, &rule))
+            {
+                continue;
+            }
             tracing::info!("removing a policy rule of an earlier run");
             let removal = self.handle.rule().del(rule).execute().await;
             unless_gone(removal).map_err(|error| netlink_error("remove a policy rule", &error))?;
@@ -195,6 +209,7 @@ impl Routing {
         &self,
         config: &HostConfig,
         version: IpVersion,
+        wanted: &Wanted,
     ) -> io::Result<()> {
         let mut query = RouteMessage::default();
         query.header.address_family = match version {
@@ -209,12 +224,51 @@ impl Routing {
             .try_collect()
             .await
             .map_err(|error| netlink_error("list routes", &error))?;
-        for route in routes.into_iter().filter(|route| is_own_route(config, route)) {
+        for route in routes {
+            if !is_own_route(config, &route)
+                || wanted.routes.iter().any(|one| is_same_route(one, &route))
+            {
+                continue;
+            }
             tracing::info!(route = describe(&route), "removing a route of an earlier run");
             let removal = self.handle.route().del(route).execute().await;
             unless_gone(removal).map_err(|error| netlink_error("remove a route", &error))?;
         }
         Ok(())
+    }
+}
+
+/// What there is to be.
+struct Wanted {
+    routes: Vec<RouteMessage>,
+    rules: Vec<RuleMessage>,
+}
+
+/// Whether what is in the kernel is what is wanted, whatever the kernel adds to it.
+fn is_same_route(wanted: &RouteMessage, found: &RouteMessage) -> bool {
+    let named = |attribute: &&RouteAttribute| {
+        matches!(attribute, RouteAttribute::Oif(_) | RouteAttribute::Priority(_))
+    };
+    wanted.header.kind == found.header.kind
+        && wanted.header.address_family == found.header.address_family
+        && table_of(wanted) == table_of(found)
+        && destination_of(wanted) == destination_of(found)
+        && wanted.attributes.iter().filter(named).all(|one| found.attributes.contains(one))
+}
+
+fn is_same_rule(wanted: &RuleMessage, found: &RuleMessage) -> bool {
+    wanted.header.family == found.header.family
+        && wanted.header.src_len == found.header.src_len
+        && wanted.attributes.iter().all(|one| found.attributes.contains(one))
+}
+
+/// One that is there already is as good.
+fn unless_there(added: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
+    match added {
+        Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::EEXIST => {
+            Ok(())
+        }
+        other => other,
     }
 }
 

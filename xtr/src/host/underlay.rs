@@ -253,7 +253,7 @@ pub async fn answer_paths(
 }
 
 /// The path the kernel would take; its MTU is the route's or else the interface's.
-async fn find_path(
+pub(super) async fn find_path(
     handle: &Handle,
     PathQuestion { rloc, source }: PathQuestion,
     tun: u32,

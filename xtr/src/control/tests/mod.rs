@@ -2,6 +2,7 @@
 mod answering;
 mod away;
 mod balancing;
+mod checkpoint;
 mod database;
 mod echo_nonce;
 mod lookups;

@@ -388,6 +388,19 @@ fn pb_15_a_host_without_lisp_is_left_alone_until_the_next_probe() {
 }
 
 #[test]
+fn pb_15_a_host_whose_tunnel_router_restarts_is_back_soon_after() {
+    let mut net = Net::with_backup(every(seconds(10)), millis(20));
+    net.dead.insert(ip(PEER));
+    let hint = Punt::Unreachable { rloc: ip(PEER), by_host: true };
+    net.node.control.handle_punt(net.node.now, &hint);
+    net.run(millis(400));
+    net.dead.clear();
+    let since = net.node.now;
+    net.until(&Event::LocatorUp(ip(PEER)));
+    assert!(net.node.now - since < millis(400), "{:?}", net.node.now - since);
+}
+
+#[test]
 fn pb_14_mt_23_without_probing_a_hint_holds_for_half_a_minute() {
     let mut node = Node::new(config());
     node.learn("10.2.0.9", vec![record("10.2.0.0/16", 1440, &[PEER])]);
