@@ -560,10 +560,9 @@ impl Io {
                 forwarder.drop_from_core(now, DropReason::LispHeaderTruncated);
             }
             Some(received) => {
-                let (source, fields) = (received.source, received.fields);
-                for datagram in received.payload.chunks_mut(received.segment_size) {
-                    forwarder.from_core(now, view, source, fields, datagram, &mut out);
-                }
+                let sender = (received.source, received.fields);
+                let train = (received.payload, received.segment_size);
+                forwarder.train_from_core(now, view, sender, train, &mut out);
             }
             None => forwarder.drop_from_core(now, DropReason::OuterTruncated),
         }
