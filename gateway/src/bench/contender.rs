@@ -16,6 +16,7 @@ use super::bed::{
 use super::crowd::{self, Resolver};
 use super::family::{Family, Version};
 use super::peer;
+use super::placement::Placed;
 use crate::lab::addresses::Site;
 use crate::lab::daemons::{Daemon, Daemons};
 use crate::lab::link;
@@ -57,6 +58,8 @@ pub(crate) struct Contender {
     pub(crate) daemons: Option<[Daemon; 2]>,
     /// The process groups of what runs in gateway 1 and gateway 2, if anything does.
     pub(crate) groups: Option<[u32; 2]>,
+    /// Our mapping system, if it has one.
+    mapping_system: Option<Daemon>,
     /// Answers gateway 1's lookups in place of the mapping system.
     _resolver: Option<Resolver>,
     /// Its network.
@@ -91,6 +94,7 @@ impl Contender {
             method: method.clone(),
             daemons: None,
             groups: None,
+            mapping_system: None,
             _resolver: None,
             bed,
         };
@@ -103,7 +107,9 @@ impl Contender {
                 if variant.crowd > 0 {
                     contender._resolver = Some(Resolver::start(&bed.ms, family.outer)?);
                 }
-                contender.daemons = Some(start_daemons(bed, variant, family.outer, daemons)?);
+                let (mapping_system, xtrs) = start_daemons(bed, variant, family.outer, daemons)?;
+                contender.mapping_system = Some(mapping_system);
+                contender.daemons = Some(xtrs);
                 contender.groups_of_daemons();
             }
             Method::Peer(command) => {
@@ -111,6 +117,14 @@ impl Contender {
             }
         }
         Ok(contender)
+    }
+
+    /// Has its processes run on processor `cpu`, until what is returned is dropped.
+    pub(crate) fn place(&self, cpu: usize) -> io::Result<Placed> {
+        let gateways = self.groups.iter().flatten().copied();
+        let groups: Vec<_> =
+            gateways.chain(self.mapping_system.as_ref().map(Daemon::pid)).collect();
+        Placed::on(&groups, cpu)
     }
 
     /// Starts gateway 1's daemon once more, with an empty map-cache. It does not take its leave before: its site
@@ -191,7 +205,7 @@ fn start_daemons(
     variant: &Variant,
     outer: Version,
     daemons: &Daemons,
-) -> io::Result<[Daemon; 2]> {
+) -> io::Result<(Daemon, [Daemon; 2])> {
     let program = match &variant.program {
         Some(program) => program.clone(),
         None => std::env::current_exe()?,
@@ -204,7 +218,7 @@ fn start_daemons(
     };
     let processes = [start(&bed.gw1, Place::Near)?, start(&bed.gw2, Place::Far)?];
     wait_for_registrations(&mapping_system)?;
-    Ok(processes)
+    Ok((mapping_system, processes))
 }
 
 /// How long all registrations may take.

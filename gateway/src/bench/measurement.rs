@@ -1,13 +1,10 @@
 //! The measurements: what is sent, what is counted, and what is made of it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 use std::{io, iter, thread};
 
 use mapping::eid::{EidPrefix, InstanceId};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 
 use super::bed::{
     Bed, CORE_LINK, CORE_TO, EDGE_LINK, HOST_LINK, Offload, Place, rloc, station, strangers,
@@ -16,10 +13,11 @@ use super::contender::Contender;
 use super::crowd;
 use super::family::Family;
 use super::load::echo;
-use super::load::flood::{self, Flood};
+use super::load::flood::Flood;
 use super::load::frames;
 use super::load::tcp::Flows;
-use super::meter::{Reading, counted, tasks};
+use super::meter::{Reading, counted};
+use super::placement::{self, Placed};
 use super::report::Column;
 use crate::cli::lig;
 use crate::lab::daemons::Daemons;
@@ -30,8 +28,6 @@ use crate::lab::probe::udp::EchoServer;
 const SEGMENT: f64 = 1440.0;
 /// How long a load runs before the measurement begins.
 const SETTLE: Duration = Duration::from_millis(300);
-/// The processor that a flood is sent from; the gateway under test keeps off it.
-const FLOOD_CPU: usize = 0;
 /// Flows of the measurement with many.
 const MANY_FLOWS: usize = 1000;
 
@@ -134,6 +130,8 @@ const ROUND_TRIP_COLUMNS: &[Column] = &[
     Column { value: "rtt_us", header: "median us", decimals: 1 },
     Column { value: "added_us", header: "added to plain us", decimals: 1 },
     Column { value: "p99_us", header: "99 % us", decimals: 1 },
+    Column { value: "apart_us", header: "apart us", decimals: 1 },
+    Column { value: "apart_added_us", header: "added to plain us", decimals: 1 },
     Column { value: "lost", header: "lost", decimals: 0 },
 ];
 const FIRST_PACKET_COLUMNS: &[Column] = &[
@@ -149,8 +147,8 @@ const FIRST_PACKET_COLUMNS: &[Column] = &[
 pub(crate) enum Comparison {
     /// Its ratio to VXLAN's, as `ratio`.
     RatioToVxlan(&'static str),
-    /// What it is more than plain forwarding's, as the second name.
-    AddedToPlain(&'static str, &'static str),
+    /// What each is more than plain forwarding's, as the second names.
+    AddedToPlain(&'static [(&'static str, &'static str)]),
     /// Nothing.
     Alone,
 }
@@ -171,8 +169,26 @@ impl Measurement {
         match self.work {
             Work::Tcp(_) | Work::ManyFlows => Comparison::RatioToVxlan("gbps"),
             Work::Encap | Work::Decap => Comparison::RatioToVxlan("kpps"),
-            Work::RoundTrip => Comparison::AddedToPlain("rtt_us", "added_us"),
+            Work::RoundTrip => {
+                Comparison::AddedToPlain(&[("rtt_us", "added_us"), ("apart_us", "apart_added_us")])
+            }
             Work::FirstPacket => Comparison::Alone,
+        }
+    }
+
+    /// What runs on which processor, the same for every contender.
+    pub(crate) fn placement(&self) -> &'static str {
+        match self.work {
+            Work::Tcp(_) | Work::ManyFlows => {
+                "both gateways' processes on processor 0, the hosts' wherever the scheduler puts them"
+            }
+            Work::Encap | Work::Decap => {
+                "the flood from processor 0, the gateway's process on the others"
+            }
+            Work::RoundTrip => {
+                "all on processor 0; apart: the gateways' processes there, the hosts' on processor 1"
+            }
+            Work::FirstPacket => "all on processor 0",
         }
     }
 
@@ -211,6 +227,8 @@ impl Measurement {
             Work::FirstPacket => {
                 contender.forget_mappings(daemons)?;
                 super::greet(contender, family)?;
+                let _placed = contender.place(placement::FIRST)?;
+                let _ourselves = Placed::ourselves(placement::FIRST)?;
                 first_packets(contender, family)
             }
         }
@@ -219,6 +237,7 @@ impl Measurement {
 
 fn tcp(contender: &Contender, family: Family, time: Duration, count: usize) -> io::Result<Values> {
     let bed = &contender.bed;
+    let _placed = contender.place(placement::FIRST)?;
     let (near, far) = (frames::near(family.inner), frames::far(family.inner));
     let flows = Flows::start((&bed.host1, near), (&bed.host2, far), count)?;
     thread::sleep(SETTLE);
@@ -280,8 +299,8 @@ fn flood(
     time: Duration,
 ) -> io::Result<Values> {
     let kept_off =
-        contender.daemons.as_ref().map(|daemons| KeptOff::of(daemons[work.gateway].pid()));
-    let flood = Flood::start(work.from.0, work.from.1, frames, FLOOD_CPU)?;
+        contender.groups.map(|groups| Placed::off(groups[work.gateway], placement::FIRST));
+    let flood = Flood::start(work.from.0, work.from.1, frames, placement::FIRST)?;
     thread::sleep(SETTLE);
     let counters =
         || io::Result::Ok((counted(work.from.0, work.from.1)?, counted(work.to.0, work.to.1)?));
@@ -306,14 +325,36 @@ fn flood(
 }
 
 fn round_trips(contender: &Contender, family: Family, time: Duration) -> io::Result<Values> {
-    let bed = &contender.bed;
-    let server = EchoServer::start(&bed.host2, frames::far(family.inner))?;
-    let source = frames::near(family.inner);
-    let times = echo::round_trips(&bed.host1, source, server.address(), time)?;
-    let (Some(median), Some(p99)) = (times.quantile_us(0.5), times.quantile_us(0.99)) else {
-        return Err(io::Error::other("no echo came back"));
+    let _placed = contender.place(placement::FIRST)?;
+    let together = echoes(contender, family, time, placement::FIRST)?;
+    let quantile = |times: &echo::Times, share| {
+        times.quantile_us(share).ok_or_else(|| io::Error::other("no echo came back"))
     };
-    Ok(Values::from([("rtt_us", median), ("p99_us", p99), ("lost", times.lost as f64)]))
+    let mut values = Values::from([
+        ("rtt_us", quantile(&together, 0.5)?),
+        ("p99_us", quantile(&together, 0.99)?),
+        ("lost", together.lost as f64),
+    ]);
+    if thread::available_parallelism().is_ok_and(|processors| processors.get() > placement::SECOND)
+    {
+        let apart = echoes(contender, family, time, placement::SECOND)?;
+        values.insert("apart_us", quantile(&apart, 0.5)?);
+        values.insert("lost", (together.lost + apart.lost) as f64);
+    }
+    Ok(values)
+}
+
+/// Round trips between hosts on processor `cpu`.
+fn echoes(
+    contender: &Contender,
+    family: Family,
+    time: Duration,
+    cpu: usize,
+) -> io::Result<echo::Times> {
+    let _ourselves = Placed::ourselves(cpu)?;
+    let server = EchoServer::start(&contender.bed.host2, frames::far(family.inner))?;
+    let source = frames::near(family.inner);
+    echo::round_trips(&contender.bed.host1, source, server.address(), time)
 }
 
 /// Lookups that the resolver's round trip time is the median of.
@@ -363,35 +404,4 @@ fn trains(packets: &[Vec<u8>], train: usize, stations: [[u8; 6]; 2]) -> Vec<Vec<
 fn station_of(namespace: &Namespace, link: &'static str) -> io::Result<[u8; 6]> {
     let address = station(namespace, link)?;
     address.addr().ok_or_else(|| io::Error::other(format!("link {link} has no station address")))
-}
-
-/// A process group whose threads keep off the flood's processor, as far as they may run elsewhere; until dropped.
-struct KeptOff {
-    before: Vec<(Pid, CpuSet)>,
-}
-
-impl KeptOff {
-    fn of(group: u32) -> io::Result<Self> {
-        let number = |task: &PathBuf| task.file_name()?.to_str()?.parse().ok().map(Pid::from_raw);
-        let ids: Vec<_> = tasks(group)?.iter().filter_map(number).collect();
-        let mut before = Vec::new();
-        for id in ids {
-            let Ok(allowed) = sched_getaffinity(id) else { continue };
-            let cpus = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
-            // Where there is one processor only, everybody shares it.
-            if flood::pin(id, cpus.filter(|&cpu| cpu != FLOOD_CPU)).is_ok() {
-                before.push((id, allowed));
-            }
-        }
-        Ok(Self { before })
-    }
-}
-
-impl Drop for KeptOff {
-    fn drop(&mut self) {
-        for (id, allowed) in &self.before {
-            // A thread that has ended needs no processor.
-            let _ = sched_setaffinity(*id, allowed);
-        }
-    }
 }

@@ -1,9 +1,9 @@
 //! `isthmus bench`: our gateways beside the kernel's own tunnel and plain forwarding, in network namespaces of its own.
 //!
 //! Every contender has a network of its own ([`bed`]), built alike, and carries packets by its own method
-//! ([`contender`], [`peer`]), with a map-cache of any size ([`crowd`]). [`measurement`] says what is sent ([`load`]) and what is counted ([`meter`]). Contenders take turns
-//! in every round, so that what disturbs the machine disturbs all of them; [`report`] makes medians and compares them
-//! with the targets.
+//! ([`contender`], [`peer`]), with a map-cache of any size ([`crowd`]). [`measurement`] says what is sent ([`load`]), what is
+//! counted ([`meter`]) and where all of it runs ([`placement`]). Contenders take turns in every round, so that what disturbs
+//! the machine disturbs all of them; [`report`] makes medians and compares them with the targets.
 
 mod bed;
 mod contender;
@@ -13,6 +13,7 @@ mod load;
 mod measurement;
 mod meter;
 mod peer;
+mod placement;
 mod report;
 mod targets;
 

@@ -56,6 +56,8 @@ pub(crate) struct Outcome {
     pub(crate) measurement: &'static str,
     /// In one line.
     pub(crate) title: &'static str,
+    /// What ran on which processor.
+    pub(crate) placement: &'static str,
     /// `v6-in-v4`.
     pub(crate) family: String,
     /// Every value of every round.
@@ -123,8 +125,10 @@ impl Outcome {
             Comparison::RatioToVxlan(value) => {
                 compare(&mut samples, REFERENCE, (value, "ratio"), |own, other| own / other);
             }
-            Comparison::AddedToPlain(value, added) => {
-                compare(&mut samples, PLAIN, (value, added), |own, other| own - other);
+            Comparison::AddedToPlain(pairs) => {
+                for &pair in pairs {
+                    compare(&mut samples, PLAIN, pair, |own, other| own - other);
+                }
             }
             Comparison::Alone => {}
         }
@@ -135,8 +139,9 @@ impl Outcome {
             }
         }
         let summaries = names.into_iter().map(|name| Summary::of(name, &samples)).collect();
+        let placement = measurement.placement();
         let (measurement, title) = (measurement.name, measurement.title);
-        Self { measurement, title, family, samples, summaries, columns }
+        Self { measurement, title, placement, family, samples, summaries, columns }
     }
 
     /// The table for people.
@@ -154,6 +159,7 @@ impl Outcome {
         }
         let mut text = format!("\n{}  {}  {}\n", self.measurement, self.title, self.family);
         text.push_str(&table(2, &header, &rows));
+        text.push_str(&format!("  placement: {}\n", self.placement));
         for target in targets.iter().filter(|target| target.measurement == self.measurement) {
             let Target { work, floor, goal, .. } = target;
             text.push_str(&format!("  target: {work}: floor {floor}, goal {goal}\n"));

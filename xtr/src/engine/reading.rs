@@ -4,7 +4,8 @@
 //! finds the same memory warm. While there is nothing, the worker waits in `ppoll`: the kernel wakes it there with the hint that the
 //! waker is about to sleep itself, so that the packet is dealt with where it is warm; wake-ups of the ring carry no such hint.
 //!
-//! *Many*: a multishot read into many buffers, for floods of small packets.
+//! *Many*: a multishot read into many buffers, for floods of small packets. Meanwhile the worker waits in the ring, which also tells when
+//! there is something for those who read few: a flood never ends long enough for `ppoll`.
 //!
 //! A reader begins with few. It takes many when packet follows packet and they are small, and goes back when they are large or rare.
 #![allow(unsafe_code, reason = "operations point into the readers' memory")]
@@ -51,6 +52,8 @@ struct Reader {
     worth: u16,
     /// Few: the last read found nothing.
     is_dry: bool,
+    /// The ring is to tell when there is something again.
+    is_watched: bool,
     reads: [Read; FEW_READS as usize],
 }
 
@@ -97,6 +100,9 @@ impl Readers {
         tun_buffers: &mut Buffers,
         udp_buffers: &mut Buffers,
     ) -> io::Result<()> {
+        if self.any_many() {
+            self.watch(ring)?;
+        }
         if self.all_dry() {
             return Ok(());
         }
@@ -215,6 +221,30 @@ impl Readers {
         self.readers.iter().any(|reader| reader.mode == Mode::Few)
     }
 
+    /// Whether anyone reads many.
+    pub(super) fn any_many(&self) -> bool {
+        self.readers.iter().any(|reader| reader.mode == Mode::Many)
+    }
+
+    /// There is something for the reader numbered so.
+    pub(super) fn ready(&mut self, index: u16) {
+        if let Some(reader) = self.readers.get_mut(usize::from(index)) {
+            reader.is_watched = false;
+            reader.is_dry = false;
+        }
+    }
+
+    /// Has the ring tell when there is something for those who read few and found nothing.
+    fn watch(&mut self, ring: &mut Ring) -> io::Result<()> {
+        for ((index, reader), wanted) in (0..).zip(&mut self.readers).zip(&self.poll_set) {
+            if reader.mode == Mode::Few && reader.is_dry && !reader.is_watched {
+                ring.poll(wanted.fd, Operation::Ready(index))?;
+                reader.is_watched = true;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether few reads are under way.
     pub(super) fn any_asked(&self) -> bool {
         self.readers.iter().any(|reader| reader.asked > 0)
@@ -260,6 +290,7 @@ impl Reader {
             asked: 0,
             worth: 1,
             is_dry: true,
+            is_watched: false,
             reads: std::array::from_fn(|_| read()),
         }
     }
@@ -437,6 +468,28 @@ mod tests {
             // What made it leave must not make it come back at once.
             bed.readers.readers[0].average = 60;
         }
+    }
+
+    #[test]
+    fn while_one_reads_many_the_ring_tells_of_the_others() {
+        let Some(mut bed) = Bed::new() else { return };
+        assert!(bed.turn().is_empty());
+        bed.readers.readers[1].turn(Mode::Many);
+        for _ in 0..2 {
+            bed.host.send(&[7; 9]).unwrap();
+            let [tun, udp] = &mut bed.buffers;
+            bed.readers.arm(&mut bed.ring, bed.device.as_fd(), tun, udp).unwrap();
+            assert!(bed.readers.readers[0].is_watched && bed.readers.all_dry());
+            bed.ring.wait(1, Duration::from_secs(5)).unwrap();
+            let told = bed.ring.next_completion().map(|completion| completion.operation);
+            assert_eq!(told, Some(Operation::Ready(0)));
+            bed.readers.ready(0);
+            assert_eq!(bed.turn(), [(Operation::Tun, vec![7; 9])]);
+            while !bed.readers.all_dry() {
+                assert!(bed.turn().is_empty());
+            }
+        }
+        bed.readers.ready(9);
     }
 
     #[test]

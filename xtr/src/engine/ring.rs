@@ -33,6 +33,8 @@ pub(super) enum Operation {
     Cancel,
     /// The wait for frames of the packet ring numbered so.
     Native(u16),
+    /// The wait for something to read, for the reader numbered so.
+    Ready(u16),
 }
 
 impl Operation {
@@ -47,6 +49,7 @@ impl Operation {
             Self::Native(index) => (6, index),
             Self::Single(index) => (7, index),
             Self::Cancel => (8, 0),
+            Self::Ready(index) => (9, index),
         };
         kind << 16 | u64::from(index)
     }
@@ -63,6 +66,7 @@ impl Operation {
             6 => Some(Self::Native(index)),
             7 => Some(Self::Single(index)),
             8 => Some(Self::Cancel),
+            9 => Some(Self::Ready(index)),
             _ => None,
         }
     }
@@ -223,11 +227,11 @@ impl Ring {
         unsafe { self.push(entry, Operation::Wake) }
     }
 
-    /// Waits until `socket` is readable, once. It is no registered file, like the TUN.
-    pub(super) fn poll(&mut self, socket: BorrowedFd<'_>, index: u16) -> io::Result<()> {
-        let entry = opcode::PollAdd::new(Fd(socket.as_raw_fd()), libc::POLLIN as u32).build();
+    /// Waits until `descriptor` is readable, once. It is no registered file, like the TUN.
+    pub(super) fn poll(&mut self, descriptor: RawFd, operation: Operation) -> io::Result<()> {
+        let entry = opcode::PollAdd::new(Fd(descriptor), libc::POLLIN as u32).build();
         // SAFETY: the operation points at no memory.
-        unsafe { self.push(entry, Operation::Native(index)) }
+        unsafe { self.push(entry, operation) }
     }
 
     /// Hands over what was pushed and waits for `want` completions or until `timeout`.
@@ -356,6 +360,7 @@ mod tests {
             Operation::Native(2),
             Operation::Single(1),
             Operation::Cancel,
+            Operation::Ready(2),
         ] {
             assert_eq!(Operation::decode(operation.encode()), Some(operation));
         }

@@ -254,7 +254,7 @@ impl Io {
                 }
                 Operation::Native(index) => {
                     match descriptors.native.descriptor(usize::from(*index)) {
-                        Some(socket) => ring.poll(socket, *index),
+                        Some(socket) => ring.poll(socket.as_raw_fd(), *operation),
                         None => return false,
                     }
                 }
@@ -282,7 +282,8 @@ impl Io {
     /// Hands over what was pushed and waits for something to do, or until `timeout`.
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         let timeout = if self.woken { Duration::ZERO } else { timeout };
-        if !self.readers.any_few() {
+        let is_flooded = self.readers.any_many() && self.readers.all_dry();
+        if is_flooded || !self.readers.any_few() {
             // What could not be armed for want of buffers waits for those that are under way, and for nothing else.
             let want = self.in_flight + usize::from(self.to_arm.is_empty());
             self.ring.wait(want.max(1), timeout)?;
@@ -358,6 +359,7 @@ impl Io {
                         check_read(operation, completion.result)?;
                     }
                 }
+                Operation::Ready(reader) => self.readers.ready(reader),
                 Operation::Single(_) | Operation::Cancel => {}
             }
         }
@@ -563,10 +565,9 @@ impl Io {
                 forwarder.drop_from_core(now, DropReason::LispHeaderTruncated);
             }
             Some(received) => {
-                let (source, fields) = (received.source, received.fields);
-                for datagram in received.payload.chunks_mut(received.segment_size) {
-                    forwarder.from_core(now, view, source, fields, datagram, &mut out);
-                }
+                let sender = (received.source, received.fields);
+                let train = (received.payload, received.segment_size);
+                forwarder.train_from_core(now, view, sender, train, &mut out);
             }
             None => forwarder.drop_from_core(now, DropReason::OuterTruncated),
         }

@@ -47,6 +47,7 @@ mod rate_limit;
 mod registered;
 mod reports;
 mod step;
+mod train;
 
 pub use heard::HEARD_AGAIN;
 pub use hold::{Held, HoldLimits};
@@ -119,6 +120,8 @@ pub struct Forwarder<P> {
     spoke: Option<(Eid, Instant)>,
     /// Who was told of lately that still sends for hosts that are elsewhere.
     left: Box<notices::Notices<LEFT_PER_SECOND>>,
+    /// How the last packet from the core went to the native side, since this was last emptied; nothing if it did not.
+    went: Option<Onward>,
 }
 
 /// How often the control plane is told of the same host.
@@ -202,6 +205,7 @@ impl<P: Policy> Forwarder<P> {
             tap: None,
             spoke: None,
             left: Box::new(notices::Notices::new()),
+            went: None,
             settings,
         }
     }
@@ -614,13 +618,13 @@ impl<P: Policy> Forwarder<P> {
             Err(reason) => return self.discard(reason, work.traffic.packets, out),
         }
         match arrival.onward {
-            Onward::Deliver => {
-                self.deliver(&work, out);
-            }
-            Onward::DeliverOwn(prefix) => {
+            onward @ (Onward::Deliver | Onward::DeliverOwn(_)) => {
                 if self.deliver(&work, out) {
-                    self.arrivals.count(prefix, self.arrived_at, work.traffic);
-                    self.hear(arrival, &work.inner);
+                    self.went = Some(onward);
+                    if let Onward::DeliverOwn(prefix) = onward {
+                        self.arrivals.count(prefix, self.arrived_at, work.traffic);
+                        self.hear(arrival, &work.inner);
+                    }
                 }
             }
             Onward::Reencapsulate => self.reencapsulate(now, fib, arrival.instance_id, work, out),

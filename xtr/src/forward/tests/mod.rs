@@ -9,6 +9,7 @@ mod hold;
 mod marks;
 mod native;
 mod registered;
+mod train;
 
 use super::*;
 use crate::counters::{CounterSnapshot, Traffic, TrafficCounters};
