@@ -227,6 +227,14 @@ pub(crate) fn worker_waited() -> Duration {
     Duration::from_nanos(waited.sum())
 }
 
+/// How long this machine's cores stood still because another one had them.
+pub(crate) fn stolen() -> Duration {
+    const TICK: Duration = Duration::from_millis(10);
+    let text = fs::read_to_string("/proc/stat").expect("/proc");
+    let ticks = text.split_ascii_whitespace().nth(8).and_then(|number| number.parse::<u32>().ok());
+    TICK * ticks.expect("a number")
+}
+
 /// Resident memory of this process, octets.
 pub(crate) fn resident() -> u64 {
     let text = fs::read_to_string("/proc/self/status").expect("/proc");
