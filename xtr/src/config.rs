@@ -77,6 +77,38 @@ pub struct ControlConfig {
     pub peers: Vec<Peer>,
 }
 
+impl ControlConfig {
+    /// Map-cache entries held when nothing else is configured (MC-27).
+    pub const MAP_CACHE_LIMIT: usize = 100_000;
+
+    /// With the intervals of RFC 9301 and nothing else: no locators, nobody to ask, nothing to register, no probing.
+    pub fn of(role: Role) -> Self {
+        Self {
+            role,
+            rlocs: Vec::new(),
+            map_resolvers: Vec::new(),
+            map_servers: Vec::new(),
+            use_petr: Vec::new(),
+            proxy_itrs: Vec::new(),
+            eids: Vec::new(),
+            registration_interval: timers::REGISTRATION_INTERVAL,
+            probe: None,
+            path_mtu: PathMtuConfig::default(),
+            record_ttl_minutes: timers::RECORD_TTL_MINUTES,
+            timeout_by_ttl: false,
+            proxy_reply: false,
+            map_cache_limit: Self::MAP_CACHE_LIMIT,
+            lisp_sec: None,
+            identity: None,
+            merge: false,
+            subscribe: None,
+            trusted_core: None,
+            nat: None,
+            peers: Vec::new(),
+        }
+    }
+}
+
 /// Tunnel routers, by the address they send from, that deviate from RFC 9301.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {

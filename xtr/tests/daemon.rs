@@ -71,7 +71,6 @@ fn secret() -> Secret {
 fn control_config(address: &str, eid: &str) -> ControlConfig {
     let endpoint = Endpoint::Address(ip(SERVER));
     ControlConfig {
-        role: Role::Xtr,
         rlocs: vec![OwnRloc::new("core", ip(address), 1, 1)],
         map_resolvers: vec![endpoint.clone()],
         map_servers: vec![xtr::config::MapServer {
@@ -82,23 +81,9 @@ fn control_config(address: &str, eid: &str) -> ControlConfig {
             covers: mapping::auth::Covered::Message,
             profile: Profile::Rfc9301,
         }],
-        use_petr: Vec::new(),
-        proxy_itrs: Vec::new(),
         eids: vec![LocalEid { prefix: prefix(eid), locator_set: Vec::new() }],
-        registration_interval: Duration::from_secs(60),
         probe: Some(ProbeConfig::default()),
-        path_mtu: Default::default(),
-        record_ttl_minutes: 1440,
-        peers: Vec::new(),
-        timeout_by_ttl: false,
-        proxy_reply: false,
-        map_cache_limit: 1000,
-        lisp_sec: None,
-        identity: None,
-        merge: false,
-        subscribe: None,
-        trusted_core: None,
-        nat: None,
+        ..ControlConfig::of(Role::Xtr)
     }
 }
 

@@ -68,30 +68,16 @@ fn router(address: &str, eid: Option<&str>, proxy_reply: bool, required: bool) -
     };
     let lisp_sec = RouterLispSec { key_id: 7, secret: secret("of the ITRs"), required };
     ControlConfig {
-        role: if eid.is_some() { Role::Xtr } else { Role::Proxy },
         rlocs: vec![OwnRloc::new("core4", ip(address), 1, 100)],
         map_resolvers: vec![endpoint],
         map_servers: eid.map(|_| server).into_iter().collect(),
-        use_petr: Vec::new(),
-        proxy_itrs: Vec::new(),
         eids: eid
             .map(|eid| LocalEid { prefix: prefix(eid), locator_set: Vec::new() })
             .into_iter()
             .collect(),
-        registration_interval: Duration::from_secs(60),
-        probe: None,
-        path_mtu: Default::default(),
-        record_ttl_minutes: 1440,
-        peers: Vec::new(),
-        timeout_by_ttl: false,
         proxy_reply,
-        map_cache_limit: 1000,
         lisp_sec: Some(lisp_sec),
-        identity: None,
-        merge: false,
-        subscribe: None,
-        trusted_core: None,
-        nat: None,
+        ..ControlConfig::of(if eid.is_some() { Role::Xtr } else { Role::Proxy })
     }
 }
 

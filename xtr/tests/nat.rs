@@ -65,27 +65,11 @@ fn rtr_key() -> RtrKey {
 
 fn control(role: Role, rloc: &str, nat: Nat) -> ControlConfig {
     ControlConfig {
-        role,
         rlocs: vec![OwnRloc::new("core4", ip(rloc), 3, 70)],
         map_resolvers: vec![Endpoint::Address(ip(SERVER))],
-        map_servers: Vec::new(),
-        use_petr: Vec::new(),
-        proxy_itrs: Vec::new(),
-        eids: Vec::new(),
-        registration_interval: seconds(60),
         probe: Some(Default::default()),
-        path_mtu: Default::default(),
-        record_ttl_minutes: 1440,
-        peers: Vec::new(),
-        timeout_by_ttl: false,
-        proxy_reply: false,
-        map_cache_limit: 1000,
-        lisp_sec: None,
-        identity: None,
-        merge: false,
-        subscribe: None,
-        trusted_core: None,
         nat: Some(nat),
+        ..ControlConfig::of(role)
     }
 }
 

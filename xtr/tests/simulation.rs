@@ -329,30 +329,17 @@ fn router_config(
         profile: Profile::Rfc9301,
     };
     ControlConfig {
-        role,
         rlocs: vec![OwnRloc::new("core4", address, 1, 100)],
         map_resolvers: vec![endpoint],
         map_servers: eid.map(|_| server).into_iter().collect(),
-        use_petr: Vec::new(),
-        proxy_itrs: Vec::new(),
         eids: eid
             .map(|eid| LocalEid { prefix: prefix(eid), locator_set: Vec::new() })
             .into_iter()
             .collect(),
-        registration_interval: Duration::from_secs(60),
         probe: Some(ProbeConfig::default()),
-        path_mtu: Default::default(),
         record_ttl_minutes: ttl_minutes,
-        peers: Vec::new(),
-        timeout_by_ttl: false,
         proxy_reply,
-        map_cache_limit: 1000,
-        lisp_sec: None,
-        identity: None,
-        merge: false,
-        subscribe: None,
-        trusted_core: None,
-        nat: None,
+        ..ControlConfig::of(role)
     }
 }
 

@@ -5,16 +5,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mapping::eid::InstanceId;
-use mapping::timers;
 use xtr::config::{
     ControlConfig, HostConfig, Nat, NatPlane, OwnRloc, RingIntake, Role, RouterConfig,
 };
 
 use super::node::{Node, Table};
-use super::{
-    DEFAULT_MAP_CACHE_LIMIT, Environment, lisp_sec, nat, overlap, peers, router, subscription,
-    values,
-};
+use super::{Environment, lisp_sec, nat, overlap, peers, router, subscription, values};
 use crate::petr::PetrConfig;
 use crate::pitr::PitrConfig;
 use crate::proxy::ProxyConfig;
@@ -55,7 +51,8 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
         .as_ref()
         .map(|t| t.or("instance-id", InstanceId::DEFAULT, values::instance_id))
         .unwrap_or_default();
-    let map_cache_limit = table.as_ref().map_or(DEFAULT_MAP_CACHE_LIMIT, super::map_cache_limit);
+    let map_cache_limit =
+        table.as_ref().map_or(ControlConfig::MAP_CACHE_LIMIT, super::map_cache_limit);
     let peers = table.as_ref().map(peers::read).unwrap_or_default();
     let lisp_sec = table.as_ref().and_then(|t| lisp_sec::of_router(t, environment, &[]));
     let identity = table.as_ref().and_then(subscription::identity);
@@ -108,27 +105,18 @@ pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> GatewayConfig
             name: name.unwrap_or_default(),
             state_dir,
             control: ControlConfig {
-                role: Role::Proxy,
                 rlocs: rlocs.iter().copied().map(proxy_rloc).collect(),
                 map_resolvers,
-                map_servers: Vec::new(),
-                use_petr: Vec::new(),
-                proxy_itrs: Vec::new(),
-                eids: Vec::new(),
-                registration_interval: timers::REGISTRATION_INTERVAL,
                 probe,
                 path_mtu,
-                record_ttl_minutes: timers::RECORD_TTL_MINUTES,
-                timeout_by_ttl: false,
-                proxy_reply: false,
                 map_cache_limit,
                 lisp_sec,
                 identity,
-                merge: false,
                 subscribe,
                 trusted_core: data.trusted_core.clone(),
                 nat: nat.map(Nat::Rtr),
                 peers,
+                ..ControlConfig::of(Role::Proxy)
             },
             data,
             host,

@@ -17,7 +17,7 @@
 use std::path::{Path, PathBuf};
 
 use ::mapping::config::MappingConfig;
-use ::xtr::config::RouterConfig;
+use ::xtr::config::{ControlConfig, RouterConfig};
 use config::{Config, File, FileFormat};
 
 mod changes;
@@ -56,9 +56,6 @@ use node::{Node, Table};
 use report::Report;
 pub(crate) use secret::read_key_file;
 pub(crate) use text::{canonical, json as to_json, quoted};
-
-/// Map-cache entries held when the file does not say (MC-27).
-const DEFAULT_MAP_CACHE_LIMIT: usize = 100_000;
 
 /// A file larger than this is no configuration, octets.
 const LARGEST_FILE: u64 = 64 << 20;
@@ -194,7 +191,7 @@ fn read_role(root: Table<'_>, environment: &Environment) -> Option<(RoleConfig, 
 
 /// `map-cache-limit` of the gateway and xtr sections.
 fn map_cache_limit(table: &Table<'_>) -> usize {
-    table.or("map-cache-limit", DEFAULT_MAP_CACHE_LIMIT, |node| {
+    table.or("map-cache-limit", ControlConfig::MAP_CACHE_LIMIT, |node| {
         node.integer(1..=10_000_000).and_then(|value| usize::try_from(value).ok())
     })
 }

@@ -11,15 +11,15 @@ use mapping::eid::{EidPrefix, InstanceId, MapVersion};
 use mapping::timers;
 use xtr::config::{ControlConfig, HostConfig, Intake, LocalEid, MapServer};
 use xtr::config::{Nat, NatPlane, OwnRloc, Petr};
-use xtr::config::{PathMtuConfig, RingIntake, Role, RouterConfig};
+use xtr::config::{RingIntake, Role, RouterConfig};
 
 use super::mapping::{default_algorithms, peer_algorithm, state_dir};
 use super::node::{Node, Table, nearest};
 use super::overlap::{Claims, Nesting};
 use super::trusted_core::{self, Versions};
 use super::{
-    DEFAULT_MAP_CACHE_LIMIT, Environment, dynamic_eid, gateway::owned_text, lisp_sec, nat, peers,
-    router, secret, subscription, values,
+    Environment, dynamic_eid, gateway::owned_text, lisp_sec, nat, peers, router, secret,
+    subscription, values,
 };
 
 /// The bounds of `registration-interval`.
@@ -29,7 +29,7 @@ const REGISTRATION_INTERVALS: std::ops::RangeInclusive<Duration> =
 /// Reads the sections of an xTR.
 pub(crate) fn read(root: &Table<'_>, environment: &Environment) -> RouterConfig {
     let table = root.get("xtr").and_then(|node| node.table());
-    let mut control = empty_control();
+    let mut control = ControlConfig { proxy_reply: true, ..ControlConfig::of(Role::Xtr) };
     let mut name = String::new();
     let mut state = None;
     // Locator names stay known when a locator is refused, so that one mistake is one line.
@@ -118,32 +118,6 @@ fn check_ring_of_gateways(table: &Table<'_>, intake: &Intake, gateways: usize) {
             ),
             "write \"tun\", or give fewer of either",
         );
-    }
-}
-
-fn empty_control() -> ControlConfig {
-    ControlConfig {
-        role: Role::Xtr,
-        rlocs: Vec::new(),
-        map_resolvers: Vec::new(),
-        map_servers: Vec::new(),
-        use_petr: Vec::new(),
-        proxy_itrs: Vec::new(),
-        eids: Vec::new(),
-        registration_interval: timers::REGISTRATION_INTERVAL,
-        probe: None,
-        path_mtu: PathMtuConfig::default(),
-        record_ttl_minutes: timers::RECORD_TTL_MINUTES,
-        peers: Vec::new(),
-        timeout_by_ttl: false,
-        proxy_reply: true,
-        map_cache_limit: DEFAULT_MAP_CACHE_LIMIT,
-        lisp_sec: None,
-        identity: None,
-        merge: false,
-        subscribe: None,
-        trusted_core: None,
-        nat: None,
     }
 }
 

@@ -90,27 +90,16 @@ impl Plan {
         };
         let identity = XtrIdentity { xtr_id: u128::from(site) + 1, site_id: site_id(site) };
         ControlConfig {
-            role: Role::Xtr,
             rlocs: rlocs(site),
             map_resolvers: servers.clone().collect(),
             map_servers: servers.map(map_server).collect(),
-            use_petr: Vec::new(),
             eids: vec![LocalEid { prefix: prefix(site), locator_set: Vec::new() }],
-            registration_interval: timers::REGISTRATION_INTERVAL,
             probe: self.probe,
-            path_mtu: Default::default(),
             record_ttl_minutes: if site % 4 == 2 { 10 } else { timers::RECORD_TTL_MINUTES },
             proxy_reply: has_proxy_reply(site),
-            map_cache_limit: 10_000,
-            lisp_sec: None,
             identity: Some(identity),
-            merge: false,
             subscribe: subscribes(site).then(Subscribe::default),
-            trusted_core: None,
-            nat: None,
-            proxy_itrs: Vec::new(),
-            peers: Vec::new(),
-            timeout_by_ttl: false,
+            ..ControlConfig::of(Role::Xtr)
         }
     }
 }

@@ -376,27 +376,13 @@ fn config_of(
     // What the configuration of a gateway refuses.
     let core = TrustedCore { echo_nonce: core.echo_nonce && !is_proxy, ..core.clone() };
     let local = |eid| LocalEid { prefix: prefix(eid), locator_set: Vec::new() };
+    let role = if is_proxy { Role::Proxy } else { Role::Xtr };
     ControlConfig {
-        role: if is_proxy { Role::Proxy } else { Role::Xtr },
         rlocs: rlocs.iter().zip('a'..).map(own).collect(),
         map_resolvers: vec![server.endpoint.clone()],
         map_servers: eid.map(|_| server).into_iter().collect(),
-        proxy_itrs: Vec::new(),
-        peers: Vec::new(),
-        timeout_by_ttl: false,
-        use_petr: Vec::new(),
         eids: eid.map(local).into_iter().collect(),
-        registration_interval: Duration::from_secs(60),
-        probe: None,
-        path_mtu: Default::default(),
-        record_ttl_minutes: 1440,
-        proxy_reply: false,
-        map_cache_limit: 1000,
-        lisp_sec: None,
-        identity: None,
-        merge: false,
-        subscribe: None,
         trusted_core: Some(core),
-        nat: None,
+        ..ControlConfig::of(role)
     }
 }

@@ -78,29 +78,12 @@ pub(super) fn server() -> MapServer {
 /// An xTR with one IPv4 RLOC, one EID-prefix per family, two Map-Resolvers, no Map-Server, no probing.
 pub(super) fn config() -> ControlConfig {
     ControlConfig {
-        role: Role::Xtr,
         rlocs: vec![own("core4", OWN_V4)],
         map_resolvers: vec![Endpoint::Address(ip(RESOLVER)), Endpoint::Address(ip(RESOLVER_2))],
-        map_servers: Vec::new(),
-        use_petr: Vec::new(),
-        proxy_itrs: Vec::new(),
         eids: ["10.1.0.0/16", "2001:db8:e001::/48"]
             .map(|text| LocalEid { prefix: prefix(text), locator_set: Vec::new() })
             .to_vec(),
-        registration_interval: seconds(60),
-        probe: None,
-        path_mtu: Default::default(),
-        record_ttl_minutes: 1440,
-        peers: Vec::new(),
-        timeout_by_ttl: false,
-        proxy_reply: false,
-        map_cache_limit: 1000,
-        lisp_sec: None,
-        identity: None,
-        merge: false,
-        subscribe: None,
-        trusted_core: None,
-        nat: None,
+        ..ControlConfig::of(Role::Xtr)
     }
 }
 
