@@ -5,9 +5,10 @@
 use load::ONE_SUBNET;
 use load::{
     Host, Peer, Sender, Targets, UNKNOWN, cores, device_drops, fairness, flood, flood_both, learn,
-    mapping, packets, pin, resident, stolen, worker_waited,
+    mapping, packets, pin, prefer, resident, stolen, worker_waited, workers,
 };
 use namespace::Namespace;
+use nix::unistd::gettid;
 use node::{Addresses, Node, TUN, config, host_len, non_zero};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -52,7 +53,9 @@ fn node(onward: Onward) -> Option<Node> {
     let rlocs = [addresses.own_rloc, addresses.peer_rloc];
     namespace.add_addresses("lo", rlocs.map(|rloc| (rloc, host_len(rloc))).to_vec());
     let config = DataConfig { cpus: vec![of_worker], ..config(addresses, 1) };
-    Some(Node::start(namespace, addresses, config, onward))
+    let node = Node::start(namespace, addresses, config, onward);
+    workers().into_iter().for_each(prefer);
+    Some(node)
 }
 
 /// For a thread that sends: on the other core.
@@ -79,6 +82,8 @@ struct Outcome {
     lost: u64,
     /// What the TUN's queue had no room for, of hits and misses: the worker was not there for longer than it lasts.
     queue_drops: u64,
+    /// How long the worker was ready to run and got no core.
+    waited: Duration,
     /// What another machine took of this one's cores.
     stolen: Duration,
     per_second: f64,
@@ -98,8 +103,9 @@ fn beside_misses(
     senders: &mut (impl Sender, impl Sender),
     rates: (f64, f64),
     misses: Targets,
-    duration: Duration,
+    time: Duration,
 ) -> Outcome {
+    let is_measured = duration().1;
     let traffic = learn(node, ONE.subnet);
     let (waited, start) = (worker_waited(), Instant::now());
     let (queue_drops, was_stolen) = (device_drops(&node.namespace, TUN), stolen());
@@ -107,17 +113,22 @@ fn beside_misses(
     let sent = thread::scope(|scope| {
         let sending = scope.spawn(move || {
             apart();
-            flood_both(senders, (ONE, misses), rates, duration)
+            if is_measured {
+                prefer(gettid());
+            }
+            flood_both(senders, (ONE, misses), rates, time)
         });
         sending.join().expect("sent")
     });
     let per_second = packets(&traffic) as f64 / start.elapsed().as_secs_f64();
     settled(node);
-    let is_busy = worker_waited() - waited > duration / 5;
+    let waited = worker_waited() - waited;
+    let is_busy = waited > time / 5;
     Outcome {
         sent,
         lost: sent - packets(&traffic),
         queue_drops: device_drops(&node.namespace, TUN) - queue_drops,
+        waited,
         stolen: stolen().saturating_sub(was_stolen),
         per_second,
         is_busy,
