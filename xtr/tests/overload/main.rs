@@ -10,6 +10,7 @@ use load::{
 use namespace::Namespace;
 use nix::unistd::gettid;
 use node::{Addresses, Node, TUN, config, host_len, non_zero};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -76,7 +77,6 @@ const ONE_MISS: Targets = Targets { subnet: UNKNOWN, count: 1 };
 const MANY_MISSES: Targets = Targets { subnet: UNKNOWN, count: 1_000_000 };
 
 /// Hits, and what else is sent meanwhile.
-#[derive(Debug)]
 struct Outcome {
     sent: u64,
     lost: u64,
@@ -89,6 +89,16 @@ struct Outcome {
     per_second: f64,
     /// The worker did not get its core.
     is_busy: bool,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, lost, queue_drops, waited, stolen, per_second, .. } = self;
+        write!(
+            f,
+            "{lost} of {sent} hits lost, {per_second:.0} hits/s; {queue_drops} dropped before the worker, which waited {waited:.1?} for its core; {stolen:?} stolen"
+        )
+    }
 }
 
 impl Outcome {
@@ -176,13 +186,13 @@ fn half_of_the_capacity<S: Sender>(name: &str, onward: Onward, make: impl Fn(&No
     let share = if is_measured { 1.0 } else { 0.1 };
     let (hits, misses) = (0.4 * full * share, 0.5 * full * share);
     let baseline = beside_misses(&mut node, &mut senders, (hits, 0.0), ONE_MISS, duration);
-    println!("{name}: {full:.0} packets/s at most; hits alone: {baseline:?}");
+    println!("{name}: {full:.0} packets/s at most; hits alone: {baseline}");
     for (which, targets) in [("one EID", ONE_MISS), ("a million EIDs", MANY_MISSES)] {
         let memory = resident();
         let outcome = beside_misses(&mut node, &mut senders, (hits, misses), targets, duration);
         let grown = resident().saturating_sub(memory);
         println!(
-            "{name}, {misses:.0} misses/s to {which}: loss {:.4} %, speed {:.2} % of that alone, {} KiB more memory; {outcome:?}",
+            "{name}, {misses:.0} misses/s to {which}: loss {:.4} %, speed {:.2} % of that alone, {} KiB more memory; {outcome}",
             100.0 * outcome.loss(),
             100.0 * outcome.per_second / baseline.per_second,
             grown >> 10,
@@ -260,7 +270,7 @@ fn twice_the_capacity_is_shared_fairly_and_forgotten_at_once() {
     let rate = full * if is_measured { 0.5 } else { 0.1 };
     let after = beside_misses(&mut node, &mut senders, (rate, 0.0), ONE_MISS, second);
     println!(
-        "{drained:?} to drain the queues; the next second: loss {:.4} %, {after:?}",
+        "{drained:?} to drain the queues; the next second: loss {:.4} %, {after}",
         100.0 * after.loss()
     );
     if after.is_busy {
@@ -285,9 +295,7 @@ fn a_control_plane_that_stands_still_costs_hits_nothing() {
     let outcome = beside_misses(&mut node, &mut senders, rates, MANY_MISSES, duration);
     let counters = settled(&node);
     let kernel = device_drops(&node.namespace, TUN);
-    println!(
-        "{duration:?} without a control plane: {outcome:?}, {kernel} dropped before the engine"
-    );
+    println!("{duration:?} without a control plane: {outcome}, {kernel} dropped before the engine");
     assert!(counters.dropped(DropReason::PuntQueueFull) > 0, "{:?}", non_zero(&counters));
     if kernel > 0 {
         println!(
