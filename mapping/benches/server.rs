@@ -182,6 +182,25 @@ impl Bench {
         total
     }
 
+    /// What a reload costs: it is reviewed in turns, between which messages are taken.
+    fn reload(&mut self, what: &str, config: MappingConfig) {
+        let mut start = busy();
+        self.server.reconfigure(self.now, config);
+        let first = busy().saturating_sub(start);
+        let (mut turns, mut total, mut longest) = (0, Duration::ZERO, Duration::ZERO);
+        while self.server.poll_timeout().is_some_and(|due| due <= self.now) {
+            start = busy();
+            self.server.handle_timeout(self.now);
+            self.take();
+            let turn = busy().saturating_sub(start);
+            (turns, total, longest) = (turns + 1, total + turn, longest.max(turn));
+        }
+        let left = self.server.counters_view()["registrations"];
+        println!(
+            "reload, {what}: {first:?}, then {turns} turns of {longest:?} at most, {total:?} in all; {left} registrations left"
+        );
+    }
+
     fn refresh(&mut self, algorithm: Algorithm) -> (SocketAddr, Vec<u8>) {
         let number = self.rng.random_range(0..REGISTRATIONS);
         self.nonce += 1;
@@ -228,6 +247,11 @@ fn messages(criterion: &mut Criterion) {
     });
     group.finish();
     println!("Map-Notifies sent: {}", bench.server.get(Count::MapNotifies));
+    let mut edited = config();
+    edited.sites.iter_mut().for_each(|site| site.keys[0].id = 2);
+    bench.reload("another key", edited.clone());
+    edited.sites.truncate(SITES as usize / 2);
+    bench.reload("half of the sites gone", edited);
 }
 
 criterion_group!(benches, messages);

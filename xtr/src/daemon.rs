@@ -34,6 +34,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use underlay_watch::Watch;
+use upkeep::Upkeep;
 
 mod answers;
 mod events;
@@ -47,6 +48,7 @@ mod reload;
 mod restart;
 mod start;
 mod underlay_watch;
+mod upkeep;
 
 pub use reload::Reload;
 pub use restart::{End, Keep, Predecessor};
@@ -180,6 +182,7 @@ struct Daemon {
     path_task: JoinHandle<()>,
     watch: Watch,
     announcement: Announcement,
+    upkeep: Upkeep,
     /// Interfaces (by index) that have, or had, an own RLOC.
     own_links: HashSet<u32>,
     /// What could not be set up at the start.
@@ -296,6 +299,7 @@ impl Daemon {
         self.tapper.handle_timeout(now);
         self.watch_underlay(now).await;
         self.watch_health(now).await;
+        self.look_after_routing(now).await;
         self.keep_record(now);
     }
 

@@ -558,6 +558,39 @@ fn pi_16_aggregates_that_the_kernel_refuses_at_a_reload_are_announced_later() {
 }
 
 #[test]
+fn routes_and_rules_that_somebody_takes_out_come_back() {
+    in_namespace(|| async {
+        let handle = set_up_links().await;
+        let daemon = Running::start(router_config()).await;
+        assert_eq!(owned(&handle).await, (6, 4));
+        // As a network manager does with what it does not know.
+        let rules: Vec<_> =
+            handle.rule().get(IpVersion::V4).execute().try_collect().await.expect("rules");
+        for rule in rules.into_iter().filter(|rule| rule.header.src_len > 0) {
+            handle.rule().del(rule).execute().await.expect("removed");
+        }
+        assert_eq!(owned(&handle).await, (6, 3));
+        let back = async || {
+            let start = Instant::now();
+            while owned(&handle).await != (6, 4) {
+                assert!(start.elapsed() < PATIENCE, "{:?}", owned(&handle).await);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        back().await;
+        // The kernel takes out what leads into the TUN.
+        set_link(&handle, "isthmus0", false).await;
+        assert!(owned(&handle).await.0 < 6);
+        set_link(&handle, "isthmus0", true).await;
+        back().await;
+        let events = daemon.ask(Query::Events { after: None }).await;
+        assert!(events.to_string().contains("routing-restored"), "{events:#}");
+        daemon.end().await;
+        assert_eq!(owned(&handle).await, (0, 0));
+    });
+}
+
+#[test]
 fn pi_07_an_rloc_on_loopback_refuses_nothing() {
     in_namespace(|| async {
         let handle = set_up_links().await;

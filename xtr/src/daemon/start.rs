@@ -5,6 +5,7 @@ use super::observe::{EcnWatch, ReportWatch};
 use super::record::Record;
 use super::restart::Predecessor;
 use super::underlay_watch::Watch;
+use super::upkeep::Upkeep;
 use super::{Daemon, DaemonError, lan, role_name, unix_nanos};
 use crate::config::{Endpoint, NatPlane, Role, RouterConfig};
 use crate::control::ControlPlane;
@@ -152,6 +153,7 @@ impl Daemon {
             started: now,
             watch: Watch::new(now),
             announcement: Announcement::default(),
+            upkeep: Upkeep::default(),
             own_links: HashSet::new(),
             quiet_until: None,
             udp_errors: UdpErrors::read(),

@@ -18,6 +18,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+mod upkeep;
+
 /// The routing protocol number of everything we own (`isthmus` in rt_protos.d).
 pub const PROTOCOL: u8 = 204;
 /// The routing table of an xTR's site traffic.
@@ -38,12 +40,14 @@ pub struct Routing {
     announced: Vec<RouteMessage>,
     table: Vec<RouteMessage>,
     rules: Vec<RuleMessage>,
+    /// How far [`Self::mend`] is.
+    turn: usize,
 }
 
 impl Routing {
     /// Nothing installed yet.
     pub fn new(handle: Handle) -> Self {
-        Self { handle, announced: Vec::new(), table: Vec::new(), rules: Vec::new() }
+        Self { handle, announced: Vec::new(), table: Vec::new(), rules: Vec::new(), turn: 0 }
     }
 
     /// Removes what an earlier run with this configuration left in the kernel and this one does not want, then installs everything: what is

@@ -7,7 +7,9 @@
 use mapping::eid::InstanceId;
 use namespace::Namespace;
 use nix::sys::socket::{setsockopt, sockopt};
-use node::{Addresses, Node, Open, PATIENCE, TUN, config, non_zero, receive, udp_packet};
+use node::{
+    Addresses, Node, Open, PATIENCE, TUN, config, non_zero, receive, udp_packet, wide_prefix,
+};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -326,6 +328,32 @@ fn a_removed_tun_ends_the_worker_with_a_reason() {
         assert!(Instant::now() < deadline, "the removal goes unnoticed");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn a_tun_that_is_down_costs_packets_and_goes_on_when_it_is_up() {
+    let addresses = Addresses::new(true, true);
+    let Some(node) = Node::alone(addresses) else { return };
+    let (peer, host) = (node.peer_socket(), node.socket(addresses.local_eid, 7000));
+    let (from, to) =
+        (SocketAddr::new(addresses.remote_eid, 5000), SocketAddr::new(addresses.local_eid, 7000));
+    let send = || {
+        let mut datagram = lisp::encode(InstanceId::DEFAULT).to_vec();
+        datagram.extend(udp_packet(from, to, 60, 0, b"packet"));
+        peer.send_to(&datagram, SocketAddr::new(addresses.own_rloc, lisp::DATA_PORT))
+            .expect("sent");
+    };
+    node.namespace.set_up(TUN, false);
+    for sent in 1..=3 {
+        send();
+        node.settled(|counters| counters.dropped(DropReason::TunWriteFailed) == sent);
+    }
+    node.namespace.set_up(TUN, true);
+    // Its routes went with it.
+    node.namespace.add_route(wide_prefix(addresses.remote_eid), TUN, addresses.local_eid);
+    send();
+    assert_eq!(host.recv(&mut [0; 100]).expect("arrives"), 6);
+    assert_eq!(node.engine().failure(), None);
 }
 
 #[test]

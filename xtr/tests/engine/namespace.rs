@@ -119,6 +119,17 @@ impl Namespace {
         });
     }
 
+    /// Sets an interface up or down.
+    pub(crate) fn set_up(&self, interface: &'static str, up: bool) {
+        self.run(move || {
+            netlink(async |handle| {
+                let link = LinkUnspec::new_with_index(index(&handle, interface).await);
+                let link = if up { link.up() } else { link.down() };
+                handle.link().set(link.build()).execute().await.expect("an interface changes");
+            });
+        });
+    }
+
     /// Removes an interface.
     pub(crate) fn delete_link(&self, interface: &'static str) {
         self.run(move || {

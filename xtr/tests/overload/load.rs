@@ -10,6 +10,7 @@ use std::fs;
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -190,6 +191,26 @@ pub(crate) fn pin(core: usize) {
     sched_setaffinity(Pid::from_raw(0), &only).expect("pinned");
 }
 
+/// Has a thread run before everything else on its core, as where nothing else is to run there.
+pub(crate) fn prefer(thread: Pid) {
+    let thread = thread.to_string();
+    let preferred = Command::new("chrt").args(["-f", "-p", "1", &thread]).status();
+    if !preferred.is_ok_and(|status| status.success()) {
+        println!("thread {thread} shares its core: chrt did not work");
+    }
+}
+
+/// The worker's threads.
+pub(crate) fn workers() -> Vec<Pid> {
+    let tasks = fs::read_dir("/proc/self/task").expect("/proc").flatten();
+    let is_worker = |task: &fs::DirEntry| {
+        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        name.starts_with("isthmus-w")
+    };
+    let workers = tasks.filter(is_worker);
+    workers.filter_map(|task| task.file_name().to_str()?.parse().ok().map(Pid::from_raw)).collect()
+}
+
 /// Sends at `rate` packets a second (as fast as it can without) for `duration`; returns how many.
 pub(crate) fn flood(
     sender: &mut impl Sender,
@@ -218,13 +239,19 @@ pub(crate) fn flood(
 
 /// How long the worker was ready to run and got no core.
 pub(crate) fn worker_waited() -> Duration {
-    let tasks = fs::read_dir("/proc/self/task").expect("/proc");
-    let waited = tasks.flatten().filter_map(|task| {
-        let read = |name: &str| fs::read_to_string(task.path().join(name)).ok();
-        read("comm")?.starts_with("isthmus-w").then_some(())?;
-        read("schedstat")?.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+    let waited = workers().into_iter().filter_map(|thread| {
+        let read = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+        read.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
     });
     Duration::from_nanos(waited.sum())
+}
+
+/// How long this machine's cores stood still because another one had them.
+pub(crate) fn stolen() -> Duration {
+    const TICK: Duration = Duration::from_millis(10);
+    let text = fs::read_to_string("/proc/stat").expect("/proc");
+    let ticks = text.split_ascii_whitespace().nth(8).and_then(|number| number.parse::<u32>().ok());
+    TICK * ticks.expect("a number")
 }
 
 /// Resident memory of this process, octets.
