@@ -124,7 +124,12 @@ fn headers(datagram: &[u8]) -> Option<Headers> {
 }
 
 impl Shape {
-    fn new((head, inner): Headers, outer_source: IpAddr, onward: Onward, hasher: &FlowHasher) -> Self {
+    fn new(
+        (head, inner): Headers,
+        outer_source: IpAddr,
+        onward: Onward,
+        hasher: &FlowHasher,
+    ) -> Self {
         let families = Families::of(inner.source.is_ipv6(), outer_source.is_ipv6());
         Self { head, inner, families, flow_hash: hasher.hash(&inner), onward }
     }
