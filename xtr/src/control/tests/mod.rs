@@ -7,6 +7,7 @@ mod echo_nonce;
 mod lookups;
 mod mappings;
 mod measuring;
+mod migration;
 mod mobility;
 mod path_mtu;
 mod peers;
