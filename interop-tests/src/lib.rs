@@ -3,7 +3,8 @@
 //! The tests themselves are in `tests/`, one file per question: do the messages of real peers parse (`captures`), does damaged
 //! input stay harmless to the parsers (`mutations`) and to running daemons (`flood`), does an independent dissector agree with what
 //! the lab sends (`dissection`), do FRR and BIRD take the EID aggregates over (`routing`), do other implementations work with this one
-//! (`matrix`), do our routers answer what real peers sent (`peers`, `replay`, `replay_lispers`, `replay_vpp`).
+//! (`matrix`), do our routers answer what real peers sent (`peers`, `replay`, `replay_lispers`, `replay_vpp`), does the web page hold in a real
+//! browser (`web`).
 
 pub mod browser;
 pub mod captures;

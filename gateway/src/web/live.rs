@@ -254,6 +254,7 @@ fn message(view: &Value) -> Bytes {
     Bytes::from(format!("data: {view}\n\n"))
 }
 
+#[expect(clippy::disallowed_methods, reason = "a viewer is told the time of day")]
 fn unix_milliseconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

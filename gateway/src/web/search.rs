@@ -82,7 +82,7 @@ impl Search {
             match wanted(&asked.q)? {
                 Wanted::All => self.part(find(None, None, most), after).await,
                 Wanted::Within(prefix) => self.part(find(Some(prefix), None, most), after).await,
-                Wanted::Rloc(rloc) => self.part(find(None, Some(rloc), most), after).await,
+                Wanted::Rloc(rloc) => self.of_rloc(rloc, after, most).await,
                 Wanted::Words(words) => {
                     let is_wanted = |entry: &Value| has_words(entry, &words, MAPPING_WORDS);
                     self.filtered(find(None, None, PART), after, most, is_wanted).await
@@ -90,6 +90,26 @@ impl Search {
             }
         })
         .await
+    }
+
+    /// Entries that use an RLOC. Those that no mapping names, as PETRs, and those that cannot be reached are in no index.
+    async fn of_rloc(
+        &self,
+        rloc: IpAddr,
+        after: Option<EidPrefix>,
+        most: usize,
+    ) -> Result<Value, String> {
+        let find = |rloc, most| Query::FindMappings { within: None, rloc, most };
+        let indexed = ask_part(find(Some(rloc), most), None, &self.questions).await?;
+        if indexed.view.as_array().is_some_and(|entries| !entries.is_empty()) {
+            return match after {
+                None => Ok(listed(indexed.view, indexed.next)),
+                Some(_) => self.part(find(Some(rloc), most), after).await,
+            };
+        }
+        let text = rloc.to_string();
+        let is_wanted = |entry: &Value| locators(entry).any(|l| l["address"] == text);
+        self.filtered(find(None, PART), after, most, is_wanted).await
     }
 
     /// Registrations at a Map-Server, in the same form.

@@ -454,3 +454,31 @@ fn op_01_a_long_list_of_registrations_comes_in_parts() {
     }
     assert_eq!((views, parts), (all, 3));
 }
+
+#[test]
+fn op_01_the_migration_of_sites_is_told_in_any_number_of_parts() {
+    use crate::migration::{Offer, RegistryMigrationView};
+    let mut bench = Bench::new();
+    let rlocs: [&[&str]; 3] = [&[ETR], &[ETR, "2001:db8:c0::13"], &["2001:db8:c0::13"]];
+    let records = rlocs.iter().zip(0..).map(|(rlocs, n)| record(&format!("10.1.{n}.0/24"), rlocs));
+    bench.register(&register(1, records.collect()));
+    let report = |most| {
+        let (mut parts, mut after) = (Vec::new(), None);
+        loop {
+            let (part, next) = bench.server.migration_part(after, most);
+            parts.push(part);
+            after = next;
+            if after.is_none() {
+                return RegistryMigrationView::of(parts);
+            }
+        }
+    };
+    let whole = report(100);
+    assert_eq!(whole.registered, 3);
+    let offers: Vec<_> = whole.offers.iter().map(|o| (o.locators, o.mappings)).collect();
+    assert_eq!(offers, [(Offer::Ipv4, 1), (Offer::Ipv6, 1), (Offer::Both, 1)]);
+    assert_eq!((whole.by_site.len(), &whole.by_site[0].offers), (1, &whole.offers));
+    for most in 1..4 {
+        assert_eq!(report(most), whole, "{most} at a time");
+    }
+}

@@ -8,6 +8,7 @@ mod echo_nonce;
 mod lookups;
 mod mappings;
 mod measuring;
+mod migration;
 mod mobility;
 mod path_mtu;
 mod peers;
