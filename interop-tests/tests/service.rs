@@ -5,8 +5,10 @@
 //!                                         198.51.100.2 [Map-Server, Map-Resolver]
 //! ```
 
+use std::fs::Permissions;
 use std::io;
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -309,6 +311,8 @@ fn an_image_needs_two_capabilities_and_a_device_and_a_map_server_none() {
 
 fn contained(world: &mut World) -> io::Result<()> {
     world.gateway.stop()?;
+    // What udev does on a host, and `--device` in a container.
+    std::fs::set_permissions("/dev/net/tun", Permissions::from_mode(0o666))?;
     let mut gateway = Service::new("gateway", GATEWAY)?.contained("+net_admin,+net_raw")?;
     gateway.give_to(NOBODY)?;
     gateway.start(&world.native)?;
