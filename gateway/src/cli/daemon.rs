@@ -171,7 +171,6 @@ where
     let Prepared { config, version, levels, service } = prepared;
     let name = role.name;
     let predecessor = service::predecessor();
-    let follows = matches!(predecessor, Predecessor::GaveWay(_));
     doctor::examine(&config).await;
     let socket = args.socket.clone().unwrap_or_else(|| admin::socket_of(name));
     let server = server::Server::bind(&socket).map_err(|error| socket_failure(&socket, error))?;
@@ -200,9 +199,6 @@ where
     tokio::spawn(Lifecycle::new(role, version, levels, orders).serve(asked, passed_on, others));
     let ready = Box::new(move || {
         tracing::info!(role = name, socket = %socket.display(), "ready");
-        if follows {
-            service::let_go();
-        }
         service::ready("working");
         if let Some(period) = sd_notify::watchdog_enabled() {
             tokio::spawn(service::feed_watchdog(period, watchdog));

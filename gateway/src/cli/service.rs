@@ -76,13 +76,10 @@ pub(super) fn predecessor() -> Predecessor {
     }
     if matches!(found, Predecessor::GaveWay(_)) {
         tracing::info!("the tunnel device of the process before is taken over");
+        // From now on it lives as long as this process: one that does not get ready is no reason to attract packets.
+        notify(&[NotifyState::Custom("FDSTOREREMOVE=1"), NotifyState::Custom(FDNAME)]);
     }
     found
-}
-
-/// Has the manager let go of what it kept: from now on the device lives as long as this process.
-pub(super) fn let_go() {
-    notify(&[NotifyState::Custom("FDSTOREREMOVE=1"), NotifyState::Custom(FDNAME)]);
 }
 
 /// Leaves a queue of the tunnel device with the manager; whether there is one that took it.
