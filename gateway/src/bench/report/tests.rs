@@ -60,6 +60,7 @@ encap  64-byte packets, 64 flows, flood: gateway 1 alone  v6-in-v4
   Contender  kpps  x VXLAN  gateway ns/pkt  machine ns/pkt     spread
   vxlan       800     1.00               -            1000  200..1000
   isthmus     720     0.90             800            1000   180..900
+  placement: the flood from processor 0, the gateway's process on the others
   target: 64 B encap, x VXLAN: floor 0.87, goal 1.5
   isthmus dropped martian: 7
 ";
