@@ -3,8 +3,17 @@
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
-/// A packet drawn from `corpus` and damaged, or pure noise; the same generator gives the same packets.
+/// A packet drawn from `corpus` and damaged, or pure noise, never one of `corpus`; the same generator gives the same packets.
 pub fn packet(corpus: &[Vec<u8>], rng: &mut StdRng) -> Vec<u8> {
+    loop {
+        let packet = attempt(corpus, rng);
+        if !corpus.contains(&packet) {
+            return packet;
+        }
+    }
+}
+
+fn attempt(corpus: &[Vec<u8>], rng: &mut StdRng) -> Vec<u8> {
     let kind = rng.random_range(0..8);
     if kind == 0 || corpus.is_empty() {
         let mut noise = vec![0; rng.random_range(0..200)];
@@ -39,6 +48,22 @@ fn damage(packet: &mut Vec<u8>, corpus: &[Vec<u8>], rng: &mut StdRng) {
             let other = &corpus[rng.random_range(0..corpus.len())];
             packet.truncate(at);
             packet.extend_from_slice(&other[at.min(other.len())..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn no_packet_stays_whole() {
+        let corpus = [vec![0; 4], vec![0; 5], vec![1]];
+        let mut rng = StdRng::seed_from_u64(1);
+        for _ in 0..10_000 {
+            assert!(!corpus.contains(&packet(&corpus, &mut rng)));
         }
     }
 }

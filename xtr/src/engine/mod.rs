@@ -131,7 +131,7 @@ impl Engine {
     /// The TUN is up when this returns; it has no addresses and no routes.
     ///
     /// # Errors
-    /// What the kernel said, with what was being done; `PermissionDenied` without CAP_NET_ADMIN, `Unsupported` without io_uring.
+    /// What the kernel said, with what was being done; `PermissionDenied` without CAP_NET_ADMIN and where io_uring is forbidden, `Unsupported` where it is missing.
     pub fn start<P: Policy>(
         config: &DataConfig,
         policy: Arc<P>,

@@ -309,9 +309,8 @@ fn tolerate(result: io::Result<usize>) -> io::Result<()> {
     }
 }
 
-/// Who forbids it.
-fn forbidden() -> &'static str {
-    let switch = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+/// Who forbids it, by what the sysctl `kernel.io_uring_disabled` says.
+fn forbidden(switch: &str) -> &'static str {
     match switch.trim() {
         "2" => {
             "io_uring is disabled by this host's policy for everybody: set sysctl kernel.io_uring_disabled to 0"
@@ -332,7 +331,8 @@ fn unavailable(error: io::Error) -> io::Error {
             "this kernel has no io_uring: use Linux 6.7 or later with CONFIG_IO_URING"
         }
         Some(libc::EPERM | libc::EACCES) => {
-            let text = format!("{} ({error})", forbidden());
+            let switch = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+            let text = format!("{} ({error})", forbidden(&switch.unwrap_or_default()));
             return io::Error::new(io::ErrorKind::PermissionDenied, text);
         }
         Some(libc::EINVAL) => "this kernel's io_uring is too old: use Linux 6.7 or later",
@@ -369,10 +369,23 @@ mod tests {
 
     #[test]
     fn a_missing_io_uring_is_explained() {
-        for (errno, word) in [(libc::ENOSYS, "6.7"), (libc::EPERM, "io_uring_disabled")] {
-            let error = unavailable(io::Error::from_raw_os_error(errno));
-            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
-            assert!(error.to_string().contains(word), "{error}");
+        let error = unavailable(io::Error::from_raw_os_error(libc::ENOSYS));
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert!(error.to_string().contains("6.7"), "{error}");
+        let error = unavailable(io::Error::from_raw_os_error(libc::EPERM));
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("io_uring"), "{error}");
+    }
+
+    #[test]
+    fn who_forbids_io_uring_is_named() {
+        for (switch, word) in [
+            ("2\n", "for everybody"),
+            ("1\n", "io_uring_group"),
+            ("0\n", "seccomp"),
+            ("", "seccomp"),
+        ] {
+            assert!(forbidden(switch).contains(word), "{switch}: {}", forbidden(switch));
         }
     }
 }
